@@ -1,0 +1,126 @@
+"""How good a candidate is: reports, evaluations, and the evaluator that makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from torch import nn
+
+from evaluators.data.base import Data
+from spaces.base import Space
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A genome with an id, its parents, the operator it came from, and a seed.
+
+    Ids count up from 0 in the order in which candidates were asked. The seed follows from the run's seed and the id.
+    """
+
+    id: int
+    genome: np.ndarray
+    parents: tuple[int, ...] = ()
+    operator: str = "sample"
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Metrics (and arrays, such as activations) of one candidate at one step (an epoch, a rung)."""
+
+    metrics: dict[str, float]
+    step: int = 0
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class State(StrEnum):
+    COMPLETE = "complete"
+    FAILED = "failed"
+    PRUNED = "pruned"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What came of a candidate: the screened metrics joined with those of its last report, or the reason of its failure.
+
+    Attributes:
+        arrays: of the last report.
+        reason: one line, only where the state is not COMPLETE.
+        seconds: wall time of the evaluation where it ran.
+        worker: who evaluated it (a process, a node), for people.
+        attempts: how often it was started.
+    """
+
+    candidate: Candidate
+    state: State
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    reason: str = ""
+    seconds: float = 0.0
+    worker: str = ""
+    attempts: int = 1
+
+
+class Evaluator(ABC):
+    """Gives candidates their metrics: the cheap ones for whole populations in the driver, the others one model at a time in a worker.
+
+    Attributes:
+        screened: names of the metrics that :meth:`screen` gives.
+        metrics: names of the metrics that the last report of :meth:`evaluate` gives.
+    """
+
+    screened: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    space: Space
+    data: Data | None
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        """Receive the space and the data of the run; called once, in the driver, before anything else."""
+        self.space, self.data = space, data
+
+    def screen(self, genomes: np.ndarray) -> dict[str, np.ndarray]:
+        """Return metrics that need no data, each of shape ``(n,)``; vectorised, called in the driver."""
+        return {}
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded for the candidate."""
+
+
+class Evaluators(Evaluator):
+    """Several evaluators in a row as one: the final report carries the metrics and arrays of all of them.
+
+    Every report of a part is passed on as it comes, with what the earlier parts found.
+    """
+
+    def __init__(self, parts: Sequence[Evaluator]) -> None:
+        self.parts = tuple(parts)
+
+    @property
+    def screened(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(name for part in self.parts for name in part.screened)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(name for part in self.parts for name in part.metrics)
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        super().bind(space, data)
+        for part in self.parts:
+            part.bind(space, data)
+
+    def screen(self, genomes: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values for part in self.parts for name, values in part.screen(genomes).items()}
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        metrics: dict[str, float] = {}
+        arrays: dict[str, np.ndarray] = {}
+        step = 0
+        for part in self.parts:
+            for report in part.evaluate(model, candidate):
+                metrics, arrays, step = metrics | report.metrics, arrays | report.arrays, max(step, report.step)
+                yield Report(dict(metrics), step, dict(arrays))

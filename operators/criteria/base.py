@@ -1,0 +1,25 @@
+"""Criteria: importance = f(model, data, plan), one score a locus; higher means keep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from spaces.channels.plan import SlicePlan
+
+Batches = Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Outputs and targets to the loss of every sample, shape ``(batch,)``."""
+
+
+class Criterion(ABC):
+    """Scores every channel of a trained model. The model comes back unchanged (mode, gradients, buffers)."""
+
+    name: str
+    """What the scores are called in a guide."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss) -> dict[str, Tensor]:
+        """Return the scores of every segment by its name, float32 of shape ``(segment size,)``, finite, on the CPU."""

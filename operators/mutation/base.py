@@ -1,0 +1,40 @@
+"""Mutation: the public call handles batch, probability and repair; a mutation writes ``_apply``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from operators.base import Guide
+from spaces.base import Space
+from spaces.errors import InputError
+
+
+class Mutation(ABC):
+    """Changes genomes a little.
+
+    Args:
+        probability: share of the genomes that are changed at all; the others come back as they are.
+    """
+
+    needs: tuple[str, ...] = ()
+    """Names of the guide's entries without which the mutation cannot work."""
+
+    def __init__(self, probability: float = 1.0) -> None:
+        if not 0 <= probability <= 1:
+            raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
+        self.probability = probability
+
+    def __call__(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+        """Return changed, valid copies of `genomes`, ``(n, length)``; the originals stay as they are."""
+        chosen = rng.random(len(genomes)) < self.probability
+        changed = genomes.copy()
+        if chosen.any():
+            part = {name: array[chosen] if array.ndim == 2 else array for name, array in guide.items()}
+            changed[chosen] = self._apply(space, genomes[chosen].copy(), part, rng)
+        return space.repair(changed)
+
+    @abstractmethod
+    def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+        """Return changed genomes ``(n, length)``; `genomes` may be changed in place, validity is seen to by the caller."""

@@ -1,0 +1,114 @@
+"""What may vary: a space encodes every candidate as one flat vector of small integers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of loci with one meaning: the channels of a coupled group, a depth choice, the edges of a cell.
+
+    Attributes:
+        name: stable between runs; the ledger and the dashboard know the segment by it.
+        size: number of loci.
+        choices: every locus holds an allele in ``0 .. choices - 1`` (2 to 256); 2 is a keep bit.
+    """
+
+    name: str
+    size: int
+    choices: int = 2
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 2 <= self.choices <= 256:
+            raise ValueError(f"segment {self.name!r}: size must be at least 1 and choices 2 to 256, got {self.size} and {self.choices}")
+
+
+class Space(ABC):
+    """Everything that a search may build.
+
+    A genome is ``np.ndarray[uint8]`` of shape ``(length,)``; populations are ``(n, length)``, batch first, everywhere.
+    """
+
+    segments: tuple[Segment, ...]
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Same fingerprint, same meaning of every genome: guards resume."""
+
+    @abstractmethod
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return ``(n, length)`` valid genomes, drawn at random."""
+
+    @abstractmethod
+    def repair(self, genomes: np.ndarray) -> np.ndarray:
+        """Return the nearest valid genomes, ``(n, length)``; idempotent, and valid genomes stay as they are."""
+
+    @abstractmethod
+    def build(self, genome: np.ndarray) -> nn.Module:
+        """Return the model that is scored, tuned and exported. It shares no storage with any other model."""
+
+    @abstractmethod
+    def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
+        """Return what a person reads, and what Optuna gets as parameters; the same keys for every genome."""
+
+    @property
+    def base(self) -> np.ndarray | None:
+        """The genome of the model that relative limits refer to (the unpruned one), or None where there is none."""
+        return None
+
+    @property
+    def alleles(self) -> dict[str, tuple[float | int | str, ...]]:
+        """What the alleles of a segment stand for, by its name, ``choices`` values each; keep bits and plain numbers are left out.
+
+        It is what carries genomes over to a space whose choices were extended: by value, not by position.
+        """
+        return {}
+
+    @cached_property
+    def length(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each segment lies in the genome, by its name and in order."""
+        slices, start = {}, 0
+        for segment in self.segments:
+            slices[segment.name] = slice(start, start + segment.size)
+            start += segment.size
+        return slices
+
+    @cached_property
+    def choices(self) -> np.ndarray:
+        """Number of alleles of every locus, int64 of shape ``(length,)``."""
+        return np.repeat([s.choices for s in self.segments], [s.size for s in self.segments]).astype(np.int64)
+
+    def pack(self, genome: np.ndarray) -> bytes:
+        """Return the genome as bytes: one bit a locus where all are keep bits, else one byte."""
+        genome = np.ascontiguousarray(genome, dtype=np.uint8)
+        return np.packbits(genome).tobytes() if (self.choices == 2).all() else genome.tobytes()
+
+    def unpack(self, packed: bytes) -> np.ndarray:
+        """Return the genome ``(length,)`` that :meth:`pack` made these bytes of."""
+        raw = np.frombuffer(packed, dtype=np.uint8)
+        return np.unpackbits(raw, count=self.length) if (self.choices == 2).all() else raw.copy()
+
+    def check(self, genomes: np.ndarray) -> None:
+        """Raise ValueError unless this is a population of this space: uint8, ``(n, length)``, every allele within its choices.
+
+        It says nothing about validity, which is what :meth:`repair` brings about.
+        """
+        if not isinstance(genomes, np.ndarray) or genomes.dtype != np.uint8:
+            raise ValueError(f"genomes must be a uint8 array, got {getattr(genomes, 'dtype', type(genomes).__name__)}")
+        if genomes.ndim != 2 or genomes.shape[1] != self.length:
+            raise ValueError(f"genomes must have the shape (n, {self.length}), got {genomes.shape}")
+        wrong = np.argwhere(genomes >= self.choices)
+        if len(wrong):
+            row, locus = wrong[0]
+            raise ValueError(f"genome {row} holds allele {genomes[row, locus]} at locus {locus}, which has {self.choices[locus]} choices")

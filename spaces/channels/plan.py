@@ -1,0 +1,135 @@
+"""The slice plan: plain, picklable data that says what a genome does to a model.
+
+A locus is one channel that stands or falls as a whole, wherever it appears: in the producer's filters, in the
+normalisation behind it, in every consumer. Each sliced axis of a parameter or buffer carries the locus of each of its
+positions, so that keeping is one look-up (``keep[loci]``), whatever concats, flattens and residual sums lie between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from spaces.base import Segment
+
+Role = Literal["out", "in", "own"]
+
+
+@dataclass(frozen=True, eq=False)
+class AxisSlice:
+    """One axis of a parameter or buffer that a genome shortens.
+
+    Attributes:
+        tensor: qualified name as in ``state_dict`` (tied tensors appear once, under their first name).
+        dim: the axis.
+        loci: int64 of shape ``(size of the axis,)``: the locus of every position, -1 where it is always kept.
+        role: ``out`` for the output channels of a convolution or linear weight, ``in`` for its inputs, ``own`` for biases
+            and normalisation vectors.
+    """
+
+    tensor: str
+    dim: int
+    loci: np.ndarray
+    role: Role
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """A module attribute that holds a size: it becomes the number of kept positions (``out_channels``, ``num_features``, ``groups``)."""
+
+    module: str
+    name: str
+    loci: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """A module whose output carries channels of a segment: where activations and gradients are looked at.
+
+    Attributes:
+        module: qualified name.
+        dim: the channel axis of its output.
+        loci: locus of every output channel, -1 where it is always kept.
+    """
+
+    module: str
+    dim: int
+    loci: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """An operation that costs multiply-accumulates: `macs` for the full model at batch 1, in proportion to the kept share of `axes`.
+
+    Attributes:
+        name: of the parameter it applies, or of the graph node.
+        macs: of the full model, batch 1.
+        axes: loci of each axis that scales it (MACs are proportional to the product of the kept shares).
+    """
+
+    name: str
+    macs: int
+    axes: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels of several layers that are kept or removed together, for people.
+
+    Attributes:
+        name: of the segment.
+        size: number of channels.
+        members: the parameter axes it slices, as ``layer.weight[0]``.
+    """
+
+    name: str
+    size: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """An axis that cannot be pruned: which one, why, and the line of the model's source where that was found."""
+
+    axis: str
+    reason: str
+    where: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSize:
+    """A parameter or buffer: shape, bytes per element, and the loci of its sliced axes (None for whole ones)."""
+
+    name: str
+    shape: tuple[int, ...]
+    itemsize: int
+    trainable: bool
+    axes: tuple[np.ndarray | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePlan:
+    """All that slicing, costs and criteria need to know of a traced model."""
+
+    segments: tuple[Segment, ...]
+    axes: tuple[AxisSlice, ...]
+    attributes: tuple[Attribute, ...]
+    taps: tuple[Tap, ...]
+    operations: tuple[Operation, ...]
+    tensors: tuple[TensorSize, ...]
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+
+    @cached_property
+    def length(self) -> int:
+        """Number of loci."""
+        return sum(segment.size for segment in self.segments)
+
+    @cached_property
+    def starts(self) -> dict[str, slice]:
+        """Where each segment lies in the genome."""
+        edges = np.cumsum([0, *(segment.size for segment in self.segments)])
+        return {s.name: slice(int(a), int(b)) for s, a, b in zip(self.segments, edges, edges[1:], strict=False)}

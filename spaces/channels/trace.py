@@ -1,0 +1,143 @@
+"""Tracing: a model becomes a graph of ATen operations, with the user's own names and lines."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from spaces.errors import InputError
+
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+\n\s*(?P<code>[^\n]+)')
+
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A traced model.
+
+    Attributes:
+        graph: undecomposed ATen graph; its placeholders are state (parameters, buffers, constants), then the user's inputs.
+        state: placeholder name -> qualified name of the parameter or buffer (tied ones under their first name).
+        constants: placeholder name -> tensor that belongs to no module.
+        values: node name -> fake tensor (or tuple of them, or number) of the example's shapes.
+    """
+
+    graph: fx.GraphModule
+    state: dict[str, str]
+    constants: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trace:
+    """Trace `model` on `example` (arguments of one forward call, batch of at least 2) in eval or training mode.
+
+    The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be traced.
+    """
+    with mode(model, training):
+        program = _export(model, example)
+    first = canonical_names(model)
+    state, constants = {}, {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target is not None:
+            state[spec.arg.name] = first.get(spec.target, spec.target)
+        elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
+            constants[spec.arg.name] = program.constants[spec.target]
+    return Trace(program.graph_module, state, constants, _values(program.graph_module, model, state, constants, example))
+
+
+@contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put every module in training or eval mode, and back into its own afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in before:
+            module.training = was
+
+
+def canonical_names(model: nn.Module) -> dict[str, str]:
+    """Map the name of every parameter and buffer to the first name of the same tensor: tied ones share one."""
+    seen: dict[int, str] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: seen.setdefault(id(tensor), name) for name, tensor in tensors}
+
+
+def source_line(node: fx.Node) -> str:
+    """Return the innermost line of the user's source that made a node, as ``file.py:12: code``, or an empty string."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    frames = [frame for frame in frames if not frame[0].startswith(_TORCH)] or frames
+    return f"{Path(frames[-1][0]).name}:{frames[-1][1]}: {frames[-1][2].strip()}" if frames else ""
+
+
+def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
+    dynamic = tuple({0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in example)
+    try:
+        try:
+            return torch.export.export(model, example, dynamic_shapes=dynamic, strict=False)
+        except Exception:  # a model that fixes its batch size is fine too; what else is wrong shows again
+            return torch.export.export(model, example, strict=False)
+    except Exception as error:
+        raise InputError(
+            f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: {_first_line(error)}; "
+            "make that line independent of tensor values and try torch.export.export(model, example) on its own"
+        ) from error
+
+
+def _culprit(error: BaseException) -> str:
+    """Name the innermost frame that is neither torch's nor ours."""
+    inside = (_TORCH, str(Path(__file__).parent))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*inside, "<"))]
+    user = [f for f in frames if f.name == "forward"] or frames
+    return f" at {Path(user[-1].filename).name}:{user[-1].lineno}: {user[-1].line}" if user else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph on fake tensors and keeps what every node gave."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph, garbage_collect_values=False)
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.values[n.name] = super().run_node(n)
+        return self.values[n.name]
+
+
+def _values(
+    graph: fx.GraphModule, model: nn.Module, state: dict[str, str], constants: dict[str, Tensor], example: tuple[Tensor, ...]
+) -> dict[str, Any]:
+    """Return the shapes of all nodes for the example's sizes, at no cost in memory or time."""
+    tensors = tensors_by_name(model)
+    inputs = iter(example)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
+        arguments = []
+        for node in graph.graph.find_nodes(op="placeholder"):
+            real = tensors[state[node.name]] if node.name in state else constants[node.name] if node.name in constants else next(inputs)
+            arguments.append(fake.from_tensor(real.detach()) if isinstance(real, Tensor) else real)
+        recorder = _Recorder(graph)
+        recorder.run(*arguments)
+    return recorder.values
+
+
+def tensors_by_name(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by qualified name, tied ones under each of their names."""
+    return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
