@@ -52,5 +52,5 @@ class Data(ABC):
         inputs, _ = next(self.batches("train", 2))
         return inputs if isinstance(inputs, tuple) else (inputs,)
 
-    def validate(self) -> None:
+    def validate(self) -> None:  # noqa: B027
         """Raise :class:`spaces.errors.InputError`, naming the split and the sample, where values are NaN or labels out of range."""

@@ -1,0 +1,42 @@
+"""How good a candidate is: data, cost, quality, latency, training and fine-tuning."""
+
+from evaluators.assessment import assess
+from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, Report, State
+from evaluators.cost import Cost, smallest
+from evaluators.counting import count
+from evaluators.data import Arrays, Classification, Data, Digits, NpzFile, Regression, Task
+from evaluators.distillation import Distillation
+from evaluators.finetuning import FineTuning
+from evaluators.latency import Latency, measure
+from evaluators.quality import Quality
+from evaluators.training import Training, fit
+from evaluators.weights import pack_weights, unpack_weights
+
+__all__ = [
+    "Arrays",
+    "Candidate",
+    "Classification",
+    "Cost",
+    "Data",
+    "Digits",
+    "Distillation",
+    "Evaluation",
+    "Evaluator",
+    "Evaluators",
+    "FineTuning",
+    "Latency",
+    "NpzFile",
+    "Quality",
+    "Regression",
+    "Report",
+    "State",
+    "Task",
+    "Training",
+    "assess",
+    "count",
+    "fit",
+    "measure",
+    "pack_weights",
+    "smallest",
+    "unpack_weights",
+]

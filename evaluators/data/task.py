@@ -1,0 +1,82 @@
+"""What is learned from data: the loss and the metrics of every sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Task(ABC):
+    """Loss and metrics of every sample, and which targets are valid."""
+
+    metric_names: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of every sample, shape ``(batch,)``, differentiable."""
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the metrics of every sample by their names, each of shape ``(batch,)``."""
+
+    def invalid(self, targets: Tensor, train: Tensor) -> tuple[Tensor, str]:
+        """Return which entries of `targets` are out of range (its shape), and what is accepted, given those of the training split."""
+        return torch.zeros_like(targets, dtype=torch.bool), ""
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """Cross-entropy, error and accuracy of logits ``(batch, classes, ...)`` against integer labels ``(batch, ...)``.
+
+    Error and accuracy are the shares of wrong and right predictions.
+
+    Attributes:
+        classes: labels lie in 0 to ``classes - 1``; None: as many as the training labels show.
+    """
+
+    classes: int | None = None
+    metric_names: ClassVar[tuple[str, ...]] = ("error", "accuracy")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return per_sample(F.cross_entropy(outputs, targets, reduction="none"))
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        accuracy = per_sample((outputs.argmax(1) == targets).float())
+        return {"error": 1 - accuracy, "accuracy": accuracy}
+
+    def invalid(self, targets: Tensor, train: Tensor) -> tuple[Tensor, str]:
+        if targets.is_floating_point():
+            return torch.ones_like(targets, dtype=torch.bool), "integers (float targets are for Regression)"
+        classes = self.classes or int(train.max()) + 1
+        return (targets < 0) | (targets >= classes), f"0 to {classes - 1}" + ("" if self.classes else ", the labels of the training split")
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Squared error (the loss) and absolute error, averaged over the entries of a target."""
+
+    metric_names: ClassVar[tuple[str, ...]] = ("squared_error", "absolute_error")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return per_sample((outputs - _fit(targets, outputs)).square())
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        difference = outputs - _fit(targets, outputs)
+        return {"squared_error": per_sample(difference.square()), "absolute_error": per_sample(difference.abs())}
+
+
+def per_sample(values: Tensor) -> Tensor:
+    """Average over all axes but the first: ``(batch, ...)`` to ``(batch,)``."""
+    return values.flatten(1).mean(1) if values.ndim > 1 else values
+
+
+def _fit(targets: Tensor, outputs: Tensor) -> Tensor:
+    """Give targets ``(batch,)`` the shape of outputs ``(batch, 1)``: broadcasting would compare every sample with every other."""
+    if targets.numel() != outputs.numel():
+        raise ValueError(f"the model's outputs {tuple(outputs.shape)} do not fit the targets {tuple(targets.shape)}")
+    return targets.reshape(outputs.shape)

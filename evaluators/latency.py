@@ -1,0 +1,149 @@
+"""Latency: how long one forward call takes, measured on the built model."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.base import Candidate, Evaluator, Report
+from evaluators.data.base import Data
+from operators.forward import device_of
+from spaces.base import Space
+from spaces.channels.trace import mode
+from spaces.errors import InputError
+
+Runtime = Literal["torch", "onnx"]
+
+
+class Latency(Evaluator):
+    """``latency_ms``: the median milliseconds of one forward call in eval mode.
+
+    A measurement, so no two are equal: a search on it cannot be repeated bit by bit.
+
+    Args:
+        batch_size: of the call.
+        repeats: calls that are timed.
+        warmup: calls before them that are not.
+        runtime: ``torch``, or ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the export).
+        threads: of the runtime; torch's own number comes back afterwards.
+
+    Raises:
+        InputError: a setting out of its range, or runtime ``onnx`` without the packages it needs.
+    """
+
+    metrics = ("latency_ms",)
+
+    def __init__(self, batch_size: int = 1, repeats: int = 30, warmup: int = 5, runtime: Runtime = "torch", threads: int = 1) -> None:
+        if min(batch_size, repeats, threads) < 1 or warmup < 0:
+            raise InputError(
+                f"evaluator Latency: batch_size {batch_size}, repeats {repeats}, threads {threads}, warmup {warmup}; "
+                "expected at least 1 each, and a warmup of at least 0"
+            )
+        if runtime not in ("torch", "onnx"):
+            raise InputError(f"evaluator Latency: runtime {runtime!r}; expected torch or onnx")
+        if runtime == "onnx":
+            require_onnx("evaluator Latency")
+        self.batch_size, self.repeats, self.warmup, self.runtime, self.threads = batch_size, repeats, warmup, runtime, threads
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        """Raises :class:`InputError` without data."""
+        super().bind(space, data)
+        if data is None:
+            raise InputError("evaluator Latency: no data; expected data with an example of the inputs")
+        self._inputs = tuple(x[:1].repeat_interleave(self.batch_size, 0) for x in data.example())
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        """Yield one report."""
+        yield Report({"latency_ms": measure(model, self._inputs, self.repeats, self.warmup, self.runtime, self.threads)})
+
+
+def measure(
+    model: nn.Module, inputs: tuple[Tensor, ...], repeats: int = 30, warmup: int = 5, runtime: Runtime = "torch", threads: int = 1
+) -> float:
+    """Return the median milliseconds of one forward call of `model` on `inputs`, in eval mode; with ``onnx`` of its export."""
+    if runtime == "onnx":
+        return median_ms(onnx_call(export(model, inputs), inputs, threads), repeats, warmup)
+    device = device_of(model)
+    placed = tuple(x.to(device) for x in inputs)
+
+    def call() -> None:
+        model(*placed)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with mode(model, False), torch.inference_mode(), torch_threads(threads):
+        return median_ms(call, repeats, warmup)
+
+
+def median_ms(call: Callable[[], object], repeats: int, warmup: int) -> float:
+    """Return the median wall time of a call in milliseconds."""
+    for _ in range(warmup):
+        call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch use so many threads, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+    """Return the model in eval mode as ONNX for inputs of just these shapes."""
+    require_onnx("onnx export")
+    with mode(model, False), _quiet():
+        program = torch.onnx.export(model, tuple(x.to(device_of(model)) for x in inputs), dynamo=True, verbose=False)
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's words about packages that it does not need to itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def onnx_call(exported: bytes | str, inputs: tuple[Tensor, ...], threads: int = 1) -> Callable[[], Any]:
+    """Return a call of onnxruntime on an ONNX model (bytes, or the path of a file) with these inputs; it returns the outputs as arrays."""
+    require_onnx("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+    feed = {given.name: x.detach().cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
+    return lambda: session.run(None, feed)
+
+
+def require_onnx(place: str) -> None:
+    """Raise :class:`InputError` where a package of the export extra is missing."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{place}: {', '.join(missing)} not installed; expected the export extra: pip install secateur[export]")

@@ -1,0 +1,85 @@
+"""Quality: how well a candidate does before any training, after the repair that every candidate gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import numpy as np
+from torch import nn
+
+from evaluators.assessment import assess
+from evaluators.base import Candidate, Evaluator, Report
+from evaluators.data.base import SPLITS, Data, Split
+from evaluators.data.preloaded import Preloaded
+from operators.criteria.activations import record
+from operators.forward import device_of
+from operators.repair.batchnorm import recalibrate
+from spaces.base import Space
+from spaces.channels.plan import SlicePlan
+from spaces.errors import InputError
+
+_LOUDEST = float(np.finfo(np.float16).max)
+
+
+class Quality(Evaluator):
+    """``loss`` and the data's metrics on the search split, after BatchNorm recalibration on the calibration split.
+
+    The splits' batches are read once a process and kept (up to `cache_mib`), so that a small model takes milliseconds. The model comes
+    back in its modes, with recalibrated statistics.
+
+    Where the space has a slice plan the report carries ``activation``: the mean absolute activation of every locus on the search split (no
+    label is looked at), float16 of shape ``(length,)``, NaN where it was not kept.
+
+    Args:
+        batch_size: of recalibration and scoring.
+        recalibration: the split whose inputs give the statistics, ``calibration`` or ``train``; None leaves them as they are.
+        recalibration_batches: at most so many batches; None for all of the split.
+        record_activations: whether reports carry ``activation``.
+        cache_mib: largest amount of batches kept in memory, MiB a process.
+
+    Raises:
+        InputError: a setting out of its range, named.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 256,
+        recalibration: Split | None = "calibration",
+        recalibration_batches: int | None = None,
+        record_activations: bool = True,
+        cache_mib: float = 512,
+    ) -> None:
+        if batch_size < 2:
+            raise InputError(f"evaluator Quality: batch_size {batch_size}; expected at least 2")
+        if recalibration is not None and (recalibration not in SPLITS or recalibration in ("search", "test")):
+            raise InputError(f"evaluator Quality: recalibration {recalibration!r}; expected calibration, train or null")
+        if recalibration_batches is not None and recalibration_batches < 1:
+            raise InputError(f"evaluator Quality: recalibration_batches {recalibration_batches}; expected at least 1 or null")
+        self.batch_size, self.recalibration, self.recalibration_batches = batch_size, recalibration, recalibration_batches
+        self.record_activations, self.cache_mib = record_activations, cache_mib
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("loss", *(self.data.metric_names if self.data else ()))
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        """Raises :class:`InputError` without data."""
+        super().bind(space, data)
+        if data is None:
+            raise InputError("evaluator Quality: no data; expected data with a search split")
+        self._batches = Preloaded(data, self.cache_mib)
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        """Yield one report."""
+        assert self.data is not None
+        device = device_of(model)
+        if self.recalibration is not None:
+            recalibrate(model, self._batches.batches(self.recalibration, self.batch_size, device, self.recalibration_batches))
+        plan = getattr(self.space, "plan", None) if self.record_activations else None
+        recording = record(model, plan, candidate.genome) if isinstance(plan, SlicePlan) else nullcontext()
+        with recording as activations:
+            metrics = assess(model, self.data, self._batches.batches("search", self.batch_size, device))
+        yield Report(
+            metrics, arrays={} if activations is None else {"activation": np.minimum(activations.mean(), _LOUDEST).astype(np.float16)}
+        )
