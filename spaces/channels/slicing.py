@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _REGISTERED = frozenset(("_parameters", "_buffers", "_modules"))
 class Slicer:
     """Builds compact models of one base model by one plan. What does not depend on the genome is worked out once."""
 
-    def __init__(self, plan: SlicePlan) -> None:
+    def __init__(self, model: nn.Module, plan: SlicePlan) -> None:
         self._indices = _Indices()
         self._slices: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for axis in plan.axes:
@@ -26,12 +27,12 @@ class Slicer:
         self._attributes: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for attribute in plan.attributes:
             self._attributes[attribute.module].append((attribute.name, self._indices.add(attribute.loci)))
+        self._blueprint = self._draw(model, "", {})
 
     def build(self, model: nn.Module, genome: np.ndarray) -> nn.Module:
         """Return a compact model that shares no storage with `model`, in the same mode."""
-        kept = self._indices.kept(genome)
         with torch.no_grad():
-            return self._module(model, "", kept, {})
+            return _clone(model, self._blueprint, self._indices.kept(genome), {})
 
     def kept(self, genome: np.ndarray) -> dict[str, dict[int, np.ndarray]]:
         """Return the kept positions of every sliced axis: tensor name -> axis -> indices."""
@@ -43,44 +44,67 @@ class Slicer:
         kept = self._indices.kept(genome)
         return {module: {name: len(kept[index]) for name, index in changed} for module, changed in self._attributes.items()}
 
-    def _module(self, module: nn.Module, path: str, kept: list[Tensor], clones: dict[int, Any]) -> nn.Module:
-        if id(module) in clones:
-            return clones[id(module)]
-        clone: Any = object.__new__(type(module))
-        clones[id(module)] = clone
-        # copy.copy fails on parametrised modules; the dictionary is all that a module is
-        state = {k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()}
-        object.__setattr__(clone, "__dict__", state)
+    def _draw(self, module: nn.Module, path: str, drawn: dict[int, _Blueprint]) -> _Blueprint:
+        if id(module) in drawn:
+            return drawn[id(module)]
         prefix = f"{path}." if path else ""
-        for tensors in (state["_parameters"], state["_buffers"]):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    tensors[name] = self._tensor(tensor, prefix + name, kept, clones)
-        for name, child in module._modules.items():
-            if child is not None:
-                state["_modules"][name] = self._module(child, prefix + name, kept, clones)
-        for key, value in state.items():  # modules in plain lists and dictionaries, which torch does not register
-            if value and key not in _REGISTERED and type(value) in (dict, list):
-                for place, item in list(value.items() if type(value) is dict else enumerate(value)):
-                    if isinstance(item, nn.Module):
-                        value[place] = self._module(item, f"{prefix}{key}.{place}", kept, clones)
-        for name, index in self._attributes.get(path, ()):
-            state[name] = kept[index].numel()
-        return clone
+        blueprint = drawn[id(module)] = _Blueprint(attributes=list(self._attributes.get(path, ())))
+        for kind in ("_parameters", "_buffers"):
+            tensors = getattr(module, kind)
+            blueprint.tensors += [(kind, name, self._slices.get(prefix + name, [])) for name, t in tensors.items() if t is not None]
+        blueprint.children = [(n, self._draw(child, prefix + n, drawn)) for n, child in module._modules.items() if child is not None]
+        for key, value in module.__dict__.items():  # modules in plain lists and dictionaries, which torch does not register
+            if key not in _REGISTERED and type(value) in (dict, list):
+                places = list(value.items() if type(value) is dict else enumerate(value))
+                blueprint.listed += [(key, n, self._draw(m, f"{prefix}{key}.{n}", drawn)) for n, m in places if isinstance(m, nn.Module)]
+        return blueprint
 
-    def _tensor(self, tensor: Tensor, name: str, kept: list[Tensor], clones: dict[int, Any]) -> Tensor:
-        if id(tensor) in clones:  # tied tensors stay tied
-            return clones[id(tensor)]
-        data = tensor.detach()
-        for dim, index in self._slices.get(name, ()):
-            if kept[index].numel() < data.shape[dim]:
-                data = data.index_select(dim, kept[index].to(data.device))
-        if data.data_ptr() == tensor.data_ptr():
-            data = data.clone()
-        if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
-            data = nn.Parameter(data, requires_grad=tensor.requires_grad)
-        clones[id(tensor)] = data
-        return data
+
+@dataclass(eq=False)
+class _Blueprint:
+    """What there is to copy in one module: tensors with their slices (axis, number of the index), modules, sizes."""
+
+    tensors: list[tuple[str, str, list[tuple[int, int]]]] = field(default_factory=list)
+    children: list[tuple[str, _Blueprint]] = field(default_factory=list)
+    listed: list[tuple[str, Any, _Blueprint]] = field(default_factory=list)
+    attributes: list[tuple[str, int]] = field(default_factory=list)
+
+
+def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones: dict[int, Any]) -> nn.Module:
+    known = clones.get(id(module))
+    if known is not None:  # a module that is used under two names stays one
+        return known
+    clone: Any = object.__new__(type(module))
+    clones[id(module)] = clone
+    # copy.copy fails on parametrised modules; the dictionary is all that a module is
+    state = {k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()}
+    object.__setattr__(clone, "__dict__", state)
+    for kind, name, slices in blueprint.tensors:
+        state[kind][name] = _slice(state[kind][name], slices, kept, clones)
+    for name, child in blueprint.children:
+        state["_modules"][name] = _clone(state["_modules"][name], child, kept, clones)
+    for key, place, child in blueprint.listed:
+        state[key][place] = _clone(state[key][place], child, kept, clones)
+    for name, index in blueprint.attributes:
+        state[name] = kept[index].numel()
+    return clone
+
+
+def _slice(tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], clones: dict[int, Any]) -> Tensor:
+    known = clones.get(id(tensor))
+    if known is not None:  # tied tensors stay tied
+        return known
+    data = None
+    for dim, index in slices:
+        chosen = kept[index]
+        if chosen.numel() < tensor.shape[dim]:
+            data = (tensor if data is None else data).index_select(dim, chosen if tensor.is_cpu else chosen.to(tensor.device))
+    if data is None:
+        data = tensor.detach().clone()
+    if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
+        data = nn.Parameter(data, tensor.requires_grad)
+    clones[id(tensor)] = data
+    return data
 
 
 class _Indices:

@@ -146,7 +146,7 @@ class ChannelSpace(Space):
         return self._analysis.plan(self._refused)
 
     def _accept(self, plan: SlicePlan) -> None:
-        self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(plan)
+        self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(self.model, plan)
         self.__dict__.pop("length", None), self.__dict__.pop("slices", None), self.__dict__.pop("choices", None)
 
     def _distrusted(self) -> dict[str, str]:

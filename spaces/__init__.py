@@ -1,0 +1,22 @@
+"""WHAT can vary: channels, choices, joint spaces."""
+
+from spaces.base import Segment, Space
+from spaces.channels import ChannelSpace
+from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
+from spaces.errors import InputError
+from spaces.joint import JointSpace, Part
+
+__all__ = [
+    "Categorical",
+    "ChannelSpace",
+    "Choice",
+    "ChoiceSpace",
+    "Float",
+    "HyperParameters",
+    "InputError",
+    "Integer",
+    "JointSpace",
+    "Part",
+    "Segment",
+    "Space",
+]
