@@ -1,0 +1,1 @@
+"""How a candidate changes: mutation, crossover, criteria, initialisation, selection, repair."""

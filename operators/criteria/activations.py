@@ -1,0 +1,88 @@
+"""How loud each channel is: a recorder for full and compact models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spaces.channels.plan import SlicePlan, Tap
+
+
+class Activations:
+    """Running means of the absolute outputs of a plan's taps; what :func:`record` gives.
+
+    Attributes:
+        plan: says which modules are tapped.
+    """
+
+    def __init__(self, plan: SlicePlan, genome: np.ndarray | None = None) -> None:
+        self.plan = plan
+        self._kept = [_kept_loci(tap, genome) for tap in plan.taps]
+        self._sums: list[Tensor | None] = [None] * len(plan.taps)
+        self._counts = [0] * len(plan.taps)
+
+    def add(self, index: int, output: Tensor) -> None:
+        """Take in an output of the tap with this index.
+
+        Raises:
+            ValueError: its channels are not those that the genome keeps.
+        """
+        tap, loci = self.plan.taps[index], self._kept[index]
+        dim = tap.dim % output.ndim
+        if output.shape[dim] != len(loci):
+            raise ValueError(f"tap {tap.module!r}: {output.shape[dim]} channels, but the genome keeps {len(loci)}")
+        others = tuple(d for d in range(output.ndim) if d != dim)
+        sums = torch.linalg.vector_norm(output.detach(), ord=1, dim=others, dtype=_wide(output)) if others else output.detach().abs()
+        before = self._sums[index]
+        self._sums[index] = sums if before is None else before + sums
+        self._counts[index] += output.numel() // max(len(loci), 1)
+
+    def mean(self) -> np.ndarray:
+        """Return the mean absolute activation of every locus over samples, positions and taps, float64 of shape ``(length,)``.
+
+        NaN where nothing was seen: loci that the genome drops, segments without a tap, taps that never ran.
+        """
+        totals, taps = np.zeros(self.plan.length), np.zeros(self.plan.length)
+        for loci, sums, count in zip(self._kept, self._sums, self._counts, strict=True):
+            if sums is not None and count:
+                prunable = loci >= 0
+                np.add.at(totals, loci[prunable], sums.double().cpu().numpy()[prunable] / count)
+                np.add.at(taps, loci[prunable], 1)
+        return np.divide(totals, taps, out=np.full(self.plan.length, np.nan), where=taps > 0)
+
+
+@contextmanager
+def record(model: nn.Module, plan: SlicePlan, genome: np.ndarray | None = None) -> Iterator[Activations]:
+    """Record the outputs of the plan's taps while the context is open.
+
+    Args:
+        model: the full model, or the compact one that was built from `genome`.
+        plan: of the full model.
+        genome: ``(length,)`` of a compact model, None for the full one.
+    """
+    activations = Activations(plan, genome)
+    modules = dict(model.named_modules(remove_duplicate=False))
+
+    def hook(index: int) -> torch.utils.hooks.RemovableHandle:
+        return modules[plan.taps[index].module].register_forward_hook(lambda module, inputs, output: activations.add(index, output))
+
+    handles = [hook(index) for index in range(len(plan.taps))]
+    try:
+        yield activations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _kept_loci(tap: Tap, genome: np.ndarray | None) -> np.ndarray:
+    """Return the locus of every channel that is left of a tap's output."""
+    return tap.loci if genome is None else tap.loci[(tap.loci < 0) | (genome[tap.loci] != 0)]
+
+
+def _wide(output: Tensor) -> torch.dtype:
+    """Sums of half precision overflow."""
+    return torch.float32 if output.dtype in (torch.float16, torch.bfloat16) else output.dtype

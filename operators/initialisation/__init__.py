@@ -1,0 +1,8 @@
+"""Where a search begins."""
+
+from operators.initialisation.base import Initialisation
+from operators.initialisation.from_criteria import FromCriteria
+from operators.initialisation.sampled import Sampled
+from operators.initialisation.uniform_budget import UniformBudget
+
+__all__ = ["FromCriteria", "Initialisation", "Sampled", "UniformBudget"]
