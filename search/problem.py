@@ -54,7 +54,9 @@ class Constraint:
                 raise ValueError
             return cls(match[1], match[2], float(match[3]), match[4] == "%")
         except ValueError:
-            raise InputError(f"constraint {text!r}: expected 'METRIC <= NUMBER' or 'METRIC >= NUMBER', the number with % for a share of the base model's") from None
+            raise InputError(
+                f"constraint {text!r}: expected 'METRIC <= NUMBER' or 'METRIC >= NUMBER', the number with % for a share of the base model's"
+            ) from None
 
     def limit(self, base: Mapping[str, float]) -> float:
         """The bound in the metric's own unit."""
@@ -82,7 +84,12 @@ class Problem:
 
     def values(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
         """Objective values, all to be minimised, float64 of shape ``(n, objectives)``; inf for what did not complete."""
-        rows = [[(-1 if o.maximise else 1) * e.metrics[o.metric] for o in self.objectives] if e.state is State.COMPLETE else [np.inf] * len(self.objectives) for e in evaluations]
+        rows = [
+            [(-1 if o.maximise else 1) * e.metrics[o.metric] for o in self.objectives]
+            if e.state is State.COMPLETE
+            else [np.inf] * len(self.objectives)
+            for e in evaluations
+        ]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
 
     def violation(self, metrics: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -98,4 +105,10 @@ class Problem:
 
     def violations(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
         """Like :meth:`violation` for evaluations, shape ``(n,)``; inf for what did not complete."""
-        return np.array([self.violation({name: np.array([value]) for name, value in e.metrics.items()})[0] if e.state is State.COMPLETE else np.inf for e in evaluations], dtype=np.float64)
+        return np.array(
+            [
+                self.violation({name: np.array([value]) for name, value in e.metrics.items()})[0] if e.state is State.COMPLETE else np.inf
+                for e in evaluations
+            ],
+            dtype=np.float64,
+        )

@@ -85,6 +85,7 @@ class ChannelSpace(Space):
         return genomes
 
     def build(self, genome: np.ndarray) -> nn.Module:
+        self.check(genome[None])
         return self._slicer.build(self.model, genome)
 
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spaces import ChannelSpace, InputError
 from spaces.models import Perceptron, ResidualNet
+from spaces.testing import SpaceContract
 
 
 class Depthwise(nn.Module):
@@ -210,6 +211,19 @@ def test_what_cannot_be_known_is_frozen_and_named():
     assert "does not run" in frozen["b.weight[0]"].reason or "differs" in frozen["b.weight[0]"].reason
     assert frozen["d.weight[0]"].reason == "an output of the model"
     assert space.difference(space.repair(np.zeros((1, space.length), np.uint8))[0]) < 1e-5
+
+
+class TestResidualSpace(SpaceContract):
+    def space(self) -> ChannelSpace:
+        return space_of("residual")
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        return (torch.randn(3, 1, 8, 8),)
+
+
+class TestRoundedSpace(SpaceContract):
+    def space(self) -> ChannelSpace:
+        return space_of("perceptron", round_to=4)
 
 
 def test_a_user_may_freeze_by_name():

@@ -1,0 +1,74 @@
+"""HOW we look: strategies, the loop, executors, the ledger, dashboard, report, export."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.budget import Budget
+    from search.engine import Search
+    from search.evolution import Evolution
+    from search.executors.base import Executor
+    from search.executors.inline import InlineExecutor
+    from search.executors.ray_tasks import RayExecutor
+    from search.executors.simulated import SimulatedExecutor
+    from search.finish import Finish
+    from search.front import Front
+    from search.ledger import Ledger
+    from search.loop import Loop
+    from search.planning import Plan
+    from search.problem import Constraint, Objective, Problem
+    from search.random_search import RandomSearch
+    from search.recipe import load
+    from search.result import Result
+    from search.strategy import Strategy
+
+__all__ = [
+    "Budget",
+    "Constraint",
+    "Evolution",
+    "Executor",
+    "Finish",
+    "Front",
+    "InlineExecutor",
+    "Ledger",
+    "Loop",
+    "Objective",
+    "Plan",
+    "Problem",
+    "RandomSearch",
+    "RayExecutor",
+    "Result",
+    "Search",
+    "SimulatedExecutor",
+    "Strategy",
+    "load",
+]
+
+# A name is imported when it is first used: a worker process starts seconds earlier without the report, the view and Ray.
+_HOMES = {
+    "Budget": "search.budget",
+    "Constraint": "search.problem",
+    "Evolution": "search.evolution",
+    "Executor": "search.executors.base",
+    "Finish": "search.finish",
+    "Front": "search.front",
+    "InlineExecutor": "search.executors.inline",
+    "Ledger": "search.ledger",
+    "Loop": "search.loop",
+    "Objective": "search.problem",
+    "Plan": "search.planning",
+    "Problem": "search.problem",
+    "RandomSearch": "search.random_search",
+    "RayExecutor": "search.executors.ray_tasks",
+    "Result": "search.result",
+    "Search": "search.engine",
+    "SimulatedExecutor": "search.executors.simulated",
+    "Strategy": "search.strategy",
+    "load": "search.recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,79 @@
+"""From a configuration to a search."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from search.baseline import load_checkpoint
+from search.engine import Search
+from search.executors import InlineExecutor
+from search.executors.base import Executor
+from search.export import Origin
+from search.preparation import MakeSpace
+from search.progress import Progress
+from search.settings import Settings
+from spaces.base import Space
+
+
+def assemble(settings: Settings, progress: Progress | None = None) -> Search:
+    """Make the objects that a configuration names, and a search of them; nothing is trained or evaluated yet.
+
+    Torch gets as many threads in this process as a task has: what is trained or scored here would come out the same there.
+
+    Args:
+        progress: where the run is shown; None: nowhere.
+
+    Raises:
+        InputError: a constructor refuses its arguments, or a checkpoint does not fit.
+    """
+    ray = settings.make("ray")
+    torch.set_num_threads(max(1, int(ray.cpus_per_task)))  # as in every task: results depend on the number of threads
+    executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
+    model = _model(settings)
+    return Search(
+        model,
+        settings.make("data") if settings.has("data") else None,
+        space=_space(settings),
+        evaluators=settings.make("evaluators"),
+        objectives=settings.objectives,
+        constraints=settings.constraints,
+        strategy=settings.make("strategy"),
+        executor=executor,
+        directory=settings.directory,
+        training=settings.make("training") if model is not None and settings.checkpoint is None else None,
+        criteria=settings.make("criteria"),
+        finish=settings.make("finish"),
+        seed=settings.seed,
+        order=settings.search.order,
+        lag=settings.search.lag,
+        chunk=settings.search.chunk,
+        study=settings.study.view,
+        storage=settings.study.storage,
+        origin=Origin(settings.spec("model"), settings.spec("space")),
+        config=settings.dump(),
+        progress=progress,
+    )
+
+
+def _model(settings: Settings) -> nn.Module | None:
+    """The base model: with the weights of the checkpoint, or those that the seed gives."""
+    if not settings.has("model"):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = settings.make("model")
+    if settings.checkpoint is not None:
+        load_checkpoint(model, settings.checkpoint)
+    return model
+
+
+def _space(settings: Settings) -> Space | MakeSpace:
+    """A space that prunes a model is made once there is one; others are made at once."""
+    if not settings.accepts("space", "model"):
+        return settings.make("space")
+
+    def make(model: nn.Module, example: tuple[Tensor, ...]) -> Space:
+        return settings.make("space", model=model, example=example)
+
+    return make

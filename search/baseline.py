@@ -1,0 +1,132 @@
+"""The base model: weights from a checkpoint, or trained once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from evaluators.base import Report
+from evaluators.data.base import Data
+from evaluators.training import Training, fit
+from evaluators.weights import pack_weights
+from search.identity import describe, weights_digest
+from spaces.errors import InputError
+
+
+def load_checkpoint(model: nn.Module, path: Path) -> None:
+    """Load weights into `model`; nothing in the file is executed.
+
+    Args:
+        path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping that holds one under
+            ``state_dict``, ``model`` or ``model_state_dict``. A ``module.`` before all names (DistributedDataParallel) is dropped.
+
+    Raises:
+        InputError: where the file cannot be read, or names the first key that does not fit.
+    """
+    state = _read(path)
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    kind = type(model).__name__
+    for name, value in own.items():
+        if name not in state:
+            raise InputError(f"checkpoint {path.name}: no {name!r}; expected the weights of {kind}, all {len(own)} of them")
+        if state[name].shape != value.shape:
+            raise InputError(
+                f"checkpoint {path.name}: {name!r} has shape {tuple(state[name].shape)}; expected {tuple(value.shape)}, as in {kind}"
+            )
+    for name in state:
+        if name not in own:
+            raise InputError(f"checkpoint {path.name}: {name!r} is not of {kind}; expected its {len(own)} weights and no others")
+    model.load_state_dict(state, strict=False)  # strictness is what the lines above are
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that torch.load(weights_only=True) reads"
+        ) from None
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"checkpoint {path.name}: holds no weights by name; expected a state dict")
+    return found
+
+
+class Baseline:
+    """Trains a base model, once: what was trained before with the same start, data, settings and seed is loaded.
+
+    Args:
+        model: untrained; it is trained in place.
+        data: to train it with.
+        training: how.
+        seed: of the order of the samples and whatever else is random.
+        folders: where trained weights are looked for and kept; the first one that has them is believed.
+
+    Attributes:
+        key: name of the trained weights: a hash of all that they come from, known before they are.
+    """
+
+    def __init__(self, model: nn.Module, data: Data, training: Training, seed: int, folders: Sequence[Path]) -> None:
+        self.model, self.data, self.training, self.seed, self.folders = model, data, training, seed, tuple(folders)
+        lines = describe("training", training) | {
+            "model": f"{type(model).__module__}.{type(model).__qualname__}",
+            "structure": repr(model),
+            "start": weights_digest(model),
+            "data": data.fingerprint,
+            "seed": str(seed),
+        }
+        self.key = hashlib.sha256("\n".join(f"{name}: {lines[name]}" for name in sorted(lines)).encode()).hexdigest()[:16]
+
+    def load(self) -> bool:
+        """Load the weights that were trained before; whether there were any."""
+        for folder in self.folders:
+            try:
+                self.model.load_state_dict(load_file(folder / f"{self.key}.safetensors"))
+            except (OSError, SafetensorError, RuntimeError):
+                continue  # not there, or damaged: looked for elsewhere, or trained anew
+            self._keep()
+            return True
+        return False
+
+    def train(self, progress: Callable[[Report], None]) -> None:
+        """Train the model and keep its weights.
+
+        Args:
+            progress: called after every epoch.
+
+        Raises:
+            InputError: where the training diverges.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            for report in fit(self.model, self.data, self.training):
+                progress(report)
+        loss = report.metrics["train_loss"]
+        if not math.isfinite(loss):
+            raise InputError(f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate")
+        self._keep()
+
+    def _keep(self) -> None:
+        packed = pack_weights(self.model).tobytes()
+        for folder in self.folders:
+            path = folder / f"{self.key}.safetensors"
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self.key}-", delete=False) as file:
+                    file.write(packed)
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)

@@ -1,0 +1,27 @@
+"""When a search stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop; whatever is reached first. None is no limit.
+
+    Attributes:
+        evaluations: number of candidates.
+        seconds: wall time, that of earlier calls for the same run included.
+        stall: number of evaluations in a row of which none enlarged the front's hypervolume (none joined the front).
+    """
+
+    evaluations: int | None = None
+    seconds: float | None = None
+    stall: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("evaluations", self.evaluations), ("seconds", self.seconds), ("stall", self.stall)):
+            if value is not None and not value > 0:
+                raise InputError(f"budget.{name} {value}: expected more than 0, or null for no limit")

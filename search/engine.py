@@ -1,0 +1,305 @@
+"""The engine: what a user gives is assembled, searched, finished and reported. The door and the library come in here."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from evaluators.base import Evaluator, Evaluators
+from evaluators.cost import Cost, smallest
+from evaluators.data.base import Data
+from evaluators.quality import Quality
+from evaluators.training import Training
+from operators.criteria import Criterion
+from search.about import About
+from search.baseline import Baseline
+from search.budget import Budget
+from search.directory import RunDirectory
+from search.evolution import Evolution
+from search.executors.base import Executor
+from search.executors.inline import InlineExecutor
+from search.export import Origin
+from search.finals import load_finals
+from search.finish import Finish
+from search.identity import describe
+from search.interruption import interruptible
+from search.ledger import Ledger
+from search.lock import RunLock
+from search.loop import Loop
+from search.planning import Plan, make_plan
+from search.preparation import MakeSpace, Preparation, default_criteria, screened_base
+from search.problem import Constraint, Objective, Problem
+from search.progress import Progress, SearchProgress
+from search.reach import reaches
+from search.report import write_report
+from search.result import Result
+from search.strategy import Strategy
+from search.study import StudyView
+from spaces.base import Space
+from spaces.channels import ChannelSpace
+
+BASE, GUIDE, BUDGET = "base", "guide", "budget"
+"""Names in the ledger: metrics of the base model, its scores, the budget of the latest call."""
+UNFINISHED = ("interrupted", "failures", "disk full")
+"""Beginnings of the reasons after which the same call goes on."""
+
+
+class Search:
+    """A search from beginning to end: base model, space, loop, fine-tuning, export, report; resumed where an earlier call left it.
+
+    Five lines are a search::
+
+        search = Search(model, data, constraints=["macs <= 50%"])
+        result = search.run(evaluations=500)
+        print(result.front[0].metrics)
+        smaller = result.build(0)
+        result.export("smaller", 0)
+
+    Args:
+        model: the base model; None for a space that builds its own models.
+        data: of the run.
+        space: what may vary, or a function of model and example that makes it; None: the channels of `model`.
+        evaluators: what is measured; None: cost, and quality on the search split.
+        objectives: ``"macs"``, ``"min macs"`` or ``"max accuracy"``.
+        constraints: ``"macs <= 50%"`` of the base model, ``"latency_ms <= 3"``.
+        strategy: how to look; None: :class:`Evolution`.
+        executor: where candidates are evaluated; None: in this process.
+        directory: of the run; None keeps it in memory, without fine-tuning, export and report.
+        training: how to train the base model first; None: it comes with its weights.
+        criteria: scores of the base model's channels that guide the strategy; None: magnitude, Taylor and activation.
+        finish: what becomes of the front at the end; None: its defaults.
+        seed: of everything that is random.
+        order: see :class:`Loop`; so are `lag` and `chunk`.
+        study: whether an Optuna view of the run is written.
+        storage: database URL of that view; None: a file in the run's directory.
+        origin: how recipes make the base model again; None: whoever loads an exported model gives it.
+        config: text of the configuration, kept in the directory.
+        progress: where the run is shown; None: nowhere.
+        listeners: told what :class:`Loop` tells its listeners.
+
+    Raises:
+        InputError: here or in :meth:`run`, of anything that does not fit, in one line.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        data: Data | None = None,
+        *,
+        space: Space | MakeSpace | None = None,
+        evaluators: Sequence[Evaluator] | None = None,
+        objectives: Sequence[str] = ("error", "macs"),
+        constraints: Sequence[str] = (),
+        strategy: Strategy | None = None,
+        executor: Executor | None = None,
+        directory: str | Path | None = None,
+        training: Training | None = None,
+        criteria: Sequence[Criterion] | None = None,
+        finish: Finish | None = None,
+        seed: int = 0,
+        order: Literal["strict", "arrival"] = "strict",
+        lag: int = 32,
+        chunk: int = 8,
+        study: bool = True,
+        storage: str | None = None,
+        origin: Origin | None = None,
+        config: str | None = None,
+        progress: Progress | None = None,
+        listeners: Sequence[object] = (),
+    ) -> None:
+        parts = [Cost(), Quality()] if evaluators is None else list(evaluators)
+        self.directory = None if directory is None else Path(directory)
+        self.preparation = Preparation(
+            model,
+            data,
+            ChannelSpace if space is None else space,
+            parts[0] if len(parts) == 1 else Evaluators(parts),
+            tuple(Objective.parse(text) for text in objectives),
+            tuple(Constraint.parse(text) for text in constraints),
+            None if training is None or model is None or data is None else Baseline(model, data, training, seed, self._weights_folders()),
+            default_criteria() if criteria is None else list(criteria),
+            seed,
+        )
+        self.strategy = strategy or Evolution()
+        self.executor = executor or InlineExecutor()
+        self.finish = finish or Finish()
+        self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
+        self.study, self.storage, self.origin, self.config = study, storage, origin, config
+        self.progress = progress or Progress.silent()
+        self.listeners = tuple(listeners)
+        self._settings = describe("strategy", self.strategy) | {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
+        self._prepared: Problem | None = None
+        self._memory: Ledger | None = None
+
+    def plan(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Plan:
+        """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes. Trains and searches nothing.
+
+        Raises:
+            InputError: as :meth:`run` would, but for limits out of reach, which the plan shows.
+        """
+        self.preparation.untrained()
+        problem = self.preparation.check(self.preparation.make_space(), rehearse=True, reachable=False)
+        base = screened_base(problem)
+        found = reaches(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
+        least = smallest(problem.space, self.preparation.data) if base else {}
+        workers = max(self.executor.capacity, getattr(self.executor, "workers", 1) or os.cpu_count() or 1)  # it has not been started
+        return make_plan(problem, base, least, found, workers, Budget(evaluations, seconds, stall), self.seed)
+
+    def run(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Result:
+        """Search until a limit is reached, then fine-tune and export some of the front; go on where an earlier call ended.
+
+        Args:
+            evaluations: candidates in all, those of earlier calls included.
+            seconds: of searching in all, those of earlier calls included.
+            stall: candidates in a row that do not enlarge the front's hypervolume.
+
+        Raises:
+            InputError: of the first thing that does not fit, before any candidate is evaluated.
+            KeyboardInterrupt: at the second Ctrl-C, or at one outside the search; what was found is kept.
+        """
+        budget = Budget(evaluations, seconds, stall)
+        with contextlib.ExitStack() as stack:
+            directory, problem, ledger = self._enter(stack)
+            done = _is_searched(ledger, budget)
+            with self._view(directory, needed=not done):
+                reason = ledger.note("ended") if done else self._search(problem, ledger, budget)
+                changed = not reason.startswith(UNFINISHED) and self._finish(directory, problem, ledger)
+            return self._result(directory, problem, ledger, reason, complete=done and not changed)
+
+    def export(self) -> Result:
+        """Fine-tune and export members of the front as it is, without searching on; where the run is in memory there is nothing to do."""
+        with contextlib.ExitStack() as stack:
+            directory, problem, ledger = self._enter(stack)
+            with self._view(directory, needed=False):
+                changed = self._finish(directory, problem, ledger)
+            return self._result(directory, problem, ledger, ledger.note("ended") or "interrupted", complete=not changed)
+
+    def _weights_folders(self) -> list[Path]:
+        """Where trained base weights lie: with the run, and with all runs beside it."""
+        return [] if self.directory is None else [RunDirectory(self.directory).state, self.directory.parent / ".cache"]
+
+    def _enter(self, stack: contextlib.ExitStack) -> tuple[RunDirectory | None, Problem, Ledger]:
+        """Take hold of the run's directory, see that everything fits, open the ledger; `stack` gives it all back."""
+        directory = None if self.directory is None else RunDirectory.create(self.directory)
+        if directory is not None:
+            stack.enter_context(RunLock(directory.lock))
+        stack.callback(self.executor.close)
+        problem = self._prepare(directory)
+        if directory is None:
+            ledger = self._memory = self._memory or Ledger(None, problem.space)
+        else:
+            ledger = Ledger(directory.ledger, problem.space)
+            stack.callback(ledger.close)
+            ledger.claim(self._identity(problem.space))
+            directory.write_environment()
+            if self.config is not None:
+                directory.write_config(self.config)
+        self._know_base(problem, ledger)
+        return directory, problem, ledger
+
+    def _prepare(self, directory: RunDirectory | None) -> Problem:
+        """Train the base model where it is yet to be, but only when everything else has been seen to fit."""
+        if self._prepared is None:
+            preparation = self.preparation
+            if preparation.untrained():
+                rehearsed = preparation.check(preparation.make_space(), rehearse=True)
+                self._loop(rehearsed, Ledger(None, rehearsed.space), Budget())
+                if directory is not None and directory.ledger.exists():
+                    with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
+                        ledger.claim(self._identity(rehearsed.space))
+                self.executor.start(
+                    rehearsed.space, rehearsed.evaluator
+                )  # a cluster that does not answer shows now, not after the training
+                preparation.train(self.progress)
+            self._prepared = preparation.check(preparation.make_space())
+        return self._prepared
+
+    def _identity(self, space: Space) -> dict[str, str]:
+        return {"space": space.fingerprint[:16]} | self.preparation.identity() | self._settings
+
+    def _know_base(self, problem: Problem, ledger: Ledger) -> None:
+        """Evaluate and score the base model once in the life of a run."""
+        base = ledger.note(BASE)
+        if base is None:
+            base = self.preparation.base(problem)
+            ledger.save_note(BASE, base)
+            ledger.save_arrays(GUIDE, self.preparation.guide(problem))
+        problem.base, problem.guide = base, ledger.load_arrays(GUIDE) or {}
+        About.of(self.directory.name if self.directory else "search", problem).save(ledger)
+        ledger.commit()
+
+    def _loop(self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = ()) -> Loop:
+        strategy = copy.deepcopy(self.strategy)  # this one stays as it was given: the next call starts from it again
+        return Loop(
+            problem,
+            strategy,
+            self.executor,
+            ledger,
+            budget,
+            seed=self.seed,
+            order=self.order,
+            lag=self.lag,
+            chunk=self.chunk,
+            listeners=listeners,
+        )
+
+    def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> str:
+        """Run the loop to its end, shown and interruptible; return the reason of the end."""
+        done = ledger.counts()["evaluations"]
+        place, earlier = f" in {self.directory}" if self.directory else "", f", going on after {done} evaluations" if done else ""
+        shown = SearchProgress(self.progress, f"searching{place}{earlier}")
+        loop = self._loop(problem, ledger, budget, (shown, *self.listeners))
+        with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
+            reason = loop.run()
+        if not reason.startswith("disk full"):
+            ledger.save_note(BUDGET, asdict(budget))
+            ledger.commit()
+        return reason
+
+    def _finish(self, directory: RunDirectory | None, problem: Problem, ledger: Ledger) -> bool:
+        """Fine-tune, verify and export what is not yet; whether anything was done."""
+        if directory is None:
+            return False
+        before = load_finals(ledger)
+        with self.progress.stage():
+            after = self.finish.run(
+                problem, self.executor, ledger, directory.path, origin=self.origin, seed=self.seed, progress=self.progress.step
+            )
+        return before != after
+
+    @contextlib.contextmanager
+    def _view(self, directory: RunDirectory | None, needed: bool) -> Iterator[None]:
+        """Let the Optuna view follow the ledger meanwhile; where nothing is searched, only if it is missing."""
+        wanted = self.study and directory is not None and (needed or (self.storage is None and not directory.study.exists()))
+        view = StudyView(directory.path, self.storage) if wanted and directory is not None else None
+        try:
+            yield
+        finally:
+            complaint = view.finish() if view is not None else ""
+            if complaint:
+                self.progress.say(complaint)
+
+    def _result(self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, reason: str, complete: bool) -> Result:
+        if directory is not None and not (complete and directory.report.exists()) and not reason.startswith("disk full"):
+            write_report(directory.path)
+        return Result.read(ledger, problem, directory.path if directory else None, reason, complete)
+
+
+def _is_searched(ledger: Ledger, budget: Budget) -> bool:
+    """Whether the search came to an end that this budget does not undo."""
+    ended = ledger.note("ended")
+    if ended is None or ended.startswith(UNFINISHED):
+        return False
+    if budget.evaluations is not None and ledger.counts()["evaluations"] >= budget.evaluations:
+        return True
+    if budget.seconds is not None and (ledger.note("elapsed") or 0.0) >= budget.seconds:
+        return True
+    before = (ledger.note(BUDGET) or {}).get("stall")
+    return ended == "exhausted" or (ended == "stall" and budget.stall is not None and before is not None and budget.stall <= before)

@@ -1,0 +1,154 @@
+"""Multi-objective evolution without generations."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluators.base import Candidate, Evaluation
+from operators.base import Guide
+from operators.crossover import Crossover, SegmentWise, Uniform
+from operators.initialisation import Initialisation
+from operators.mutation import ActivationGuided, BitFlip, BudgetShift, CriterionGuided, Mutation
+from operators.selection import NSGA2Selection, NSGA3Selection, Selection
+from search.population import Member, Population
+from search.problem import Problem
+from search.proposals import Proposal, initial
+from search.sieve import Sieve
+from search.strategy import Strategy
+from spaces.errors import InputError
+
+
+class Evolution(Strategy):
+    """Steady-state NSGA-II (Deb et al. 2002 [P], steady state as in Durillo et al. 2009 [P]), assembled from exchangeable parts.
+
+    It begins with the base genome, where the space has one, and `population` - 1 genomes of the initialisation. Every further
+    candidate has two parents, each the winner of a tournament; it is crossed, then changed by one mutation drawn from those
+    whose needs the guide meets. :class:`~search.sieve.Sieve` sees to feasibility and duplicates, :class:`~search.population.Population`
+    to survival. A candidate's ``operator`` names what made it, joined by ``+``, for example ``Uniform+BitFlip``.
+
+    Guide: the problem's, and of every parent the arrays of its evaluation that hold one number a locus (``activation``).
+
+    Args:
+        population: members that may become parents.
+        initialisation: of the first candidates; by default from criteria, where the problem has scores.
+        crossover: a list is drawn from; by default uniform, and segment-wise where there are several segments.
+        mutations: each child draws one; by default all that fit the space and the guide.
+        selection: who survives; by default NSGA-II, from four objectives on NSGA-III.
+        tournament: members that compete to be a parent; 1 is chance.
+        redraws: how often a duplicate or infeasible child is drawn again before it is mended.
+
+    Raises:
+        InputError: for a population or tournament without members; at the start, for a mutation that needs scores that nothing provides.
+    """
+
+    def __init__(
+        self,
+        population: int = 64,
+        initialisation: Initialisation | None = None,
+        crossover: Crossover | Sequence[Crossover] | None = None,
+        mutations: Sequence[Mutation] | None = None,
+        selection: Selection | None = None,
+        tournament: int = 2,
+        redraws: int = 4,
+    ) -> None:
+        for name, value, least in (("population", population, 2), ("tournament", tournament, 1), ("redraws", redraws, 0)):
+            if value < least:
+                raise InputError(f"Evolution: {name} {value} is not accepted; it must be at least {least}")
+        if mutations is not None and not mutations:
+            raise InputError("Evolution: mutations is empty; give at least one, or leave it out for the default")
+        self.population, self.tournament, self.redraws = population, tournament, redraws
+        self.initialisation, self.crossover, self.mutations, self.selection = initialisation, crossover, mutations, selection
+
+    def start(self, problem: Problem, seed: int) -> None:
+        super().start(problem, seed)
+        many = len(problem.objectives) > 3
+        self._members = Population(problem, self.population, self.selection or (NSGA3Selection() if many else NSGA2Selection()), self.rng)
+        self._sieve = Sieve(problem, self.rng, self.redraws)
+        self._initial = initial(problem, self.initialisation, self.rng)
+        self._crossovers = _crossovers(problem, self.crossover)
+        self._mutations = _mutations(problem, self.mutations)
+        self._first = deque(self._beginning())
+
+    def ask(self, n: int) -> list[Candidate]:
+        proposals = [self._first.popleft() for _ in range(min(n, len(self._first)))]
+        proposals += self._sieve.take(n - len(proposals), self._children)
+        return [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._members.tell(evaluations)
+
+    def _beginning(self) -> list[Proposal]:
+        base = self.problem.space.base
+        first = [] if base is None or not self._sieve.admit(base) else [Proposal(base, operator="base")]
+        return first + self._sieve.take(self.population - len(first), self._initial)
+
+    def _children(self, n: int) -> list[Proposal]:
+        mothers, fathers = self._members.choose(n, self.tournament), self._members.choose(n, self.tournament)
+        if not mothers:
+            # Nobody has come back yet, or all have failed.
+            return self._initial(n)
+        genomes, crossed = self._cross(mothers, fathers)
+        children, mutated = self._mutate(genomes, self._guide(mothers, fathers))
+        return [
+            Proposal(child, tuple(dict.fromkeys((m.id, f.id) if by else (m.id,))), "+".join(filter(None, (by, how))) or "copy")
+            for child, m, f, by, how in zip(children, mothers, fathers, crossed, mutated, strict=True)
+        ]
+
+    def _cross(self, mothers: Sequence[Member], fathers: Sequence[Member]) -> tuple[np.ndarray, list[str]]:
+        """Return children ``(n, length)`` and by what each was crossed, "" where it is its mother's copy."""
+        first, second = np.stack([m.genome for m in mothers]), np.stack([m.genome for m in fathers])
+        children, drawn = first.copy(), self.rng.integers(len(self._crossovers), size=len(first))
+        for number, crossover in enumerate(self._crossovers):
+            if (rows := drawn == number).any():
+                children[rows] = crossover(self.problem.space, first[rows], second[rows], self.rng)
+        return children, _names(self._crossovers, drawn, (children != first).any(axis=1))
+
+    def _mutate(self, genomes: np.ndarray, guide: Guide) -> tuple[np.ndarray, list[str]]:
+        """Return changed genomes ``(n, length)`` and what changed each, "" where nothing did."""
+        usable = [mutation for mutation in self._mutations if guide.keys() >= set(mutation.needs)]
+        if not usable:
+            raise InputError(f"Evolution: the guide has {', '.join(guide) or 'nothing'}, which serves none of the mutations; add BitFlip")
+        children, drawn = genomes.copy(), self.rng.integers(len(usable), size=len(genomes))
+        for number, mutation in enumerate(usable):
+            if (rows := drawn == number).any():
+                part = {name: entry[rows] if entry.ndim == 2 else entry for name, entry in guide.items()}
+                children[rows] = mutation(self.problem.space, genomes[rows], part, self.rng)
+        return children, _names(usable, drawn, (children != genomes).any(axis=1))
+
+    def _guide(self, mothers: Sequence[Member], fathers: Sequence[Member]) -> Guide:
+        """Return the problem's guide and the statistics of the parents ``(n, length)``: the mother's, where she has none the father's."""
+        guide = dict(self.problem.guide)
+        for name in sorted({name for member in (*mothers, *fathers) for name in member.statistics}):
+            unknown = np.full(self.problem.space.length, np.nan)
+            own, other = (np.stack([m.statistics.get(name, unknown) for m in side]) for side in (mothers, fathers))
+            guide[name] = np.where(np.isnan(own), other, own)
+        return guide
+
+
+def _names(operators: Sequence[object], drawn: np.ndarray, effective: np.ndarray) -> list[str]:
+    """Return the class name of each row's operator, "" where it had no effect."""
+    return [type(operators[number]).__name__ if effect else "" for number, effect in zip(drawn, effective, strict=True)]
+
+
+def _crossovers(problem: Problem, given: Crossover | Sequence[Crossover] | None) -> list[Crossover]:
+    if given is None:
+        return (
+            [Uniform(), SegmentWise()]
+            if any(s.size > 1 for s in problem.space.segments) and len(problem.space.segments) > 1
+            else [Uniform()]
+        )
+    return [given] if isinstance(given, Crossover) else list(given)
+
+
+def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutation]:
+    """Return the mutations; by default those that fit: guided ones and shifts of whole segments where channels are kept or dropped."""
+    if given is not None:
+        return list(given)
+    if not any(segment.choices == 2 and segment.size > 1 for segment in problem.space.segments):
+        return [BitFlip()]
+    scores = [name for name in problem.guide if "activation" not in name and name != "random"]
+    guided: list[Mutation] = [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
+    return [BitFlip(), *guided, ActivationGuided()]

@@ -1,0 +1,39 @@
+"""Where candidates are evaluated: in process, on Ray, or in simulated time."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.executors.base import Event, Executor, Finished, Reported, Started
+    from search.executors.inline import InlineExecutor
+    from search.executors.ray_tasks import RayExecutor
+    from search.executors.simulated import SimulatedExecutor
+
+__all__ = [
+    "Event",
+    "Executor",
+    "Finished",
+    "InlineExecutor",
+    "RayExecutor",
+    "Reported",
+    "SimulatedExecutor",
+    "Started",
+]
+
+# A name is imported when it is first used: who needs no Ray does not wait for it.
+_HOMES = {
+    "Event": "search.executors.base",
+    "Executor": "search.executors.base",
+    "Finished": "search.executors.base",
+    "InlineExecutor": "search.executors.inline",
+    "RayExecutor": "search.executors.ray_tasks",
+    "Reported": "search.executors.base",
+    "SimulatedExecutor": "search.executors.simulated",
+    "Started": "search.executors.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,64 @@
+"""What every executor promises, and the events it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from evaluators.base import Candidate, Evaluation, Evaluator, Report
+from spaces.base import Space
+
+
+@dataclass(frozen=True)
+class Started:
+    """The evaluation of a candidate began; it begins again where its worker was lost."""
+
+    id: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reported:
+    """A running candidate gave a report."""
+
+    id: int
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A candidate is done, whatever came of it; nothing follows for its id."""
+
+    evaluation: Evaluation
+
+
+Event = Started | Reported | Finished
+
+
+class Executor(Protocol):
+    """Evaluates candidates somewhere. Every candidate submitted ends in exactly one :class:`Finished`, unless it is withdrawn."""
+
+    @property
+    def capacity(self) -> int:
+        """How many candidates it can work on at once; settled by :meth:`start`."""
+
+    def start(self, space: Space, evaluator: Evaluator) -> None:
+        """Get ready to evaluate; again, with something else, once everything submitted is finished."""
+
+    def submit(self, candidates: Sequence[Candidate]) -> None:
+        """Take candidates in; returns at once."""
+
+    def events(self, timeout: float | None = None) -> list[Event]:
+        """Return what happened since the last call, in order for every candidate.
+
+        Waits for at least one event, but no longer than `timeout` seconds, nor at all where nothing is under way.
+        """
+
+    def cancel(self, id: int) -> None:
+        """Stop a running candidate: it ends as PRUNED with the metrics of its last report. Nothing happens where it has ended."""
+
+    def withdraw(self) -> list[int]:
+        """Forget the candidates that have not started yet; return their ids. They give no events."""
+
+    def close(self) -> None:
+        """Stop everything and let go of all resources."""

@@ -1,0 +1,288 @@
+"""Evaluations on the workers of a Ray cluster, one streaming task a batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, RayTaskError, TaskUnschedulableError
+
+from evaluators.base import Candidate, Evaluation, Evaluator, Report
+from search.executors import ray_connection
+from search.executors.base import Event, Finished, Reported, Started
+from search.executors.ray_worker import Message, work
+from search.executors.work import failed, pruned, reason
+from spaces.base import Space
+from spaces.errors import InputError
+
+KILLS = 3  # so often may a candidate kill its worker
+LOSSES = 10  # and so often may it be lost at all, its nodes' deaths included
+_REFRESH = 5.0  # seconds between two looks at the size of the cluster
+_FETCH = 60.0  # seconds that results may take from another node
+
+
+@dataclass(eq=False)
+class _Item:
+    """A candidate on its way."""
+
+    candidate: Candidate
+    attempts: int = 0
+    kills: int = 0
+    losses: int = 0
+
+
+@dataclass(eq=False)
+class _Task:
+    """A batch under way: its items that are not finished, in order."""
+
+    items: deque[_Item]
+    running: bool = False  # the first item has started
+    since: float = math.inf  # when it did, or so we heard
+    last: Report | None = field(default=None)
+
+
+class RayExecutor:
+    """Evaluates in Ray tasks, on this machine or on a cluster.
+
+    A batch whose worker died is split into singles, so that a killer does not take its neighbours along; who kills its
+    worker three times, or passes the time limit, is recorded as FAILED with the reason. Lost nodes are lost workers.
+
+    Args:
+        address: ``HOST:PORT`` or ``auto``; None starts Ray on this machine and shuts it down again. Where the process
+            is connected to Ray already, that is used, and left as it is.
+        workers: how many tasks run at once; None: as many as the cluster has room for, also when it grows.
+        cpus_per_task: CPUs that a task holds; torch gets as many threads (at least one).
+        gpus_per_task: GPUs that a task holds, also a fraction.
+        batch: at most so many candidates go into one task; 1 for evaluations of seconds, more for milliseconds.
+        time_limit: seconds per candidate; None for no limit.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        cpus_per_task: float = 1,
+        gpus_per_task: float = 0,
+        batch: int = 1,
+        time_limit: float | None = None,
+    ) -> None:
+        for name, value, low in (("workers", workers, 1), ("batch", batch, 1), ("gpus_per_task", gpus_per_task, 0)):
+            if value is not None and value < low:
+                raise InputError(f"ray.{name} {value}: expected at least {low}")
+        for name, value in (("cpus_per_task", cpus_per_task), ("time_limit", time_limit)):
+            if value is not None and value <= 0:
+                raise InputError(f"ray.{name} {value}: expected more than 0")
+        self.address, self.workers, self.batch, self.time_limit = address, workers, batch, time_limit
+        self.cpus_per_task, self.gpus_per_task = cpus_per_task, gpus_per_task
+        self._connected = self._started = False
+        self._capacity = workers or 1
+        self._most = 0  # tasks sent and not finished
+        self._looked = -math.inf
+        self._queue: deque[_Item] = deque()
+        self._singles: deque[_Item] = deque()  # suspects: each gets a task of its own
+        self._tasks: dict[Any, _Task] = {}
+        self._ready: list[Event] = []
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def start(self, space: Space, evaluator: Evaluator) -> None:
+        """Connect, and send space and evaluator to the cluster's object store.
+
+        Raises:
+            InputError: no Ray answers at the address, no node has room for a task, or something does not pickle.
+        """
+        if not self._started:
+            cpus = None if self.workers is None else self.workers * self.cpus_per_task
+            self._connected = ray_connection.connect(self.address, cpus)
+            self._started = True
+            threads = max(1, int(self.cpus_per_task))
+            variables = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+            self._threads = threads
+            self._remote = ray.remote(
+                num_returns="streaming",
+                max_retries=0,  # a generator that Ray restarts splices two attempts into one stream
+                max_calls=0,  # GPU tasks would get a new process each time
+                num_cpus=self.cpus_per_task,
+                num_gpus=self.gpus_per_task,
+                runtime_env={"env_vars": variables},
+            )(work)
+            self._look(first=True)
+        self._evaluator = evaluator
+        self._box = [ray_connection.put((space, evaluator))]  # in a list: a worker fetches it once, not every task again
+
+    def submit(self, candidates: Sequence[Candidate]) -> None:
+        self._queue.extend(_Item(candidate) for candidate in candidates)
+        self._launch()
+
+    def events(self, timeout: float | None = None) -> list[Event]:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            self._look()
+            self._launch()
+            if self._ready or not self._tasks:
+                break
+            # at least every second: nothing depends on Ray waking us up
+            self._receive_all(max(0.0, min(deadline - time.monotonic(), self._next_limit(), 1.0)))
+            self._stop_overdue()
+            if time.monotonic() >= deadline:
+                break
+        self._launch()  # keeps the workers busy while the caller thinks
+        events, self._ready = self._ready, []
+        return events
+
+    def cancel(self, id: int) -> None:
+        for stream, task in self._tasks.items():
+            if task.running and task.items[0].candidate.id == id:
+                # gently: the worker process lives on, it leaves the evaluation at its next report
+                item = self._abandon(stream, force=False)
+                self._ready.append(
+                    Finished(pruned(self._evaluator, item.candidate, task.last, time.monotonic() - task.since, attempts=item.attempts))
+                )
+                return
+
+    def withdraw(self) -> list[int]:
+        self._receive_all(0.0)
+        items = [*self._queue, *self._singles]
+        self._queue.clear()
+        self._singles.clear()
+        for stream, task in list(self._tasks.items()):
+            if not task.running:
+                items += task.items
+                del self._tasks[stream]
+                ray.cancel(stream)
+        return [item.candidate.id for item in items]
+
+    def close(self) -> None:
+        """Stop all tasks; shut Ray down, or leave the cluster, where this executor started or joined it."""
+        if ray.is_initialized():
+            for stream in self._tasks:
+                ray.cancel(stream, force=True)
+        self._tasks.clear()
+        self._queue.clear()
+        self._singles.clear()
+        self._ready.clear()
+        self._box = []
+        if self._connected:
+            ray.shutdown()
+        self._connected = self._started = False
+        self._looked = -math.inf
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def _look(self, first: bool = False) -> None:
+        """See how large the cluster is: nodes come and go."""
+        if time.monotonic() - self._looked < _REFRESH:
+            return
+        self._looked = time.monotonic()
+        room = ray_connection.fitting(self.cpus_per_task, self.gpus_per_task)
+        if first and not room and (self.workers is None or self.address is None):
+            need = f"{self.cpus_per_task:g} CPU and {self.gpus_per_task:g} GPU"
+            raise InputError(
+                f"ray: no node has the {need} of a task; lower cpus_per_task or gpus_per_task, or give `workers` to wait for nodes"
+            )
+        self._capacity = self.workers or max(1, room)
+        # where Ray has no room for more, as many tasks again wait there: no worker ever waits for this process
+        self._most = 2 * self._capacity if room <= self._capacity else self._capacity
+
+    def _launch(self) -> None:
+        free = self._most - len(self._tasks)
+        while free > 0 and (self._singles or self._queue):
+            if self._singles:
+                items = deque([self._singles.popleft()])
+            else:
+                size = min(self.batch, math.ceil(len(self._queue) / free))
+                items = deque(self._queue.popleft() for _ in range(size))
+            stream = self._remote.remote(self._box, [(item.candidate, item.attempts + 1) for item in items], self._threads)
+            self._tasks[stream] = _Task(items)
+            free -= 1
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    def _receive_all(self, timeout: float) -> None:
+        """Take in every message there is; wait for the first."""
+        while self._tasks:
+            streams = list(self._tasks)
+            ready, _ = ray.wait(streams, num_returns=1, timeout=timeout)
+            if not ready:
+                return
+            if len(streams) > 1:
+                ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
+            for stream in ready:
+                self._receive(stream)
+            timeout = 0.0
+
+    def _receive(self, stream: Any) -> None:
+        task = self._tasks[stream]
+        try:
+            message: Message = ray.get(next(stream), timeout=_FETCH)
+        except StopIteration:
+            del self._tasks[stream]
+            self._queue.extendleft(reversed(task.items))  # of a batch that ended well nothing is left
+        except (RayError, GetTimeoutError) as error:
+            self._lost(stream, error)
+        else:
+            for event in message:
+                self._ready.append(self._note(task, event))
+
+    def _note(self, task: _Task, event: Event) -> Event:
+        if isinstance(event, Started):
+            task.items[0].attempts += 1
+            task.running, task.since, task.last = True, time.monotonic(), None
+        elif isinstance(event, Reported):
+            task.last = event.report
+        else:
+            item = task.items.popleft()
+            task.running, task.since = False, math.inf
+            event = Finished(replace(event.evaluation, candidate=item.candidate))  # not a second copy of the genome
+        return event
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------------
+
+    def _lost(self, stream: Any, error: Exception) -> None:
+        """A task broke off: its worker or node died, or it could not even begin."""
+        task = self._tasks.pop(stream)
+        if isinstance(error, TaskUnschedulableError | RayTaskError):  # not the candidates' fault, nor would it help to try again
+            cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+            for item in task.items:
+                self._fail(item, f"the worker could not begin: {reason(cause)}")
+            return
+        if task.items:  # the first one was running, or is the first suspect
+            suspect = task.items[0]
+            suspect.losses += 1
+            suspect.kills += not isinstance(error, NodeDiedError)
+            if suspect.kills >= KILLS or suspect.losses >= LOSSES:
+                self._fail(task.items.popleft(), f"its worker died {suspect.losses} times ({reason(error)})")
+        self._singles.extend(task.items)
+
+    def _next_limit(self) -> float:
+        """Seconds until the first running candidate passes its time limit."""
+        if self.time_limit is None:
+            return math.inf
+        return min(task.since for task in self._tasks.values()) + self.time_limit - time.monotonic()
+
+    def _stop_overdue(self) -> None:
+        if self.time_limit is None:
+            return
+        now = time.monotonic()
+        for stream, task in list(self._tasks.items()):
+            if now - task.since > self.time_limit:
+                self._fail(self._abandon(stream, force=True), f"exceeded the time limit of {self.time_limit:g} s", self.time_limit)
+
+    def _abandon(self, stream: Any, force: bool) -> _Item:
+        """Stop a task because of its running item, which is returned; the others are sent again."""
+        task = self._tasks.pop(stream)
+        ray.cancel(stream, force=force)
+        item = task.items.popleft()
+        self._queue.extendleft(reversed(task.items))
+        return item
+
+    def _fail(self, item: _Item, why: str, seconds: float = 0.0) -> None:
+        evaluation: Evaluation = failed(item.candidate, why, seconds, attempts=max(1, item.attempts))
+        self._ready.append(Finished(evaluation))

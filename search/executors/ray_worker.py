@@ -1,0 +1,43 @@
+"""What a Ray worker runs: a batch of candidates, as one stream of messages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import ray
+import torch
+
+from evaluators.base import Candidate, Evaluator
+from search.executors.base import Event, Reported, Started
+from search.executors.work import evaluate
+from spaces.base import Space
+
+Message = list[Event]
+_PAUSE = 0.02  # seconds within which a report is not sent on its own, but with what follows
+_loaded: dict[str, tuple[Space, Evaluator]] = {}  # what this process evaluates with, by object id; one at a time
+
+
+def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: int) -> Iterator[Message]:
+    """Evaluate a batch. Every start is announced before it happens, so that who hangs or kills the worker is known by name.
+
+    Args:
+        box: holds the reference to space and evaluator; fetched once a process, not with every task.
+        items: candidates, and how often each has been started with this time.
+        threads: of torch.
+    """
+    torch.set_num_threads(threads)
+    key = box[0].hex()
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = ray.get(box[0])
+    space, evaluator = _loaded[key]
+    message: Message = []
+    sent = 0.0
+    for candidate, attempts in items:
+        for event in evaluate(space, evaluator, candidate, attempts):
+            message.append(event)
+            if isinstance(event, Started) or (isinstance(event, Reported) and time.monotonic() - sent > _PAUSE):
+                yield message
+                message, sent = [], time.monotonic()
+    yield message

@@ -1,0 +1,123 @@
+"""The one place that runs a candidate, the same in every executor."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from evaluators.base import Candidate, Evaluation, Evaluator, Report, State
+from search.executors.base import Event, Finished, Reported, Started
+from search.executors.randomness import Randomness
+from spaces.base import Space
+
+_STORABLE = "biufcSU"  # kinds of dtype that are raw bytes
+
+
+def evaluate(space: Space, evaluator: Evaluator, candidate: Candidate, attempts: int = 1) -> Iterator[Event]:
+    """Build a candidate, evaluate it with all global generators seeded for it, and tell what happens.
+
+    It never raises (but for KeyboardInterrupt and the like): what goes wrong in the user's code, a model that cannot be
+    built, a metric that is missing or not finite, or a lack of memory ends in a FAILED evaluation that gives the reason.
+    """
+    yield Started(candidate.id)
+    run = _Run(space, evaluator, candidate)
+    while (report := run.step()) is not None:
+        yield Reported(candidate.id, report)
+    yield Finished(run.evaluation(attempts))
+
+
+def failed(candidate: Candidate, reason: str, seconds: float = 0.0, worker: str = "", attempts: int = 1) -> Evaluation:
+    """Return the evaluation of a candidate that gave nothing, with its reason in one line."""
+    return Evaluation(candidate, State.FAILED, {}, reason=" ".join(reason.split())[:300], seconds=seconds, worker=worker, attempts=attempts)
+
+
+def pruned(
+    evaluator: Evaluator, candidate: Candidate, report: Report | None, seconds: float = 0.0, worker: str = "", attempts: int = 1
+) -> Evaluation:
+    """Return the evaluation of a candidate that was stopped at a report: the screened metrics joined with the report's."""
+    report = report or Report({})
+    metrics = _screened(evaluator, candidate) | report.metrics
+    return Evaluation(candidate, State.PRUNED, metrics, report.arrays, "", seconds, worker, attempts)
+
+
+def worker_name() -> str:
+    """Return host and process of this worker, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class _Run:
+    """One attempt at one candidate, a report at a time."""
+
+    def __init__(self, space: Space, evaluator: Evaluator, candidate: Candidate) -> None:
+        self._evaluator, self._candidate = evaluator, candidate
+        self._reports = _reports(space, evaluator, candidate)
+        self._randomness = Randomness(candidate.seed)
+        self._last: Report | None = None
+        self._reason = ""
+        self._seconds = 0.0
+
+    def step(self) -> Report | None:
+        """Return the next report, or None at the end."""
+        began = time.perf_counter()
+        report = None
+        try:
+            with self._randomness:
+                report = next(self._reports, None)
+        except (Exception, SystemExit) as error:
+            self._reason = reason(error)
+            if torch.cuda.is_initialized():  # tasks that share the device need what a failure has left behind
+                torch.cuda.empty_cache()
+        self._seconds += time.perf_counter() - began
+        self._last = report or self._last
+        return report
+
+    def evaluation(self, attempts: int) -> Evaluation:
+        self._randomness.close()
+        last = self._last or Report({})
+        metrics: dict[str, float] = {}
+        if not self._reason:
+            try:
+                metrics = _screened(self._evaluator, self._candidate) | last.metrics
+                self._reason = _fault(self._evaluator, metrics)
+            except Exception as error:
+                self._reason = reason(error)
+        if self._reason:
+            return failed(self._candidate, self._reason, self._seconds, worker_name(), attempts)
+        return Evaluation(self._candidate, State.COMPLETE, metrics, last.arrays, "", self._seconds, worker_name(), attempts)
+
+
+def _reports(space: Space, evaluator: Evaluator, candidate: Candidate) -> Iterator[Report]:
+    model = space.build(candidate.genome)
+    for report in evaluator.evaluate(model, candidate):
+        metrics = {name: float(value) for name, value in report.metrics.items()}
+        arrays = {name: np.asarray(array) for name, array in report.arrays.items()}
+        for name, array in arrays.items():
+            if array.dtype.kind not in _STORABLE:
+                raise TypeError(f"array {name!r} of a report has dtype {array.dtype}; expected numbers")
+        yield Report(metrics, report.step, arrays)
+
+
+def _screened(evaluator: Evaluator, candidate: Candidate) -> dict[str, float]:
+    return {name: float(values[0]) for name, values in evaluator.screen(candidate.genome[None]).items()}
+
+
+def _fault(evaluator: Evaluator, metrics: dict[str, float]) -> str:
+    for name in (*evaluator.screened, *evaluator.metrics):
+        if name not in metrics:
+            return f"metric {name!r} was promised but not reported"
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            return f"metric {name!r} is {value}"
+    return ""
+
+
+def reason(error: BaseException) -> str:
+    """Return ``TypeName: message`` in one line."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}"[:300] if message else type(error).__name__

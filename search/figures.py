@@ -1,0 +1,48 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
+
+
+def figure(value: float, name: str = "") -> str:
+    """Write a metric by its name: ``1.23 M`` for macs, ``45.6 KiB`` for bytes, ``0.0123`` for a rate, ``1.234 ms`` for milliseconds."""
+    if not math.isfinite(value):
+        return "–"
+    kind = name.rsplit("_", 1)[-1]
+    if kind == "bytes":
+        size, unit = next(((size, unit) for size, unit in _BYTES if abs(value) >= size), (1.0, "B"))
+        return f"{_digits(value / size)} {unit}"
+    if kind == "ms":
+        return f"{value:.3f} ms" if abs(value) < 10 else f"{value:.1f} ms"
+    size, unit = next(((size, unit) for size, unit in _LARGE if abs(value) >= size), (1.0, ""))
+    if not unit:
+        return f"{value:.0f}" if value == int(value) else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{_digits(value / size)} {unit}"
+
+
+def share(value: float, base: float | None) -> str:
+    """Write what part of the base model's value this is, an empty string where there is none."""
+    return f"{100 * value / base:.0f} %" if base else ""
+
+
+def title(metric: str) -> str:
+    """Write a metric's name as people do: ``MACs``, ``latency``, ``error``."""
+    known = {"macs": "MACs", "latency_ms": "latency", "onnx_latency_ms": "ONNX latency"}
+    return known.get(metric, metric.replace("_", " "))
+
+
+def bound(constraint: Mapping[str, Any]) -> str:
+    """Write a constraint of a run (see :class:`search.about.About`) as people do: ``MACs ≤ 50 %``."""
+    sign = {"<=": "≤", ">=": "≥"}[constraint["relation"]]
+    return f"{title(constraint['metric'])} {sign} {constraint['bound']:g}{' %' if constraint['relative'] else ''}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value) or 1)))}f}"

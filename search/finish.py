@@ -1,0 +1,293 @@
+"""The last stage: members of the front are fine-tuned, verified, exported and measured."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from evaluators.base import Candidate, Evaluation, State
+from evaluators.counting import count
+from evaluators.distillation import Distillation
+from evaluators.finetuning import FineTuning
+from evaluators.latency import measure, median_ms, onnx_call, torch_threads
+from evaluators.training import Training
+from evaluators.weights import unpack_weights
+from search.choice import choose, front_of
+from search.executors.base import Executor, Finished, Reported
+from search.export import ONNX, Origin, export, export_onnx
+from search.finals import BASE, CHOSEN, COSTS, Final, Limit, load_finals
+from search.front import Front
+from search.identity import describe
+from search.ledger import Ledger
+from search.problem import Problem
+from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
+from search.strategy import candidate_seed
+from spaces.errors import InputError
+
+TOLERANCE = 1e-4
+"""Largest relative difference between a compact model and the masked full one."""
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many are done, and of how many."""
+
+
+class Finish:
+    """Fine-tunes some members of the front and exports them. What is done already is not done again.
+
+    Args:
+        members: how many members of the front, spread over it.
+        epochs: of fine-tuning, at most; the best one on the search split is kept.
+        learning_rate: of fine-tuning, at its peak.
+        batch_size: of fine-tuning.
+        distillation: learn from the base model as well; null for labels only.
+        base: whether the base model is tuned and measured in the same way, as the control.
+        onnx: whether to write ONNX files.
+        time_limit: seconds of tuning per member; null: none. (The executor's own limit is made for the search's short evaluations.)
+        latency_batch: samples of a call whose latency is measured.
+        latency_repeats: calls that are timed, of which the median counts; one thread.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        members: int = 5,
+        epochs: int = 8,
+        learning_rate: float = 2e-3,
+        batch_size: int = 64,
+        distillation: Distillation | None = None,
+        base: bool = True,
+        onnx: bool = True,
+        time_limit: float | None = None,
+        latency_batch: int = 1,
+        latency_repeats: int = 50,
+    ) -> None:
+        for ok, text in [
+            (members >= 0, f"members {members}; expected at least 0"),
+            (epochs >= 1, f"epochs {epochs}; expected at least 1"),
+            (time_limit is None or time_limit > 0, f"time_limit {time_limit}; expected a number above 0 or null"),
+            (latency_batch >= 1, f"latency_batch {latency_batch}; expected at least 1"),
+            (latency_repeats >= 1, f"latency_repeats {latency_repeats}; expected at least 1"),
+        ]:
+            if not ok:
+                raise InputError(f"finish: {text}")
+        self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
+        self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
+        self.training = Training(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation)
+        self._settings = "; ".join(f"{key}={value}" for key, value in describe("training", self.training).items())
+
+    def run(
+        self,
+        problem: Problem,
+        executor: Executor,
+        ledger: Ledger,
+        directory: Path,
+        *,
+        front: Front | None = None,
+        origin: Origin | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Final]:
+        """Choose, tune, verify, export and measure.
+
+        Args:
+            problem: of the search, with its data bound.
+            executor: where the members are tuned, side by side.
+            ledger: of the run; every tuned member is committed as it comes.
+            directory: of the run; models go to ``models/<id>`` in it.
+            front: of the search; None: made of the ledger again.
+            origin: how to make the base model again, for the recipes.
+            seed: of the run, for the tuning of the base model.
+            progress: told what is going on.
+
+        Returns:
+            The base model (where the space has one and it is wanted), then the members from the best in the first objective on.
+        """
+        tell = progress or (lambda text, done, total: None)
+        settings = self._settings
+        candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
+        if self.base and problem.space.base is not None and candidates:
+            candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
+        ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
+        ledger.commit()
+        todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), settings, directory)]
+        self._tune(problem, executor, ledger, [c for c in todo if not _is_tuned(ledger, c.id, settings)], settings, tell)
+        for done, candidate in enumerate(todo):  # one after the other, with idle workers: latency is measured here
+            tell("exporting the front", done, len(todo))
+            self._conclude(problem, ledger, directory, candidate, origin, settings)
+        return load_finals(ledger)
+
+    def _tune(self, problem: Problem, executor: Executor, ledger: Ledger, todo: Sequence[Candidate], settings: str, tell: Progress) -> None:
+        """Fine-tune on the executor; each result is committed as it comes."""
+        if not todo:
+            return
+        evaluator = FineTuning(self.training)
+        evaluator.bind(problem.space, problem.evaluator.data)
+        with _time_limit(executor, self.time_limit):
+            executor.start(problem.space, evaluator)
+            waiting, done, epoch = deque(todo), 0, 0
+            while done < len(todo):
+                while waiting and len(todo) - len(waiting) - done < max(1, executor.capacity):
+                    executor.submit([waiting.popleft()])
+                for event in executor.events(timeout=1.0):
+                    if isinstance(event, Reported):
+                        epoch = event.report.step
+                    elif isinstance(event, Finished):
+                        done += 1
+                        _keep(ledger, event.evaluation, settings)
+                tell(f"fine-tuning the front (epoch {epoch})", done, len(todo))
+
+    def _conclude(
+        self, problem: Problem, ledger: Ledger, directory: Path, candidate: Candidate, origin: Origin | None, settings: str
+    ) -> None:
+        """Verify, export and measure a tuned member, and keep what was found."""
+        note, arrays = ledger.note(_tuned(candidate.id)), ledger.load_arrays(_tuned(candidate.id)) or {}
+        searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
+        final = Final(candidate.id, searched.metrics if searched else dict(problem.base), settings=settings, reason=note["reason"])
+        if not final.reason:
+            final = replace(final, test={name: value for name, value in note["metrics"].items() if name.startswith("test_")})
+            final = self._export(problem, directory, candidate, arrays["weights"], origin, final)
+        final.save(ledger)
+        ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now
+        ledger.save_note(_tuned(candidate.id), None)
+        ledger.commit()
+
+    def _export(
+        self, problem: Problem, directory: Path, candidate: Candidate, weights: np.ndarray, origin: Origin | None, final: Final
+    ) -> Final:
+        space, data = problem.space, problem.evaluator.data
+        assert data is not None  # or the fine-tuning would have refused it
+        example = data.example()
+        model = space.build(candidate.genome)
+        model.load_state_dict(dict(unpack_weights(weights)))
+        model.eval()
+        differences = verify(problem, candidate.genome, model)
+        worst = max(differences.values(), default=0.0)
+        if not worst <= TOLERANCE:
+            return replace(final, differences=differences, reason=f"the compact model differs from the masked full one by {worst:.1e}")
+        screened = problem.evaluator.screen(candidate.genome[None])
+        requested = {name: float(screened[name][0]) for name in COSTS if name in screened}
+        realised = count(model, example) | {"latency_ms": self._latency(model, example)}
+        folder, onnx = "", {}
+        if candidate.id != BASE:
+            folder = f"models/{candidate.id}"
+            base = getattr(space, "model", None)
+            metrics = final.searched | final.test
+            recipe = export(
+                directory / folder,
+                candidate.id,
+                candidate.genome,
+                model,
+                space,
+                example,
+                origin,
+                base=base,
+                metrics=metrics,
+                requested=requested,
+                realised=realised,
+                onnx=self.onnx,
+            )
+            onnx = recipe.onnx
+            if "file" in onnx:
+                realised["onnx_latency_ms"] = self._onnx_latency(str(directory / folder / ONNX), example)
+        elif self.onnx:
+            with tempfile.TemporaryDirectory() as temporary:  # exported as the members are, or the latencies could not be compared
+                onnx = export_onnx(model, example, Path(temporary) / ONNX)
+                if "file" in onnx:
+                    realised["onnx_latency_ms"] = self._onnx_latency(str(Path(temporary) / ONNX), example)
+                    onnx.pop("file")
+        return replace(
+            final,
+            requested=requested,
+            realised=realised,
+            limits=limits(problem, final.searched | final.test | realised) if candidate.id != BASE else [],
+            differences=differences,
+            onnx=onnx,
+            folder=folder,
+        )
+
+    def _batch(self, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x[:1].repeat_interleave(self.latency_batch, 0) for x in example)
+
+    def _latency(self, model: nn.Module, example: tuple[Tensor, ...]) -> float:
+        return measure(model, self._batch(example), self.latency_repeats)
+
+    def _onnx_latency(self, file: str, example: tuple[Tensor, ...]) -> float:
+        with torch_threads(1):
+            return median_ms(onnx_call(file, self._batch(example)), self.latency_repeats, 5)
+
+
+def verify(problem: Problem, genome: np.ndarray, tuned: nn.Module) -> dict[str, float]:
+    """Compare a compact model with the masked full one: as built, and with the tuned weights scattered back. Empty where nothing is sliced.
+
+    Returns:
+        ``before`` and ``after``: largest difference, relative to the largest output (at least 1).
+    """
+    difference = getattr(problem.space, "difference", None)
+    if difference is None:
+        return {}
+    return {"before": difference(genome), "after": difference(genome, compact=tuned)}
+
+
+def limits(problem: Problem, metrics: dict[str, float]) -> list[Limit]:
+    """Hold every constraint against what a model really has."""
+    held = []
+    for constraint in problem.constraints:
+        value = metrics.get(constraint.metric)
+        if value is not None:
+            bound = constraint.limit(problem.base)
+            met = value <= bound if constraint.relation == "<=" else value >= bound
+            held.append(Limit(str(constraint), bound, value, met))
+    return held
+
+
+@contextlib.contextmanager
+def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
+    """Give an executor that limits candidates in time another limit for a while."""
+    if not hasattr(executor, "time_limit"):
+        yield
+        return
+    before = executor.time_limit
+    executor.time_limit = seconds
+    try:
+        yield
+    finally:
+        executor.time_limit = before
+
+
+def _tuned(id: int) -> str:
+    return f"tuned/{id}"
+
+
+def _keep(ledger: Ledger, evaluation: Evaluation, settings: str) -> None:
+    failed = evaluation.state is not State.COMPLETE
+    note = {"settings": settings, "metrics": evaluation.metrics, "reason": (evaluation.reason or evaluation.state.value) if failed else ""}
+    ledger.save_note(_tuned(evaluation.candidate.id), note)
+    ledger.save_arrays(_tuned(evaluation.candidate.id), {} if failed else {"weights": evaluation.arrays["weights"]})
+    ledger.commit()
+
+
+def _is_tuned(ledger: Ledger, id: int, settings: str) -> bool:
+    note = ledger.note(_tuned(id))
+    return note is not None and note["settings"] == settings
+
+
+def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
+    """Whether a member needs nothing more: tuned with these settings, and its files are there and whole."""
+    if final is None or final.settings != settings:
+        return False
+    if not final.folder:
+        return True
+    try:
+        folder = directory / final.folder
+        read_weights(folder / WEIGHTS, Recipe.read(folder / RECIPE).weights)
+    except InputError:
+        return False
+    return "file" not in final.onnx or (folder / final.onnx["file"]).is_file()

@@ -1,0 +1,67 @@
+"""The front: the feasible non-dominated candidates found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import moocore
+import numpy as np
+
+from evaluators.base import Evaluation, State
+from search.problem import Problem
+
+
+class Front:
+    """An archive of the feasible non-dominated evaluations, kept up one evaluation at a time.
+
+    An :meth:`add` costs time linear in the front, never in what was evaluated. Of evaluations with equal objective values
+    the older one stays, so the front depends on the order of the calls alone. Arrays are let go.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._members: list[Evaluation] = []
+        self._values = np.empty((0, len(problem.objectives)))
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def members(self) -> list[Evaluation]:
+        """The evaluations, sorted by the first objective, best first."""
+        return list(self._members)
+
+    @property
+    def values(self) -> np.ndarray:
+        """Objective values of :attr:`members`, all to be minimised, of shape ``(n, objectives)``."""
+        return self._values.copy()
+
+    def add(self, evaluation: Evaluation) -> bool:
+        """Offer an evaluation; return whether it joined the front (and so enlarged the hypervolume)."""
+        if evaluation.state is not State.COMPLETE or self.problem.violations([evaluation])[0] > 0:
+            return False
+        values = self.problem.values([evaluation])[0]
+        if not np.isfinite(values).all() or (self._values <= values).all(axis=1).any():
+            return False
+        kept = ~(values <= self._values).all(axis=1)
+        members = [member for member, keep in zip(self._members, kept, strict=True) if keep]
+        remaining = self._values[kept]
+        # the first objective decides, then the second and so on: a stable order for equal first values
+        place = int(np.searchsorted(remaining[:, 0], values[0]))
+        while place < len(members) and tuple(remaining[place]) < tuple(values):
+            place += 1
+        self._members = [*members[:place], replace(evaluation, arrays={}), *members[place:]]
+        self._values = np.insert(remaining, place, values, axis=0)
+        return True
+
+    def hypervolume(self, reference: Sequence[float]) -> float:
+        """Return the volume that the front dominates up to `reference`, in the metrics' own units.
+
+        Args:
+            reference: a value for every objective, in its own direction (a low accuracy, a high cost). [P] Fonseca et al. 2006, by moocore.
+        """
+        if not self._members:
+            return 0.0
+        signs = np.array([-1.0 if objective.maximise else 1.0 for objective in self.problem.objectives])
+        return float(moocore.hypervolume(self._values, ref=signs * np.asarray(reference, dtype=np.float64)))

@@ -1,0 +1,302 @@
+"""The loop that serves every strategy: asks, has evaluated, records, tells; in order, and never twice."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from evaluators.base import Candidate, Evaluation, Report, State
+from search.budget import Budget
+from search.executors.base import Event, Executor, Reported, Started
+from search.executors.work import pruned
+from search.front import Front
+from search.ledger import Ledger, LedgerError
+from search.problem import Problem
+from search.strategy import Strategy
+from spaces.errors import InputError
+
+Order = Literal["strict", "arrival"]
+_TICK = 0.5  # seconds after which the loop looks up, events or not
+_TRIAL = 50  # so many results are enough to see that a run cannot succeed
+_ORDERLY = ("", "evaluations", "stall", "exhausted")  # ends (or none yet) that let everything asked be finished
+
+
+class Loop:
+    """Runs a strategy on an executor until a budget is spent, and keeps the ledger.
+
+    Chunk j is asked after exactly the results of all chunks up to ``j - lag / chunk`` were told, so a run depends on seed, lag
+    and chunk, never on the number of workers or on timing. With ``order="arrival"`` every result is told as it comes and
+    a chunk is asked when no more than ``lag - chunk`` are open; the order is in the ledger, so such a run can be
+    replayed but not repeated.
+
+    To resume is to run: what the strategy asks is compared with the ledger, what the ledger knows is told from
+    there, and only the rest is evaluated. Whole chunks are asked always, so a run continued with a larger budget is the
+    run that the larger budget would have given at once.
+
+    Args:
+        problem: space, evaluator and goals.
+        strategy: proposes and learns.
+        executor: evaluates; started when it is first needed, closed by whoever made it.
+        ledger: of this run.
+        budget: when to stop.
+        seed: of the run.
+        order: in which results are told.
+        lag: candidates asked and not yet told, at most; a multiple of `chunk`.
+        chunk: candidates asked at once.
+        listeners: objects with ``evaluated(evaluation, joined_front)``, called for every new result as it is told, or
+            ``tick(loop)``, called about twice a second and after every batch of events.
+
+    Attributes:
+        front: of everything told so far.
+        states: number of results in each state, told or waiting, those of earlier calls included.
+        feasible: number of results counted that are feasible.
+        restored: number of results taken from the ledger.
+        asked: number of candidates asked.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        strategy: Strategy,
+        executor: Executor,
+        ledger: Ledger,
+        budget: Budget,
+        *,
+        seed: int = 0,
+        order: Order = "strict",
+        lag: int = 64,
+        chunk: int = 16,
+        listeners: Sequence[Any] = (),
+    ) -> None:
+        if chunk < 1 or lag < chunk or lag % chunk:
+            raise InputError(f"search.lag {lag}, search.chunk {chunk}: expected lag to be a multiple of chunk, and chunk at least 1")
+        if order not in ("strict", "arrival"):
+            raise InputError(f"search.order {order!r}: expected 'strict' or 'arrival'")
+        self.problem, self.strategy, self.executor, self.ledger, self.budget = problem, strategy, executor, ledger, budget
+        self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
+        self.front = Front(problem)
+        self.states: Counter[State] = Counter()
+        self.feasible = self.restored = self.asked = 0
+        self._hear = [listener.evaluated for listener in listeners if hasattr(listener, "evaluated")]
+        self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
+        self._limit = math.inf if budget.evaluations is None else budget.evaluations
+        self._chunks: deque[list[Candidate]] = deque()  # asked, not told
+        self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
+        self._flying: dict[int, Candidate] = {}  # submitted, not finished
+        self._stopped: dict[int, Report] = {}  # pruned by the strategy at this report
+        self._old: set[int] = set()  # results from the ledger that are not counted yet
+        self._failures: Counter[str] = Counter()
+        self._told = self._counted = self._within = self._idle = 0
+        self._ended = ""  # why nothing more is asked
+        self._leave = self._started = False
+        self._spent, self._began = 0.0, time.monotonic()
+
+    @property
+    def running(self) -> int:
+        """Number of candidates submitted and not finished."""
+        return len(self._flying)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of wall time, those of earlier calls included."""
+        return self._spent + time.monotonic() - self._began
+
+    def run(self) -> str:
+        """Run to the end and return why it ended.
+
+        Returns:
+            ``evaluations``, ``seconds``, ``stall``, ``exhausted``, ``interrupted``, ``failures: <the commonest reason>``,
+            or ``disk full: <what to do>``. The ledger keeps it as the note "ended" (but for the last one).
+
+        Raises:
+            InputError: the ledger holds other candidates than the strategy asks.
+        """
+        self._began = time.monotonic()
+        try:
+            self._replay()
+            while self._flying and not self._leave:
+                self._tick()
+            reason = self._settle()
+            self.ledger.save_note("elapsed", self.elapsed)
+            self.ledger.save_note("ended", reason)
+            self.ledger.commit()
+        except KeyboardInterrupt:
+            self.ledger.rollback()  # it may have struck halfway; what was committed is whole
+            return "interrupted"
+        except LedgerError as error:
+            return f"disk full: {error}"
+        return reason
+
+    def interrupt(self) -> None:
+        """Ask nothing more and finish what is running; called again, leave at once. Safe in a signal handler."""
+        self._leave = self._ended == "interrupted"
+        self._ended = "interrupted"
+
+    # -- one round ----------------------------------------------------------------------------------------------------
+
+    def _replay(self) -> None:
+        """Bring strategy and front to where the ledger ends, and submit the first candidates."""
+        self._spent = float(self.ledger.note("elapsed") or 0.0)
+        self._recorded = self.ledger.counts()["candidates"]
+        self._records = self.ledger.candidates()
+        self._arrivals = self.ledger.evaluations(arrays=True)
+        if self._overtime():
+            self._ended = self._ended or "seconds"
+        self.strategy.start(self.problem, self.seed)
+        self._advance()
+
+    def _tick(self) -> None:
+        left = math.inf if self.budget.seconds is None or self._ended else self.budget.seconds - self.elapsed
+        for event in self.executor.events(max(0.0, min(_TICK, left))):
+            self._handle(event)
+        self.ledger.save_note("elapsed", self.elapsed)
+        self.ledger.commit()  # before anybody hears of it
+        if self._overtime():
+            self._ended = self._ended or "seconds"
+        self._advance()
+        if self._ended not in _ORDERLY:
+            for id in self.executor.withdraw():
+                del self._flying[id]
+        for tick in self._look:
+            tick(self)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.ledger.begin(event.id)
+        elif isinstance(event, Reported):
+            if event.id not in self._stopped:
+                self.ledger.add_report(event.id, event.report)
+                if self.strategy.should_stop(self._flying[event.id], event.report):
+                    self._stopped[event.id] = event.report
+                    self.executor.cancel(event.id)
+        else:
+            self._record(event.evaluation)
+
+    def _record(self, evaluation: Evaluation) -> None:
+        e, id = evaluation, evaluation.candidate.id
+        if id in self._stopped:  # at that very report, however much further it came before it could be stopped
+            e = pruned(self.problem.evaluator, e.candidate, self._stopped.pop(id), e.seconds, e.worker, e.attempts)
+        del self._flying[id]
+        self.ledger.add_evaluation(e)
+        self.states[e.state] += 1
+        self._waiting[id] = e
+
+    def _advance(self) -> None:
+        """Tell what can be told and ask what may be asked, in turns: the order of the calls is part of a run."""
+        self._ask()
+        while evaluations := self._next():
+            self.strategy.tell(evaluations)
+            self._told += len(evaluations)
+            for evaluation in evaluations:
+                self._count(evaluation)
+            self._ask()
+
+    def _overtime(self) -> bool:
+        return self.budget.seconds is not None and self.elapsed >= self.budget.seconds
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        while self._room() and (self.asked < self._recorded or self._may_go_on()):
+            candidates = self.strategy.ask(self.chunk)
+            if not candidates:
+                if self.asked < self._recorded:
+                    raise self._other_run(self.asked, "is in the ledger, but the strategy asks nothing more")
+                self._ended = "exhausted"
+                return
+            ids = [candidate.id for candidate in candidates]
+            if ids != list(range(self.asked, self.asked + len(ids))):
+                raise ValueError(f"{type(self.strategy).__name__}.ask: expected ids from {self.asked} on, got {ids}")
+            self.asked += len(ids)
+            self._chunks.append(candidates)
+            self._submit([candidate for candidate in candidates if not self._recall(candidate)])
+
+    def _room(self) -> bool:
+        if self.order == "strict":
+            return len(self._chunks) < self.lag // self.chunk
+        return self.asked - self._told <= self.lag - self.chunk
+
+    def _may_go_on(self) -> bool:
+        if self.asked >= self._limit:
+            self._ended = self._ended or "evaluations"
+        return not self._ended
+
+    def _recall(self, candidate: Candidate) -> bool:
+        """Find a candidate's result in the ledger; return whether it is there."""
+        if candidate.id >= self._recorded:
+            return False
+        recorded = next(self._records)
+        for name in ("id", "genome", "parents", "operator", "seed"):
+            if not np.array_equal(getattr(candidate, name), getattr(recorded, name)):
+                raise self._other_run(candidate.id, f"has another {name} in the ledger than the strategy asks for now")
+        evaluation = self.ledger.evaluation(candidate.id, arrays=self.order == "strict")
+        if evaluation is None:
+            return False
+        self.states[evaluation.state] += 1
+        self.restored += 1
+        self._old.add(candidate.id)
+        if self.order == "strict":
+            self._waiting[candidate.id] = evaluation
+        return True
+
+    def _submit(self, candidates: Sequence[Candidate]) -> None:
+        candidates = [candidate for candidate in candidates if candidate.id < self._limit]
+        if not candidates or self._ended not in _ORDERLY:
+            return
+        if not self._started:  # not before: a run that is complete needs no workers
+            self.executor.start(self.problem.space, self.problem.evaluator)
+            self._started = True
+        self.ledger.add_candidates(candidate for candidate in candidates if candidate.id >= self._recorded)
+        self._flying.update((candidate.id, candidate) for candidate in candidates)
+        self.executor.submit(candidates)
+
+    def _other_run(self, id: int, what: str) -> InputError:
+        where = self.ledger.path or "ledger"
+        return InputError(f"{where}: candidate {id} {what}; go on with the code, libraries and processor it began with, or name a new run")
+
+    # -- telling ------------------------------------------------------------------------------------------------------
+
+    def _next(self) -> list[Evaluation]:
+        """Return what is to be told next, or nothing yet."""
+        if self.order == "strict":
+            if self._chunks and all(candidate.id in self._waiting for candidate in self._chunks[0]):
+                return [self._waiting.pop(candidate.id) for candidate in self._chunks.popleft()]
+            return []
+        for _, evaluation in self._arrivals:  # first those of the ledger, as they came then
+            if evaluation.candidate.id >= self.asked:
+                raise self._other_run(evaluation.candidate.id, "came before the strategy asks for it now")
+            return [evaluation]
+        return [self._waiting.pop(next(iter(self._waiting)))] if self._waiting else []
+
+    def _count(self, evaluation: Evaluation) -> None:
+        joined = self.front.add(evaluation)
+        self.feasible += int(self.problem.violations([evaluation])[0] == 0)
+        self._idle = 0 if joined else self._idle + 1
+        if self.budget.stall is not None and self._idle >= self.budget.stall:
+            self._ended = self._ended or "stall"
+        self._counted += 1
+        self._within += evaluation.candidate.id < self._limit
+        trial = min(_TRIAL, self._limit)
+        if evaluation.state is State.FAILED and self._counted <= trial:
+            self._failures[evaluation.reason] += 1
+            if self._failures.total() > trial / 2:
+                reason = f"failures: {self._failures.most_common(1)[0][0]}"
+                self._ended = reason if self._ended in _ORDERLY else self._ended
+        if evaluation.candidate.id in self._old:
+            self._old.remove(evaluation.candidate.id)
+            return
+        for evaluated in self._hear:
+            evaluated(evaluation, joined)
+
+    def _settle(self) -> str:
+        """Count what came out of turn, beside a gap or in a chunk that the budget cut off; return why the run ended."""
+        if self.order == "strict":
+            for candidate in (candidate for chunk in self._chunks for candidate in chunk if candidate.id in self._waiting):
+                self._count(self._waiting.pop(candidate.id))
+        complete = self._within == self._limit and self._ended in ("seconds", "interrupted")  # they came too late to matter
+        return "evaluations" if complete else self._ended or "interrupted"

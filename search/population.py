@@ -1,0 +1,63 @@
+"""The candidates that may become parents: who they are, who survives, who is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluators.base import Evaluation
+from operators.selection import Selection, rank, tournament
+from search.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """What is kept of an evaluation: objective values ``(m,)`` to be minimised, its violation, and its arrays per locus."""
+
+    id: int
+    genome: np.ndarray
+    values: np.ndarray
+    violation: float
+    statistics: dict[str, np.ndarray]
+
+
+class Population:
+    """At most `size` members. What is told waits until a parent is wanted, so that one selection serves many results.
+
+    Whoever failed, was pruned or has a value that is not finite never gets in.
+    """
+
+    def __init__(self, problem: Problem, size: int, selection: Selection, rng: np.random.Generator) -> None:
+        self.problem, self.size, self.selection, self.rng = problem, size, selection, rng
+        self.members: list[Member] = []
+        self._waiting: list[Member] = []
+
+    def tell(self, evaluations: Iterable[Evaluation]) -> None:
+        """Take in results; the outcome does not depend on how they are divided among calls."""
+        for evaluation in evaluations:
+            values, violation = self.problem.values([evaluation])[0], float(self.problem.violations([evaluation])[0])
+            if np.isfinite(values).all() and np.isfinite(violation):
+                candidate = evaluation.candidate
+                statistics = {name: array for name, array in evaluation.arrays.items() if array.shape == candidate.genome.shape}
+                self._waiting.append(Member(candidate.id, candidate.genome, values, violation, statistics))
+            if len(self._waiting) >= self.size:
+                self._survive()
+
+    def choose(self, n: int, size: int) -> list[Member]:
+        """Return the winners of `n` tournaments among `size` members each; none where there are no members."""
+        if self._waiting:
+            self._survive()
+        if not self.members:
+            return []
+        winners = tournament(self._ranks, self._crowding, self._violation, n, self.rng, size)
+        return [self.members[row] for row in winners]
+
+    def _survive(self) -> None:
+        everyone, self._waiting = self.members + self._waiting, []
+        values, violation = np.stack([m.values for m in everyone]), np.array([m.violation for m in everyone])
+        survivors = np.sort(self.selection(values, violation, self.size, self.rng))
+        self.members = [everyone[row] for row in survivors]
+        self._violation = violation[survivors]
+        self._ranks, self._crowding = rank(values[survivors], self._violation)

@@ -1,0 +1,167 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evaluators.base import Report, State
+
+if TYPE_CHECKING:
+    from search.loop import Loop
+
+_REFERENCE = 64
+"""Candidates whose worst values are the reference point of the hypervolume that is shown."""
+_WINDOW, _LEAST = 30.0, 1.0
+"""Seconds over which the rate is measured, at most and at least."""
+
+
+class Progress:
+    """Shows the stages of a run.
+
+    Args:
+        console: where to; standard error by default, so that standard output holds results only.
+        interval: seconds between two plain lines where there is no terminal.
+    """
+
+    def __init__(self, console: Console | None = None, interval: float = 10.0) -> None:
+        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
+        self.interval = interval
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    @classmethod
+    def silent(cls) -> Progress:
+        """Return one that shows nothing."""
+        return cls(Console(quiet=True, file=io.StringIO()))
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False)
+
+    def step(self, text: str, done: int, total: int, last: bool = False) -> None:
+        """Show how far a stage of counted steps (epochs, members) is."""
+        self._show(Text.assemble((f"{text} ", "bold"), f"{done}/{total}"), f"{text} {done}/{total}", last)
+
+    def training(self, report: Report, epochs: int) -> None:
+        """Show an epoch of training the base model."""
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
+        done = min(report.step, epochs)
+        rich = Text.assemble(("training the base model ", "bold"), f"{done}/{epochs}  ", (figures, "dim"))
+        self._show(rich, f"training the base model {done}/{epochs}: {figures}")
+
+    def search(self, text: str, done: int, total: int | None) -> None:
+        """Show where the search is."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(ProgressBar(total=total or 1, completed=min(done, total or 1), width=24, pulse=total is None), text)
+        self._show(grid, text)
+
+    @contextmanager
+    def stage(self) -> Iterator[Progress]:
+        """Keep a line alive at the bottom of a terminal while a stage lasts."""
+        if not self.console.is_terminal:
+            yield self
+            return
+        with Live(console=self.console, transient=True, refresh_per_second=8) as self._live:
+            try:
+                yield self
+            finally:
+                self._live = None
+
+    def _show(self, rich: Text | Table, plain: str, last: bool = False) -> None:
+        if self._live is not None:
+            self._live.update(rich)
+        elif last or time.monotonic() - self._shown >= self.interval:
+            self._shown = time.monotonic()
+            self.say(plain)
+
+
+class SearchProgress:
+    """Shows the search, as a listener of its loop: evaluations, rate, workers, feasible share, front, hypervolume, failures, time left."""
+
+    def __init__(self, progress: Progress, opening: str) -> None:
+        self.progress, self._opening = progress, opening
+        self._reference: np.ndarray | None = None
+        self._times: deque[tuple[float, int]] = deque()
+
+    def tick(self, loop: Loop) -> None:
+        """Show where the search is; told by the loop."""
+        if self._opening:
+            self.progress.say(self._opening)
+            self._opening = ""
+        now = time.monotonic()
+        if _done(loop) > loop.restored and (not self._times or now - self._times[-1][0] >= 0.5):  # starting the workers is no measure
+            self._times.append((now, _done(loop)))
+            while len(self._times) > 2 and now - self._times[1][0] > _WINDOW:
+                self._times.popleft()
+        self.progress.search(self.text(loop), _done(loop), loop.budget.evaluations)
+
+    def text(self, loop: Loop) -> str:
+        """The state of the search in one plain line."""
+        total, workers, failed, left = loop.budget.evaluations, loop.executor.capacity, loop.states[State.FAILED], self.left(loop)
+        parts = [
+            f"{_done(loop)}{f'/{total}' if total is not None else ''} evaluations",
+            f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
+            f"{workers} worker{'s' if workers != 1 else ''}",
+            f"feasible {loop.feasible / max(loop.states[State.COMPLETE], 1):.0%}",
+            f"front {len(loop.front)}",
+            f"hypervolume {self.hypervolume(loop):.4f}",
+            f"{failed} failed" if failed else "",
+            f"{duration(left)} left" if left is not None else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def rate(self, loop: Loop) -> float:
+        """Evaluations per second, lately; 0 before anything can be said."""
+        if not self._times or (passed := time.monotonic() - self._times[0][0]) < _LEAST:
+            return 0.0
+        return (_done(loop) - self._times[0][1]) / passed
+
+    def left(self, loop: Loop) -> float | None:
+        """Seconds that the search is likely to take yet, None where nothing tells."""
+        times, rate = [], self.rate(loop)
+        if loop.budget.evaluations is not None and rate > 0:
+            times.append(max(loop.budget.evaluations - _done(loop), 0) / rate)
+        if loop.budget.seconds is not None:
+            times.append(max(loop.budget.seconds - loop.elapsed, 0.0))
+        return min(times) if times else None
+
+    def hypervolume(self, loop: Loop) -> float:
+        """What the front dominates, as a share of the box between zero (or the best, below zero) and the worst of the first candidates."""
+        if self._reference is None:
+            first = [evaluation for _, evaluation in islice(loop.ledger.evaluations(), _REFERENCE)]
+            values = loop.problem.values([evaluation for evaluation in first if evaluation.state is State.COMPLETE])
+            if not len(values) or not len(loop.front):
+                return 0.0
+            reference = values.max(axis=0)
+            self._reference = reference if len(first) == _REFERENCE else None  # settled: from now on the figure can only grow
+        else:
+            reference = self._reference
+        box = reference - np.minimum(loop.front.values.min(axis=0), 0)
+        signs = [-1.0 if objective.maximise else 1.0 for objective in loop.problem.objectives]
+        return loop.front.hypervolume(list(signs * reference)) / max(float(np.prod(box)), 1e-300)
+
+
+def _done(loop: Loop) -> int:
+    return sum(loop.states.values())
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,273 @@
+"""A recipe: plain JSON that turns the base model into an exported one, so that it can be loaded anywhere without a search."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from spaces.base import Segment, Space
+from spaces.channels.plan import Attribute, AxisSlice, SlicePlan
+from spaces.channels.slicing import Slicer
+from spaces.channels.space import ChannelSpace
+from spaces.channels.trace import tensors_by_name
+from spaces.errors import InputError
+
+FORMAT = 1
+EXPECTED = "expected the base model that was searched"
+Kind = TypeVar("Kind")
+RECIPE, WEIGHTS = "recipe.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One axis of a parameter or buffer and the positions of the base model that stay."""
+
+    tensor: str
+    dim: int
+    kept: list[int]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An attribute of a module that holds a size, and its value in the exported model."""
+
+    module: str
+    name: str
+    value: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an exported model comes from its base model, and what is known of it.
+
+    Attributes:
+        model: ``class_path`` and ``init_args`` of the base model, or None where it was given as an object: then :func:`load`
+            needs it.
+        space: ``class_path`` and ``init_args`` of a space that builds models anew instead of slicing one, else None.
+        slices: axes that are shortened; empty where the space builds models anew.
+        attributes: module attributes that follow.
+        tied: name of a tensor that shares its storage -> the name under which the weights file has it.
+        genome: segment -> the alleles, for keep bits as a string of 0 and 1.
+        metrics: of the search and of the test split.
+        requested: cost as the search computed it; realised: as counted on the exported model.
+        fingerprint: of the space.
+        weights: sha256 of the weights file.
+        onnx: what is known of the ONNX file: ``file`` and ``max_difference`` to torch, or ``missing`` with the reason.
+        versions: of the libraries that wrote it.
+    """
+
+    id: int
+    model: dict[str, Any] | None
+    space: dict[str, Any] | None
+    slices: list[Slice]
+    attributes: list[Setting]
+    tied: dict[str, str]
+    genome: dict[str, str | list[int]]
+    metrics: dict[str, float]
+    requested: dict[str, float]
+    realised: dict[str, float]
+    fingerprint: str
+    weights: str
+    onnx: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON, a slice a line."""
+        parts = asdict(self)
+        lists = {name: parts.pop(name) for name in ("slices", "attributes")}
+        text = json.dumps({"format": parts.pop("format"), **parts}, indent=2, allow_nan=False)
+        for name, rows in lists.items():
+            body = ",\n".join(f"    {json.dumps(row)}" for row in rows)
+            text = f"{text[:-2]},\n  {json.dumps(name)}: [{chr(10) + body + chr(10) + '  ' if rows else ''}]\n}}"
+        return text + "\n"
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read the recipe at `path`, the file or its folder.
+
+        Raises:
+            InputError: where there is none, where it is damaged, or where a newer version wrote it.
+        """
+        file = _file(path)
+        try:
+            parts = json.loads(file.read_text(encoding="utf-8"))
+            version = parts["format"]
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror}); expected a recipe that a search exported") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{file}: not a recipe; expected JSON with a 'format', as a search exports it") from None
+        if version != FORMAT:
+            raise InputError(f"{file}: format {version}; this version of Secateur reads format {FORMAT}")
+        try:
+            parts["slices"] = [Slice(**row) for row in parts["slices"]]
+            parts["attributes"] = [Setting(**row) for row in parts["attributes"]]
+            return cls(**parts)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{file}: damaged recipe ({error}); export the model again") from None
+
+
+def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """Return an exported model, in eval mode, with its weights. No pickle is read.
+
+    Args:
+        path: the folder ``models/<id>`` or the ``recipe.json`` in it.
+        model: the base model, where the recipe does not know how to make it; it stays as it is. (For a space that builds
+            models anew: the model of the recipe's genome.)
+
+    Raises:
+        InputError: naming the first thing that does not fit: a file, the hash of the weights, a tensor, a shape.
+    """
+    file = _file(path)
+    recipe = Recipe.read(file)
+    weights = read_weights(file.parent / WEIGHTS, recipe.weights)
+    slim = shrink(_base(recipe, file) if model is None else model, recipe.slices, recipe.attributes, str(file))
+    state = weights | {alias: weights[name] for alias, name in recipe.tied.items() if name in weights}
+    _check(slim.state_dict(), state, str(file))
+    slim.load_state_dict(state)
+    return slim.eval()
+
+
+def read_weights(file: Path, sha256: str) -> dict[str, Tensor]:
+    """Read a weights file and check its hash.
+
+    Raises:
+        InputError: where the file is missing, or is not the one that was written.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); expected the weights beside their recipe") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InputError(f"{file}: sha256 is {found[:12]}..., the recipe says {sha256[:12]}...; export the model again")
+    return load_tensors(content)
+
+
+def pack_weights(model: nn.Module) -> tuple[bytes, dict[str, str]]:
+    """Return the state of a model as safetensors bytes, and the names that were left out because they are tied to another."""
+    first: dict[int, str] = {}
+    state, tied = {}, {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if first.setdefault(id(tensor), name) == name:
+            state[name] = tensor.detach().cpu().contiguous().clone()
+        else:
+            tied[name] = first[id(tensor)]
+    return save_tensors(state), tied
+
+
+def shrink(model: nn.Module, slices: list[Slice], attributes: list[Setting], place: str = "recipe") -> nn.Module:
+    """Return a compact copy of the base model, sliced by the code that a search slices with.
+
+    Raises:
+        InputError: naming the first tensor, axis or attribute that the model does not have.
+    """
+    tensors = tensors_by_name(model)
+    for cut in slices:
+        shape = tuple(tensors[cut.tensor].shape) if cut.tensor in tensors else None
+        if shape is None or cut.dim >= len(shape) or max(cut.kept, default=-1) >= shape[cut.dim]:
+            found = f"has {cut.tensor!r} of shape {shape}" if shape is not None else f"has no tensor {cut.tensor!r}"
+            raise InputError(
+                f"{place}: slices axis {cut.dim} of {cut.tensor!r} to {len(cut.kept)} positions, but the model {found}; {EXPECTED}"
+            )
+    for setting in attributes:
+        try:
+            getattr(model.get_submodule(setting.module), setting.name)
+        except AttributeError:
+            raise InputError(f"{place}: the model has no attribute {setting.module}.{setting.name}; {EXPECTED}") from None
+    # a plan of one locus, which is off: what the recipe dropped belongs to it
+    axes = [AxisSlice(cut.tensor, cut.dim, _dropped(tensors[cut.tensor].shape[cut.dim], cut.kept), "own") for cut in slices]
+    sizes = [Attribute(setting.module, setting.name, np.full(setting.value, -1)) for setting in attributes]
+    plan = SlicePlan((Segment("dropped", 1),), tuple(axes), tuple(sizes), (), (), (), (), ())
+    return Slicer(model, plan).build(model, np.zeros(1, dtype=np.uint8))
+
+
+def slices_of(space: ChannelSpace, genome: np.ndarray) -> list[Slice]:
+    """Return what a genome keeps of every axis that it shortens."""
+    sizes = {(axis.tensor, axis.dim): len(axis.loci) for axis in space.plan.axes}
+    indices = space.slice_indices(genome)
+    return [Slice(name, dim, kept.tolist()) for name, axes in indices.items() for dim, kept in axes.items() if len(kept) < sizes[name, dim]]
+
+
+def settings_of(space: ChannelSpace, genome: np.ndarray) -> list[Setting]:
+    """Return the module attributes that follow."""
+    return [Setting(module, name, value) for module, values in space.attributes(genome).items() for name, value in values.items()]
+
+
+def describe_genome(space: Space, genome: np.ndarray) -> dict[str, str | list[int]]:
+    """Return the alleles of every segment by its name; keep bits as a string of 0 and 1."""
+    alleles: dict[str, str | list[int]] = {}
+    start = 0
+    for segment in space.segments:
+        part = genome[start : start + segment.size].tolist()
+        alleles[segment.name] = "".join(map(str, part)) if segment.choices == 2 else part
+        start += segment.size
+    return alleles
+
+
+def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
+    """Make an object of its ``class_path`` and ``init_args``.
+
+    Raises:
+        InputError: where the class does not import, is not of the kind, or does not take the arguments.
+    """
+    class_path = str(spec.get("class_path", ""))
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise InputError(
+            f"{place}: class_path {class_path!r} does not import here; put its file on PYTHONPATH or give load() the model"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise InputError(
+            f"{place}: class_path {class_path!r} is not of the kind needed; expected a subclass of {kind.__module__}.{kind.__name__}"
+        )
+    try:
+        return found(**spec.get("init_args") or {})
+    except TypeError as error:
+        raise InputError(f"{place}: init_args do not fit {class_path}: {error}") from None
+
+
+def _dropped(size: int, kept: list[int]) -> np.ndarray:
+    """Loci of an axis: -1 for what stays, 0 for what goes."""
+    loci = np.zeros(size, dtype=np.int64)
+    loci[kept] = -1
+    return loci
+
+
+def _base(recipe: Recipe, file: Path) -> nn.Module:
+    if recipe.model is not None:
+        return construct(recipe.model, nn.Module, str(file))
+    if recipe.space is not None:
+        alleles = [int(allele) for part in recipe.genome.values() for allele in part]
+        return construct(recipe.space, Space, str(file)).build(np.array(alleles, dtype=np.uint8))  # type: ignore[type-abstract]
+    raise InputError(f"{file}: the {'base ' if recipe.slices else ''}model was given as an object, not by class_path; give it to load()")
+
+
+def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], place: str) -> None:
+    """Name the first tensor that the weights lack, have too many, or have in another shape."""
+    for name, tensor in expected.items():
+        if name not in found:
+            raise InputError(f"{place}: the weights have no tensor {name!r}; {EXPECTED}")
+        if found[name].shape != tensor.shape:
+            raise InputError(
+                f"{place}: tensor {name!r} is {tuple(found[name].shape)} in the weights and {tuple(tensor.shape)} in the model; {EXPECTED}"
+            )
+    for name in found:
+        if name not in expected:
+            raise InputError(f"{place}: the model has no tensor {name!r}; {EXPECTED}")
+
+
+def _file(path: str | Path) -> Path:
+    return Path(path) / RECIPE if Path(path).is_dir() else Path(path)

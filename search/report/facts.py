@@ -1,0 +1,180 @@
+"""What the report tells, gathered from the ledger in one pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluators.base import Evaluation, State
+from search.about import About
+from search.finals import BASE, Final, load_finals
+from search.front import Front
+from search.ledger import Ledger
+
+
+@dataclass(eq=False)
+class OperatorRecord:
+    """What became of the candidates that an operator had a part in.
+
+    Attributes:
+        asked: evaluations.
+        completed: of these, those that gave metrics.
+        joined: those that were on the front when they came in.
+        stayed: those that are on it at the end.
+    """
+
+    name: str
+    asked: int = 0
+    completed: int = 0
+    joined: int = 0
+    stayed: int = 0
+
+
+@dataclass(eq=False)
+class Facts:
+    """A run in numbers; ``n`` completed evaluations in the order of arrival.
+
+    Attributes:
+        metrics: of the objectives and of all other metrics, each float64 of shape ``(n,)``.
+        ids: of the candidates, int64 ``(n,)``.
+        feasible: bool ``(n,)``.
+        joined: whether each was on the front when it came in, bool ``(n,)``.
+        parents: candidate -> those that it comes from, and the operator that made it.
+        front: sorted by the first objective.
+        history: ``(evaluations, hypervolume)`` whenever the front changed; shares of the volume between best and worst of all fronts.
+        reasons: why candidates failed, and how often.
+    """
+
+    about: About
+    finals: list[Final]
+    ids: np.ndarray
+    metrics: dict[str, np.ndarray]
+    feasible: np.ndarray
+    joined: np.ndarray
+    parents: dict[int, tuple[tuple[int, ...], str]]
+    front: list[Evaluation]
+    history: list[tuple[int, float]]
+    operators: list[OperatorRecord]
+    reasons: Counter[str]
+    states: Counter[str]
+    seconds: float
+    segments: list[tuple[str, int, int]]
+    ended: str = ""
+
+    @property
+    def objectives(self) -> list[str]:
+        return [objective["metric"] for objective in self.about.objectives]
+
+    @property
+    def evaluated(self) -> int:
+        """Number of evaluations, whatever came of them."""
+        return sum(self.states.values())
+
+    @property
+    def base(self) -> Final | None:
+        return next((final for final in self.finals if final.id == BASE), None)
+
+    @property
+    def members(self) -> list[Final]:
+        """The finals but for the base model."""
+        return [final for final in self.finals if final.id != BASE]
+
+    def shares(self, genome: np.ndarray) -> np.ndarray:
+        """Return the kept share of every segment (for keep bits), or the level as a share of the highest, shape ``(segments,)``."""
+        starts = np.cumsum([0, *(size for _, size, _ in self.segments)])
+        pieces = zip(self.segments, starts, starts[1:], strict=False)
+        return np.array([genome[a:b].mean() / (choices - 1) for (_, _, choices), a, b in pieces])
+
+
+def gather(ledger: Ledger) -> Facts:
+    """Read a run.
+
+    Raises:
+        InputError: where it has not begun to evaluate.
+    """
+    about = About.load(ledger)
+    problem = about.problem()
+    front = Front(problem)
+    rows: list[dict[str, float]] = []
+    ids: list[int] = []
+    joined: list[bool] = []
+    parents: dict[int, tuple[tuple[int, ...], str]] = {}
+    operators: dict[str, OperatorRecord] = {}
+    reasons: Counter[str] = Counter()
+    states: Counter[str] = Counter()
+    changes: list[tuple[int, np.ndarray]] = []
+    seconds = 0.0
+    count = 0
+    for count, (_, evaluation) in enumerate(ledger.evaluations(), start=1):
+        candidate = evaluation.candidate
+        parents[candidate.id] = (candidate.parents, candidate.operator)
+        records = [operators.setdefault(name, OperatorRecord(name)) for name in parts_of(candidate.operator)]
+        for record in records:
+            record.asked += 1
+        states[evaluation.state.value] += 1
+        seconds += evaluation.seconds
+        if evaluation.state is not State.COMPLETE:
+            if evaluation.reason:
+                reasons[evaluation.reason] += 1
+            continue
+        joins = front.add(evaluation)
+        for record in records:
+            record.completed += 1
+            record.joined += joins
+        ids.append(candidate.id)
+        rows.append(evaluation.metrics)
+        joined.append(joins)
+        if joins:
+            changes.append((count, front.values))
+    members = front.members
+    for member in members:
+        for name in parts_of(member.candidate.operator):
+            operators[name].stayed += 1
+    metrics = {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else {})}
+    excess = problem.violation(metrics) if metrics else np.zeros(0)
+    return Facts(
+        about=about,
+        finals=load_finals(ledger),
+        ids=np.array(ids, dtype=np.int64),
+        metrics=metrics,
+        feasible=excess <= 0,
+        joined=np.array(joined, dtype=bool),
+        parents=parents,
+        front=members,
+        history=_history(changes, count),
+        operators=sorted(operators.values(), key=lambda record: -record.asked),
+        reasons=reasons,
+        states=states,
+        seconds=seconds,
+        segments=[(segment.name, segment.size, segment.choices) for segment in ledger.segments],
+        ended=_reason(ledger.note("ended")),
+    )
+
+
+def parts_of(operator: str) -> list[str]:
+    """Return the operators that made a candidate: crossover and mutation are counted each for itself."""
+    return operator.split("+")
+
+
+def _reason(note: Any) -> str:
+    """Why the search ended last: the note is the reason, or holds it beside the budget."""
+    return str((note.get("reason") if isinstance(note, dict) else note) or "")
+
+
+def _history(changes: Sequence[tuple[int, np.ndarray]], count: int) -> list[tuple[int, float]]:
+    """Hypervolume of every front as a share of the box between the best and the worst values that were ever on a front."""
+    if not changes:
+        return []
+    import moocore
+
+    everything = np.concatenate([values for _, values in changes])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    span = np.where(high > low, high - low, 1.0)
+    reference = np.full(len(low), 1.0 + 1e-9)
+    thinned = changes if len(changes) <= 400 else [*changes[:: len(changes) // 400 + 1], changes[-1]]
+    history = [(seen, float(moocore.hypervolume((values - low) / span, ref=reference))) for seen, values in thinned]
+    return [*history, (count, history[-1][1])]

@@ -1,0 +1,236 @@
+"""The parts of the report that are words and numbers: headline, tables, settings."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from search.figures import bound, figure, share, title
+from search.finals import BASE, COSTS, Final
+from search.report.facts import Facts
+from search.report.page import card, rows
+from search.table import main_cost, tested_metrics
+
+_ENDS = {
+    "evaluations": "the budget of evaluations was spent",
+    "seconds": "the time was up",
+    "stall": "the front had stopped improving",
+    "exhausted": "the space was exhausted",
+    "interrupted": "it was interrupted",
+    "failures": "most of the first ones had failed",
+    "disk full": "the disk was full",
+}
+
+
+def sentence(facts: Facts) -> str:
+    """Say in plain words what the run did."""
+    aims = " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives)
+    bounds = ", ".join(bound(c) for c in facts.about.constraints)
+    parts = [f"A search for {aims}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates were evaluated"]
+    if facts.ended:
+        reason, _, detail = facts.ended.partition(": ")
+        parts.append(f", until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
+    members = len(facts.front)
+    parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
+    if facts.members:
+        parts.append(f" {len(facts.members)} were fine-tuned, checked and exported, and tested on data that the search never saw.")
+    return "".join(parts)
+
+
+def cards(facts: Facts) -> list[str]:
+    """Return the headline numbers: the best trade first."""
+    found = [_trade(facts)]
+    quality = facts.objectives[0]
+    tested = facts.base.test.get(f"test_{quality}_before") if facts.base else None
+    if tested is not None or quality in facts.about.base:
+        split = "test split" if tested is not None else "search split"
+        value = tested if tested is not None else facts.about.base[quality]
+        found.append(card(f"base model, {title(quality)}", figure(value, quality), "", f"{split}; {_costs(facts.about.base)}"))
+    feasible = int(facts.feasible.sum())
+    completed = len(facts.ids)
+    found.append(
+        card(
+            "front",
+            f"{len(facts.front)}",
+            "members",
+            f"{100 * feasible / completed:.0f} % of the candidates are feasible" if completed else "",
+        )
+    )
+    if facts.history:
+        found.append(card("hypervolume", f"{facts.history[-1][1]:.3f}", "of the box", f"{facts.history[0][1]:.3f} after the first member"))
+    failed = facts.states["failed"]
+    note = (
+        f"{facts.seconds:,.0f} s of work"
+        + (f", {failed:,} failed" if failed else "")
+        + (f", {facts.states['pruned']:,} pruned" if facts.states["pruned"] else "")
+    )
+    found.append(card("evaluations", f"{facts.evaluated:,}", "", note))
+    return [one for one in found if one]
+
+
+def _costs(base: dict[str, float]) -> str:
+    return ", ".join(f"{figure(base[name], name)} {'' if name == 'bytes' else title(name)}".strip() for name in COSTS if name in base)
+
+
+def _trade(facts: Facts) -> str:
+    """The smallest finished member that is no worse than the base model on the test split (else the best one), in one number."""
+    quality = facts.objectives[0]
+    sign = -1 if facts.about.objectives[0]["maximise"] else 1
+    cost = main_cost(facts.about)
+    key = f"test_{quality}"
+    members = [final for final in facts.members if key in final.test and cost in final.realised]
+    base = facts.base
+    if not members or base is None or cost not in base.realised or key not in base.test:
+        return ""
+    limit = sign * max(sign * base.test[key], sign * base.test.get(f"{key}_before", base.test[key]))
+    good = [final for final in members if sign * final.test[key] <= sign * limit]
+    best = min(good, key=lambda final: final.realised[cost]) if good else min(members, key=lambda final: sign * final.test[key])
+    words = "no worse than the base model" if good else "best of the exported"
+    less = 100 * (1 - best.realised[cost] / base.realised[cost])
+    change = (
+        f"test {title(quality)} {figure(best.test[key], quality)}, base {figure(base.test.get(f'{key}_before', base.test[key]), quality)}"
+    )
+    return card(f"{words}: {best.name}", f"−{less:.0f} %", title(cost), change, lead=True)
+
+
+def finals_table(facts: Facts) -> str:
+    """Return the finished models: quality before and after fine-tuning, cost as requested and as realised, checks."""
+    measured = tested_metrics(facts.finals, facts.about)
+    costs = [name for name in COSTS if any(name in final.realised for final in facts.finals)]
+    main = main_cost(facts.about)
+    groups = [
+        ("", 1),
+        *((f"test {title(metric)}", 2) for metric in measured),
+        *((title(name), 3 if name == main else 2) for name in costs),
+        ("latency, ms", 2),
+        ("checks", 2),
+    ]
+    names = [
+        "model",
+        *(["before", "tuned"] * len(measured)),
+        *(word for name in costs for word in ("requested", "realised", "of base")[: 3 if name == main else 2]),
+        "torch",
+        "ONNX",
+        "masked",
+        "ONNX",
+    ]
+    top = "".join(f'<th class="group" colspan="{width}">{escape(text)}</th>' for text, width in groups)
+    second = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(_final_row(final, facts.base, measured, costs, main, len(names)) for final in facts.finals)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr><tr>{second}</tr></thead><tbody>{body}</tbody></table></div>{_notes(facts)}'
+
+
+def _final_row(final: Final, base: Final | None, measured: list[str], costs: list[str], main: str, width: int) -> str:
+    if final.reason:
+        return f'<tr><td>{final.name}</td><td colspan="{width - 1}" class="bad" style="text-align:left">{escape(final.reason)}</td></tr>'
+    name = f'<a href="{final.folder}/recipe.json" style="color:inherit">{final.name}</a>' if final.folder else final.name
+    cells = [f"<td><b>{name}</b></td>"]
+    for metric in measured:
+        cells += [_cell(final.test.get(f"test_{metric}_before"), metric), _cell(final.test.get(f"test_{metric}"), metric, "strong")]
+    for cost in costs:
+        requested, realised = final.requested.get(cost), final.realised.get(cost)
+        equal = requested is None or realised is None or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
+        cells += [_cell(requested, cost), _cell(realised, cost, "" if equal else "bad")]
+        if cost == main:
+            whole = base.realised.get(cost) if base is not None else None
+            cells.append(f'<td class="strong">{share(realised, whole) if realised is not None else ""}</td>')
+    for latency in ("latency_ms", "onnx_latency_ms"):
+        cells.append(f"<td>{final.realised[latency]:.3f}</td>" if latency in final.realised else '<td class="faint">–</td>')
+    worst = max(final.differences.values(), default=None)
+    cells.append(f'<td class="ok">{_tiny(worst)}</td>' if worst is not None else '<td class="faint">–</td>')
+    difference = final.onnx.get("max_difference")
+    cells.append(f'<td class="ok">{_tiny(difference)}</td>' if difference is not None else '<td class="faint">–</td>')
+    return f"<tr{' class=base' if final.id == BASE else ''}>{''.join(cells)}</tr>"
+
+
+def _cell(value: float | None, name: str, kind: str = "") -> str:
+    return f'<td class="{kind}">{figure(value, name)}</td>' if value is not None else '<td class="faint">–</td>'
+
+
+def _tiny(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
+
+
+def _notes(facts: Facts) -> str:
+    """Limits, and what could not be exported, below the table."""
+    lines = []
+    for constraint in facts.about.constraints:
+        held = [(final, limit) for final in facts.finals for limit in final.limits if limit.text == constraint["text"]]
+        broken = [f"{final.name} ({figure(limit.value, constraint['metric'])})" for final, limit in held if not limit.met]
+        text = f"{bound(constraint)} ({figure(constraint['limit'], constraint['metric'])})"
+        if held:
+            lines.append(_line("bad", f"{text}: not met by {', '.join(broken)}") if broken else _line("ok", f"{text}: met by all"))
+    missing = dict.fromkeys(final.onnx["missing"] for final in facts.finals if "missing" in final.onnx)
+    lines += [_line("bad", f"no ONNX file: {reason}") for reason in missing]
+    return f'<p style="margin:10px 0 0;font-size:13.5px">{"<br>".join(lines)}</p>' if lines else ""
+
+
+def _line(kind: str, text: str) -> str:
+    return f'<span class="{kind}">{escape(text)}</span>'
+
+
+def front_table(facts: Facts, most: int = 100) -> str:
+    """Return the front as the search saw it."""
+    names = [*facts.objectives, *(name for name in facts.metrics if name not in facts.objectives)]
+    body = [
+        [
+            str(m.candidate.id),
+            *(figure(m.metrics[name], name) if name in m.metrics else "" for name in names),
+            escape(m.candidate.operator.replace("+", " + ")),
+        ]
+        for m in facts.front[:most]
+    ]
+    more = f'<p class="faint">{len(facts.front) - most} more in front.csv</p>' if len(facts.front) > most else ""
+    table = rows(["candidate", *map(title, names), "operator"], body, "")
+    return f"<details><summary>all {min(len(facts.front), most)} members</summary>{table}{more}</details>"
+
+
+def frozen_table(facts: Facts) -> str:
+    """Return what cannot be pruned and why, one line a reason; an empty string where nothing is frozen."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for entry in facts.about.space.get("frozen", []):
+        by_reason.setdefault((entry["reason"], entry.get("where", "")), []).append(entry["axis"])
+    body = [
+        [_names(axes), escape(reason) + (f"<br><code>{escape(where)}</code>" if where else "")]
+        for (reason, where), axes in by_reason.items()
+    ]
+    return rows(["axis", "why it stays whole"], body) if body else ""
+
+
+def _names(axes: list[str], most: int = 6) -> str:
+    shown = ", ".join(f"<code>{escape(axis)}</code>" for axis in axes[:most])
+    return shown + (f" <span class=faint>and {len(axes) - most} more</span>" if len(axes) > most else "")
+
+
+def failures_table(reasons: Counter[str]) -> str:
+    """Return why candidates failed, the commonest first; an empty string where none did."""
+    body = [[f"{count:,}", f"<code>{escape(reason)}</code>"] for reason, count in reasons.most_common(12)]
+    return rows(["candidates", "reason"], body) if body else ""
+
+
+def surroundings(directory: Path) -> str:
+    """Return environment and settings, as the run directory has them."""
+    parts = []
+    try:
+        known = json.loads((directory / "environment.json").read_text())
+        known.pop("before", None)
+        parts.append(rows(["", ""], [[escape(str(key)), f"<code>{escape(_plain(value))}</code>"] for key, value in known.items()]))
+    except (OSError, ValueError, AttributeError):
+        pass
+    try:
+        text = (directory / "config.yaml").read_text()
+        parts.append(
+            f"<details><summary>config.yaml, complete: it runs again as it is</summary><pre><code>{escape(text)}</code></pre></details>"
+        )
+    except OSError:
+        pass
+    return "".join(parts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

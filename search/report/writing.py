@@ -1,0 +1,142 @@
+"""Writing the report and the front's table of numbers into the run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import io
+from importlib import metadata
+from pathlib import Path
+
+from search.export import write_bytes
+from search.ledger import Ledger
+from search.report import figures, words
+from search.report.facts import Facts, gather
+from search.report.front_figure import front_figure
+from search.report.page import drawing, page, pair, section
+
+REPORT, FRONT = "report.html", "front.csv"
+
+
+def write_report(directory: str | Path) -> Path:
+    """Write ``report.html`` and ``front.csv`` of a run, from its ledger alone: no model, no data, no network.
+
+    Args:
+        directory: of the run.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: where there is no ledger, or none that has begun.
+    """
+    directory = Path(directory)
+    with contextlib.closing(Ledger.reader(directory / "ledger.db")) as ledger:
+        facts = gather(ledger)
+    write_bytes(directory / FRONT, front_csv(facts).encode())
+    write_bytes(directory / REPORT, report_html(facts, directory).encode())
+    return directory / REPORT
+
+
+def report_html(facts: Facts, directory: Path) -> str:
+    """Return the report as one HTML document."""
+    two = len(facts.objectives) > 1
+    several = len(facts.objectives) > 2
+    frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
+    parts = [
+        section("The front", drawing(front_figure(facts), "front"), _front_words(facts)) if two and len(facts.ids) else "",
+        section("All objectives", drawing(figures.objectives_figure(facts), "objectives"), "A line is a member of the front.")
+        if several and facts.front
+        else "",
+        section("Finished models", words.finals_table(facts), _FINISHED) if facts.finals else "",
+        pair(
+            section(
+                "Progress",
+                drawing(figures.history_figure(facts), "history"),
+                "Hypervolume of the front after so many evaluations; 1 is the box from the best to the worst values that any front had.",
+            ),
+            section(
+                "Operators",
+                drawing(figures.operators_figure(facts), "operators"),
+                "Which operators make members of the front. Beside each name: its candidates.",
+            ),
+        )
+        if facts.history
+        else "",
+        section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS) if facts.front else "",
+        section("Where they come from", drawing(figures.lineage_figure(facts), "lineage"), _LINEAGE)
+        if facts.front and facts.parents
+        else "",
+        pair(
+            section("What cannot be pruned", frozen, "Every axis that the search leaves whole, with the reason.") if frozen else "",
+            section("Failures", failures, f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on.")
+            if failures
+            else "",
+        ),
+        section("The front in numbers", words.front_table(facts), "As the search saw it; also in front.csv.") if facts.front else "",
+        section("Settings and environment", surroundings) if (surroundings := words.surroundings(directory)) else "",
+    ]
+    now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    footer = f"Written by Secateur {metadata.version('secateur')} on {now}, from ledger.db alone. This page loads nothing from anywhere."
+    return page(facts.about.name, words.sentence(facts), words.cards(facts), parts, footer)
+
+
+def front_csv(facts: Facts) -> str:
+    """Return the front as CSV: candidate, parents, operator, all metrics, kept share of every segment, and the finals' figures."""
+    finals = {final.id: final for final in facts.finals}
+    names = list(dict.fromkeys(name for member in facts.front for name in member.metrics))
+    tested = list(dict.fromkeys(name for final in finals.values() for name in final.test))
+    realised = list(dict.fromkeys(name for final in finals.values() for name in final.realised))
+    segments = [name for name, _, _ in facts.segments]
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(
+        [
+            "candidate",
+            "operator",
+            "parents",
+            *names,
+            *tested,
+            *(f"realised_{name}" for name in realised),
+            "folder",
+            *(f"kept:{name}" for name in segments),
+        ]
+    )
+    for member in facts.front:
+        candidate, final = member.candidate, finals.get(member.candidate.id)
+        table.writerow(
+            [
+                candidate.id,
+                candidate.operator,
+                " ".join(map(str, candidate.parents)),
+                *(member.metrics.get(name, "") for name in names),
+                *(final.test.get(name, "") if final else "" for name in tested),
+                *(final.realised.get(name, "") if final else "" for name in realised),
+                final.folder if final else "",
+                *(f"{share:.4g}" for share in facts.shares(candidate.genome)),
+            ]
+        )
+    return file.getvalue()
+
+
+def _front_words(facts: Facts) -> str:
+    words = "Each point is a candidate as the search saw it, before any fine-tuning; the line is the front."
+    return words + (
+        " Amber marks show the chosen members on the test split: fine-tuning takes them from the circle to the diamond."
+        if facts.finals
+        else ""
+    )
+
+
+_FINISHED = (
+    "Tested on the test split, which the search never saw. Requested is what the search computed, realised what was counted on the "
+    "exported model; the checks are the largest differences to the masked full model, and of ONNX Runtime to torch."
+)
+_CHANNELS = (
+    "Kept channels of every group, for members of the front from the smallest to the largest. A pale row is a layer that was hardly needed."
+)
+_LINEAGE = (
+    "The ancestors of the exported members: when each was asked, what it costs, and which operator made it. "
+    "Members of the front are outlined."
+)

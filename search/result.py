@@ -1,0 +1,116 @@
+"""What a run found, for people and for programs that go on with it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from evaluators.base import Evaluation
+from search import table
+from search.about import About
+from search.executors.randomness import Randomness
+from search.export import export
+from search.figures import figure, title
+from search.finals import Final, load_finals
+from search.finish import front_of
+from search.ledger import Ledger
+from search.problem import Problem
+from search.recipe import Recipe, load
+from spaces.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run found.
+
+    Attributes:
+        front: the feasible non-dominated evaluations, the best in the first objective first.
+        reason: why the search ended: ``evaluations``, ``seconds``, ``stall``, ``exhausted``, ``interrupted`` or ``failures: ...``.
+        counts: of candidates and evaluations, in every state.
+        finals: the base model and those members of the front that were fine-tuned, exported and measured.
+        problem: that was searched; its ``base`` has the metrics of the base model.
+        about: the same as plain data.
+        directory: of the run, None where it was kept in memory.
+        complete: whether there was nothing left to do when the run was called.
+    """
+
+    front: list[Evaluation]
+    reason: str
+    counts: dict[str, int]
+    finals: list[Final]
+    problem: Problem
+    about: About
+    directory: Path | None
+    complete: bool = False
+
+    @classmethod
+    def read(cls, ledger: Ledger, problem: Problem, directory: Path | None, reason: str, complete: bool = False) -> Result:
+        """Make it of the ledger."""
+        front = front_of(problem, ledger).members
+        return cls(front, reason, ledger.counts(), load_finals(ledger), problem, About.load(ledger), directory, complete)
+
+    def table(self) -> str:
+        """Return base model and front side by side, as plain text: fine-tuned and measured where that was done, else as searched."""
+        if self.finals:
+            return table.text(self.finals, self.about)
+        page = Console(file=io.StringIO(), width=200, color_system=None)
+        page.print(self._searched())
+        assert isinstance(page.file, io.StringIO)
+        return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines()) + "\n"
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the table."""
+        if self.finals:
+            table.show(self.finals, self.about, console)
+        else:
+            (console or Console()).print(self._searched())
+
+    def build(self, member: int | Evaluation = 0) -> nn.Module:
+        """Return the model of a member of the front (its place, or itself) as it was scored: evaluated once more, from the same seed."""
+        candidate = (self.front[member] if isinstance(member, int) else member).candidate
+        with Randomness(candidate.seed):
+            model = self.problem.space.build(candidate.genome)
+            for _ in self.problem.evaluator.evaluate(model, candidate):
+                pass  # what an evaluator does to a model (recalibrated statistics, trained weights) is part of what was scored
+        return model
+
+    def tuned(self, final: int | Final = 0) -> nn.Module:
+        """Return a fine-tuned member of :attr:`finals` (its place, or itself), loaded from the files that were exported.
+
+        Raises:
+            InputError: it is the base model, or there are no files of it.
+        """
+        final = self.finals[final] if isinstance(final, int) else final
+        if not final.folder or self.directory is None:
+            raise InputError(
+                f"{final.name}: was not exported{f' ({final.reason})' if final.reason else ''}; expected a member of the front"
+            )
+        return load(self.directory / final.folder, getattr(self.problem.space, "model", None))
+
+    def export(self, folder: str | Path, member: int | Evaluation = 0) -> Recipe:
+        """Write a member of the front as it was scored: recipe, weights and an ONNX file, each checked by running it."""
+        evaluation = self.front[member] if isinstance(member, int) else member
+        space, data = self.problem.space, self.problem.evaluator.data
+        if data is None:
+            raise InputError("export: no data; expected data with an example of the inputs")
+        base = getattr(space, "model", None)
+        genome, model = evaluation.candidate.genome, self.build(evaluation)
+        return export(Path(folder), evaluation.candidate.id, genome, model, space, data.example(), base=base, metrics=evaluation.metrics)
+
+    def _searched(self) -> Table:
+        base, members = self.problem.base, self.front
+        names = list(dict.fromkeys((*(o.metric for o in self.problem.objectives), *(c.metric for c in self.problem.constraints), *base)))
+        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        rows.add_column("model", no_wrap=True)
+        for name in names or sorted(members[0].metrics if members else ()):
+            rows.add_column(title(name), justify="right", no_wrap=True)
+        columns = [("base model", base)] if base else []
+        for label, metrics in [*columns, *((f"candidate {member.candidate.id}", member.metrics) for member in members)]:
+            rows.add_row(label, *(figure(metrics[name], name) if name in metrics else "" for name in names))
+        return rows

@@ -1,0 +1,110 @@
+"""Writing trials and notes into an Optuna study."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import sqlite3
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.study.goals import Goals
+from search.study.parameters import Parameters
+from search.study.rows import Rows
+
+MEMBER = "## On the front"
+"""How the notes of the front's members begin."""
+_STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
+
+
+class Study:
+    """Writes trials and notes; what is in it already is not written twice."""
+
+    def __init__(self, storage: BaseStorage, name: str, goals: Goals, parameters: Parameters, rows: Rows, last: int) -> None:
+        self._storage, self._goals, self._parameters, self._rows = storage, goals, parameters, rows
+        self._study = self._open(name)
+        self.trials = self._known()
+        if self.trials and max(self.trials) > last:  # of another ledger: a view is rebuilt, never mended
+            optuna.delete_study(study_name=name, storage=storage)
+            self._study, self.trials = self._open(name), {}
+        attributes = storage.get_study_system_attrs(self._study._study_id)
+        noted = {trial: attributes.get(f"dashboard:{trial}:note_str:0", "") for trial in self.trials.values()}
+        self._notes: dict[int | None, str] = {trial: text for trial, text in noted.items() if text.startswith(MEMBER)}
+
+    def _open(self, name: str) -> optuna.Study:
+        names = [metric for metric, _ in self._goals.objectives]
+        try:
+            study = optuna.load_study(study_name=name, storage=self._storage)
+        except KeyError:
+            directions = [StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE for _, maximise in self._goals.objectives]
+            study = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
+        if study.metric_names != names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(names)
+        return study
+
+    def _known(self) -> dict[int, int]:
+        trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        return {int(trial.user_attrs["seq"]): trial._trial_id for trial in trials if "seq" in trial.user_attrs}
+
+    def write(self, row: sqlite3.Row) -> None:
+        """Write one evaluation as one finished trial: a single entry of the journal."""
+        self.trials[row["seq"]] = self._storage.create_new_trial(self._study._study_id, self._trial(row))
+
+    def _trial(self, row: sqlite3.Row) -> FrozenTrial:
+        metrics, state = json.loads(row["metrics"]), _STATES[row["state"]]
+        steps = self._rows.reports(row["id"])
+        first = self._goals.objectives[0][0]
+        excesses = self._goals.excesses(metrics) if state is TrialState.COMPLETE else {}
+        attributes: dict[str, Any] = {
+            "candidate": row["id"],
+            "operator": row["operator"],
+            "parents": ", ".join(map(str, json.loads(row["parents"]))),
+        }
+        if state is TrialState.COMPLETE:
+            attributes["feasible"] = "yes" if self._goals.feasible(metrics) else "no"
+        if row["reason"]:
+            attributes["reason"] = row["reason"]
+        attributes |= metrics | {"seconds": round(row["seconds"], 4), "worker": row["worker"], "seq": row["seq"]}
+        trial = create_trial(
+            state=state,
+            values=self._goals.values(metrics) if state is TrialState.COMPLETE else None,
+            params=self._parameters(row["genome"]),
+            distributions=self._parameters.distributions,
+            user_attrs=attributes,
+            # the list is what optuna-dashboard 0.21 reads (it greys infeasible trials), the named ones what Optuna 5 reads
+            system_attrs={"constraints": list(excesses.values())} if excesses else {},
+            constraints=excesses or None,
+            intermediate_values={step: values[first] for step, values in steps if first in values} if len(steps) > 1 else {},
+        )
+        trial.datetime_complete = dt.datetime.fromtimestamp(row["at"])
+        trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row["seconds"])
+        return trial
+
+    def annotate(self, seq: int | None, text: str) -> None:
+        """Put a note on a trial, or on the study (None), where optuna-dashboard is installed to show it."""
+        key = None if seq is None else self.trials[seq]
+        if self._notes.get(key) == text:
+            return
+        with contextlib.suppress(ImportError):
+            from optuna_dashboard import get_note, save_note
+
+            # a finished trial has no handle any more; these are the attributes that the functions look at
+            target: Any = self._study if key is None else SimpleNamespace(storage=self._storage, study=self._study, _trial_id=key)
+            if get_note(target) != text:
+                save_note(target, text)
+        self._notes[key] = text
+
+    @property
+    def annotated(self) -> set[int]:
+        """Numbers of the evaluations whose note says that they are on the front."""
+        by_trial = {trial: seq for seq, trial in self.trials.items()} if self._notes else {}
+        return {by_trial[key] for key, text in self._notes.items() if key is not None and text.startswith(MEMBER)}

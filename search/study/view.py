@@ -1,0 +1,127 @@
+"""The view itself: what it writes, and when."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+
+from search.study.goals import Goals
+from search.study.parameters import Parameters
+from search.study.rows import Rows
+from search.study.trials import MEMBER, Study
+
+LOG = "study.log"
+_CHUNK = 100  # trials written between two looks at the ledger
+_NOTES_EVERY = 5.0  # seconds between two rounds of notes: they are for people
+
+
+class View:
+    """Keeps a study in step with a ledger: what joins the front at once, the rest in the order of arrival."""
+
+    def __init__(self, directory: Path, storage: str | None) -> None:
+        self._directory = directory
+        self._rows = Rows(directory / "ledger.db")
+        about = self._about = self._rows.note("about")
+        if about is None:
+            raise LookupError(f"{directory}: this run has not begun to evaluate; expected one that has")
+        self._goals = Goals(about)
+        self._parameters = Parameters(self._rows, about.get("labels", {}))
+        opened = get_storage(storage) if storage else JournalStorage(JournalFileBackend(str(_sound(directory / LOG))))
+        self._study = Study(opened, about["name"], self._goals, self._parameters, self._rows, self._rows.last())
+        self._scanned = self._filled = 0
+        self._noted = 0.0
+
+    def step(self) -> bool:
+        """Write some trials; whether there is more to write."""
+        joined = []
+        for seq, state, metrics in self._rows.outcomes(self._scanned):
+            self._scanned = seq
+            if state == "complete" and self._goals.join(seq, metrics) and seq not in self._study.trials:
+                joined.append(seq)
+        front = set(self._goals.front)
+        for row in self._rows.exactly([seq for seq in joined if seq in front]):  # who was pushed off meanwhile waits for its turn
+            self._study.write(row)
+        rows = self._rows.after(self._filled, _CHUNK)
+        for row in rows:
+            if row["seq"] not in self._study.trials:
+                self._study.write(row)
+            self._filled = row["seq"]
+        if time.monotonic() - self._noted > _NOTES_EVERY:
+            self.annotate()
+        return bool(rows)
+
+    def annotate(self) -> None:
+        """Bring the notes up to date: on the study, on the members of the front, on those that have left it."""
+        self._noted = time.monotonic()
+        finals, members = self._rows.notes("final/"), set(self._goals.front)
+        for row in self._rows.exactly([seq for seq in self._goals.front if seq in self._study.trials]):
+            self._study.annotate(row["seq"], self._member(row, finals.get(str(row["id"]))))
+        for seq in self._study.annotated - members:
+            self._study.annotate(seq, "Was on the front; dominated by now.")
+        self._study.annotate(None, self._summary(len(members)))
+
+    def _summary(self, members: int) -> str:
+        written, total = len(self._study.trials), self._rows.last()
+        lines = [f"## {self._about['name']}", "A view of the ledger: it may be deleted and is written again.", ""]
+        lines.append(f"**{written} of {total} candidates shown**" + (f", {total - written} left out so far." if written < total else "."))
+        lines.append(f"The front has **{members} members**; each carries a note. Infeasible trials are grey, and have `feasible: no`.")
+        lines += [
+            "",
+            "| metric | base model |",
+            "| --- | --- |",
+            *(f"| {name} | {_number(value)} |" for name, value in self._about["base"].items()),
+        ]
+        lines += ["", *(f"- constraint `{c['text']}`: limit {_number(c['limit'])}" for c in self._about["constraints"])]
+        if self._parameters.left_out:
+            lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
+        ended = self._rows.note("ended")
+        reason = ended.get("reason") if isinstance(ended, dict) else ended
+        return "\n".join([*lines, *([f"- the search ended: {reason}"] if reason else [])])
+
+    def _member(self, row: sqlite3.Row, final: Mapping[str, Any] | None) -> str:
+        lines = [f"{MEMBER}: candidate {row['id']}", "", "| metric | value | base model |", "| --- | --- | --- |"]
+        base = self._about["base"]
+        lines += [
+            f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |"
+            for name, value in json.loads(row["metrics"]).items()
+        ]
+        parents = ", ".join(map(str, json.loads(row["parents"])))
+        lines += ["", f"From `{row['operator']}`" + (f" of {parents}." if parents else ".")]
+        if final:
+            lines += ["", "### After fine-tuning, on the test split", "", "| metric | value |", "| --- | --- |"]
+            lines += [f"| {name} | {_number(value)} |" for name, value in final.get("test", {}).items()]
+            folder = self._directory / "models" / str(row["id"])
+            lines += ["", *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith("."))]
+        return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _sound(log: Path) -> Path:
+    """Clear away what a killed view left: half a line at the end of the journal, and the journal's lock."""
+    if log.is_file():
+        with log.open("rb+") as file:
+            content_end = file.seek(0, os.SEEK_END)
+            while content_end:
+                start = max(0, content_end - 65536)
+                file.seek(start)
+                newline = file.read(content_end - start).rfind(b"\n")
+                if newline >= 0:
+                    content_end = start + newline + 1
+                    break
+                content_end = start
+            file.truncate(content_end)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{log}.lock")
+    return log

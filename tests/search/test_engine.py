@@ -1,0 +1,278 @@
+"""The whole of a search, by Python and in this process."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import ray
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from evaluators import Cost, Evaluator, Quality, Report, Training, assess, fit
+from evaluators.data import Digits
+from search import Evolution, Finish, RandomSearch, Search
+from search.baseline import Baseline, load_checkpoint
+from search.identity import describe, weights_digest
+from search.ledger import Ledger
+from spaces import ChannelSpace, InputError
+from spaces.models import Perceptron, ResidualNet
+
+
+class Witness(Evaluator):
+    """Leaves a line for every evaluation; can be told to interrupt, or to fail. Its orders are the class's: no part of a run's identity."""
+
+    metrics = ("witnessed",)
+    file = interrupt_at = None
+    interrupts, fail = 1, False
+
+    def evaluate(self, model, candidate):
+        if candidate.id >= 0:
+            with open(self.file, "a") as file:
+                file.write(f"{candidate.id}\n")
+            if candidate.id == self.interrupt_at:
+                for _ in range(self.interrupts):
+                    os.kill(os.getpid(), signal.SIGINT)
+            if self.fail:
+                raise ValueError("no luck\ntoday")
+        yield Report({"witnessed": 1.0})
+
+
+@pytest.fixture
+def data():
+    return Digits(train_samples=100)
+
+
+@pytest.fixture
+def model(data):
+    torch.manual_seed(0)
+    model = Perceptron((64, 12, 10))
+    for _ in fit(model, data, Training(epochs=3)):
+        pass
+    return model
+
+
+@pytest.fixture
+def witness(tmp_path):
+    return tmp_path / "witness"
+
+
+def seen(witness):
+    return [int(line) for line in witness.read_text().splitlines()] if witness.exists() else []
+
+
+@pytest.fixture
+def make(model, data, tmp_path, witness, monkeypatch):
+    """Make a small search in a directory, watched by the witness."""
+
+    def search(name="run", interrupt_at=None, interrupts=1, fail=False, **changes):
+        for key, value in {"file": witness, "interrupt_at": interrupt_at, "interrupts": interrupts, "fail": fail}.items():
+            monkeypatch.setattr(Witness, key, value)
+        settings = {
+            "constraints": ["macs <= 90%"],
+            "strategy": Evolution(population=6),
+            "lag": 4,
+            "chunk": 2,
+            "directory": tmp_path / "runs" / name,
+            "finish": Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2),
+            "study": False,
+        } | changes
+        return Search(model, data, evaluators=[Cost(), Quality(), Witness()], **settings)
+
+    return search
+
+
+def values(result):
+    return [(member.candidate.id, member.metrics["error"], member.metrics["macs"]) for member in result.front]
+
+
+def test_five_lines_find_a_front_without_yaml_ray_or_a_directory(model, data):
+    search = Search(model, data, constraints=["macs <= 50%"])
+    result = search.run(evaluations=24)
+    assert result.reason == "evaluations" and result.directory is None and not ray.is_initialized()
+    assert result.front and all(member.metrics["macs"] <= 0.5 * result.problem.base["macs"] for member in result.front)
+    table = result.table()
+    assert "base model" in table and all(f"candidate {member.candidate.id}" in table for member in result.front)
+    with pytest.raises(InputError, match="no evaluator computes 'speed'"):
+        Search(model, data, objectives=["speed"]).run(evaluations=4)
+
+
+def test_a_search_in_memory_goes_on(model, data):
+    search = Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2)
+    first = search.run(evaluations=10)
+    second = search.run(evaluations=20)
+    assert first.counts["evaluations"] == 10 and second.counts["evaluations"] == 20
+    whole = Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2).run(evaluations=20)
+    assert values(second) == values(whole)
+
+
+def test_the_model_of_a_member_is_what_was_scored(data):
+    torch.manual_seed(0)
+    model = ResidualNet((4, 6))
+    result = Search(model, data, strategy=RandomSearch(), lag=4, chunk=2).run(evaluations=8)
+    for member in result.front:
+        built = result.build(member)
+        assert assess(built, data, data.batches("search", 256))["loss"] == pytest.approx(member.metrics["loss"], rel=1e-6)
+        assert sum(p.numel() for p in built.parameters()) == member.metrics["params"]
+
+
+def test_a_member_exported_by_hand_loads_again(model, data, tmp_path):
+    from search import load
+
+    result = Search(model, data, strategy=RandomSearch(), lag=4, chunk=2).run(evaluations=8)
+    result.export(tmp_path / "smaller", 0)
+    x = data.example()[0]
+    again = load(tmp_path / "smaller", model)
+    assert torch.allclose(again.eval()(x), result.build(0).eval()(x), atol=1e-6)
+    with pytest.raises(IndexError):
+        result.tuned(0)
+
+
+def test_a_directory_holds_everything_and_a_second_call_does_nothing(make, witness, tmp_path):
+    result = make(study=True, config="name: x\n").run(evaluations=12)
+    directory = tmp_path / "runs" / "run"
+    for name in ("config.yaml", "environment.json", "ledger.db", "study.log", "report.html", "front.csv"):
+        assert (directory / name).is_file(), name
+    assert json.loads((directory / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+    assert [final.id for final in result.finals] == [int(path.name) for path in (directory / "models").iterdir()]
+    assert result.tuned(0)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert not result.complete and len(seen(witness)) == 12
+
+    before = (directory / "report.html").stat().st_mtime_ns
+    again = make(study=True).run(evaluations=12)
+    assert again.complete and len(seen(witness)) == 12
+    assert values(again) == values(result) and again.table() == result.table()
+    assert (directory / "report.html").stat().st_mtime_ns == before
+
+
+def test_a_larger_budget_goes_on_and_nothing_is_evaluated_twice(make, witness):
+    make().run(evaluations=10)
+    continued = make().run(evaluations=20)
+    assert sorted(seen(witness)) == list(range(20))
+    whole = make(name="whole").run(evaluations=20)
+    assert values(continued) == values(whole)
+    assert not continued.complete and continued.counts["evaluations"] == 20
+
+
+def test_one_interrupt_ends_in_good_order_and_the_same_call_goes_on(make, witness, tmp_path):
+    stopped = make(interrupt_at=7).run(evaluations=20)
+    assert stopped.reason == "interrupted" and not stopped.finals
+    assert 8 <= stopped.counts["evaluations"] < 20 and (tmp_path / "runs" / "run" / "report.html").exists()
+    result = make().run(evaluations=20)
+    assert sorted(seen(witness)) == list(range(20)), "something was lost, or paid for twice"
+    assert result.reason == "evaluations" and result.finals
+    assert values(result) == values(make(name="whole").run(evaluations=20))
+
+
+def test_two_interrupts_leave_at_once_and_the_ledger_stays_good(make, witness):
+    stopped = make(interrupt_at=7, interrupts=2).run(evaluations=20)
+    assert stopped.reason == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    result = make().run(evaluations=20)
+    assert result.counts["evaluations"] == 20
+    assert values(result) == values(make(name="whole").run(evaluations=20))
+
+
+def test_a_search_that_only_fails_says_why(make):
+    result = make(fail=True).run(evaluations=200)
+    assert result.reason.startswith("failures: ") and "ValueError: no luck today" in result.reason
+    assert not result.finals and result.counts["failed"] < 100
+
+
+def test_a_space_that_is_exhausted_ends_the_search(data):
+    model = Perceptron((64, 3, 10))
+    result = Search(model, data, strategy=RandomSearch(), lag=4, chunk=2).run(evaluations=1000)
+    assert result.reason == "exhausted" and result.counts["evaluations"] == 7  # 2^3 - 1 ways to keep some of three units
+
+
+def test_another_order_of_finishing_settings_finishes_again_without_searching(make, witness):
+    make().run(evaluations=10)
+    more = make(finish=Finish(members=2, epochs=1, base=True, onnx=False, latency_repeats=2)).run(evaluations=10)
+    assert not more.complete and len(seen(witness)) == 10
+    assert more.finals[0].name == "base model" and len(more.finals) == 3
+
+
+def test_export_finishes_an_interrupted_run_without_searching_on(make, witness):
+    make(interrupt_at=7).run(evaluations=20)
+    done = len(seen(witness))
+    result = make().export()
+    assert len(result.finals) == 1 and len(seen(witness)) == done
+    assert make().export().complete
+
+
+def test_the_base_model_is_trained_once(data, tmp_path, monkeypatch):
+    trained = []
+    original = Baseline.train
+    monkeypatch.setattr(Baseline, "train", lambda self, progress: (trained.append(1), original(self, progress))[1])
+
+    def search(name, epochs=1):
+        torch.manual_seed(0)
+        settings = {"strategy": RandomSearch(), "lag": 4, "chunk": 2, "finish": Finish(members=0), "study": False}
+        return Search(Perceptron((64, 8, 10)), data, training=Training(epochs=epochs), directory=tmp_path / name, **settings)
+
+    first = search("one").run(evaluations=4)
+    search("two").run(evaluations=4)
+    assert len(trained) == 1, "the other run found the weights beside it"
+    for file in (tmp_path / ".cache").iterdir():
+        file.unlink()
+    again = search("one").run(evaluations=8)
+    assert len(trained) == 1, "the run has its own copy"
+    assert again.problem.base == first.problem.base
+    with pytest.raises(InputError, match="weights"):
+        search("one", epochs=2).run(evaluations=8)
+    assert len(trained) == 1
+
+
+def test_plan_trains_searches_and_writes_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Baseline, "train", lambda *_: pytest.fail("trained"))
+    search = Search(ResidualNet((4, 6)), data, training=Training(), constraints=["macs <= 0.1%"], directory=tmp_path / "run")
+    plan = search.plan(evaluations=1000)
+    assert plan.segments == {"stem.0": 4, "blocks.0.conv1": 4, "blocks.1.conv1": 6, "blocks.1.conv2": 6}
+    assert {row["axis"] for row in plan.frozen} == {"head.weight[0]", "head.bias[0]"} and all(row["reason"] for row in plan.frozen)
+    assert plan.smallest["macs"] < plan.base["macs"] and not plan.reaches[0].met
+    assert plan.seconds == pytest.approx(1000 * plan.candidate_seconds) and plan.workers == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_guide_has_the_scores_of_the_base_model(make, tmp_path):
+    make().run(evaluations=4)
+    ledger = Ledger.reader(tmp_path / "runs" / "run" / "ledger.db")
+    guide = ledger.load_arrays("guide")
+    ledger.close()
+    assert set(guide) == {"magnitude", "taylor", "base_activation"}
+    assert all(scores.shape == (12,) and np.isfinite(scores).all() for scores in guide.values())
+
+
+def test_checkpoints(tmp_path):
+    torch.manual_seed(1)
+    trained = ResidualNet((4, 6))
+    save_file(trained.state_dict(), tmp_path / "a.safetensors")
+    torch.save({"epoch": 3, "state_dict": trained.state_dict()}, tmp_path / "b.pt")
+    torch.save({f"module.{name}": value for name, value in trained.state_dict().items()}, tmp_path / "c.pt")
+    for name in ("a.safetensors", "b.pt", "c.pt"):
+        model = ResidualNet((4, 6))
+        assert weights_digest(model) != weights_digest(trained)
+        load_checkpoint(model, tmp_path / name)
+        assert weights_digest(model) == weights_digest(trained), name
+
+
+def test_an_identity_is_the_same_in_every_process_and_tells_what_differs():
+    class Thing:
+        def __init__(self, x):
+            self._x, self.names, self.array, self.model = x, {"b", "a", "c"}, np.arange(3), nn.Linear(1, 1, bias=False)
+            nn.init.ones_(self.model.weight)
+
+    lines = describe("thing", Thing(3))
+    assert lines["thing.x"] == "3" and lines["thing.names"] == "a b c"
+    assert lines == describe("thing", Thing(3))
+    assert {key for key in lines if lines[key] != describe("thing", Thing(4))[key]} == {"thing.x"}
+    assert "0x" not in yaml.safe_dump(lines)
+
+
+def test_a_space_of_its_own_over_the_model(model, data):
+    space = ChannelSpace(model, data.example(), round_to=4)
+    result = Search(model, data, space=space, lag=4, chunk=2, strategy=RandomSearch()).run(evaluations=3)
+    assert all(member.candidate.genome.sum() % 4 == 0 for member in result.front)

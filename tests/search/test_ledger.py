@@ -1,0 +1,264 @@
+"""The ledger gives back what it was given, keeps what was committed, and refuses what is not its own."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from torch import nn
+
+from evaluators.base import Candidate, Evaluation, Report, State
+from search.ledger import Ledger, LedgerError
+from spaces.base import Segment, Space
+from spaces.errors import InputError
+
+
+class Bits(Space):
+    def __init__(self, *segments: Segment) -> None:
+        self.segments = segments or (Segment("a", 5), Segment("b", 6))
+
+    fingerprint = "bits"
+
+    def sample(self, n, rng):
+        return rng.integers(0, self.choices, (n, self.length)).astype(np.uint8)
+
+    def repair(self, genomes):
+        return genomes
+
+    def build(self, genome):
+        return nn.Identity()
+
+    def describe(self, genome):
+        return {}
+
+    @property
+    def base(self):
+        return np.ones(self.length, dtype=np.uint8)
+
+
+def candidates(space, n, start=0):
+    genomes = space.sample(n, np.random.default_rng(start))
+    return [Candidate(start + i, genome, (start, i), "flip", 2**62 + i) for i, genome in enumerate(genomes)]
+
+
+def same(a: Candidate, b: Candidate) -> bool:
+    fields = (a.id, a.parents, a.operator, a.seed) == (b.id, b.parents, b.operator, b.seed)
+    return fields and a.genome.dtype == b.genome.dtype == np.uint8 and np.array_equal(a.genome, b.genome)
+
+
+@pytest.fixture(params=[2, 7], ids=["bits", "choices"])
+def space(request):
+    return Bits(Segment("a", 5), Segment("b", 6, request.param))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.db"
+
+
+def test_gives_back_candidates_and_evaluations_in_order_of_arrival(space, path):
+    ledger = Ledger(path, space)
+    given = candidates(space, 1203)
+    ledger.add_candidates(given)
+    arrival = [3, 0, 1202, 7]
+    arrays = {"activation": np.linspace(0, 1, 11).astype(np.float16), "grid": np.arange(6).reshape(2, 3)}
+    for id in arrival:
+        state = State.FAILED if id == 7 else State.COMPLETE
+        ledger.add_evaluation(Evaluation(given[id], state, {"loss": id / 3}, arrays, "why" if id == 7 else "", 0.5, "host:1", 2))
+    ledger.close()
+
+    ledger = Ledger(path, space)
+    assert all(same(a, b) for a, b in zip(given, ledger.candidates(), strict=True))
+    assert [c.id for c in ledger.candidates(1200)] == [1200, 1201, 1202]
+    told = list(ledger.evaluations(arrays=True))
+    assert [e.candidate.id for _, e in told] == arrival
+    assert [seq for seq, _ in told] == [1, 2, 3, 4]
+    assert [e.candidate.id for _, e in ledger.evaluations(after_seq=2)] == [1202, 7]
+    evaluation = told[-1][1]
+    assert (evaluation.state, evaluation.reason, evaluation.seconds, evaluation.worker, evaluation.attempts) == (
+        State.FAILED,
+        "why",
+        0.5,
+        "host:1",
+        2,
+    )
+    assert evaluation.metrics == {"loss": 7 / 3}
+    assert list(evaluation.arrays) == ["activation", "grid"]
+    for name, array in arrays.items():
+        assert evaluation.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(evaluation.arrays[name], array)
+    evaluation.arrays["grid"][0, 0] = 9  # a copy of its own, not a view into the file
+    assert next(ledger.evaluations())[1].arrays == {}
+    assert same(ledger.evaluation(1202).candidate, given[1202])
+    assert ledger.evaluation(5) is None
+    assert ledger.counts() == {"candidates": 1203, "evaluations": 4, "complete": 3, "failed": 1, "pruned": 0}
+    assert ledger.last_seq == 4
+
+
+def test_packs_genomes_as_the_space_does(space, path):
+    ledger = Ledger(path, space)
+    (candidate,) = candidates(space, 1)
+    ledger.add_candidates([candidate])
+    ledger.commit()
+    stored = sqlite3.connect(path).execute("SELECT genome FROM candidates").fetchone()[0]
+    assert stored == space.pack(candidate.genome)
+
+
+def test_an_evaluation_is_recorded_once(space):
+    ledger = Ledger(None, space)
+    (candidate,) = candidates(space, 1)
+    ledger.add_candidates([candidate])
+    ledger.add_evaluation(Evaluation(candidate, State.COMPLETE, {}))
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.add_evaluation(Evaluation(candidate, State.COMPLETE, {}))
+
+
+def test_reports_of_an_earlier_attempt_are_dropped(space):
+    ledger = Ledger(None, space)
+    for attempt in range(2):
+        ledger.begin(4)
+        for step in (1, 2, 2):
+            ledger.add_report(4, Report({"loss": step + attempt, "bad": float("nan")}, step))
+    assert [(r.step, r.metrics["loss"]) for r in ledger.reports(4)] == [(1, 2.0), (2, 3.0), (2, 3.0)]
+    assert np.isnan(ledger.reports(4)[0].metrics["bad"])
+    assert ledger.reports(5) == []
+
+
+def test_notes_and_named_arrays(space, path):
+    ledger = Ledger(path, space)
+    assert ledger.note("base") is None
+    assert ledger.load_arrays("guide") is None
+    for value in ({"loss": 1.0}, {"loss": 0.5, "names": ["a"]}):
+        ledger.save_note("base", value)
+        ledger.save_arrays("guide", {"score": np.full(3, value["loss"])})
+    ledger.close()
+    ledger = Ledger(path, space)
+    assert ledger.note("base") == {"loss": 0.5, "names": ["a"]}
+    np.testing.assert_array_equal(ledger.load_arrays("guide")["score"], [0.5, 0.5, 0.5])
+    with pytest.raises(ValueError, match="object"):
+        ledger.save_arrays("guide", {"score": np.array([None])})
+
+
+def test_readers_see_what_is_committed_and_need_no_space(space, path):
+    ledger = Ledger(path, space)
+    given = candidates(space, 3)
+    reader = Ledger.reader(path)
+    ledger.add_candidates(given)
+    assert list(reader.candidates()) == []
+    ledger.commit()
+    assert all(same(a, b) for a, b in zip(given, reader.candidates(), strict=True))
+    assert reader.segments == space.segments
+    assert reader.fingerprint == "bits"
+    np.testing.assert_array_equal(reader.base, space.base)
+    with pytest.raises(sqlite3.OperationalError):
+        reader.add_candidates(candidates(space, 1, start=3))
+    reader.close()
+    ledger.close()
+    assert len(list(Ledger.reader(path, space).candidates())) == 3  # also when the writer has gone
+
+
+def test_a_killed_writer_keeps_what_it_committed_and_nothing_else(path):
+    code = f"""
+        import os, signal, sys
+        sys.path[:0] = {[str(p) for p in sys.path if p]!r}
+        from pathlib import Path
+        import numpy as np
+        from evaluators.base import Candidate, Evaluation, State
+        from search.ledger import Ledger
+        from test_ledger import Bits, candidates
+        ledger = Ledger(Path({str(path)!r}), Bits())
+        given = candidates(Bits(), 4)
+        ledger.add_candidates(given)
+        ledger.add_evaluation(Evaluation(given[0], State.COMPLETE, {{}}, {{"a": np.zeros(3)}}))
+        ledger.commit()
+        ledger.add_evaluation(Evaluation(given[1], State.COMPLETE, {{}}, {{"a": np.zeros(3)}}))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    folder = __file__.rpartition("/")[0]
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=folder, check=False, timeout=60)
+    assert Ledger.reader(path).counts()["evaluations"] == 1
+    ledger = Ledger(path, Bits())
+    assert [e.candidate.id for _, e in ledger.evaluations()] == [0]
+    assert len(list(ledger.candidates())) == 4
+    ledger.add_evaluation(Evaluation(next(ledger.candidates(1)), State.COMPLETE, {}, {"a": np.zeros(3)}))
+    ledger.commit()
+
+
+def test_a_full_disk_keeps_what_was_committed(path):
+    ledger = Ledger(path, Bits())
+    given = candidates(Bits(), 3)
+    ledger.add_candidates(given[:1])
+    ledger.commit()
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    ledger.add_candidates(given[1:])
+    with pytest.raises(LedgerError, match=r"full.*what was committed is kept"):
+        ledger.add_evaluation(Evaluation(given[0], State.COMPLETE, {}, {"large": np.zeros(10_000)}))
+    ledger.close()
+    assert Ledger.reader(path).counts() == {"candidates": 1, "evaluations": 0, "complete": 0, "failed": 0, "pruned": 0}
+
+
+def test_a_claim_names_every_difference_and_writes_nothing(path):
+    ledger = Ledger(path, Bits())
+    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+    with pytest.raises(InputError, match=r"seed \(was 0, is 1\), data \(was d, is absent\), lag \(was absent, is 8\)"):
+        ledger.claim({"space": "s", "seed": "1", "lag": "8"})
+    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+
+
+def refused(path, space, match):
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(InputError, match=match) as caught:
+        Ledger(path, space)
+    assert "\n" not in str(caught.value)
+    assert before is None or path.read_bytes() == before
+    return caught
+
+
+@pytest.mark.parametrize("damage", ["garbage", "head", "middle"])
+def test_refuses_a_damaged_file(path, damage):
+    ledger = Ledger(path, Bits())
+    ledger.add_candidates(candidates(Bits(), 2000))
+    ledger.close()
+    raw = bytearray(path.read_bytes())
+    if damage == "garbage":
+        raw = bytearray(b"these are not the bytes of a database " * 100)
+    else:
+        start = 0 if damage == "head" else len(raw) // 2
+        raw[start : start + 3000] = b"\xff" * 3000
+    path.write_bytes(raw)
+    refused(path, Bits(), "damaged")
+
+
+def test_refuses_another_version_another_space_and_what_is_no_ledger(path, tmp_path):
+    Ledger(path, Bits()).close()
+    refused(path, Bits(Segment("a", 5), Segment("b", 7)), "another space.*'b'")
+    refused(path, Bits(Segment("a", 5)), "another space.*no more segments")
+    with pytest.raises(InputError, match="another space"):
+        Ledger.reader(path, Bits(Segment("a", 4)))
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    refused(path, Bits(), "format 99")
+    other = tmp_path / "other.db"
+    db = sqlite3.connect(other)
+    db.execute("CREATE TABLE t (x)")
+    db.close()
+    refused(other, Bits(), "not a ledger")
+
+
+def test_refuses_a_place_that_cannot_be_written_and_a_reader_of_nothing(tmp_path):
+    refused(tmp_path / "missing" / "ledger.db", Bits(), "cannot be opened for writing")
+    refused(tmp_path, Bits(), "cannot be opened for writing")
+    with pytest.raises(InputError, match="no ledger here"):
+        Ledger.reader(tmp_path / "ledger.db")
+
+
+def test_an_empty_file_left_by_a_kill_is_a_new_ledger(path):
+    path.touch()
+    assert Ledger(path, Bits()).counts()["candidates"] == 0
