@@ -1,0 +1,39 @@
+# make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 2000" changes it
+# make test     the tests, under ten minutes on two cores;  make slow  the long ones;  make lint  ruff, mypy, import-linter
+VENV ?= .venv
+PYTHON ?= python3
+CONFIG ?= configs/digits_channels.yaml
+ARGS ?=
+PY := $(VENV)/bin/python
+
+.PHONY: search install develop test slow lint clean
+
+search: install
+	$(PY) run_search.py $(CONFIG) $(ARGS)
+
+install: $(VENV)/.installed
+develop: $(VENV)/.developing
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[export,dashboard]'
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+test: develop
+	$(PY) -m pytest $(ARGS)
+
+slow: develop
+	$(PY) -m pytest -m slow $(ARGS)
+
+lint: develop
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build ./*.egg-info

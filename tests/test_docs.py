@@ -1,0 +1,99 @@
+"""The documentation runs: every Python block of docs/extending.md, with the contract suites that it names."""
+
+import inspect
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators import Cost, Digits, Evaluators, Quality
+from evaluators.testing import EvaluatorContract
+from operators.testing import CriterionContract
+from search.executors import InlineExecutor
+from search.ledger import Ledger
+from search.loop import Budget, Loop
+from search.problem import Objective, Problem
+from search.testing import BitSpace, Toy
+from spaces import ChannelSpace
+from spaces.models import ResidualNet
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCKS = {
+    title: code
+    for section in (DOCS / "extending.md").read_text().split("\n## ")[1:]
+    for title in [section.splitlines()[0]]
+    for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+}
+
+
+def classes(title: str) -> dict:
+    """Run a block as a module of its own, so that what it defines can be pickled."""
+    module = types.ModuleType(f"block_{title.split()[-1]}")
+    sys.modules[module.__name__] = module
+    exec(compile(BLOCKS[title], f"docs/extending.md: {title}", "exec"), module.__dict__)
+    return module.__dict__
+
+
+def run_contract(case: object) -> None:
+    """Run what pytest would collect of a class that a block defines."""
+    ran = 0
+    for name, method in inspect.getmembers(case, inspect.ismethod):
+        if name.startswith("test_"):
+            cases = [mark.args for mark in getattr(method, "pytestmark", []) if mark.name == "parametrize"]
+            for value in cases[0][1] if cases else [None]:
+                try:
+                    method(value) if cases else method()
+                except pytest.skip.Exception:
+                    continue
+                ran += 1
+    assert ran > 5
+
+
+def test_every_block_is_short():
+    assert set(BLOCKS) == {"A mutation", "A criterion", "An evaluator", "A strategy", "A space"}
+    for title, code in BLOCKS.items():
+        body = code.split("\nclass Test")[0]
+        assert len([line for line in body.splitlines() if line.strip()]) < 20, title
+
+
+@pytest.mark.parametrize(("title", "name"), [("A mutation", "TestSwapNeighbours"), ("A space", "TestMyNet")])
+def test_the_contract_suites_of_the_blocks_pass(title, name):
+    run_contract(classes(title)[name]())
+
+
+def test_the_criterion_keeps_its_contract():
+    made = classes("A criterion")["LargestWeight"]
+    run_contract(type("Case", (CriterionContract,), {"criterion": lambda self: made()})())
+
+
+def test_the_evaluator_keeps_its_contract():
+    made = classes("An evaluator")["Margin"]
+    case = type("Case", (EvaluatorContract,), {
+        "evaluator": lambda self: made(),
+        "space": lambda self: ChannelSpace(ResidualNet((4, 8)).eval(), torch.zeros(2, 1, 8, 8)),
+        "data": lambda self: Digits(),
+    })
+    run_contract(case())
+
+
+def test_the_strategy_finds_something():
+    strategy = classes("A strategy")["Climber"]()
+    space = BitSpace(12)
+    toy = Toy(lambda genomes: {"zeros": (genomes == 0).sum(axis=1).astype(float)}, ["zeros"])
+    toy.bind(space)
+    ledger = Ledger(None, space)
+    Loop(Problem(space, toy, (Objective("zeros"),)), strategy, InlineExecutor(), ledger, Budget(300), lag=4, chunk=4).run()
+    values = [e.metrics["zeros"] for _, e in ledger.evaluations()]
+    assert np.min(values) == 0
+
+
+def test_a_custom_evaluator_serves_as_an_objective():
+    margin = classes("An evaluator")["Margin"]()
+    space = ChannelSpace(ResidualNet((4, 8)).eval(), torch.zeros(2, 1, 8, 8))
+    evaluator = Evaluators([Cost(), Quality(), margin])
+    evaluator.bind(space, Digits())
+    assert "margin" in evaluator.metrics
