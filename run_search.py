@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -34,21 +35,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else "run"
-    from spaces.errors import InputError  # torch and all behind it take seconds: not before it is clear that they are needed
-
     try:
         with _terminable():
-            return COMMANDS[command](words)
-    except InputError as error:
-        if os.environ.get("SECATEUR_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return MISTAKE
+            return _go(COMMANDS[command], words)
     except KeyboardInterrupt:
         print("interrupted; what was found is kept, the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as end:  # of --help and --print_config
         return end.code if isinstance(end.code, int) else DONE
+
+
+def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run a command; what the user can mend becomes one line."""
+    from search.ledger import LedgerError  # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    from spaces.errors import InputError
+
+    try:
+        return command(words)
+    except InputError as error:
+        if os.environ.get("SECATEUR_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return MISTAKE
+    except OSError as error:
+        if not isinstance(error, LedgerError) and error.errno != errno.ENOSPC:
+            raise
+        print(f"error: disk full: {' '.join(str(error).split())}", file=sys.stderr)
+        return STOPPED
 
 
 def _run(words: list[str]) -> int:

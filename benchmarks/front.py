@@ -32,13 +32,15 @@ from search.evolution import Evolution
 from search.executors import InlineExecutor
 from search.ledger import Ledger
 from search.loop import Budget, Loop
-from search.problem import Objective, Problem
+from search.problem import Constraint, Objective, Problem
 from search.random_search import RandomSearch
 from search.strategy import Strategy
 from spaces import ChannelSpace
 from spaces.models import ResidualNet
 
 REFERENCE = (0.2, 1.0)
+LIMIT = Constraint("error", "<=", REFERENCE[0])
+"""Every arm that takes limits is told that nothing beyond the reference counts."""
 MEMBERS, EPOCHS = 5, 6
 
 
@@ -87,7 +89,7 @@ class Task:
 
 def strategy_arm(task: Task, strategy: Strategy, evaluations: int) -> list[Point]:
     """Run a strategy of Secateur's, as the quickstart does."""
-    problem = Problem(task.space, task.evaluator, (Objective("error"), Objective("macs")), guide=task.guide)
+    problem = Problem(task.space, task.evaluator, (Objective("error"), Objective("macs")), (LIMIT,), guide=task.guide)
     ledger = Ledger(None, task.space)
     Loop(problem, strategy, InlineExecutor(), ledger, Budget(evaluations), seed=task.seed).run()
     return [
@@ -132,6 +134,7 @@ def optuna_arm(task: Task, evaluations: int) -> list[Point]:
         for name, part in task.space.slices.items():
             _keep_best(genome, part, task.guide["magnitude"], trial.suggest_float(name, 0, 1))
         points.append(task.point(genome))
+        trial.set_constraint(str(LIMIT), points[-1].error - LIMIT.bound)
         return points[-1].error, points[-1].macs
 
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.NSGAIISampler(seed=task.seed))

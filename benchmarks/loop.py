@@ -125,7 +125,7 @@ def real() -> Problem:
     """Evaluations as a search has them: a compact residual network scored on digits after BatchNorm recalibration."""
     torch.manual_seed(0)
     data = Digits()
-    space = ChannelSpace(ResidualNet((32, 64, 128)).eval(), data.example())
+    space = ChannelSpace(ResidualNet().eval(), data.example())
     return problem(space, Evaluators([Cost(), Quality()]), ("error", "macs"), data)
 
 
@@ -139,41 +139,38 @@ def ray_rate(workers: int, n: int, executor: RayExecutor, task: Problem) -> floa
     return n / (time.perf_counter() - began)
 
 
-def bare_rates(n: int, rounds: int) -> tuple[float, float]:
-    """Return candidates a second of one process that does nothing else, and of two at once."""
-    context = multiprocessing.get_context("spawn")
-    barrier, rates = context.Barrier(2), context.SimpleQueue()
-    processes = [context.Process(target=_bare, args=(place, n, rounds, barrier, rates)) for place in range(2)]
+def bare_rates(task: Problem, n: int, rounds: int) -> tuple[float, float]:
+    """Return candidates a second of one process that does nothing else, and of two at once. To be called before Ray starts threads here."""
+    context = multiprocessing.get_context("fork")
+    barrier, rates = context.Barrier(2, timeout=300), context.SimpleQueue()
+    processes = [context.Process(target=_bare, args=(task, place, n, rounds, barrier, rates)) for place in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    alone, together = [], []
+    measured: dict[str, list[float]] = {"alone": [], "together": []}
     while not rates.empty():
         kind, rate = rates.get()
-        (alone if kind == "alone" else together).append(rate)
-    return float(np.median(alone)), 2 * float(np.median(together))
+        measured[kind].append(rate)
+    return float(np.median(measured["alone"])), 2 * float(np.median(measured["together"]))
 
 
-def _bare(place: int, n: int, rounds: int, barrier: Barrier, rates: Any) -> None:
-    torch.set_num_threads(1)
-    task = real()
-
-    def rate() -> float:
+def _bare(task: Problem, place: int, n: int, rounds: int, barrier: Barrier, rates: Any) -> None:
+    def rate(n: int) -> float:
         began = time.perf_counter()
         for candidate in candidates(task.space, n, seed=0):
             for _ in evaluate(task.space, task.evaluator, candidate):
                 pass
         return n / (time.perf_counter() - began)
 
-    rate()
+    rate(8)
     for _ in range(rounds):
         for turn in range(2):
             barrier.wait()
             if place == turn:
-                rates.put(("alone", rate()))
+                rates.put(("alone", rate(n)))
         barrier.wait()
-        rates.put(("together", rate()))
+        rates.put(("together", rate(n)))
 
 
 def simulated_busy(workers: int, evaluations: int, seed: int) -> float:
@@ -198,8 +195,10 @@ def simulated_busy(workers: int, evaluations: int, seed: int) -> float:
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
-    plain, evolved, scored, rounds = (3000, 10_000, 48, 1) if quick else (10_000, 10_000, 200, 5)
-    simulated, runs = (5_000, 3) if quick else (20_000, 8)
+    plain, evolved, scored, rounds = (2000, 4000, 32, 1) if quick else (10_000, 10_000, 200, 5)
+    simulated, runs = (4000, 3) if quick else (20_000, 8)
+    task = real()
+    alone, together = bare_rates(task, scored, rounds)
     # rare long evaluations decide, so one sequence of durations says little
     busy = {workers: [simulated_busy(workers, simulated * workers // 256, seed) for seed in range(runs)] for workers in (16, 256)}
     two = RayExecutor(workers=2, batch=64)
@@ -207,15 +206,15 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     with_evolution, _ = driver(two, Evolution(population=64), evolved, arrays=True, listeners=[rss])
     growth = rss.growth
     milliseconds, own = driver(two, Drawing(), plain, arrays=False)
-    two.close()
-    task = real()
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(rounds):
+    rates: dict[int, list[float]] = {2: [], 1: []}
+    two.batch = 4
+    executor = two
+    for turn in range(rounds):
         for workers, measured in rates.items():
-            executor = RayExecutor(workers=workers, batch=4)
+            if turn or workers == 1:
+                executor = RayExecutor(workers=workers, batch=4)
             measured.append(ray_rate(workers, workers * scored, executor, task))
             executor.close()
-    alone, together = bare_rates(scored, rounds)
     figures = {
         "driver_ms_per_candidate": milliseconds,
         "driver_cpu_ms_per_candidate": own,

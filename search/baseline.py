@@ -98,7 +98,6 @@ class Baseline:
                 self.model.load_state_dict(load_file(folder / f"{self.key}.safetensors"))
             except (OSError, SafetensorError, RuntimeError):
                 continue  # not there, or damaged: looked for elsewhere, or trained anew
-            self._keep()
             return True
         return False
 
@@ -118,9 +117,10 @@ class Baseline:
         loss = report.metrics["train_loss"]
         if not math.isfinite(loss):
             raise InputError(f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate")
-        self._keep()
+        self.keep()
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Write the weights into every folder that does not have them yet."""
         packed = pack_weights(self.model).tobytes()
         for folder in self.folders:
             path = folder / f"{self.key}.safetensors"

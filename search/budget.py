@@ -13,7 +13,8 @@ class Budget:
 
     Attributes:
         evaluations: number of candidates.
-        seconds: wall time, that of earlier calls for the same run included.
+        seconds: wall time, that of earlier calls for the same run included. What runs then may finish, for a quarter of this time
+            and ten seconds more.
         stall: number of evaluations in a row of which none enlarged the front's hypervolume (none joined the front).
     """
 

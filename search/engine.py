@@ -198,6 +198,8 @@ class Search:
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
             ledger.claim(self._identity(problem.space))
+            if self.preparation.baseline is not None:
+                self.preparation.baseline.keep()  # the run has its own copy: a cache may be emptied
             directory.write_environment()
             if self.config is not None:
                 directory.write_config(self.config)

@@ -22,6 +22,7 @@ from spaces.errors import InputError
 
 Order = Literal["strict", "arrival"]
 _TICK = 0.5  # seconds after which the loop looks up, events or not
+_GRACE = 10.0, 0.25  # when the time is up running candidates may still finish: for so many seconds, and this share of the budget
 _TRIAL = 50  # so many results are enough to see that a run cannot succeed
 _ORDERLY = ("", "evaluations", "stall", "exhausted")  # ends (or none yet) that let everything asked be finished
 
@@ -158,6 +159,7 @@ class Loop:
         self.ledger.commit()  # before anybody hears of it
         if self._overtime():
             self._ended = self._ended or "seconds"
+            self._leave = self._leave or self._overtime(*_GRACE)
         self._advance()
         if self._ended not in _ORDERLY:
             for id in self.executor.withdraw():
@@ -196,8 +198,9 @@ class Loop:
                 self._count(evaluation)
             self._ask()
 
-    def _overtime(self) -> bool:
-        return self.budget.seconds is not None and self.elapsed >= self.budget.seconds
+    def _overtime(self, seconds: float = 0.0, share: float = 0.0) -> bool:
+        """Whether the time is up, and so many seconds and this share of it have passed since."""
+        return self.budget.seconds is not None and self.elapsed >= self.budget.seconds * (1 + share) + seconds
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -277,16 +280,14 @@ class Loop:
         joined = self.front.add(evaluation)
         self.feasible += int(self.problem.violations([evaluation])[0] == 0)
         self._idle = 0 if joined else self._idle + 1
-        if self.budget.stall is not None and self._idle >= self.budget.stall:
+        if self._idle >= (self.budget.stall or math.inf):
             self._ended = self._ended or "stall"
         self._counted += 1
         self._within += evaluation.candidate.id < self._limit
-        trial = min(_TRIAL, self._limit)
-        if evaluation.state is State.FAILED and self._counted <= trial:
+        if evaluation.state is State.FAILED and self._counted <= (trial := min(_TRIAL, self._limit)):
             self._failures[evaluation.reason] += 1
-            if self._failures.total() > trial / 2:
-                reason = f"failures: {self._failures.most_common(1)[0][0]}"
-                self._ended = reason if self._ended in _ORDERLY else self._ended
+            if self._failures.total() > trial / 2 and self._ended in _ORDERLY:
+                self._ended = f"failures: {self._failures.most_common(1)[0][0]}"
         if evaluation.candidate.id in self._old:
             self._old.remove(evaluation.candidate.id)
             return
@@ -296,7 +297,7 @@ class Loop:
     def _settle(self) -> str:
         """Count what came out of turn, beside a gap or in a chunk that the budget cut off; return why the run ended."""
         if self.order == "strict":
-            for candidate in (candidate for chunk in self._chunks for candidate in chunk if candidate.id in self._waiting):
-                self._count(self._waiting.pop(candidate.id))
+            for id in sorted(self._waiting):
+                self._count(self._waiting.pop(id))
         complete = self._within == self._limit and self._ended in ("seconds", "interrupted")  # they came too late to matter
         return "evaluations" if complete else self._ended or "interrupted"

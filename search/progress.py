@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _REFERENCE = 64
 """Candidates whose worst values are the reference point of the hypervolume that is shown."""
+_REFRESH = 0.2
+"""Seconds between two changes of a live line."""
 _WINDOW, _LEAST = 30.0, 1.0
 """Seconds over which the rate is measured, at most and at least."""
 
@@ -40,7 +43,7 @@ class Progress:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
         self.interval = interval
         self._live: Live | None = None
-        self._shown = 0.0
+        self._shown = -math.inf
 
     @classmethod
     def silent(cls) -> Progress:
@@ -51,9 +54,9 @@ class Progress:
         """Print a line that stays."""
         self.console.print(text, markup=False)
 
-    def step(self, text: str, done: int, total: int, last: bool = False) -> None:
+    def step(self, text: str, done: int, total: int) -> None:
         """Show how far a stage of counted steps (epochs, members) is."""
-        self._show(Text.assemble((f"{text} ", "bold"), f"{done}/{total}"), f"{text} {done}/{total}", last)
+        self._show(Text.assemble((f"{text} ", "bold"), f"{done}/{total}"), f"{text} {done}/{total}")
 
     def training(self, report: Report, epochs: int) -> None:
         """Show an epoch of training the base model."""
@@ -74,18 +77,25 @@ class Progress:
         if not self.console.is_terminal:
             yield self
             return
+        self._shown = -math.inf
         with Live(console=self.console, transient=True, refresh_per_second=8) as self._live:
             try:
                 yield self
             finally:
                 self._live = None
 
-    def _show(self, rich: Text | Table, plain: str, last: bool = False) -> None:
-        if self._live is not None:
-            self._live.update(rich)
-        elif last or time.monotonic() - self._shown >= self.interval:
+    def _show(self, rich: Text | Table, plain: str) -> None:
+        if self.due:
             self._shown = time.monotonic()
-            self.say(plain)
+            if self._live is not None:
+                self._live.update(rich)
+            else:
+                self.say(plain)
+
+    @property
+    def due(self) -> bool:
+        """Whether the last line is old enough to be replaced, or followed."""
+        return time.monotonic() - self._shown >= (_REFRESH if self._live is not None else self.interval)
 
 
 class SearchProgress:
@@ -106,7 +116,8 @@ class SearchProgress:
             self._times.append((now, _done(loop)))
             while len(self._times) > 2 and now - self._times[1][0] > _WINDOW:
                 self._times.popleft()
-        self.progress.search(self.text(loop), _done(loop), loop.budget.evaluations)
+        if self.progress.due:  # the text costs milliseconds, candidates may take less
+            self.progress.search(self.text(loop), _done(loop), loop.budget.evaluations)
 
     def text(self, loop: Loop) -> str:
         """The state of the search in one plain line."""

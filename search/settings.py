@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -181,7 +181,7 @@ class Settings:
             try:
                 return made(*positional, **named, **{name: value for name, value in given.items() if name in taken})
             except Exception as error:
-                refusals.append(_refusal(key, made, error))
+                refusals.append(_refusal(key, made, error, {name.rstrip("s") for name in vars(self._config)}))
                 raise refusals[0] from error
 
         config = Namespace()
@@ -209,14 +209,15 @@ class Settings:
         return found
 
 
-def _refusal(key: str, made: Callable[..., Any], error: Exception) -> InputError:
+def _refusal(key: str, made: Callable[..., Any], error: Exception, places: Collection[str]) -> InputError:
     """What a constructor said, with the place where it stands in the config."""
     message, last = " ".join(str(error).split()), key.split(".")[-1]
     if not isinstance(error, InputError):
         return InputError(f"{key} ({made.__module__}.{made.__qualname__}): {type(error).__name__}: {message}")
-    if message.startswith(last.rstrip("s")):
+    if message.startswith(last):
         return InputError(f"{key.removesuffix(last)}{message}")
-    return InputError(f"{key}: {message}")
+    named = re.split(r"\W", message)[0] in places  # it tells its place itself: "model Net: ...", "evaluator Quality: ..."
+    return InputError(message if named else f"{key}: {message}")
 
 
 def _section(config: Namespace, key: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class FromCriteria(Initialisation):
     """Each genome draws a budget, a criterion and a way of ranking, and keeps the best-scored channels within the budget. [O]
 
     The ways of ranking: over the whole genome, scores divided by the mean of their segment (as the global pruning of
-    Torch-Pruning does, [P]), or the same share of every segment. Loci that are no keep bits come from ``space.sample``; of
+    Torch-Pruning does, [P]), the same share of every segment, or a share of its own for each. Loci that are no keep bits come from ``space.sample``; of
     channels that the criterion knows nothing of (NaN) the score counts as their segment's mean.
 
     Args:
@@ -25,34 +25,44 @@ class FromCriteria(Initialisation):
         min_keep: smallest budget, as a share of the channels.
         max_keep: largest budget.
         global_share: chance that a genome ranks over the whole genome.
+        own_share: chance that every segment draws a budget of its own.
 
     Raises:
         InputError: when called with a guide that lacks a name, or has no entry at all.
     """
 
-    def __init__(self, names: Sequence[str] | None = None, min_keep: float = 0.1, max_keep: float = 1.0, global_share: float = 0.5) -> None:
+    def __init__(
+        self,
+        names: Sequence[str] | None = None,
+        min_keep: float = 0.1,
+        max_keep: float = 1.0,
+        global_share: float = 0.4,
+        own_share: float = 0.4,
+    ) -> None:
         if isinstance(names, str) or (names is not None and not names):
             raise InputError(f"{type(self).__name__}: names must be a list of at least one name, or None, got {names!r}")
-        if not 0 <= global_share <= 1:
-            raise InputError(f"{type(self).__name__}: global_share must be in 0 .. 1, got {global_share}")
+        if not (0 <= global_share and 0 <= own_share and global_share + own_share <= 1):
+            raise InputError(f"{type(self).__name__}: global_share and own_share must add up to 0 .. 1, got {global_share} and {own_share}")
         self.names = None if names is None else tuple(names)
         self.min_keep, self.max_keep = keep_range(min_keep, max_keep)
-        self.global_share = global_share
+        self.global_share, self.own_share = global_share, own_share
 
     def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         names = self._known(guide)
         means = np.stack([_over_segment_means(space, guide[name]) for name in names])
         ranks = np.stack([segment_ranks(space, guide[name]) for name in names])
         criterion = rng.integers(len(names), size=n)
-        globally = rng.random((n, 1)) < self.global_share
+        way = rng.random((n, 1))
+        globally, apart = way < self.global_share, way >= 1 - self.own_share
         shares = rng.uniform(self.min_keep, self.max_keep, size=(n, 1))
+        own = np.where(apart, rng.uniform(self.min_keep, self.max_keep, size=(n, len(space.segments))), shares)
         # Equal scores are ordered by chance, so that a flat criterion is no vote for the first channels.
         bits, chance = space.choices == 2, rng.random((n, space.length))
         best = _best(means[criterion], chance, bits, shares)
         quota = np.zeros_like(best)
-        for segment, part in zip(space.segments, space.slices.values(), strict=True):
+        for column, (segment, part) in enumerate(zip(space.segments, space.slices.values(), strict=True)):
             if segment.choices == 2:
-                quota[:, part] = _best(ranks[criterion, part], chance[:, part], bits[part], shares)
+                quota[:, part] = _best(ranks[criterion, part], chance[:, part], bits[part], own[:, column, None])
         return np.where(bits, np.where(globally, best, quota), space.sample(n, rng)).astype(np.uint8)
 
     def _known(self, guide: Guide) -> tuple[str, ...]:

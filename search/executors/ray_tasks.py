@@ -23,6 +23,7 @@ from spaces.errors import InputError
 KILLS = 3  # so often may a candidate kill its worker
 LOSSES = 10  # and so often may it be lost at all, its nodes' deaths included
 _REFRESH = 5.0  # seconds between two looks at the size of the cluster
+_GRACE = 30.0  # seconds in which a cancelled evaluation has to come to its next report, before its worker is killed
 _FETCH = 60.0  # seconds that results may take from another node
 
 
@@ -86,6 +87,7 @@ class RayExecutor:
         self._queue: deque[_Item] = deque()
         self._singles: deque[_Item] = deque()  # suspects: each gets a task of its own
         self._tasks: dict[Any, _Task] = {}
+        self._leaving: dict[Any, float] = {}  # cancelled gently, and how long it may take
         self._ready: list[Event] = []
 
     @property
@@ -142,6 +144,7 @@ class RayExecutor:
             if task.running and task.items[0].candidate.id == id:
                 # gently: the worker process lives on, it leaves the evaluation at its next report
                 item = self._abandon(stream, force=False)
+                self._leaving[stream] = time.monotonic() + _GRACE
                 self._ready.append(
                     Finished(pruned(self._evaluator, item.candidate, task.last, time.monotonic() - task.since, attempts=item.attempts))
                 )
@@ -162,9 +165,10 @@ class RayExecutor:
     def close(self) -> None:
         """Stop all tasks; shut Ray down, or leave the cluster, where this executor started or joined it."""
         if ray.is_initialized():
-            for stream in self._tasks:
+            for stream in (*self._tasks, *self._leaving):
                 ray.cancel(stream, force=True)
         self._tasks.clear()
+        self._leaving.clear()
         self._queue.clear()
         self._singles.clear()
         self._ready.clear()
@@ -268,9 +272,13 @@ class RayExecutor:
         return min(task.since for task in self._tasks.values()) + self.time_limit - time.monotonic()
 
     def _stop_overdue(self) -> None:
+        now = time.monotonic()
+        for stream, until in list(self._leaving.items()):
+            if now > until:  # it would hold its CPU for ever; where it has ended long since nothing happens
+                del self._leaving[stream]
+                ray.cancel(stream, force=True)
         if self.time_limit is None:
             return
-        now = time.monotonic()
         for stream, task in list(self._tasks.items()):
             if now - task.since > self.time_limit:
                 self._fail(self._abandon(stream, force=True), f"exceeded the time limit of {self.time_limit:g} s", self.time_limit)

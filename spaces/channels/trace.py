@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,11 @@ def source_line(node: fx.Node) -> str:
 def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
     dynamic = tuple({0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in example)
     try:
-        try:
-            return torch.export.export(model, example, dynamic_shapes=dynamic, strict=False)
-        except Exception:  # a model that fixes its batch size is fine too; what else is wrong shows again
-            return torch.export.export(model, example, strict=False)
+        with redirect_stderr(io.StringIO()):  # torch prints the whole graph there before it raises
+            try:
+                return torch.export.export(model, example, dynamic_shapes=dynamic, strict=False)
+            except Exception:  # a model that fixes its batch size is fine too; what else is wrong shows again
+                return torch.export.export(model, example, strict=False)
     except Exception as error:
         raise InputError(
             f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: {_first_line(error)}; "

@@ -1,5 +1,6 @@
 """The whole of a search, by Python and in this process."""
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import pytest
 import ray
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
@@ -18,6 +20,7 @@ from search import Evolution, Finish, RandomSearch, Search
 from search.baseline import Baseline, load_checkpoint
 from search.identity import describe, weights_digest
 from search.ledger import Ledger
+from search.progress import Progress
 from spaces import ChannelSpace, InputError
 from spaces.models import Perceptron, ResidualNet
 
@@ -226,6 +229,17 @@ def test_the_base_model_is_trained_once(data, tmp_path, monkeypatch):
     assert len(trained) == 1
 
 
+def test_what_a_person_sees_without_a_terminal(model, data):
+    page = io.StringIO()
+    progress = Progress(Console(file=page, width=200), interval=0)
+    Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2, progress=progress).run(evaluations=16)
+    first, *lines = page.getvalue().splitlines()
+    assert first == "searching"
+    assert lines[-1].startswith("16/16 evaluations, 1 worker, feasible 100%, front ")
+    volumes = [float(line.split("hypervolume ")[1].split(",")[0]) for line in lines]
+    assert 0 < volumes[-1] < 1
+
+
 def test_plan_trains_searches_and_writes_nothing(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Baseline, "train", lambda *_: pytest.fail("trained"))
     search = Search(ResidualNet((4, 6)), data, training=Training(), constraints=["macs <= 0.1%"], directory=tmp_path / "run")
@@ -234,7 +248,19 @@ def test_plan_trains_searches_and_writes_nothing(data, tmp_path, monkeypatch):
     assert {row["axis"] for row in plan.frozen} == {"head.weight[0]", "head.bias[0]"} and all(row["reason"] for row in plan.frozen)
     assert plan.smallest["macs"] < plan.base["macs"] and not plan.reaches[0].met
     assert plan.seconds == pytest.approx(1000 * plan.candidate_seconds) and plan.workers == 1
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / ".cache").exists()
+
+
+def test_plan_of_a_trained_model_writes_nothing_either(data, tmp_path):
+    def search(name):
+        torch.manual_seed(0)
+        return Search(
+            Perceptron((64, 8, 10)), data, training=Training(epochs=1), directory=tmp_path / name, finish=Finish(members=0), study=False
+        )
+
+    search("one").run(evaluations=4)
+    search("two").plan()
+    assert not (tmp_path / "two").exists()
 
 
 def test_the_guide_has_the_scores_of_the_base_model(make, tmp_path):

@@ -291,6 +291,25 @@ def test_seconds_end_it_and_count_over_calls():
     assert play(Budget(seconds=30, evaluations=40), None, ledger)[0] == "evaluations"
 
 
+class Hanging(InlineExecutor):
+    """Starts a candidate and is never heard of again."""
+
+    def events(self, timeout=None):
+        time.sleep(min(timeout, 0.05))
+        return []
+
+    def withdraw(self):
+        return []
+
+
+def test_when_the_time_is_up_it_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr("search.loop._GRACE", (0.1, 0.5))
+    began = time.monotonic()
+    reason, loop = play(Budget(seconds=0.4), Hanging())
+    assert reason == "seconds"
+    assert 0.6 < loop.elapsed < 5 and time.monotonic() - began < 5
+
+
 def fail_at(ids, error=None):
     def fail(candidate):
         if candidate.id in ids:
