@@ -31,7 +31,7 @@ class PlannedCosts:
             sliced = self._columns(axis for axis in tensor.axes if axis is not None)
             whole = math.prod(size for size, axis in zip(tensor.shape, tensor.axes, strict=True) if axis is None)
             self._terms["bytes"][sliced] += whole * tensor.itemsize
-            if tensor.trainable:
+            if tensor.parameter:
                 self._terms["params"][sliced] += whole
         for operation in plan.operations:
             self._terms["macs"][self._columns(operation.axes)] += operation.macs / math.prod(len(axis) for axis in operation.axes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +9,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.base import Segment
-from spaces.channels import rules
+from spaces.channels.labelling import Labelling
 from spaces.channels.loci import Loci, Reason
 from spaces.channels.plan import Attribute, AxisSlice, Frozen, Group, Operation, Role, SlicePlan, Tap, TensorSize
-from spaces.channels.rules import Labels
-from spaces.channels.trace import Trace, canonical_names, source_line, tensors_by_name
+from spaces.channels.trace import Trace, canonical_names, tensors_by_name
 from spaces.errors import InputError
 
 
@@ -45,11 +43,10 @@ class Analysis:
         self._axes: dict[tuple[str, int], _Axis] = {}
         self._operations: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
         self._taps: dict[str, tuple[int, np.ndarray]] = {}
-        self._tapped_by: dict[str, str] = {}
         self.labels_of: dict[str, Any] = {}
         self.locus_of: dict[int, int] = {}
         for index, trace in enumerate(traces):
-            graph = _GraphRules(self, trace, counts=index == 0)
+            graph = Labelling(self, trace, counts=index == 0)
             if index == 0:
                 self.labels_of = graph.labels_of
         for pattern in freeze:
@@ -191,125 +188,3 @@ class Analysis:
     def drop_tap(self, module: str) -> None:
         """Look elsewhere: a normalisation follows."""
         self._taps.pop(module, None)
-
-
-class _GraphRules:
-    """The rules' context for one graph (implements :class:`spaces.channels.rules.Context`)."""
-
-    def __init__(self, analysis: Analysis, trace: Trace, counts: bool) -> None:
-        self.analysis, self.trace, self.loci, self.counts = analysis, trace, analysis.loci, counts
-        self.labels_of: dict[str, Any] = {}
-        for node in trace.graph.graph.nodes:
-            self._visit(node)
-
-    def _visit(self, node: fx.Node) -> None:
-        value = self.trace.values.get(node.name)
-        if node.op == "output":
-            for source in node.all_input_nodes:
-                self.freeze(self.labels(source), "an output of the model", node)
-        elif node.op == "placeholder":
-            if isinstance(value, Tensor) and node.name not in self.trace.state:
-                text = "a constant" if node.name in self.trace.constants else "an input of the model"
-                self.labels_of[node.name] = self.plain(value.ndim, text, node)
-        elif node.op == "call_function" and any(self._has_labels(s) for s in node.all_input_nodes):
-            apply = rules.find(node.target)
-            if apply is not None:
-                self.labels_of[node.name] = apply(self, node)
-            else:
-                text = f"the operation {rules.operation_name(node.target)} is not known"
-                label = self.freeze_inputs(node, text)
-                self.labels_of[node.name] = (
-                    [self.plain(v.ndim, text, node) if isinstance(v, Tensor) else None for v in value]
-                    if isinstance(value, tuple | list)
-                    else label
-                )
-
-    def _has_labels(self, node: fx.Node) -> bool:
-        return node.name in self.labels_of or node.name in self.trace.state
-
-    def labels(self, node: Any) -> Any:
-        if node.name in self.labels_of:
-            return self.labels_of[node.name]
-        ndim = len(self.shape(node)) if isinstance(self.trace.values.get(node.name), Tensor) else 0
-        tensor = self.trace.state.get(node.name)
-        if tensor is None:
-            return self.plain(ndim, "a value that does not depend on the inputs", node)
-        # A parameter where no rule expects one: whoever asks freezes it whole, axis by axis.
-        reason = self.reason("a parameter that is used in a way that is not known", node)
-        for dim in range(ndim):
-            self.loci.freeze(self.analysis.axis(tensor, dim, "own"), reason)
-        return self.plain(ndim, reason.text, node)
-
-    def shape(self, node: Any) -> tuple[int, ...]:
-        value = self.trace.values[node.name]
-        return tuple(value.shape) if isinstance(value, Tensor) else ()
-
-    def value(self, argument: Any) -> Any:
-        if isinstance(argument, fx.Node):
-            return self.trace.values[argument.name]
-        if isinstance(argument, list | tuple):
-            return type(argument)(map(self.value, argument)) if isinstance(argument, tuple) else list(map(self.value, argument))
-        return argument
-
-    def tensor(self, argument: Any) -> str | None:
-        return self.trace.state.get(argument.name) if isinstance(argument, fx.Node) else None
-
-    def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray:
-        return self.analysis.axis(tensor, dim, role)
-
-    def channels(self, labels: Labels, dim: int, node: fx.Node) -> np.ndarray:
-        if any(size > 1 for d, size in enumerate(labels.shape) if d != dim):
-            labels = self.freeze(labels, "channels on an axis that is not the layer's channel axis", node)
-        size = self.shape(node.args[0])[dim]
-        return np.broadcast_to(labels.ravel(), (size,)) if labels.size == 1 else labels.ravel()
-
-    def reason(self, text: str, node: fx.Node) -> Reason:
-        return Reason(text, source_line(node))
-
-    def freeze(self, labels: Labels, text: str, node: fx.Node) -> Labels:
-        for part in labels if isinstance(labels, list) else [labels]:
-            if part is not None:
-                self.loci.freeze(part, self.reason(text, node))
-        return self.plain(np.ndim(labels) if not isinstance(labels, list) else 0, text, node)
-
-    def plain(self, ndim: int, text: str, node: fx.Node) -> Labels:
-        return np.full((1,) * ndim, self.loci.frozen(self.reason(text, node)), dtype=np.int64)
-
-    def freeze_inputs(self, node: fx.Node, text: str) -> Labels:
-        for source in node.all_input_nodes:
-            tensor = self.tensor(source)
-            if tensor is not None:
-                for dim in range(len(self.shape(source))):
-                    self.loci.freeze(self.axis(tensor, dim, "own"), self.reason(text, node))
-            else:
-                self.freeze(self.labels(source), text, node)
-        return self.plain(len(self.shape(node)), text, node)
-
-    def cost(self, node: fx.Node, name: str, macs: int, *axes: tuple[str, int]) -> None:
-        if self.counts:
-            self.analysis.record_cost(name, macs, axes)
-
-    def tap(self, node: fx.Node, tensor: str, dim: int, atoms: np.ndarray) -> None:
-        if not self.counts:
-            return
-        self.analysis.record_tap(tensor.rpartition(".")[0], dim, atoms)
-        source = node.args[0]
-        if (
-            rules.operation_name(node.target).startswith("batch_norm")
-            and isinstance(source, fx.Node)
-            and len(source.users) == 1
-            and len(source.args) > 1
-        ):
-            before = self.tensor(source.args[1])
-            if before is not None:
-                self.analysis.drop_tap(before.rpartition(".")[0])
-
-
-def macs(plan: SlicePlan) -> int:
-    """Multiply-accumulates of the full model at batch 1."""
-    return sum(operation.macs for operation in plan.operations)
-
-
-def parameters(plan: SlicePlan) -> int:
-    """Parameters of the full model."""
-    return sum(math.prod(t.shape) for t in plan.tensors if t.trainable)

@@ -106,7 +106,7 @@ class TensorSize:
     name: str
     shape: tuple[int, ...]
     itemsize: int
-    trainable: bool
+    parameter: bool
     axes: tuple[np.ndarray | None, ...]
 
 
