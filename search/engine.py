@@ -215,7 +215,7 @@ class Search:
                 self._loop(rehearsed, Ledger(None, rehearsed.space), Budget())
                 if directory is not None and directory.ledger.exists():
                     with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
-                        pass
+                        ledger.claim(self._identity(rehearsed.space))
                 self.executor.start(
                     rehearsed.space, rehearsed.evaluator
                 )  # a cluster that does not answer shows now, not after the training

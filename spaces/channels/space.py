@@ -120,7 +120,12 @@ class ChannelSpace(Space):
         return self._slicer.attributes(genome)
 
     def difference(self, genome: np.ndarray, inputs: tuple[Tensor, ...] | None = None, compact: nn.Module | None = None) -> float:
-        """Return max \\|a - b\\| / max(1, max \\|b\\|) between the compact model (built, or the tuned one given) and the masked reference b, in eval mode."""
+        """Return max(abs(a - b)) / max(1, max(abs(b))) between a compact model a and the masked reference b, in eval mode.
+
+        Args:
+            inputs: arguments of one forward call; the example by default.
+            compact: a tuned model of this genome, whose weights the reference then takes; built by default.
+        """
         inputs = self.example if inputs is None else inputs
         state = None if compact is None else self.scatter(genome, compact.state_dict())
         model = self.build(genome) if compact is None else compact
