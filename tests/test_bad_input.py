@@ -232,6 +232,12 @@ def test_a_limit_out_of_reach_comes_with_the_smallest_figure(config, refuse):
     assert "largest reachable params is" in refuse(config | {"constraints": ["params >= 1e9"]})
 
 
+def test_a_latency_out_of_reach_is_measured_on_the_smallest_model(config, refuse):
+    parts = [{"class_path": f"evaluators.{name}"} for name in ("Cost", "Quality", "Latency")]
+    line = refuse(config | {"evaluators": parts, "constraints": ["latency_ms <= 0.0001"]})
+    assert "'latency_ms <= 0.0001'" in line and "smallest reachable latency_ms is 0." in line
+
+
 def test_metrics_that_nobody_computes(config, refuse):
     line = refuse(config | {"constraints": ["latency_ms <= 3"]})
     assert "no evaluator computes 'latency_ms'" in line and "there are params, macs, bytes, loss, error, accuracy" in line

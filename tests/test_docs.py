@@ -72,11 +72,15 @@ def test_the_criterion_keeps_its_contract():
 
 def test_the_evaluator_keeps_its_contract():
     made = classes("An evaluator")["Margin"]
-    case = type("Case", (EvaluatorContract,), {
-        "evaluator": lambda self: made(),
-        "space": lambda self: ChannelSpace(ResidualNet((4, 8)).eval(), torch.zeros(2, 1, 8, 8)),
-        "data": lambda self: Digits(),
-    })
+    case = type(
+        "Case",
+        (EvaluatorContract,),
+        {
+            "evaluator": lambda self: made(),
+            "space": lambda self: ChannelSpace(ResidualNet((4, 8)).eval(), torch.zeros(2, 1, 8, 8)),
+            "data": lambda self: Digits(),
+        },
+    )
     run_contract(case())
 
 

@@ -17,8 +17,8 @@ class FromCriteria(Initialisation):
     """Each genome draws a budget, a criterion and a way of ranking, and keeps the best-scored channels within the budget. [O]
 
     The ways of ranking: over the whole genome, scores divided by the mean of their segment (as the global pruning of
-    Torch-Pruning does, [P]), the same share of every segment, or a share of its own for each. Loci that are no keep bits come from ``space.sample``; of
-    channels that the criterion knows nothing of (NaN) the score counts as their segment's mean.
+    Torch-Pruning does, [P]), the same share of every segment, or a share of its own for each. Loci that are no keep bits come
+    from ``space.sample``; of channels that the criterion knows nothing of (NaN) the score counts as their segment's mean.
 
     Args:
         names: entries of the guide to draw from; None for all that are one score a locus.
@@ -41,7 +41,7 @@ class FromCriteria(Initialisation):
     ) -> None:
         if isinstance(names, str) or (names is not None and not names):
             raise InputError(f"{type(self).__name__}: names must be a list of at least one name, or None, got {names!r}")
-        if not (0 <= global_share and 0 <= own_share and global_share + own_share <= 1):
+        if min(global_share, own_share) < 0 or global_share + own_share > 1:
             raise InputError(f"{type(self).__name__}: global_share and own_share must add up to 0 .. 1, got {global_share} and {own_share}")
         self.names = None if names is None else tuple(names)
         self.min_keep, self.max_keep = keep_range(min_keep, max_keep)

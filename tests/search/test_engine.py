@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -110,6 +111,7 @@ def test_a_search_in_memory_goes_on(model, data):
     assert first.counts["evaluations"] == 10 and second.counts["evaluations"] == 20
     whole = Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2).run(evaluations=20)
     assert values(second) == values(whole)
+    assert not hasattr(search.strategy, "problem"), "a strategy is started once: each call works with a copy"
 
 
 def test_the_model_of_a_member_is_what_was_scored(data):
@@ -183,6 +185,8 @@ def test_a_search_that_only_fails_says_why(make):
     result = make(fail=True).run(evaluations=200)
     assert result.reason.startswith("failures: ") and "ValueError: no luck today" in result.reason
     assert not result.finals and result.counts["failed"] < 100
+    again = make(fail=True).run(evaluations=result.counts["evaluations"])
+    assert again.reason == result.reason and not again.complete
 
 
 def test_a_space_that_is_exhausted_ends_the_search(data):
@@ -219,11 +223,11 @@ def test_the_base_model_is_trained_once(data, tmp_path, monkeypatch):
     first = search("one").run(evaluations=4)
     search("two").run(evaluations=4)
     assert len(trained) == 1, "the other run found the weights beside it"
-    for file in (tmp_path / ".cache").iterdir():
-        file.unlink()
-    again = search("one").run(evaluations=8)
-    assert len(trained) == 1, "the run has its own copy"
-    assert again.problem.base == first.problem.base
+    shutil.rmtree(tmp_path / ".cache")
+    for name in ("one", "two"):
+        again = search(name).run(evaluations=8)
+        assert len(trained) == 1, "each run has its own copy"
+        assert again.problem.base == first.problem.base
     with pytest.raises(InputError, match="weights"):
         search("one", epochs=2).run(evaluations=8)
     assert len(trained) == 1

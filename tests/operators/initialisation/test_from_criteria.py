@@ -31,24 +31,32 @@ def test_budgets_are_spread_over_the_range():
 
 def test_what_is_kept_scores_higher_than_what_is_not():
     scores = np.random.default_rng(1).random(60)
-    for genome in draw({"x": scores}, global_share=0, min_keep=0.2, max_keep=0.8):
+    for genome in draw({"x": scores}, global_share=0, own_share=0, min_keep=0.2, max_keep=0.8):
         for part in (A, B):
             kept = genome[part] == 1
             assert scores[part][kept].min() > scores[part][~kept].max()
     normalised = np.concatenate([scores[A] / scores[A].mean(), scores[B] / scores[B].mean()])
-    for genome in draw({"x": scores}, global_share=1, min_keep=0.2, max_keep=0.8):
+    for genome in draw({"x": scores}, global_share=1, own_share=0, min_keep=0.2, max_keep=0.8):
         assert normalised[genome == 1].min() > normalised[genome == 0].max()
 
 
 def test_quota_gives_every_segment_the_same_share():
-    genomes = draw({"x": np.arange(60.0)}, global_share=0, min_keep=0.5, max_keep=0.5)
+    genomes = draw({"x": np.arange(60.0)}, global_share=0, own_share=0, min_keep=0.5, max_keep=0.5)
     assert (genomes[:, A].sum(axis=1) == 10).all()
     assert (genomes[:, B].sum(axis=1) == 20).all()
 
 
+def test_segments_may_have_shares_of_their_own():
+    genomes = draw({"x": np.arange(60.0)}, 500, global_share=0, own_share=1, min_keep=0.2, max_keep=0.8)
+    first, second = genomes[:, A].mean(axis=1), genomes[:, B].mean(axis=1)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+    together = draw({"x": np.arange(60.0)}, 500, global_share=0, own_share=0, min_keep=0.2, max_keep=0.8)
+    assert np.corrcoef(together[:, A].mean(axis=1), together[:, B].mean(axis=1))[0, 1] > 0.98
+
+
 def test_global_ranking_finds_the_segment_with_many_weak_channels():
     scores = np.concatenate([np.ones(20), np.where(np.arange(40) < 4, 1.0, 1e-3)])
-    genomes = draw({"x": scores}, global_share=1, min_keep=0.4, max_keep=0.4)
+    genomes = draw({"x": scores}, global_share=1, own_share=0, min_keep=0.4, max_keep=0.4)
     assert (genomes[:, A].sum(axis=1) == 20).all()
     assert (genomes[:, B].sum(axis=1) == 4).all()
 
@@ -61,7 +69,7 @@ def test_scales_of_segments_do_not_matter():
 
 def test_criteria_are_drawn_by_name():
     guide = {"x": np.arange(60.0), "y": -np.arange(60.0), "activation": np.full((200, 60), np.nan)}
-    top = draw(guide, global_share=0, max_keep=0.9)[:, [A.stop - 1, A.start]]
+    top = draw(guide, global_share=0, own_share=0, max_keep=0.9)[:, [A.stop - 1, A.start]]
     assert (top.sum(axis=1) == 1).all()
     assert 0.4 < top[:, 0].mean() < 0.6
     assert draw(guide, names=["x"], max_keep=0.9)[:, A.stop - 1].all()

@@ -279,7 +279,7 @@ def test_operations_are_those_of_the_full_model():
         "layers.4.weight": 8 * 3,
     }
     residual = space_of("residual")
-    assert dict((o.name, o.macs) for o in residual.plan.operations)["stem.0.weight"] == 8 * 8 * 8 * 9
+    assert {o.name: o.macs for o in residual.plan.operations}["stem.0.weight"] == 8 * 8 * 8 * 9
 
 
 def test_a_model_that_cannot_be_traced_names_the_line():
