@@ -9,9 +9,11 @@ chosen by one rule, are fine-tuned alike and scored again.
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -248,7 +250,8 @@ def run_seed(seed: int, evaluations: int, epochs: int) -> dict[str, dict[str, fl
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
     seeds, evaluations, epochs = (range(2), 200, 10) if quick else (range(6), 1000, 30)
-    rows = [run_seed(seed, evaluations, epochs) for seed in seeds]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
+        rows = list(pool.map(run_seed, seeds, [evaluations] * len(seeds), [epochs] * len(seeds)))
 
     def ratios(key: str) -> Iterator[float]:
         for row in rows:
@@ -266,8 +269,11 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return figures, settings | {"reference": REFERENCE}
 
 
-if __name__ == "__main__":
+def _quiet() -> None:
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
     harness.main("front", measure)
