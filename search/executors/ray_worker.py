@@ -32,10 +32,11 @@ def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: 
         _loaded.clear()
         _loaded[key] = ray.get(box[0])
     space, evaluator = _loaded[key]
+    device = "cuda" if ray.get_gpu_ids() else "cpu"  # a share of a GPU is a GPU: Ray shows the task no other
     message: Message = []
     sent = 0.0
     for candidate, attempts in items:
-        for event in evaluate(space, evaluator, candidate, attempts):
+        for event in evaluate(space, evaluator, candidate, attempts, device):
             message.append(event)
             if isinstance(event, Started) or (isinstance(event, Reported) and time.monotonic() - sent > _PAUSE):
                 yield message

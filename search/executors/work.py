@@ -19,14 +19,18 @@ from spaces.base import Space
 _STORABLE = "biufcSU"  # kinds of dtype that are raw bytes
 
 
-def evaluate(space: Space, evaluator: Evaluator, candidate: Candidate, attempts: int = 1) -> Iterator[Event]:
+def evaluate(space: Space, evaluator: Evaluator, candidate: Candidate, attempts: int = 1, device: str = "cpu") -> Iterator[Event]:
     """Build a candidate, evaluate it with all global generators seeded for it, and tell what happens.
 
     It never raises (but for KeyboardInterrupt and the like): what goes wrong in the user's code, a model that cannot be
     built, a metric that is missing or not finite, or a lack of memory ends in a FAILED evaluation that gives the reason.
+
+    Args:
+        attempts: how often it has been started with this time.
+        device: where the built model is moved before it is evaluated; evaluators follow it.
     """
     yield Started(candidate.id)
-    run = _Run(space, evaluator, candidate)
+    run = _Run(space, evaluator, candidate, device)
     while (report := run.step()) is not None:
         yield Reported(candidate.id, report)
     yield Finished(run.evaluation(attempts))
@@ -54,9 +58,9 @@ def worker_name() -> str:
 class _Run:
     """One attempt at one candidate, a report at a time."""
 
-    def __init__(self, space: Space, evaluator: Evaluator, candidate: Candidate) -> None:
+    def __init__(self, space: Space, evaluator: Evaluator, candidate: Candidate, device: str) -> None:
         self._evaluator, self._candidate = evaluator, candidate
-        self._reports = _reports(space, evaluator, candidate)
+        self._reports = _reports(space, evaluator, candidate, device)
         self._randomness = Randomness(candidate.seed)
         self._last: Report | None = None
         self._reason = ""
@@ -92,8 +96,8 @@ class _Run:
         return Evaluation(self._candidate, State.COMPLETE, metrics, last.arrays, "", self._seconds, worker_name(), attempts)
 
 
-def _reports(space: Space, evaluator: Evaluator, candidate: Candidate) -> Iterator[Report]:
-    model = space.build(candidate.genome)
+def _reports(space: Space, evaluator: Evaluator, candidate: Candidate, device: str) -> Iterator[Report]:
+    model = space.build(candidate.genome).to(device)
     for report in evaluator.evaluate(model, candidate):
         metrics = {name: float(value) for name, value in report.metrics.items()}
         arrays = {name: np.asarray(array) for name, array in report.arrays.items()}

@@ -188,3 +188,11 @@ def test_importing_the_work_needs_no_ray():
 
     code = "import sys, search.executors.work, search.loop; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_the_model_is_moved_to_the_device_that_the_task_holds():
+    def script(model, candidate):
+        yield Report({"loss": float(model.bits.device.type == "meta")})
+
+    *_, finished = evaluate(SPACE, Scripted(script), candidate(), device="meta")
+    assert finished.evaluation.metrics["loss"] == 1
