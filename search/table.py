@@ -73,9 +73,9 @@ def text(finals: Sequence[Final], about: About) -> str:
 
 
 def tested_metrics(finals: Sequence[Final], about: About) -> list[str]:
-    """Return the metrics that were tested and that people look at: the objectives among them, else all but the loss."""
+    """Return the metrics that were tested and that people look at: objectives and constraints among them, else all but the loss."""
     tested = list(dict.fromkeys(name.removeprefix("test_") for final in finals for name in final.test if not name.endswith("_before")))
-    aims = [objective["metric"] for objective in about.objectives]
+    aims = {goal["metric"] for goal in (*about.objectives, *about.constraints)}
     return [name for name in tested if name in aims] or [name for name in tested if name != "loss"] or tested
 
 
