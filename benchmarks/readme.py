@@ -1,0 +1,71 @@
+"""The table of figures in README, made of the committed results: ``python -m benchmarks.readme`` writes it anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
+
+FIGURES = (
+    ("evaluation", "compact_vs_masked", "a compact candidate is faster than one with masks, times", "at least 3.0"),
+    ("evaluation", "compact_vs_torch_pruning", "and than deep copy + Torch-Pruning, times", "at least 1.7"),
+    ("evaluation", "compact_vs_native", "its time over the same shapes built natively, slicing included", "at most 1.20"),
+    ("evaluation", "max_difference", "largest difference from the masked model, 200 genomes", "at most 1e-5"),
+    ("loop", "driver_ms_per_candidate", "driver's milliseconds a candidate, ledger and view on", "at most 1.5"),
+    ("loop", "scaling_2_workers", "throughput of two workers over one", "1.7"),
+    ("loop", "simulated_busy_256", "share of time that 256 simulated workers are busy", ".90"),
+    ("loop", "memory_growth_mib", "growth of the driver over 10,000 candidates, MiB", "at most 50"),
+    ("resume", "lost_results", "results lost over 20 kills of the driver", "0"),
+    ("resume", "identical_front", "same front, killed or not, on one worker or two", "true"),
+    ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
+    ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
+)
+
+
+def table() -> str:
+    """Return the figures of all committed results beside what was asked for, and every arm of the front benchmark."""
+    lines = ["| benchmark | figure | measured | asked for |", "| --- | --- | --- | --- |"]
+    for name, figure, meaning, asked in FIGURES:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            lines.append(f"| `{name}` | {meaning} | {_text(json.loads(path.read_text())['figures'][figure])} | {asked} |")
+    return "\n".join(lines + _arms())
+
+
+def _arms() -> list[str]:
+    path = RESULTS / "front.json"
+    if not path.exists():
+        return []
+    result = json.loads(path.read_text())
+    evaluations, seeds = result["settings"]["evaluations"], len(result["settings"]["seeds"])
+    lines = [
+        "",
+        f"Every arm of `front`, {evaluations:,} evaluations, {seeds} seeds (median, quartiles; larger is better):",
+        "",
+        "| arm | hypervolume before | after fine-tuning |",
+        "| --- | --- | --- |",
+    ]
+    arms = sorted(result["figures"]["arms"].items(), key=lambda item: -item[1]["hypervolume"]["median"])
+    return lines + [f"| {name} | {_spread(arm['hypervolume'])} | {_spread(arm['hypervolume_finetuned'])} |" for name, arm in arms]
+
+
+def _spread(values: dict[str, float]) -> str:
+    return f"{values['median']:.4f} ({values['low']:.4f} to {values['high']:.4f})"
+
+
+def _text(value: float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
+
+
+def main() -> None:
+    """Write the table between its marks in README."""
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
