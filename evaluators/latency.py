@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data
+from evaluators.onnx_extra import onnx_session, quiet_exporter, require_onnx
 from operators.forward import device_of
 from spaces.base import Space
 from spaces.channels.trace import mode
@@ -110,40 +108,14 @@ def torch_threads(threads: int) -> Iterator[None]:
 def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
     """Return the model in eval mode as ONNX for inputs of just these shapes."""
     require_onnx("onnx export")
-    with mode(model, False), _quiet():
+    with mode(model, False), quiet_exporter():
         program = torch.onnx.export(model, tuple(x.to(device_of(model)) for x in inputs), dynamo=True, verbose=False)
     assert program is not None
     return program.model_proto.SerializeToString()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's words about packages that it does not need to itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def onnx_call(exported: bytes | str, inputs: tuple[Tensor, ...], threads: int = 1) -> Callable[[], Any]:
     """Return a call of onnxruntime on an ONNX model (bytes, or the path of a file) with these inputs; it returns the outputs as arrays."""
-    require_onnx("onnxruntime")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(exported, threads)
     feed = {given.name: x.detach().cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
     return lambda: session.run(None, feed)
-
-
-def require_onnx(place: str) -> None:
-    """Raise :class:`InputError` where a package of the export extra is missing."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise InputError(f"{place}: {', '.join(missing)} not installed; expected the export extra: pip install secateur[export]")

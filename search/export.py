@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluators.onnx_extra import onnx_session, quiet_exporter
 from search.recipe import RECIPE, WEIGHTS, Recipe, describe_genome, load, pack_weights, settings_of, slices_of
 from spaces.base import Space
 from spaces.channels import ChannelSpace
@@ -125,7 +124,7 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
     if missing:
         return {"missing": f"{', '.join(missing)} not installed; pip install secateur[export]"}
     try:
-        with _quiet():
+        with quiet_exporter():
             content, dynamic = _onnx_bytes(model, example)
             difference, relative = _onnx_difference(content, model, example, dynamic)
     except Exception as error:  # torch, onnx and onnxruntime raise whatever they like: the model stays usable without the file
@@ -200,12 +199,7 @@ def _onnx_bytes(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[bytes, b
 
 def _onnx_difference(content: bytes, model: nn.Module, example: tuple[Tensor, ...], dynamic: bool) -> tuple[float, float]:
     """Run the ONNX file on the example, and where the batch is dynamic on three times as many samples; absolute and relative difference."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(content, torch.get_num_threads())
     names = [item.name for item in session.get_inputs()]
     trials = [example]
     if dynamic:
@@ -219,20 +213,6 @@ def _onnx_difference(content: bytes, model: nn.Module, example: tuple[Tensor, ..
         differences = [(a.double() - b.double()).abs().max() for a, b in zip(found, wanted, strict=True) if b.numel()]
         absolute = max(absolute, *map(float, differences), 0.0)
     return absolute, relative
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on optional packages and deprecations of its own from the user's screen."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _versions() -> dict[str, str]:

@@ -81,7 +81,7 @@ def test_onnx_runs_the_same_model():
 
 def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr("evaluators.latency.find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr("evaluators.onnx_extra.find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(InputError, match=r"onnxruntime not installed.*pip install secateur\[export\]"):
         Latency(runtime="onnx")
 
