@@ -1,6 +1,7 @@
 """Two Ray nodes on one machine, as docs/cluster.md starts them; one of them is killed in the middle of a search."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from search.ledger import Ledger
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "tiny.yaml"
 RAY = Path(sys.executable).with_name("ray")
+# Ray's own token authentication: nodes and driver share a secret, as docs/cluster.md says
+ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
@@ -28,7 +31,7 @@ def free_port() -> int:
 def start(*arguments: str) -> subprocess.Popen:
     """Start a node that lives as long as its process group."""
     command = [str(RAY), "start", "--block", "--num-cpus=1", "--disable-usage-stats", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT)
 
 
 def kill(node: subprocess.Popen) -> None:
@@ -68,9 +71,8 @@ def found(runs: Path, name: str) -> list[tuple[int, bytes, float, float]]:
 def test_a_lost_node_changes_neither_the_end_nor_the_front(cluster, tmp_path):
     address, victim = cluster
     subprocess.run(command(tmp_path, "alone"), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    run = subprocess.Popen(
-        command(tmp_path, "cluster", "--executor", "ray", "--ray.address", address, "--ray.batch", "1"), cwd=ROOT, stdout=subprocess.DEVNULL
-    )
+    words = command(tmp_path, "cluster", "--executor", "ray", "--ray.address", address, "--ray.batch", "1")
+    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     deadline = time.monotonic() + 120
     path = tmp_path / "cluster" / "ledger.db"
     while time.monotonic() < deadline and run.poll() is None:

@@ -92,7 +92,8 @@ def _probe(address: str) -> None:
     try:
         done = subprocess.run(command, timeout=_PROBE_SECONDS, capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
-        raise InputError(f"ray.address {address!r}: no answer within {_PROBE_SECONDS:g} s; {expected}") from None
+        silent = f"no answer within {_PROBE_SECONDS:g} s (a cluster with a token answers to RAY_AUTH_TOKEN only)"
+        raise InputError(f"ray.address {address!r}: {silent}; {expected}") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
         raise InputError(f"ray.address {address!r}: cannot be joined ({lines[-1][:200]}); {expected}")
