@@ -61,9 +61,8 @@ def front_figure(facts: Facts) -> go.Figure:
                     "direction": "right",
                     "x": 1,
                     "xanchor": "right",
-                    "y": 1.02,
-                    "yanchor": "bottom",
-                    "pad": {"t": 0, "b": 2},
+                    "y": 0.99,  # inside the plot, whose right end is empty: above it the legend needs the room
+                    "yanchor": "top",
                     "bgcolor": style.PAPER,
                     "bordercolor": style.LINE,
                     "font": {"size": 12, "color": style.SOFT},
