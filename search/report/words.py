@@ -76,7 +76,7 @@ def _costs(base: dict[str, float]) -> str:
 
 
 def _trade(facts: Facts) -> str:
-    """The smallest finished member that is no worse than the base model on the test split (else the best one), in one number."""
+    """The smallest finished member that is no worse than the base model at its best on the test split (else the best one), in one number."""
     quality = facts.objectives[0]
     sign = -1 if facts.about.objectives[0]["maximise"] else 1
     cost = main_cost(facts.about)
@@ -85,14 +85,13 @@ def _trade(facts: Facts) -> str:
     base = facts.base
     if not members or base is None or cost not in base.realised or key not in base.test:
         return ""
-    limit = sign * max(sign * base.test[key], sign * base.test.get(f"{key}_before", base.test[key]))
+    # the base model had the same fine-tuning: whichever of its two figures is the better one is what counts
+    limit = sign * min(sign * base.test[key], sign * base.test.get(f"{key}_before", base.test[key]))
     good = [final for final in members if sign * final.test[key] <= sign * limit]
     best = min(good, key=lambda final: final.realised[cost]) if good else min(members, key=lambda final: sign * final.test[key])
     words = "no worse than the base model" if good else "best of the exported"
     less = 100 * (1 - best.realised[cost] / base.realised[cost])
-    change = (
-        f"test {title(quality)} {figure(best.test[key], quality)}, base {figure(base.test.get(f'{key}_before', base.test[key]), quality)}"
-    )
+    change = f"test {title(quality)} {figure(best.test[key], quality)}, base at best {figure(limit, quality)}"
     return card(f"{words}: {best.name}", f"−{less:.0f} %", title(cost), change, lead=True)
 
 
