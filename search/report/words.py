@@ -76,7 +76,7 @@ def _costs(base: dict[str, float]) -> str:
 
 
 def _trade(facts: Facts) -> str:
-    """The smallest finished member that is no worse than the base model at its best on the test split (else the best one), in one number."""
+    """The smallest member that is no worse than the base model at its best on the test split (else the best one), in one number."""
     quality = facts.objectives[0]
     sign = -1 if facts.about.objectives[0]["maximise"] else 1
     cost = main_cost(facts.about)
