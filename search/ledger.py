@@ -225,6 +225,7 @@ class Ledger:
             "fingerprint": space.fingerprint,
             "segments": [[s.name, s.size, s.choices] for s in space.segments],
             "base": None if base is None else np.asarray(base).tolist(),
+            "alleles": {name: list(values) for name, values in space.alleles.items()},  # genomes carry names, not places
         }
         self._db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
@@ -244,6 +245,7 @@ class Ledger:
             description = self._about("space")
             self.fingerprint: str = description["fingerprint"]
             self.segments = tuple(Segment(*segment) for segment in description["segments"])
+            self.alleles = {name: tuple(values) for name, values in description["alleles"].items()}
             self.base = None if description["base"] is None else np.array(description["base"], dtype=np.uint8)
         except (TypeError, ValueError, KeyError):
             raise sqlite3.DatabaseError("the description of its space cannot be read") from None

@@ -262,3 +262,11 @@ def test_refuses_a_place_that_cannot_be_written_and_a_reader_of_nothing(tmp_path
 def test_an_empty_file_left_by_a_kill_is_a_new_ledger(path):
     path.touch()
     assert Ledger(path, Bits()).counts()["candidates"] == 0
+
+
+def test_it_knows_what_the_alleles_stand_for(tmp_path):
+    class Widths(Bits):
+        alleles = {"a": (16, 32, 64)}  # noqa: RUF012
+
+    Ledger(tmp_path / "ledger.db", Widths(Segment("a", 1, 3))).close()
+    assert Ledger.reader(tmp_path / "ledger.db").alleles == {"a": (16, 32, 64)}
