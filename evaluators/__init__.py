@@ -11,6 +11,7 @@ from evaluators.latency import Latency, measure
 from evaluators.quality import Quality
 from evaluators.training import Training, fit
 from evaluators.weights import pack_weights, unpack_weights
+from spaces.channels.trace import mode
 
 __all__ = [
     "Arrays",
@@ -36,6 +37,7 @@ __all__ = [
     "count",
     "fit",
     "measure",
+    "mode",
     "pack_weights",
     "smallest",
     "unpack_weights",

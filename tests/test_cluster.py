@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "tiny.yaml"
 RAY = Path(sys.executable).with_name("ray")
 # Ray's own token authentication: nodes and driver share a secret, as docs/cluster.md says
-ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+# a folder of its own: the killed head leaves a note there of where it was, which other tests must not follow
+ENVIRONMENT = os.environ | TOKEN | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="ray")}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 

@@ -60,7 +60,7 @@ def test_every_block_is_short():
         assert len([line for line in body.splitlines() if line.strip()]) < 20, title
 
 
-@pytest.mark.parametrize(("title", "name"), [("A mutation", "TestSwapNeighbours"), ("A space", "TestMyNet")])
+@pytest.mark.parametrize(("title", "name"), [("A mutation", "TestFlipRun"), ("A space", "TestMyNet")])
 def test_the_contract_suites_of_the_blocks_pass(title, name):
     run_contract(classes(title)[name]())
 
@@ -72,16 +72,19 @@ def test_the_criterion_keeps_its_contract():
 
 def test_the_evaluator_keeps_its_contract():
     made = classes("An evaluator")["Margin"]
-    case = type(
-        "Case",
-        (EvaluatorContract,),
-        {
-            "evaluator": lambda self: made(),
-            "space": lambda self: ChannelSpace(ResidualNet((4, 8)).eval(), torch.zeros(2, 1, 8, 8)),
-            "data": lambda self: Digits(),
-        },
-    )
-    run_contract(case())
+
+    class Case(EvaluatorContract):
+        def evaluator(self):
+            return made()
+
+        def space(self):
+            torch.manual_seed(0)
+            return ChannelSpace(ResidualNet((4, 8)).eval(), torch.zeros(2, 1, 8, 8))
+
+        def data(self):
+            return Digits()
+
+    run_contract(Case())
 
 
 def test_the_strategy_finds_something():
