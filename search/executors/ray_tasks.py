@@ -156,7 +156,7 @@ class RayExecutor:
         self._queue.clear()
         self._singles.clear()
         for stream, task in list(self._tasks.items()):
-            if not task.running:
+            if task.items and not task.running:
                 items += task.items
                 del self._tasks[stream]
                 ray.cancel(stream)
@@ -164,8 +164,10 @@ class RayExecutor:
 
     def close(self) -> None:
         """Stop all tasks; shut Ray down, or leave the cluster, where this executor started or joined it."""
-        if ray.is_initialized():
-            for stream in (*self._tasks, *self._leaving):
+        if ray.is_initialized() and not self._connected:
+            # Only what still has work: to cancel a task just as it ends makes Ray abort this very process ("Tried to complete
+            # task that was not pending", seen with 2.60). Where this executor leaves Ray, its tasks end with the connection.
+            for stream in (*(stream for stream, task in self._tasks.items() if task.items), *self._leaving):
                 ray.cancel(stream, force=True)
         self._tasks.clear()
         self._leaving.clear()
