@@ -11,6 +11,7 @@ scored again.
 from __future__ import annotations
 
 import copy
+import json
 import multiprocessing
 import time
 import warnings
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import moocore
@@ -247,6 +249,17 @@ def _keep_best(genome: np.ndarray, part: slice, scores: np.ndarray, share: float
     genome[part.start + np.argsort(-scores[part], kind="stable")[:kept]] = 1
 
 
+def staged_seed(seed: int, evaluations: int, epochs: int) -> dict[str, Any]:
+    """Return what :func:`run_seed` does, kept in ``.cache/benchmarks``: an interrupted benchmark goes on with the missing seeds."""
+    path = Path(".cache", "benchmarks", f"front-{evaluations}-{epochs}-{seed}.json")
+    if not path.exists():
+        stage = {"commit": harness.environment()["commit"], "arms": run_seed(seed, evaluations, epochs)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".part").write_text(json.dumps(stage))
+        path.with_suffix(".part").rename(path)
+    return json.loads(path.read_text())
+
+
 def run_seed(seed: int, evaluations: int, epochs: int) -> dict[str, dict[str, float]]:
     """Return what each arm reached for one seed."""
     task, results = Task(seed, epochs), {}
@@ -271,7 +284,8 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
     seeds, evaluations, epochs = (range(2), 200, 10) if quick else (range(6), 3000, 30)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
-        rows = list(pool.map(run_seed, seeds, [evaluations] * len(seeds), [epochs] * len(seeds)))
+        stages = list(pool.map(staged_seed, seeds, [evaluations] * len(seeds), [epochs] * len(seeds)))
+    rows = [stage["arms"] for stage in stages]
 
     def ratios(key: str) -> Iterator[float]:
         for row in rows:
@@ -286,7 +300,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "arms": {name: {key: harness.spread([row[name][key] for row in rows]) for key in rows[0][name]} for name in ARMS},
     }
     settings = {"seeds": list(seeds), "evaluations": evaluations, "base_epochs": epochs, "members": MEMBERS, "finetuning_epochs": EPOCHS}
-    return figures, settings | {"reference": REFERENCE}
+    return figures, settings | {"reference": REFERENCE, "commits": [stage["commit"] for stage in stages]}
 
 
 def _quiet() -> None:
