@@ -48,6 +48,7 @@ REFERENCE = (0.2, 1.0)
 LIMIT = Constraint("error", "<=", REFERENCE[0])
 """Every arm that takes limits is told that nothing beyond the reference counts."""
 MEMBERS, EPOCHS = 5, 6
+STAGES = Path(__file__).parent / "results" / "front"
 
 
 @dataclass(eq=False)
@@ -250,8 +251,8 @@ def _keep_best(genome: np.ndarray, part: slice, scores: np.ndarray, share: float
 
 
 def staged_seed(seed: int, evaluations: int, epochs: int) -> dict[str, Any]:
-    """Return what :func:`run_seed` does, kept in ``.cache/benchmarks``: an interrupted benchmark goes on with the missing seeds."""
-    path = Path(".cache", "benchmarks", f"front-{evaluations}-{epochs}-{seed}.json")
+    """Return what :func:`run_seed` does, kept beside the results: an interrupted benchmark goes on with the missing seeds."""
+    path = STAGES / f"{evaluations}-{epochs}-{seed}.json"
     if not path.exists():
         stage = {"commit": harness.environment()["commit"], "arms": run_seed(seed, evaluations, epochs)}
         path.parent.mkdir(parents=True, exist_ok=True)
