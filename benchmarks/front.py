@@ -283,7 +283,7 @@ def run_seed(seed: int, evaluations: int, epochs: int) -> dict[str, dict[str, fl
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
-    seeds, evaluations, epochs = (range(2), 200, 10) if quick else (range(6), 3000, 30)
+    seeds, evaluations, epochs = (range(1, 3), 200, 10) if quick else (range(1, 7), 3000, 30)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
         stages = list(pool.map(staged_seed, seeds, [evaluations] * len(seeds), [epochs] * len(seeds)))
     rows = [stage["arms"] for stage in stages]
