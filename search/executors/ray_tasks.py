@@ -166,7 +166,8 @@ class RayExecutor:
         """Stop all tasks; shut Ray down, or leave the cluster, where this executor started or joined it."""
         if ray.is_initialized() and not self._connected:
             # Only what still has work: to cancel a task just as it ends is what we believe made Ray 2.60 abort this very
-            # process ("Tried to complete task that was not pending", see docs/decisions.md). Where this executor leaves Ray, its tasks end with the connection.
+            # process ("Tried to complete task that was not pending", see docs/decisions.md).
+            # Where this executor leaves Ray, its tasks end with the connection.
             for stream in (*(stream for stream, task in self._tasks.items() if task.items), *self._leaving):
                 ray.cancel(stream, force=True)
         self._tasks.clear()
