@@ -1,0 +1,59 @@
+"""Recording in stages and shards: what is there is not recorded again, so that it may be interrupted at any time.
+
+``python -m benchmarks.trial_pruning.stages [--workers 2]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+
+from benchmarks.trial_pruning.record import SEEDS, Regime, record, shard_file
+from benchmarks.trial_pruning.tasks import TASKS
+
+FOLDER = Path(__file__).resolve().parent.parent / "results" / "trial_pruning"
+_FEW, _MANY = (0, 1), (2, 3, 4, 5)
+
+Shard = tuple[str, int, int, Regime]
+
+
+def shards() -> Iterator[Shard]:
+    """Yield all shards in order: a hundred configurations of every task and split, the same without validation split, then 200 more."""
+    dear = sorted(TASKS, key=lambda name: TASKS[name].dear)
+    for numbers, regime in ((_FEW, "split"), (_FEW, "all"), (_MANY, "split")):
+        for task in dear:
+            if numbers is _MANY and TASKS[task].dear:
+                continue
+            for shard in numbers:
+                for seed in SEEDS:
+                    yield task, seed, shard, regime  # type: ignore[misc]
+
+
+def _work(shard: Shard) -> float:
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    record(FOLDER, *shard)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Record what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trial_pruning.stages")
+    parser.add_argument("--workers", type=int, default=2)
+    workers = parser.parse_args().workers
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    missing = [shard for shard in shards() if not shard_file(FOLDER, *shard).exists()]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(_work, shard): shard for shard in missing}
+        for done, future in enumerate(as_completed(running), 1):
+            print(f"{done}/{len(missing)} {running[future]}: {future.result():.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Takeuchi's information criterion: what a model's training loss hides."""
+
+from evaluators.tic.criterion import TIC, NonFiniteGradients
+from evaluators.tic.gauge import RegimeGauge
+from evaluators.tic.likelihood import CrossEntropy, Likelihood, SquaredError
+from evaluators.tic.prediction import Prediction, attribute
+
+__all__ = ["TIC", "CrossEntropy", "Likelihood", "NonFiniteGradients", "Prediction", "RegimeGauge", "SquaredError", "attribute"]

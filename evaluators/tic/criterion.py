@@ -1,0 +1,149 @@
+"""Takeuchi's information criterion of a model in training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from evaluators.tic.estimators import ESTIMATORS
+from evaluators.tic.gauge import RegimeGauge
+from evaluators.tic.gradients import Inputs, Path, gradients
+from evaluators.tic.likelihood import CrossEntropy, Likelihood, as_likelihood
+from evaluators.tic.prediction import Prediction
+from operators.forward import device_of
+from spaces.channels.trace import mode
+from spaces.errors import InputError
+
+EstimatorName = Literal["exact", "block", "diagonal", "trace", "gram"]
+_FEWEST = 4
+
+
+class NonFiniteGradients(InputError):
+    """The model has diverged: there is nothing to predict."""
+
+
+class TIC:
+    """Predicts the test loss: training loss plus ``scale * Tr((F + lambda I)^-1 C)`` (arXiv 2602.23219). [P]
+
+    C is the mean of outer products of per-sample loss gradients, F the same with labels drawn from the model, lambda = `damping` * Tr F,
+    the same rule for all estimators [O]: the value depends on the number of samples, so whatever is compared must be given equally many.
+    Everything is computed in eval mode, on the loss as it is: no dropout, no augmentation.
+
+    >>> tic = TIC("gram")
+    >>> model = torch.nn.Linear(4, 3)
+    >>> batch = torch.randn(64, 4), torch.randint(3, (64,))
+    >>> found = tic(model, "cross_entropy", batch, train_loss=0.9, n=400)
+    >>> found.score == found.train_loss + found.bias
+    True
+
+    Args:
+        estimator: ``gram`` (the whole matrices at the price of `m` samples), its equal ``exact`` (small nets only), ``block``,
+            ``diagonal``, or ``trace`` (the cheapest).
+        damping: lambda as a share of Tr F; `trace` needs none.
+        scale: ``1/n`` (theory) or ``1`` (as the paper prints it).
+        fisher: label draws a sample, or ``all``: every class, weighted by its probability; less noise for more time.
+        seed: of the draws, the same in every call, so that what is compared sees the same noise.
+        splits: how often the samples are halved for the standard error; 0: none, and an error of 0.
+        memory: bytes that per-sample gradients may take at a time.
+        path: how per-sample gradients are made: by layer hooks, or functional (the reference); None: hooks where they agree with autograd.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        estimator: EstimatorName = "gram",
+        damping: float = 1e-3,
+        scale: Literal["1/n", "1"] = "1/n",
+        fisher: int | Literal["all"] = 1,
+        seed: int = 0,
+        splits: int = 8,
+        memory: int = 256 * 2**20,
+        path: Path | None = None,
+    ) -> None:
+        for ok, text in [
+            (estimator in ESTIMATORS, f"estimator {estimator!r}; expected {' | '.join(ESTIMATORS)}"),
+            (damping > 0, f"damping {damping}; expected a number above 0"),
+            (scale in ("1/n", "1"), f"scale {scale!r}; expected '1/n' or '1'"),
+            (fisher == "all" or (isinstance(fisher, int) and fisher >= 1), f"fisher {fisher!r}; expected a number of draws or 'all'"),
+            (splits >= 0, f"splits {splits}; expected at least 0"),
+            (path in (None, "hooks", "functional"), f"path {path!r}; expected hooks, functional or null"),
+        ]:
+            if not ok:
+                raise InputError(f"tic: {text}")
+        self.estimator, self.damping, self.scale, self.fisher = estimator, damping, scale, fisher
+        self.seed, self.splits, self.memory, self.path = seed, splits, memory, path
+
+    def __call__(
+        self,
+        model: nn.Module,
+        loss: Likelihood | str | nn.Module | Callable[..., Any],
+        batch: tuple[Inputs, Tensor],
+        *,
+        train_loss: float,
+        n: int,
+        gauge: RegimeGauge | None = None,
+    ) -> Prediction:
+        """Estimate the bias on a batch and add it to the training loss.
+
+        Args:
+            model: any module whose samples do not influence each other in eval mode; it is left as it was.
+            loss: ``cross_entropy`` or ``squared_error``, torch's own loss of these, or a :class:`Likelihood`.
+            batch: inputs and targets of the `m` samples that the bias is estimated on; validation samples tell more than training ones.
+            train_loss: mean loss of the training samples with these weights.
+            n: number of training samples.
+            gauge: made when the training began.
+
+        Raises:
+            InputError: fewer than 4 samples, a BatchNorm without running statistics, a loss or an operation that cannot be handled.
+            NonFiniteGradients: a loss or gradient that is not finite.
+        """
+        began = time.perf_counter()
+        inputs, targets = batch
+        if len(targets) < _FEWEST:
+            raise InputError(f"TIC: a batch of {len(targets)} samples; expected at least {_FEWEST}")
+        for name, layer in model.named_modules():
+            if isinstance(layer, _BatchNorm) and layer.running_mean is None:
+                raise InputError(
+                    f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; expected it with them"
+                )
+        device = device_of(model)
+        moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
+        with mode(model, False):
+            errors = partial(self._errors, as_likelihood(loss), targets.to(device))
+            values = ESTIMATORS[self.estimator](self.splits)(gradients(model, moved, errors, self.memory, self.path), self.damping)
+        values = values * (1 / n if self.scale == "1/n" else 1.0)
+        bias, error = float(values[0]), float(values[1:].std(correction=0)) if self.splits else 0.0
+        if not math.isfinite(bias):
+            raise NonFiniteGradients(f"TIC: the bias is {bias}; expected finite gradients")
+        moved_by = None if gauge is None else gauge(model)
+        return Prediction(float(train_loss), bias, error, moved_by, time.perf_counter() - began)
+
+    def _errors(self, likelihood: Likelihood, targets: Tensor, outputs: Tensor) -> list[Tensor]:
+        """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled so that F = Phi^T Phi / m."""
+        if not torch.isfinite(outputs).all():
+            raise NonFiniteGradients("TIC: outputs that are not finite; expected a model that has not diverged")
+        true = _slope(likelihood, outputs, targets)
+        if self.fisher == "all":
+            if type(likelihood) is not CrossEntropy or outputs.ndim != 2:
+                raise InputError("TIC: fisher 'all' needs cross-entropy with one label a sample; expected a number of draws")
+            chances = outputs.softmax(1)
+            labels = torch.eye(outputs.shape[1]).to(outputs)
+            return [true, *((chances - label) * (chances @ label).sqrt().unsqueeze(1) for label in labels)]
+        generator = torch.Generator().manual_seed(self.seed)
+        factor = 1 / math.sqrt(likelihood.weight(outputs) * self.fisher)
+        return [true, *(_slope(likelihood, outputs, likelihood.sample(outputs, generator)) * factor for _ in range(self.fisher))]
+
+
+def _slope(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_()
+        return torch.autograd.grad(likelihood.losses(leaf, targets).sum(), leaf)[0]

@@ -1,0 +1,156 @@
+"""The estimators of the bias Tr((F + lambda I)^-1 C), from per-sample gradients in blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from evaluators.tic.gradients import Gradients
+from spaces.errors import InputError
+
+EXACT_LIMIT = 5000
+"""Most parameters for which the matrices themselves are made."""
+
+
+class Halves:
+    """Random halves of the samples, for standard errors: without replacement, since a bootstrap's duplicates fake a match of g and f. [O]
+
+    The value on a random half scatters around that on all samples by the standard error of the latter.
+
+    Attributes:
+        indices: ``(splits * 2, samples // 2)``, halves and their complements.
+    """
+
+    def __init__(self, samples: int, passes: int, splits: int) -> None:
+        generator = torch.Generator().manual_seed(0)  # the same halves for whatever is compared
+        half = samples // 2
+        orders = [torch.randperm(samples, generator=generator) for _ in range(splits)]
+        parts = [part for order in orders for part in (order[:half], order[half : 2 * half])]
+        self.indices = torch.stack(parts) if parts else torch.empty(0, half, dtype=torch.long)
+        self.rows = torch.cat([self.indices + samples * i for i in range(passes)], 1)  # the same samples in every drawn pass
+        self.shares = self._shares(self.indices, samples, half)
+        self.drawn_shares = self._shares(self.rows, samples * passes, half)
+
+    @staticmethod
+    def _shares(indices: Tensor, width: int, half: int) -> Tensor:
+        return torch.zeros(len(indices), width, dtype=torch.float64).scatter_(1, indices, 1.0 / half)
+
+
+class Estimator(ABC):
+    """Bias of all samples, and of every half of them.
+
+    Args:
+        splits: how often the samples are halved; 0 where no standard error is wanted.
+    """
+
+    def __init__(self, splits: int = 8) -> None:
+        self.splits = splits
+
+    def __call__(self, found: Gradients, damping: float) -> Tensor:
+        """Return ``(1 + halves,)`` values in double precision: that of all samples first.
+
+        Args:
+            damping: lambda / Tr F.
+        """
+        halves = _halves(found.samples, found.passes, self.splits)
+        g, f = found.norms
+        floor = damping * float(f.sum()) / found.samples
+        if floor == 0 and not float(g.sum()):
+            return torch.zeros(1 + len(halves.indices), dtype=torch.float64)  # nothing moves any loss: nothing was fitted
+        return self._estimate(found, floor, halves)
+
+    @abstractmethod
+    def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
+        """Return the values; `floor` is lambda."""
+
+
+class Trace(Estimator):
+    """Tr C / Tr F, a lower bound of the diagonal at lambda = 0. [P]"""
+
+    def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
+        g, f = found.norms
+        fisher = torch.cat([f.sum()[None] / found.samples, halves.drawn_shares @ f])
+        return torch.cat([g.mean()[None], halves.shares @ g]) / fisher
+
+
+class Diagonal(Estimator):
+    """The sum of c_i / (f_i + lambda). [P]"""
+
+    def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
+        everything = torch.full((1, found.samples), 1 / found.samples, dtype=torch.float64)
+        shares = torch.cat([everything, halves.shares])
+        drawn = torch.cat([everything.repeat(1, found.passes), halves.drawn_shares])
+        total = torch.zeros(len(shares), dtype=torch.float64)
+        for block in found.blocks:
+            for c, fisher in block.squares(shares, drawn):
+                total += (c / (fisher + floor)).sum(1, dtype=torch.float64).cpu()
+        return total
+
+
+class Gram(Estimator):
+    """The whole matrices, in sample space: m x m products instead of d x d ones. Equal to :class:`Exact`. [O]"""
+
+    def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
+        return _in_sample_space(found, floor, halves)
+
+
+class BlockWise(Estimator):
+    """The whole matrices layer by layer, as if gradients of two layers had nothing in common. [P]"""
+
+    def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
+        alone = [Gradients([block], found.samples, found.passes) for block in found.blocks]
+        return torch.stack([_in_sample_space(layer, floor, halves) for layer in alone]).sum(0)
+
+
+class Exact(Estimator):
+    """The formula as it stands, with d x d matrices: the reference. [P]
+
+    Raises:
+        InputError: more than :data:`EXACT_LIMIT` parameters.
+    """
+
+    def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
+        pieces = [piece for block in found.blocks for piece in block.pieces()]
+        matrix, drawn = (torch.cat([piece[i] for piece in pieces], 1).double().cpu() for i in (0, 1))
+        if matrix.shape[1] > EXACT_LIMIT:
+            raise InputError(
+                f"TIC: estimator 'exact' with {matrix.shape[1]} parameters; expected at most {EXACT_LIMIT}, or 'gram', its equal"
+            )
+
+        def value(rows: Tensor, drawn_rows: Tensor) -> Tensor:
+            fisher = drawn_rows.T @ drawn_rows / len(rows)
+            fisher.diagonal().add_(floor)
+            return torch.linalg.solve(fisher, rows.T @ rows / len(rows)).trace()
+
+        parts = [(matrix, drawn), *((matrix[i], drawn[r]) for i, r in zip(halves.indices, halves.rows, strict=True))]
+        return torch.stack([value(*part) for part in parts])
+
+
+ESTIMATORS: dict[str, type[Estimator]] = {"exact": Exact, "block": BlockWise, "diagonal": Diagonal, "trace": Trace, "gram": Gram}
+
+
+@cache
+def _halves(samples: int, passes: int, splits: int) -> Halves:
+    return Halves(samples, passes, splits)
+
+
+def _in_sample_space(found: Gradients, floor: float, halves: Halves) -> Tensor:
+    """(Tr C - Tr(B (K + lambda I)^-1 B^T)) / lambda with B = G Phi^T / m and K = Phi Phi^T / m; Tr(B ... B^T) / m as C is a mean."""
+    (cross, kernel), g = found.products, found.norms[0]
+    rows = halves.rows[:, None, :]
+    of_halves = cross[halves.indices[:, :, None], rows], kernel[halves.rows[:, :, None], rows]
+    whole = _bias(g.mean(), cross[None], kernel[None], floor, found.samples)
+    if not len(rows):
+        return whole
+    return torch.cat([whole, _bias(halves.shares @ g, *of_halves, floor, halves.indices.shape[1])])
+
+
+def _bias(trace: Tensor, cross: Tensor, kernel: Tensor, floor: float, samples: int) -> Tensor:
+    """Return the bias of each of ``(b, m, r)`` and ``(b, r, r)`` products, given Tr C of each."""
+    damped = kernel / samples + floor * torch.eye(kernel.shape[-1], dtype=kernel.dtype)
+    root = torch.linalg.cholesky(damped)
+    solved = torch.linalg.solve_triangular(root, cross.transpose(-1, -2), upper=False)  # |L^-1 B^T|^2 = Tr(B (K + lambda I)^-1 B^T)
+    return (trace - solved.square().sum((-1, -2)) / samples**2) / floor

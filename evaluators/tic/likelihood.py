@@ -1,0 +1,91 @@
+"""Losses as likelihoods: what a model believes of the labels, so that labels can be drawn from it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.errors import InputError
+
+
+class Likelihood(ABC):
+    """A loss of every sample that is, up to constants, `weight` times the negative logarithm of a density that can be drawn from.
+
+    With labels drawn from the model, the mean of outer products of loss gradients is ``weight`` times the expected Hessian in the
+    model's own sense, so gradients of drawn labels are divided by the root of `weight`. [O]
+    """
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of every sample, shape ``(batch,)``."""
+
+    @abstractmethod
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return targets drawn from the model's own distribution, one for each sample."""
+
+    def weight(self, outputs: Tensor) -> float:
+        """Return the factor between the loss of one sample and its negative log-likelihood: 1 over what the loss averages."""
+        return 1.0
+
+
+class CrossEntropy(Likelihood):
+    """Cross-entropy of logits ``(batch, classes, ...)`` and integer labels ``(batch, ...)``, averaged over a sample's positions."""
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = F.cross_entropy(outputs, targets, reduction="none")
+        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        logits = outputs.detach().movedim(1, -1)
+        uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits.device)
+        return (logits.double() - torch.log(-torch.log(uniform))).argmax(-1)  # Gumbel's trick: no probabilities to add up
+
+    def weight(self, outputs: Tensor) -> float:
+        return 1.0 / max(1, math.prod(outputs.shape[2:]))
+
+
+class SquaredError(Likelihood):
+    """Squared error without the factor 1/2, averaged over the entries of a target: Gaussian noise of variance 1/2."""
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        squares = (outputs - targets.reshape(outputs.shape)).square()
+        return squares.flatten(1).mean(1) if squares.ndim > 1 else squares
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+        return outputs.detach() + noise * math.sqrt(0.5)
+
+    def weight(self, outputs: Tensor) -> float:
+        return 1.0 / max(1, math.prod(outputs.shape[1:]))
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
+_FUNCTIONS: dict[Callable[..., Any], type[Likelihood]] = {F.cross_entropy: CrossEntropy, F.mse_loss: SquaredError}
+
+
+def as_likelihood(loss: Likelihood | str | nn.Module | Callable[..., Any]) -> Likelihood:
+    """Return the likelihood behind a loss: its name, torch's function or module of it, or an object that is one already.
+
+    Raises:
+        InputError: a loss whose distribution is not known, or a module with weights or smoothing.
+    """
+    accepted = "expected 'cross_entropy', 'squared_error', torch's losses of these, or an evaluators.tic.Likelihood"
+    if isinstance(loss, Likelihood) or (hasattr(loss, "losses") and hasattr(loss, "sample")):
+        return loss  # type: ignore[return-value]
+    if isinstance(loss, str) and loss in LIKELIHOODS:
+        return LIKELIHOODS[loss]()
+    if isinstance(loss, nn.CrossEntropyLoss):
+        if loss.weight is None and not loss.label_smoothing and loss.ignore_index < 0:
+            return CrossEntropy()
+        raise InputError(f"TIC: {loss} with weights, smoothing or ignored labels has no distribution to draw from; {accepted}")
+    if isinstance(loss, nn.MSELoss):
+        return SquaredError()
+    if callable(loss) and loss in _FUNCTIONS:
+        return _FUNCTIONS[loss]()
+    raise InputError(f"TIC: loss {loss!r}; {accepted}")
