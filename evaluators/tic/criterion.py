@@ -131,7 +131,7 @@ class TIC:
         """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled so that F = Phi^T Phi / m."""
         if not torch.isfinite(outputs).all():
             raise NonFiniteGradients("TIC: outputs that are not finite; expected a model that has not diverged")
-        true = _slope(likelihood, outputs, targets)
+        true = likelihood.slope(outputs, targets)
         if self.fisher == "all":
             if type(likelihood) is not CrossEntropy or outputs.ndim != 2:
                 raise InputError("TIC: fisher 'all' needs cross-entropy with one label a sample; expected a number of draws")
@@ -140,10 +140,4 @@ class TIC:
             return [true, *((chances - label) * (chances @ label).sqrt().unsqueeze(1) for label in labels)]
         generator = torch.Generator().manual_seed(self.seed)
         factor = 1 / math.sqrt(likelihood.weight(outputs) * self.fisher)
-        return [true, *(_slope(likelihood, outputs, likelihood.sample(outputs, generator)) * factor for _ in range(self.fisher))]
-
-
-def _slope(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = outputs.detach().requires_grad_()
-        return torch.autograd.grad(likelihood.losses(leaf, targets).sum(), leaf)[0]
+        return [true, *(likelihood.slope(outputs, likelihood.sample(outputs, generator)) * factor for _ in range(self.fisher))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -31,8 +31,19 @@ class Halves:
         parts = [part for order in orders for part in (order[:half], order[half : 2 * half])]
         self.indices = torch.stack(parts) if parts else torch.empty(0, half, dtype=torch.long)
         self.rows = torch.cat([self.indices + samples * i for i in range(passes)], 1)  # the same samples in every drawn pass
+        self._width = samples * passes
         self.shares = self._shares(self.indices, samples, half)
         self.drawn_shares = self._shares(self.rows, samples * passes, half)
+
+    @cached_property
+    def cross(self) -> Tensor:
+        """Where products of a half's samples with its drawn rows lie among those of all, flattened."""
+        return self.indices[:, :, None] * self._width + self.rows[:, None, :]
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """The same of its drawn rows with each other."""
+        return self.rows[:, :, None] * self._width + self.rows[:, None, :]
 
     @staticmethod
     def _shares(indices: Tensor, width: int, half: int) -> Tensor:
@@ -140,17 +151,17 @@ def _halves(samples: int, passes: int, splits: int) -> Halves:
 def _in_sample_space(found: Gradients, floor: float, halves: Halves) -> Tensor:
     """(Tr C - Tr(B (K + lambda I)^-1 B^T)) / lambda with B = G Phi^T / m and K = Phi Phi^T / m; Tr(B ... B^T) / m as C is a mean."""
     (cross, kernel), g = found.products, found.norms[0]
-    rows = halves.rows[:, None, :]
-    of_halves = cross[halves.indices[:, :, None], rows], kernel[halves.rows[:, :, None], rows]
     whole = _bias(g.mean(), cross[None], kernel[None], floor, found.samples)
-    if not len(rows):
+    if not len(halves.indices):
         return whole
+    of_halves = cross.take(halves.cross), kernel.take(halves.kernel)
     return torch.cat([whole, _bias(halves.shares @ g, *of_halves, floor, halves.indices.shape[1])])
 
 
 def _bias(trace: Tensor, cross: Tensor, kernel: Tensor, floor: float, samples: int) -> Tensor:
     """Return the bias of each of ``(b, m, r)`` and ``(b, r, r)`` products, given Tr C of each."""
-    damped = kernel / samples + floor * torch.eye(kernel.shape[-1], dtype=kernel.dtype)
+    damped = kernel / samples
+    damped.diagonal(dim1=-2, dim2=-1).add_(floor)
     root = torch.linalg.cholesky(damped)
     solved = torch.linalg.solve_triangular(root, cross.transpose(-1, -2), upper=False)  # |L^-1 B^T|^2 = Tr(B (K + lambda I)^-1 B^T)
     return (trace - solved.square().sum((-1, -2)) / samples**2) / floor

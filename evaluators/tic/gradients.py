@@ -15,7 +15,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
 from evaluators.tic.blocks import Block, DenseBlock, LayerBlock, LinearBlock, Rows, sum_of
-from evaluators.tic.uses import LinearUse, Use, is_covered, learns, use_of
+from evaluators.tic.uses import LinearUse, Use, is_covered, own_parameters, use_of
 from operators.forward import forward
 from spaces.errors import InputError
 
@@ -63,8 +63,6 @@ def gradients(model: nn.Module, inputs: Inputs, errors: Errors, memory: int, pat
     Raises:
         InputError: no parameter learns; an operation that torch.func cannot take apart, by its name.
     """
-    if not any(p.requires_grad for p in model.parameters()):
-        raise InputError(f"TIC: no parameter of {type(model).__name__} requires a gradient; expected at least one")
     if path == "hooks" or (path is None and _hooks_suffice(model, inputs, memory)):
         return _hooked(model, inputs, errors, memory)
     return _functional(model, inputs, errors, memory)
@@ -74,7 +72,9 @@ def _hooks_suffice(model: nn.Module, inputs: Inputs, memory: int) -> bool:
     """Whether hooks find what autograd finds, on a few samples; asked once a model."""
     known = _AGREES.get(model)
     if known is None:
-        covered = all(is_covered(layer) for layer in model.modules() if learns(layer))
+        if not any(p.requires_grad for p in model.parameters()):
+            raise InputError(f"TIC: no parameter of {type(model).__name__} requires a gradient; expected at least one")
+        covered = all(is_covered(layer) for layer in model.modules() if own_parameters(layer))
         known = _AGREES[model] = covered and _agrees(model, _first(inputs, _SAMPLES), memory)
     return known
 
@@ -139,7 +139,7 @@ def _recorded(model: nn.Module) -> Iterator[list[tuple[Use, Any, torch.Size]]]:
         # the edge, since an operation in place may follow and make the tensor another one
         record.append((use_of(layer, args[0] if args else next(iter(kwargs.values()))), get_gradient_edge(output), output.shape))
 
-    handles = [layer.register_forward_hook(hear, with_kwargs=True) for layer in model.modules() if learns(layer)]
+    handles = [layer.register_forward_hook(hear, with_kwargs=True) for layer in model.modules() if own_parameters(layer)]
     try:
         yield record
     finally:

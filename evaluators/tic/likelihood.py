@@ -33,6 +33,12 @@ class Likelihood(ABC):
         """Return the factor between the loss of one sample and its negative log-likelihood: 1 over what the loss averages."""
         return 1.0
 
+    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the gradient of the sum of losses by the outputs, the outputs' shape."""
+        with torch.enable_grad():
+            leaf = outputs.detach().requires_grad_()
+            return torch.autograd.grad(self.losses(leaf, targets).sum(), leaf)[0]
+
 
 class CrossEntropy(Likelihood):
     """Cross-entropy of logits ``(batch, classes, ...)`` and integer labels ``(batch, ...)``, averaged over a sample's positions."""
@@ -42,12 +48,17 @@ class CrossEntropy(Likelihood):
         return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        logits = outputs.detach().movedim(1, -1)
-        uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits.device)
-        return (logits.double() - torch.log(-torch.log(uniform))).argmax(-1)  # Gumbel's trick: no probabilities to add up
+        chances = outputs.detach().movedim(1, -1).softmax(-1)
+        labels = torch.multinomial(chances.reshape(-1, chances.shape[-1]).cpu(), 1, generator=generator)
+        return labels.view(chances.shape[:-1]).to(outputs.device)
 
     def weight(self, outputs: Tensor) -> float:
         return 1.0 / max(1, math.prod(outputs.shape[2:]))
+
+    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        chances = outputs.softmax(1)
+        chances.scatter_add_(1, targets.unsqueeze(1), chances.new_full((), -1.0).expand_as(targets.unsqueeze(1)))
+        return chances.mul_(self.weight(outputs))
 
 
 class SquaredError(Likelihood):
@@ -64,6 +75,9 @@ class SquaredError(Likelihood):
     def weight(self, outputs: Tensor) -> float:
         return 1.0 / max(1, math.prod(outputs.shape[1:]))
 
+    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets.reshape(outputs.shape)) * (2 * self.weight(outputs))
+
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
 _FUNCTIONS: dict[Callable[..., Any], type[Likelihood]] = {F.cross_entropy: CrossEntropy, F.mse_loss: SquaredError}
@@ -76,8 +90,8 @@ def as_likelihood(loss: Likelihood | str | nn.Module | Callable[..., Any]) -> Li
         InputError: a loss whose distribution is not known, or a module with weights or smoothing.
     """
     accepted = "expected 'cross_entropy', 'squared_error', torch's losses of these, or an evaluators.tic.Likelihood"
-    if isinstance(loss, Likelihood) or (hasattr(loss, "losses") and hasattr(loss, "sample")):
-        return loss  # type: ignore[return-value]
+    if isinstance(loss, Likelihood):
+        return loss
     if isinstance(loss, str) and loss in LIKELIHOODS:
         return LIKELIHOODS[loss]()
     if isinstance(loss, nn.CrossEntropyLoss):

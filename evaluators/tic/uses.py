@@ -19,7 +19,7 @@ class Use(ABC):
 
     def __init__(self, layer: nn.Module, inputs: Tensor) -> None:
         self.layer, self.inputs = layer, inputs.detach()
-        self.parameters = {name: p for name, p in layer.named_parameters(recurse=False) if p.requires_grad}
+        self.parameters = own_parameters(layer)
 
     @abstractmethod
     def rows(self, name: str, gradient: Tensor, low: int, high: int) -> Tensor:
@@ -148,6 +148,6 @@ def use_of(layer: nn.Module, inputs: Tensor) -> Use:
     return USES[type(layer)](layer, inputs)
 
 
-def learns(layer: nn.Module) -> bool:
-    """Whether a layer has parameters of its own that learn."""
-    return any(p.requires_grad for p in layer.parameters(recurse=False))
+def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of a layer's own that learn, by name."""
+    return {name: p for name, p in layer._parameters.items() if p is not None and p.requires_grad}  # the public way takes ten times as long
