@@ -10,6 +10,7 @@ from evaluators.finetuning import FineTuning
 from evaluators.latency import Latency, measure
 from evaluators.quality import Quality
 from evaluators.training import Training, fit
+from evaluators.trial_training import TrialTraining
 from evaluators.weights import pack_weights, unpack_weights
 from spaces.channels.trace import mode
 
@@ -33,6 +34,7 @@ __all__ = [
     "State",
     "Task",
     "Training",
+    "TrialTraining",
     "assess",
     "count",
     "fit",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -71,10 +72,13 @@ class Evaluator(ABC):
     Attributes:
         screened: names of the metrics that :meth:`screen` gives.
         metrics: names of the metrics that the last report of :meth:`evaluate` gives.
+        state: the folder of the run's heavy state, where an evaluator may keep checkpoints; None: nothing is kept. Workers on other
+            machines need it on a file system that all of them share.
     """
 
     screened: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    state: Path | None = None
     space: Space
     data: Data | None
 
@@ -107,6 +111,15 @@ class Evaluators(Evaluator):
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(name for part in self.parts for name in part.metrics)
+
+    @property
+    def state(self) -> Path | None:
+        return self.parts[0].state if self.parts else None
+
+    @state.setter
+    def state(self, folder: Path | None) -> None:
+        for part in self.parts:
+            part.state = folder
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)

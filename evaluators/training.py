@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluator, Report
+from evaluators.checkpoint import Checkpoint
 from evaluators.data.base import SPLITS, Data, Split
-from evaluators.data.preloaded import Preloaded, to_device
 from evaluators.distillation import Distillation
-from evaluators.optimisation import (
-    OPTIMISERS,
-    SCHEDULES,
-    OptimiserName,
-    ScheduleName,
-    make_optimiser,
-    make_schedule,
-    needs_two_samples,
-    train_mode,
-)
-from operators.forward import device_of, forward
+from evaluators.fitting import Fitting, Watch
+from evaluators.optimisation import OPTIMISERS, SCHEDULES, OptimiserName, ScheduleName
 from spaces.base import Space
-from spaces.channels.trace import mode
 from spaces.errors import InputError
-
-_ASSESS_BATCH = 256
 
 
 class Training(Evaluator):
@@ -120,7 +106,14 @@ class Training(Evaluator):
         return self.__dict__ | {"_teacher": None}
 
 
-def fit(model: nn.Module, data: Data, training: Training, teacher: nn.Module | None = None) -> Iterator[Report]:
+def fit(
+    model: nn.Module,
+    data: Data,
+    training: Training,
+    teacher: nn.Module | None = None,
+    watch: Watch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Report]:
     """Train `model` in place where it is (its device); yield a report an epoch, steps counting from 1.
 
     Where the weights of an earlier epoch are kept, one more report, a step later, repeats that epoch's metrics: the last report always
@@ -129,77 +122,23 @@ def fit(model: nn.Module, data: Data, training: Training, teacher: nn.Module | N
 
     Args:
         teacher: learned from where `training` has a distillation; it stays as it is.
+        watch: what else is measured after every epoch.
+        checkpoint: written before an epoch is reported. What is there already is reported again, all of it, and the training goes on from
+            there, bit by bit as if it had never been interrupted.
 
     Raises:
         InputError: no parameter requires a gradient; distillation without a teacher.
     """
     if training.distillation and teacher is None:
         raise InputError("training: distillation without a teacher; expected the unpruned model")
-    loop = _Loop(model, data, training, teacher if training.distillation else None)
-    watched = Preloaded(data)
-    best, best_metrics, best_weights, best_step = math.inf, {}, {}, 0
-    for step in range(1, training.epochs + 1):
-        metrics = {"train_loss": loop.epoch()} | assess(model, data, watched.batches(training.monitor, _ASSESS_BATCH, device_of(model)))
-        yield Report(metrics, step)
-        if not math.isfinite(metrics["train_loss"]):
-            return
-        if metrics["loss"] < best:
-            best, best_metrics, best_step = metrics["loss"], metrics, step
-            best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if training.keep_best else {}
-        if training.patience and step - best_step >= training.patience:
-            break
-    if best_weights and best_step < step:
-        model.load_state_dict(best_weights)
-        yield Report(best_metrics, step + 1)
-
-
-class _Loop:
-    """Optimiser, schedule and order of samples of one training."""
-
-    def __init__(self, model: nn.Module, data: Data, training: Training, teacher: nn.Module | None) -> None:
-        self.model, self.data, self.training, self.teacher = model, data, training, teacher
-        self.device = device_of(model)
-        if teacher is not None:
-            teacher.to(self.device)
-        self.steps = training.epochs * math.ceil(data.size("train") / training.batch_size)
-        self.optimiser = make_optimiser(training.optimiser, model, training.learning_rate, training.weight_decay)
-        self.schedule = make_schedule(training.schedule, self.optimiser, training.learning_rate, self.steps)
-        self.done = 0
-        self.order = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
-
-    def epoch(self) -> float:
-        """Train one epoch; return the mean training loss of its samples, each before the step that learned from it."""
-        total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        with mode(self.model, True):
-            train_mode(self.model)
-            two = needs_two_samples(self.model)
-            for batch in self.data.batches("train", self.training.batch_size, self.order):
-                inputs, targets = to_device(batch, self.device)
-                if len(targets) == 1 and two and samples:
-                    self._step()  # the last batch has no statistics: nothing is learned from it, and the schedule goes on
-                    continue
-                losses = self._losses(inputs, targets)
-                self.optimiser.zero_grad()
-                losses.mean().backward()
-                self._step(learn=True)
-                total += losses.detach().sum(dtype=torch.float64)
-                samples += len(targets)
-        return total.item() / samples
-
-    def _losses(self, inputs: Any, targets: Tensor) -> Tensor:
-        outputs = forward(self.model, inputs)
-        losses = self.data.loss(outputs, targets)
-        if self.teacher is None or self.training.distillation is None:
-            return losses
-        with mode(self.teacher, False), torch.no_grad():
-            taught = forward(self.teacher, inputs)
-        return self.training.distillation(losses, outputs, taught, targets)
-
-    def _step(self, learn: bool = False) -> None:
-        if learn:
-            if self.training.clip is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
-            self.optimiser.step()
-        self.done += 1
-        if self.schedule is not None and self.done < self.steps:  # the last step has no successor
-            self.schedule.step()
+    fitting = Fitting(model, data, training, teacher if training.distillation else None, watch)
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        fitting.restore(state)
+        yield from list(fitting.reports)
+    while not fitting.ended:
+        report = fitting.epoch()
+        if checkpoint is not None and (fitting.ended or report.step % checkpoint.every == 0):
+            checkpoint.save(fitting.state())
+        yield report
+    if (kept := fitting.finish()) is not None:
+        yield kept

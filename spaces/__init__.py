@@ -5,6 +5,7 @@ from spaces.channels import ChannelSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
 from spaces.joint import JointSpace, Part
+from spaces.trials import TrialSpace
 
 __all__ = [
     "Categorical",
@@ -19,4 +20,5 @@ __all__ = [
     "Part",
     "Segment",
     "Space",
+    "TrialSpace",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,9 @@ class Block(ABC):
         """Return squared norms of the rows, ``(m,)`` and ``(r,)``."""
         return _total((g.square().sum(1), phi.square().sum(1)) for g, phi in self.pieces())
 
-    def products(self) -> Rows:
-        """Return ``G Phi^T`` of shape ``(m, r)`` and ``Phi Phi^T`` of shape ``(r, r)``."""
-        return _total((g @ phi.T, phi @ phi.T) for g, phi in self.pieces())
+    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``G Phi^T`` of shape ``(m, r)``, ``Phi Phi^T`` of shape ``(r, r)``, and squared norms of G's rows ``(m,)``."""
+        return _total((g @ phi.T, phi @ phi.T, g.square().sum(1)) for g, phi in self.pieces())
 
     def squares(self, shares: Tensor, drawn_shares: Tensor) -> Iterator[Rows]:
         """Yield weighted sums of squared entries per parameter, ``(w, p)``, of G under `shares` ``(w, m)`` and Phi under ``(w, r)``."""
@@ -63,9 +64,11 @@ class LinearBlock(Block):
         inputs = self._inputs.square().sum(1) + self._one
         return self._gradient.square().sum(1) * inputs, self._drawn.square().sum(1) * self._tiled(inputs)
 
-    def products(self) -> Rows:
-        inputs = self._tiled(torch.addmm(self._inputs.new_full((1, 1), self._one), self._inputs, self._inputs.T))
-        return inputs[: len(self._gradient)] * (self._gradient @ self._drawn.T), inputs * (self._drawn @ self._drawn.T)
+    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        inputs = torch.addmm(self._inputs.new_full((1, 1), self._one), self._inputs, self._inputs.T)
+        norms = inputs.diagonal() * self._gradient.square().sum(1)
+        inputs = self._tiled(inputs)
+        return inputs[: len(self._gradient)] * (self._gradient @ self._drawn.T), inputs * (self._drawn @ self._drawn.T), norms
 
     def squares(self, shares: Tensor, drawn_shares: Tensor) -> Iterator[Rows]:
         inputs, g, phi = self._inputs.square(), self._gradient.square(), self._drawn.square()
@@ -85,21 +88,20 @@ class LayerBlock(Block):
     """Parameters whose gradients are added up over all their uses: more than one where weights are tied or a layer is called twice.
 
     Args:
-        parameters: those of this block, each with its uses: the call, the parameter's name in the layer, and output gradients with true
-            labels and of every drawn pass.
+        parameters: those of this block, each with its uses: the call, the parameter's name in the layer, and the gradients of the call's
+            outputs ``(1 + passes, m, ...)``, with true labels first.
     """
 
-    def __init__(self, parameters: Sequence[tuple[nn.Parameter, Sequence[tuple[Use, str, Sequence[Tensor]]]]], memory: int) -> None:
+    def __init__(self, parameters: Sequence[tuple[nn.Parameter, Sequence[tuple[Use, str, Tensor]]]], memory: int) -> None:
         self._parameters, self._memory = parameters, memory
 
     def pieces(self) -> Iterator[Rows]:
         for parameter, uses in self._parameters:
-            samples, passes = len(uses[0][2][0]), len(uses[0][2])
+            passes, samples = uses[0][2].shape[:2]
             step = _step(parameter[0].numel() * samples * passes, self._memory)
             for low in range(0, len(parameter), step):
-                high = min(low + step, len(parameter))
-                rows = [sum_of([use.rows(name, found[i], low, high) for use, name, found in uses]).flatten(1) for i in range(passes)]
-                yield rows[0], torch.cat(rows[1:])
+                rows = sum_of([use.rows(name, found, low, min(low + step, len(parameter))) for use, name, found in uses]).flatten(2)
+                yield rows[0], rows[1:].flatten(0, 1)
 
 
 class DenseBlock(Block):
@@ -120,11 +122,12 @@ def sum_of(tensors: Sequence[Tensor]) -> Tensor:
     return whole
 
 
-def _total(parts: Iterator[Rows]) -> Rows:
-    first, second = next(parts)
-    for more, others in parts:
-        first, second = first + more, second + others
-    return first, second
+def _total(parts: Iterator[tuple[Tensor, ...]]) -> Any:
+    """Add tuples of tensors entry by entry, one at a time."""
+    total = next(parts)
+    for more in parts:
+        total = tuple(a + b for a, b in zip(total, more, strict=True))
+    return total
 
 
 def _step(floats: int, memory: int) -> int:

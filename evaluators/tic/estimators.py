@@ -8,6 +8,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
+from evaluators.tic.blocks import Rows
 from evaluators.tic.gradients import Gradients
 from spaces.errors import InputError
 
@@ -67,11 +68,14 @@ class Estimator(ABC):
             damping: lambda / Tr F.
         """
         halves = _halves(found.samples, found.passes, self.splits)
-        g, f = found.norms
+        g, f = self._norms(found)
         floor = damping * float(f.sum()) / found.samples
         if floor == 0 and not float(g.sum()):
             return torch.zeros(1 + len(halves.indices), dtype=torch.float64)  # nothing moves any loss: nothing was fitted
         return self._estimate(found, floor, halves)
+
+    def _norms(self, found: Gradients) -> Rows:
+        return found.norms
 
     @abstractmethod
     def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
@@ -103,6 +107,10 @@ class Diagonal(Estimator):
 
 class Gram(Estimator):
     """The whole matrices, in sample space: m x m products instead of d x d ones. Equal to :class:`Exact`. [O]"""
+
+    def _norms(self, found: Gradients) -> Rows:
+        _ = found.products  # they hold the norms as well
+        return found.norms
 
     def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
         return _in_sample_space(found, floor, halves)
@@ -150,7 +158,7 @@ def _halves(samples: int, passes: int, splits: int) -> Halves:
 
 def _in_sample_space(found: Gradients, floor: float, halves: Halves) -> Tensor:
     """(Tr C - Tr(B (K + lambda I)^-1 B^T)) / lambda with B = G Phi^T / m and K = Phi Phi^T / m; Tr(B ... B^T) / m as C is a mean."""
-    (cross, kernel), g = found.products, found.norms[0]
+    cross, kernel, g = found.products
     whole = _bias(g.mean(), cross[None], kernel[None], floor, found.samples)
     if not len(halves.indices):
         return whole

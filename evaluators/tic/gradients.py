@@ -40,16 +40,19 @@ class Gradients:
     @cached_property
     def norms(self) -> Rows:
         """Squared norms of all rows, ``(m,)`` and ``(r,)``, in double precision."""
-        return self._total([block.norms() for block in self.blocks])
+        if "products" in self.__dict__:
+            return self.products[2], self.products[1].diagonal()
+        return _doubles([block.norms() for block in self.blocks])
 
     @cached_property
-    def products(self) -> Rows:
-        """``G Phi^T`` of shape ``(m, r)`` and ``Phi Phi^T`` of shape ``(r, r)``, in double precision."""
-        return self._total([block.products() for block in self.blocks])
+    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``G Phi^T`` of shape ``(m, r)``, ``Phi Phi^T`` of shape ``(r, r)``, and squared norms of G's rows, in double precision."""
+        return _doubles([block.products() for block in self.blocks])
 
-    @staticmethod
-    def _total(parts: Sequence[Rows]) -> Rows:
-        return sum_of([first for first, _ in parts]).double().cpu(), sum_of([second for _, second in parts]).double().cpu()
+
+def _doubles(parts: Sequence[tuple[Tensor, ...]]) -> Any:
+    """Add up what blocks gave, entry by entry."""
+    return tuple(sum_of(tensors).double().cpu() for tensors in zip(*parts, strict=True))
 
 
 def gradients(model: nn.Module, inputs: Inputs, errors: Errors, memory: int, path: Path | None = None) -> Gradients:
@@ -111,9 +114,10 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
     slopes = errors(outputs.detach())
     by_pass = [torch.autograd.grad(outputs, edges, slope, retain_graph=True, allow_unused=True) for slope in slopes]
     calls = [
-        (use, [outputs.new_zeros(shape) if found[i] is None else found[i] for found in by_pass]) for i, (use, _, shape) in enumerate(record)
+        (use, torch.stack([outputs.new_zeros(shape) if found[i] is None else found[i] for found in by_pass]))
+        for i, (use, _, shape) in enumerate(record)
     ]
-    uses: dict[nn.Parameter, list[tuple[Use, str, list[Tensor]]]] = defaultdict(list)
+    uses: dict[nn.Parameter, list[tuple[Use, str, Tensor]]] = defaultdict(list)
     for use, found in calls:
         for name, parameter in use.parameters.items():
             uses[parameter].append((use, name, found))
@@ -123,8 +127,8 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
         own = [p for p in use.parameters.values() if p not in done]
         done.update(own)
         if isinstance(use, LinearUse) and use.flat.shape[1] == 1 and all(len(uses[p]) == 1 for p in own):
-            flat = [g.reshape(len(g), -1) for g in found]
-            blocks.append(LinearBlock(use, flat[0], torch.cat(flat[1:]), memory))
+            flat = found.reshape(*found.shape[:2], -1)
+            blocks.append(LinearBlock(use, flat[0], flat[1:].flatten(0, 1), memory))
         elif own:
             blocks.append(LayerBlock([(p, uses[p]) for p in own], memory))
     return Gradients(blocks, len(outputs), len(slopes) - 1)

@@ -22,11 +22,11 @@ class Use(ABC):
         self.parameters = own_parameters(layer)
 
     @abstractmethod
-    def rows(self, name: str, gradient: Tensor, low: int, high: int) -> Tensor:
-        """Return per-sample gradients ``(m, high - low, ...)`` of rows `low` to `high` of a parameter.
+    def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
+        """Return per-sample gradients ``(passes, m, high - low, ...)`` of rows `low` to `high` of a parameter.
 
         Args:
-            gradient: of the losses by this layer's outputs, the outputs' shape.
+            gradients: of the losses by this layer's outputs, ``(passes, m, ...)`` with the outputs' shape.
         """
 
 
@@ -37,24 +37,24 @@ class LinearUse(Use):
         super().__init__(layer, inputs)
         self.flat = self.inputs.reshape(len(inputs), -1, inputs.shape[-1])  # (m, positions, features)
 
-    def rows(self, name: str, gradient: Tensor, low: int, high: int) -> Tensor:
-        flat = gradient.reshape(len(gradient), -1, gradient.shape[-1])[..., low:high]
-        return flat.sum(1) if name == "bias" else flat.transpose(1, 2) @ self.flat
+    def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
+        flat = gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1])[..., low:high]
+        return flat.sum(2) if name == "bias" else flat.transpose(2, 3) @ self.flat
 
 
 class ConvUse(Use):
     """Convolution in one or two dimensions: a linear layer on patches."""
 
-    def rows(self, name: str, gradient: Tensor, low: int, high: int) -> Tensor:
+    def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
         if name == "bias":
-            return gradient[:, low:high].flatten(2).sum(2)
+            return gradients[:, :, low:high].flatten(3).sum(3)
         layer: Any = self.layer
-        samples, groups = len(gradient), layer.groups
-        patches = self._patches().reshape(samples, groups, layer.weight[0].numel(), -1)
+        groups = layer.groups
+        patches = self._patches().reshape(gradients.shape[1], groups, layer.weight[0].numel(), -1)
         if groups == 1:
-            return gradient[:, low:high].flatten(2) @ patches[:, 0].transpose(1, 2)
-        flat = gradient.reshape(samples, groups, layer.out_channels // groups, -1)
-        return (flat @ patches.transpose(2, 3)).flatten(1, 2)[:, low:high]
+            return gradients[:, :, low:high].flatten(3) @ patches[:, 0].transpose(1, 2)
+        flat = gradients.reshape(*gradients.shape[:2], groups, layer.out_channels // groups, -1)
+        return (flat @ patches.transpose(2, 3)).flatten(2, 3)[:, :, low:high]
 
     def _patches(self) -> Tensor:
         layer: Any = self.layer
@@ -70,15 +70,15 @@ class ConvUse(Use):
 class EmbeddingUse(Use):
     """Rows of a table, looked up by ``(m, ...)`` indices."""
 
-    def rows(self, name: str, gradient: Tensor, low: int, high: int) -> Tensor:
+    def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
         layer: Any = self.layer
-        indices, flat = self.inputs.flatten(1), gradient.reshape(len(gradient), -1, gradient.shape[-1])
+        indices, flat = self.inputs.flatten(1), gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1])
         counted = (indices >= low) & (indices < high)
         if layer.padding_idx is not None:
             counted = counted & (indices != layer.padding_idx)
-        rows = flat.new_zeros(len(flat), high - low, flat.shape[-1])
+        rows = flat.new_zeros(*flat.shape[:2], high - low, flat.shape[-1])
         places = (indices - low).clamp(0, high - low - 1).unsqueeze(-1).expand_as(flat)
-        return rows.scatter_add_(1, places, flat * counted.unsqueeze(-1))
+        return rows.scatter_add_(2, places, flat * counted.unsqueeze(-1))
 
 
 class NormUse(Use):
@@ -88,14 +88,14 @@ class NormUse(Use):
         super().__init__(layer, inputs)
         self._normalised, self._last = normalised, last
 
-    def rows(self, name: str, gradient: Tensor, low: int, high: int) -> Tensor:
-        whole = gradient if name == "bias" else gradient * self._normalised(self.layer, self.inputs)
+    def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
+        whole = gradients if name == "bias" else gradients * self._normalised(self.layer, self.inputs)
         if self._last:
             trailing = self.parameters[name].ndim
-            whole = whole.reshape(len(whole), -1, *whole.shape[whole.ndim - trailing :]).sum(1)
-        elif whole.ndim > 2:
-            whole = whole.flatten(2).sum(2)
-        return whole[:, low:high]
+            whole = whole.reshape(*whole.shape[:2], -1, *whole.shape[whole.ndim - trailing :]).sum(2)
+        elif whole.ndim > 3:
+            whole = whole.flatten(3).sum(3)
+        return whole[:, :, low:high]
 
 
 def _batch_normalised(layer: Any, inputs: Tensor) -> Tensor:

@@ -1,0 +1,61 @@
+"""A training's state in a file: whole or not there at all, and nothing in it can execute code."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Checkpoint:
+    """What a training needs to go on, written to a temporary name and renamed, read with ``weights_only``.
+
+    Args:
+        path: of the file.
+        key: what the state belongs to; a file of another key counts as none.
+        earlier: files to go on from where there is none at `path`, first ones first.
+        every: epochs from one writing to the next; the last epoch is always written.
+    """
+
+    def __init__(self, path: Path, key: str = "", earlier: Sequence[Path] = (), every: int = 1) -> None:
+        self.path, self.key, self.earlier, self.every = path, key, tuple(earlier), every
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state of the first file that is whole and of this key; None where there is none.
+
+        What is found in an earlier file is written to `path` at once: who is stopped before it has trained on has a file of its own, too.
+        """
+        own = self._read(self.path)
+        if own is not None:
+            return own
+        found = next((state for path in self.earlier if (state := self._read(path)) is not None), None)
+        if found is not None:
+            self.save(found)
+        return found
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a state; who reads meanwhile finds the one before."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+        try:
+            torch.save({"key": self.key, "state": state}, temporary)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            raw = io.BytesIO(path.read_bytes())
+            if zipfile.ZipFile(raw).testzip() is not None:  # torch does not look at the checksums that it writes
+                return None
+            raw.seek(0)
+            found = torch.load(raw, map_location="cpu", weights_only=True)
+            return found["state"] if found["key"] == self.key else None
+        except Exception:  # a damaged file can fail in any way, and all of them mean that there is none
+            return None

@@ -1,0 +1,219 @@
+"""Training as a trial: settings from the genome, a report an epoch, a predicted test loss, and a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.assessment import assess
+from evaluators.base import Candidate, Evaluator, Report
+from evaluators.checkpoint import Checkpoint
+from evaluators.data.base import SPLITS, Data, Split
+from evaluators.data.preloaded import Preloaded
+from evaluators.data.task import Classification, Regression, Task
+from evaluators.optimisation import OptimiserName, ScheduleName
+from evaluators.tic import TIC, CrossEntropy, Likelihood, NonFiniteGradients, RegimeGauge, SquaredError
+from evaluators.training import Training, fit
+from operators.forward import device_of
+from spaces.base import Space
+from spaces.choices import HyperParameters
+from spaces.errors import InputError
+from spaces.joint import JointSpace
+from spaces.trials import MODEL, TrialSpace
+
+RESUME = "resume"
+"""Operator of a candidate that goes on where its last parent was stopped."""
+
+TUNABLE = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule", "clip", "keep_best", "patience")
+"""Settings that a genome may hold, with ``training.`` before them or without."""
+
+_TRAINING = "training."
+_ASSESS_BATCH = 256
+_FARTHEST = 1e9  # reports hold finite numbers only, and weights that all began at zero have moved infinitely far
+_PREDICTED = ("tic_bias", "tic_error", "predicted_loss", "movement")
+
+
+class TrialTraining(Evaluator):
+    """Trains the candidate's model from scratch; the genome's settings stand over those given here.
+
+    Reports, one an epoch: ``train_loss``, ``loss`` and the data's metrics on the `monitor` split, and with `tic` also ``tic_bias``,
+    ``tic_error`` (its standard error), ``predicted_loss`` (train_loss + tic_bias) and ``movement`` (the regime gauge), all with the
+    weights after the epoch. Where `keep_best` puts an earlier epoch's weights back, one more report repeats that epoch's metrics. A
+    training that diverges ends with a report that is not finite, for the strategy to see. The learning rate's schedule spans `epochs`,
+    however early a trial is stopped.
+
+    With a ``state`` folder (the engine gives it) everything that a training needs is written to ``state/trials/<id>.pt`` before an epoch
+    is reported. A candidate that has such a file, or whose last parent has one (operator ``resume``), gives all reports from the first
+    epoch on and then trains on, bit by bit as if it had never been stopped. A file that is damaged, or of another genome, data or
+    setting, counts as none. Files stay when a trial has ended, three to five times the weights each. Workers on several machines need
+    the folder on a file system that they share; where they do not, a trial begins anew.
+
+    Args:
+        epochs: the maximum resource, of a training that nobody stops.
+        tic: predicts the test loss after every epoch; null: no prediction.
+        bias_split: the split that the bias is estimated on: ``search`` (validation data tell more), ``calibration`` or ``train``.
+        bias_samples: the first samples of it, the same for all candidates: the bias depends on their number.
+        train_loss: what ``train_loss`` is where `tic` is on: ``measured`` in eval mode with the weights after the epoch, as the theory
+            has it (one more forward pass over the training split), or ``running``, the mean over the epoch as without `tic`.
+        checkpoint_every: epochs from one checkpoint to the next; the last epoch is always written.
+        optimiser, learning_rate, weight_decay, batch_size, schedule, clip, monitor, keep_best, patience: as in :class:`Training`.
+
+    Raises:
+        InputError: a setting out of its range, named; when it is bound: no data, a parameter of the space that nobody takes, too few
+            samples for the bias, a loss whose likelihood is not known.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 27,
+        tic: TIC | None = None,
+        bias_split: Split = "search",
+        bias_samples: int = 64,
+        train_loss: Literal["measured", "running"] = "measured",
+        checkpoint_every: int = 1,
+        optimiser: OptimiserName = "adamw",
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 64,
+        schedule: ScheduleName = "one-cycle",
+        clip: float | None = None,
+        monitor: Split = "search",
+        keep_best: bool = True,
+        patience: int | None = None,
+    ) -> None:
+        for ok, text in [
+            (bias_split in SPLITS and bias_split != "test", f"bias_split {bias_split!r}; expected search, calibration or train"),
+            (bias_samples >= 4, f"bias_samples {bias_samples}; expected at least 4"),
+            (train_loss in ("measured", "running"), f"train_loss {train_loss!r}; expected measured or running"),
+            (checkpoint_every >= 1, f"checkpoint_every {checkpoint_every}; expected at least 1"),
+        ]:
+            if not ok:
+                raise InputError(f"evaluator TrialTraining: {text}")
+        self.epochs, self.tic, self.bias_split, self.bias_samples = epochs, tic, bias_split, bias_samples
+        self.train_loss, self.checkpoint_every = train_loss, checkpoint_every
+        self.settings: dict[str, Any] = {
+            "epochs": epochs,
+            "optimiser": optimiser,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "batch_size": batch_size,
+            "schedule": schedule,
+            "clip": clip,
+            "monitor": monitor,
+            "keep_best": keep_best,
+            "patience": patience,
+        }
+        Training(**self.settings)  # says what is wrong before anything starts
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("train_loss", "loss", *(self.data.metric_names if self.data else ()), *(_PREDICTED if self.tic else ()))
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        super().bind(space, data)
+        if data is None:
+            raise InputError("evaluator TrialTraining: no data; expected data with a training split")
+        for name in _names(space):
+            if name not in TUNABLE:
+                accepted = ", ".join(TUNABLE)
+                raise InputError(f"evaluator TrialTraining: nothing takes the parameter {name!r}; expected model.* or one of {accepted}")
+        self._batches = Preloaded(data)
+        self._likelihood: Likelihood | str | None = None
+        if self.tic is not None:
+            self._likelihood = likelihood_of(data)
+            if (size := data.size(self.bias_split)) < self.bias_samples:
+                expected = f"expected at most {size}, the size of split {self.bias_split!r}"
+                raise InputError(f"evaluator TrialTraining: bias_samples {self.bias_samples}; {expected}")
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        assert self.data is not None
+        training = Training(**(self.settings | _values(self.space, candidate.genome)))
+        watch = None if self.tic is None else _Prediction(self, self.tic, model, self._batches)
+        yield from fit(model, self.data, training, watch=watch, checkpoint=self._checkpoint(candidate))
+
+    def _checkpoint(self, candidate: Candidate) -> Checkpoint | None:
+        if self.state is None:
+            return None
+        assert self.data is not None
+        folder = Path(self.state) / "trials"
+        earlier = [folder / f"{candidate.parents[-1]}.pt"] if candidate.operator == RESUME and candidate.parents else []
+        tic = None if self.tic is None else sorted(vars(self.tic).items())
+        own = [self.settings, self.bias_split, self.bias_samples, self.train_loss, tic]
+        key = json.dumps([self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, own], default=str)
+        return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
+
+
+class _Prediction:
+    """TIC after every epoch, and how far the weights have moved since the first one began."""
+
+    def __init__(self, evaluator: TrialTraining, tic: TIC, model: nn.Module, batches: Preloaded) -> None:
+        self._evaluator, self._tic, self._model, self._batches = evaluator, tic, model, batches
+        self._device = device_of(model)
+        self._gauge = RegimeGauge(model)
+
+    def __call__(self, metrics: dict[str, float]) -> dict[str, float]:
+        e = self._evaluator
+        assert e.data is not None and e._likelihood is not None
+        if e.train_loss == "measured":
+            train = assess(self._model, e.data, self._batches.batches("train", _ASSESS_BATCH, self._device))
+            metrics = metrics | {"train_loss": train["loss"]}
+        (batch,) = self._batches.batches(e.bias_split, e.bias_samples, self._device, 1)
+        try:
+            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+                found = self._tic(
+                    self._model, e._likelihood, batch, train_loss=metrics["train_loss"], n=e.data.size("train"), gauge=self._gauge
+                ).metrics()
+        except (NonFiniteGradients, torch.linalg.LinAlgError):  # it diverges, which the strategy is to see
+            found = dict.fromkeys(_PREDICTED, math.nan)
+        return metrics | found | {"movement": min(found["movement"], _FARTHEST)}
+
+    def state(self) -> dict[str, Tensor]:
+        return self._gauge.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._gauge = RegimeGauge(self._model, state=state)
+
+
+def likelihood_of(data: Data) -> Likelihood | str:
+    """Return what TIC takes as the loss of these data: ``data.likelihood()`` where there is such a method, else that of its task.
+
+    Raises:
+        InputError: a loss of the user's own without that method.
+    """
+    own = getattr(data, "likelihood", None)
+    if callable(own):
+        found: Likelihood | str = own()
+        return found
+    task = getattr(data, "task", None)
+    if isinstance(task, Task):
+        if type(task).loss is Classification.loss:
+            return CrossEntropy()
+        if type(task).loss is Regression.loss:
+            return SquaredError()
+    raise InputError(
+        f"evaluator TrialTraining: tic does not know the likelihood behind the loss of {type(data).__name__}; expected the task "
+        "Classification or Regression, or a method likelihood() that returns an evaluators.tic.Likelihood"
+    )
+
+
+def _values(space: Space, genome: Any) -> dict[str, Any]:
+    """Return the settings of the evaluation that a genome holds."""
+    if isinstance(space, TrialSpace | HyperParameters):
+        return {name.removeprefix(_TRAINING): value for name, value in space.values(genome).items() if not name.startswith(MODEL)}
+    if isinstance(space, JointSpace):
+        return {name: value for part in space.split(genome).values() for name, value in _values(part.space, part.genome).items()}
+    return {}
+
+
+def _names(space: Space) -> list[str]:
+    """Return the names of all settings of the evaluation that genomes of a space may hold."""
+    if isinstance(space, JointSpace):
+        return [name for part in space.spaces.values() for name in _names(part)]
+    names = space.distributions if isinstance(space, TrialSpace) else space.dimensions if isinstance(space, HyperParameters) else {}
+    return [name.removeprefix(_TRAINING) for name in names if not name.startswith(MODEL)]
