@@ -153,7 +153,8 @@ def _directory(words: Sequence[str]) -> RunDirectory:
 def _ending(result: Result) -> str:
     counts = result.counts
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
-    found = f"{counts['evaluations']} evaluations{failed}, {len(result.front)} on the front"
+    pruned = f", {counts['pruned']} pruned" if counts["pruned"] else ""
+    found = f"{counts['evaluations']} evaluations{pruned}{failed}" + ("" if result.trials else f", {len(result.front)} on the front")
     if result.complete:
         return f"complete: {found} (ended by: {result.reason}); a larger --search.budget.evaluations goes on from here"
     if result.reason == "interrupted":

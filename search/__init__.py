@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from search.executors.simulated import SimulatedExecutor
     from search.finish import Finish
     from search.front import Front
+    from search.halving import SuccessiveHalving
     from search.ledger import Ledger
     from search.loop import Loop
     from search.planning import Plan
     from search.problem import Constraint, Objective, Problem
+    from search.pruners import NonDominationPruner, TICPruner
     from search.random_search import RandomSearch
+    from search.raytune import StudyScheduler, StudySearch
     from search.recipe import load
     from search.result import Result
     from search.strategy import Strategy
+    from search.tuning import Tuning
 
 __all__ = [
     "Budget",
@@ -32,6 +36,7 @@ __all__ = [
     "InlineExecutor",
     "Ledger",
     "Loop",
+    "NonDominationPruner",
     "Objective",
     "Plan",
     "Problem",
@@ -41,6 +46,11 @@ __all__ = [
     "Search",
     "SimulatedExecutor",
     "Strategy",
+    "StudyScheduler",
+    "StudySearch",
+    "SuccessiveHalving",
+    "TICPruner",
+    "Tuning",
     "load",
 ]
 
@@ -55,6 +65,7 @@ _HOMES = {
     "InlineExecutor": "search.executors.inline",
     "Ledger": "search.ledger",
     "Loop": "search.loop",
+    "NonDominationPruner": "search.pruners",
     "Objective": "search.problem",
     "Plan": "search.planning",
     "Problem": "search.problem",
@@ -64,6 +75,11 @@ _HOMES = {
     "Search": "search.engine",
     "SimulatedExecutor": "search.executors.simulated",
     "Strategy": "search.strategy",
+    "StudyScheduler": "search.raytune",
+    "StudySearch": "search.raytune",
+    "SuccessiveHalving": "search.halving",
+    "TICPruner": "search.pruners",
+    "Tuning": "search.tuning",
     "load": "search.recipe",
 }
 

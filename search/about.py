@@ -11,8 +11,10 @@ import numpy as np
 from evaluators.base import Evaluator
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
+from search.strategy import Strategy
 from spaces.base import Space
 from spaces.errors import InputError
+from spaces.trials import TrialSpace
 
 NOTE = "about"
 
@@ -29,6 +31,8 @@ class About:
         base: metrics of the base model, empty where there is none.
         labels: segment of one locus -> what a person reads for each allele; segments of keep bits are not in it.
         space: what ``space.report()`` says (groups, frozen axes with reasons), empty where the space has none.
+        parameters: of trials: name -> distribution, as ``optuna.distributions.distribution_to_json`` writes it; empty for other spaces.
+        monitor: metric, or sum of metrics, that a tuning strategy watched; empty for other strategies.
     """
 
     name: str
@@ -37,10 +41,12 @@ class About:
     base: dict[str, float] = field(default_factory=dict)
     labels: dict[str, list[Any]] = field(default_factory=dict)
     space: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    monitor: str = ""
 
     @classmethod
-    def of(cls, name: str, problem: Problem) -> About:
-        """Describe a problem."""
+    def of(cls, name: str, problem: Problem, strategy: Strategy | None = None) -> About:
+        """Describe a problem, and what the strategy watches."""
         report = getattr(problem.space, "report", None)
         return cls(
             name,
@@ -49,6 +55,8 @@ class About:
             {metric: float(value) for metric, value in problem.base.items()},
             _labels(problem.space),
             report() if callable(report) else {},
+            _parameters(problem.space),
+            str(getattr(strategy, "monitor", None) or ""),
         )
 
     def save(self, ledger: Ledger) -> None:
@@ -72,6 +80,14 @@ class About:
         objectives = tuple(Objective(**objective) for objective in self.objectives)
         constraints = tuple(Constraint(*(c[key] for key in ("metric", "relation", "bound", "relative"))) for c in self.constraints)
         return Problem(cast(Space, None), cast(Evaluator, None), objectives, constraints, dict(self.base))
+
+
+def _parameters(space: Space) -> dict[str, str]:
+    if not isinstance(space, TrialSpace):
+        return {}
+    from optuna.distributions import distribution_to_json
+
+    return {name: distribution_to_json(distribution) for name, distribution in space.distributions.items()}
 
 
 def _labels(space: Space) -> dict[str, list[Any]]:

@@ -30,7 +30,7 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     ray = settings.make("ray")
     torch.set_num_threads(max(1, int(ray.cpus_per_task)))  # as in every task: results depend on the number of threads
     executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
-    model = _model(settings)
+    model = None if builds(settings) else _model(settings)
     return Search(
         model,
         settings.make("data") if settings.has("data") else None,
@@ -50,7 +50,7 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         chunk=settings.search.chunk,
         study=settings.study.view,
         storage=settings.study.storage,
-        origin=Origin(settings.spec("model"), settings.spec("space")),
+        origin=_origin(settings),
         config=settings.dump(),
         progress=progress,
     )
@@ -68,8 +68,22 @@ def _model(settings: Settings) -> nn.Module | None:
     return model
 
 
+def builds(settings: Settings) -> bool:
+    """Whether the space makes models of the class that the config names, instead of changing one that is there."""
+    return settings.accepts("space", "model") and not settings.accepts("space", "example")
+
+
+def _origin(settings: Settings) -> Origin:
+    space = settings.spec("space")
+    if not builds(settings) or space is None:
+        return Origin(settings.spec("model"), space)
+    return Origin(None, space | {"init_args": {**(space.get("init_args") or {}), "model": settings.spec("model")}})
+
+
 def _space(settings: Settings) -> Space | MakeSpace:
     """A space that prunes a model is made once there is one; others are made at once."""
+    if builds(settings):
+        return settings.make("space", model=settings.spec("model"))
     if not settings.accepts("space", "model"):
         return settings.make("space")
 

@@ -44,6 +44,7 @@ from search.strategy import Strategy
 from search.study import StudyView
 from spaces.base import Space
 from spaces.channels import ChannelSpace
+from spaces.trials import TrialSpace
 
 BASE, GUIDE, BUDGET = "base", "guide", "budget"
 """Names in the ledger: metrics of the base model, its scores, the budget of the latest call."""
@@ -195,6 +196,8 @@ class Search:
         if directory is None:
             ledger = self._memory = self._memory or Ledger(None, problem.space)
         else:
+            if isinstance(problem.space, TrialSpace) and not directory.ledger.exists():
+                copy.deepcopy(self.strategy).start(problem, self.seed)  # what it refuses shall leave no run behind
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
             ledger.claim(self._identity(problem.space))
@@ -203,6 +206,7 @@ class Search:
             directory.write_environment()
             if self.config is not None:
                 directory.write_config(self.config)
+        problem.evaluator.state = None if directory is None else directory.state.absolute()  # a worker runs in another folder
         self._know_base(problem, ledger)
         return directory, problem, ledger
 
@@ -234,7 +238,7 @@ class Search:
             ledger.save_note(BASE, base)
             ledger.save_arrays(GUIDE, self.preparation.guide(problem))
         problem.base, problem.guide = base, ledger.load_arrays(GUIDE) or {}
-        About.of(self.directory.name if self.directory else "search", problem).save(ledger)
+        About.of(self.directory.name if self.directory else "search", problem, self.strategy).save(ledger)
         ledger.commit()
 
     def _loop(self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = ()) -> Loop:

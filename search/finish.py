@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from evaluators.base import Candidate, Evaluation, State
+from evaluators.base import Candidate, Evaluation, Evaluator, State
 from evaluators.counting import count
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
@@ -29,7 +29,9 @@ from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
 from search.strategy import candidate_seed
+from search.winner import Winner
 from spaces.errors import InputError
+from spaces.trials import TrialSpace
 
 TOLERANCE = 1e-4
 """Largest relative difference between a compact model and the masked full one."""
@@ -39,6 +41,9 @@ Progress = Callable[[str, int, int], None]
 
 class Finish:
     """Fine-tunes some members of the front and exports them. What is done already is not done again.
+
+    A trial of a hyper-parameter search has been trained when it comes here: it is exported with the weights that its training ended
+    with, from its checkpoint or, where there is none, from the same training once more; the test split is measured then, once.
 
     Args:
         members: how many members of the front, spread over it.
@@ -111,24 +116,39 @@ class Finish:
             The base model (where the space has one and it is wanted), then the members from the best in the first objective on.
         """
         tell = progress or (lambda text, done, total: None)
-        settings = self._settings
+        evaluator, settings = self._stage(problem)
         candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
         if self.base and problem.space.base is not None and candidates:
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
         todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), settings, directory)]
-        self._tune(problem, executor, ledger, [c for c in todo if not _is_tuned(ledger, c.id, settings)], settings, tell)
+        self._tune(problem, evaluator, executor, ledger, [c for c in todo if not _is_tuned(ledger, c.id, settings)], settings, tell)
         for done, candidate in enumerate(todo):  # one after the other, with idle workers: latency is measured here
             tell("exporting the front", done, len(todo))
             self._conclude(problem, ledger, directory, candidate, origin, settings)
         return load_finals(ledger)
 
-    def _tune(self, problem: Problem, executor: Executor, ledger: Ledger, todo: Sequence[Candidate], settings: str, tell: Progress) -> None:
+    def _stage(self, problem: Problem) -> tuple[Evaluator, str]:
+        """Return what is done to a member, and its settings in one line."""
+        if isinstance(problem.space, TrialSpace):
+            return Winner(problem.evaluator), "as trained in the search"
+        return FineTuning(self.training), self._settings
+
+    def _tune(
+        self,
+        problem: Problem,
+        evaluator: Evaluator,
+        executor: Executor,
+        ledger: Ledger,
+        todo: Sequence[Candidate],
+        settings: str,
+        tell: Progress,
+    ) -> None:
         """Fine-tune on the executor; each result is committed as it comes."""
         if not todo:
             return
-        evaluator = FineTuning(self.training)
+        doing = "testing the best trial" if isinstance(evaluator, Winner) else "fine-tuning the front"
         evaluator.bind(problem.space, problem.evaluator.data)
         with _time_limit(executor, self.time_limit):
             executor.start(problem.space, evaluator)
@@ -142,7 +162,7 @@ class Finish:
                     elif isinstance(event, Finished):
                         done += 1
                         _keep(ledger, event.evaluation, settings)
-                tell(f"fine-tuning the front (epoch {epoch})", done, len(todo))
+                tell(f"{doing} (epoch {epoch})", done, len(todo))
 
     def _conclude(
         self, problem: Problem, ledger: Ledger, directory: Path, candidate: Candidate, origin: Origin | None, settings: str

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -89,7 +90,7 @@ class Loop:
         self._chunks: deque[list[Candidate]] = deque()  # asked, not told
         self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
         self._flying: dict[int, Candidate] = {}  # submitted, not finished
-        self._stopped: dict[int, Report] = {}  # pruned by the strategy at this report
+        self._stopped: dict[int, tuple[Report, str]] = {}  # pruned by the strategy at this report, and why
         self._old: set[int] = set()  # results from the ledger that are not counted yet
         self._failures: Counter[str] = Counter()
         self._told = self._counted = self._within = self._idle = 0
@@ -173,8 +174,8 @@ class Loop:
         elif isinstance(event, Reported):
             if event.id not in self._stopped:
                 self.ledger.add_report(event.id, event.report)
-                if self.strategy.should_stop(self._flying[event.id], event.report):
-                    self._stopped[event.id] = event.report
+                if why := self.strategy.should_stop(self._flying[event.id], event.report):
+                    self._stopped[event.id] = event.report, why if isinstance(why, str) else ""
                     self.executor.cancel(event.id)
         else:
             self._record(event.evaluation)
@@ -182,7 +183,8 @@ class Loop:
     def _record(self, evaluation: Evaluation) -> None:
         e, id = evaluation, evaluation.candidate.id
         if id in self._stopped:  # at that very report, however much further it came before it could be stopped
-            e = pruned(self.problem.evaluator, e.candidate, self._stopped.pop(id), e.seconds, e.worker, e.attempts)
+            report, why = self._stopped.pop(id)
+            e = replace(pruned(self.problem.evaluator, e.candidate, report, e.seconds, e.worker, e.attempts), reason=why)
         del self._flying[id]
         self.ledger.add_evaluation(e)
         self.states[e.state] += 1
@@ -208,6 +210,8 @@ class Loop:
         while self._room() and (self.asked < self._recorded or self._may_go_on()):
             candidates = self.strategy.ask(self.chunk)
             if not candidates:
+                if self.strategy.waiting and self._told < self.asked:
+                    return
                 if self.asked < self._recorded:
                     raise self._other_run(self.asked, "is in the ledger, but the strategy asks nothing more")
                 self._ended = "exhausted"
@@ -243,6 +247,7 @@ class Loop:
         self.states[evaluation.state] += 1
         self.restored += 1
         self._old.add(candidate.id)
+        self.strategy.recall(candidate, self.ledger.reports(candidate.id))
         if self.order == "strict":
             self._waiting[candidate.id] = evaluation
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from rich.text import Text
 
 from evaluators.base import Candidate, State
 from search.budget import Budget
-from search.executors.base import Finished
+from search.executors.base import Finished, Reported
 from search.executors.work import evaluate
 from search.problem import Problem
 from search.progress import duration
 from search.reach import Reach, number
 from search.strategy import candidate_seed
+from spaces.base import Space
+from spaces.trials import TrialSpace
 
 _TIMED = 5
 """Candidates that are evaluated to know how long one takes; the first one warms up and does not count."""
@@ -40,6 +42,7 @@ class Plan:
         candidate_seconds: median time of an evaluation in one process.
         workers: how many candidates are worked on at once.
         budget: when the search ends.
+        parameters: of a hyper-parameter search, and what values they take.
     """
 
     segments: dict[str, int]
@@ -52,6 +55,7 @@ class Plan:
     candidate_seconds: float
     workers: int
     budget: Budget
+    parameters: dict[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float | None:
@@ -62,11 +66,7 @@ class Plan:
         return min(times) if times else None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        title = f"{len(self.segments)} groups, {sum(self.segments.values())} channels"
-        groups = Table("group", "channels", "members", title=title, title_justify="left")
-        for name, size in self.segments.items():
-            groups.add_row(name, str(size), " ".join(self.members.get(name, [])))
-        yield groups
+        yield self._parameters() if self.parameters else self._groups()
         if self.frozen:
             frozen = Table("axis", "reason", "where", title=f"{len(self.frozen)} frozen axes", title_justify="left")
             for row in self.frozen:
@@ -84,6 +84,19 @@ class Plan:
             yield Text(f"{found.constraint}: within reach, limit {number(found.limit)}; {found}")
         yield Text(self.estimate)
 
+    def _groups(self) -> Table:
+        title = f"{len(self.segments)} groups, {sum(self.segments.values())} channels"
+        groups = Table("group", "channels", "members", title=title, title_justify="left")
+        for name, size in self.segments.items():
+            groups.add_row(name, str(size), " ".join(self.members.get(name, [])))
+        return groups
+
+    def _parameters(self) -> Table:
+        table = Table("parameter", "values", title=f"{len(self.parameters)} parameters", title_justify="left")
+        for name, values in self.parameters.items():
+            table.add_row(name, values)
+        return table
+
     @property
     def estimate(self) -> str:
         """The time estimate in words."""
@@ -91,7 +104,8 @@ class Plan:
         if self.seconds is None:
             return f"time: {what}; the budget gives no end in time"
         count = "" if self.budget.evaluations is None else f"{self.budget.evaluations} evaluations: "
-        return f"time: {count}about {duration(max(self.seconds, 1))} ({what}), then fine-tuning"
+        end = "if nobody is stopped" if self.parameters else "then fine-tuning"
+        return f"time: {count}about {duration(max(self.seconds, 1))} ({what}), {end}"
 
 
 def make_plan(
@@ -116,11 +130,30 @@ def make_plan(
         _seconds(problem, seed),
         workers,
         budget,
+        parameters_of(problem.space),
     )
 
 
+def parameters_of(space: Space) -> dict[str, str]:
+    """Return the parameters of a trial space with their values in words; empty for other spaces."""
+    return {name: _values(distribution) for name, distribution in space.distributions.items()} if isinstance(space, TrialSpace) else {}
+
+
+def _values(distribution: Any) -> str:
+    if hasattr(distribution, "choices"):
+        return ", ".join(map(str, distribution.choices))
+    step = f", step {distribution.step:g}" if distribution.step not in (None, 1) else ""
+    return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}{step}"
+
+
 def _seconds(problem: Problem, seed: int) -> float:
-    """Median wall time of an evaluation of random candidates; failed ones count, they take time as well."""
+    """Median wall time of an evaluation of random candidates; failed ones count, they take time as well.
+
+    Of a training, which says its epochs, two epochs are timed, of which the first one warms up.
+    """
+    epochs = getattr(problem.evaluator, "epochs", None)
+    if isinstance(problem.space, TrialSpace) and isinstance(epochs, int):
+        return epochs * _epoch_seconds(problem, seed)
     genomes = problem.space.sample(_TIMED, np.random.default_rng(seed))
     times = []
     for id, genome in enumerate(genomes):
@@ -130,3 +163,19 @@ def _seconds(problem: Problem, seed: int) -> float:
                 break
         times.append(time.perf_counter() - start)
     return float(np.median(times[1:]))
+
+
+def _epoch_seconds(problem: Problem, seed: int) -> float:
+    """Median wall time of the second epoch of random candidates."""
+    times = []
+    for id, genome in enumerate(problem.space.sample(_TIMED, np.random.default_rng(seed))):
+        reports = 0
+        start = time.perf_counter()
+        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id))):
+            if isinstance(event, Reported):
+                reports += 1
+                if reports == 2:
+                    times.append(time.perf_counter() - start)
+                    break
+                start = time.perf_counter()
+    return float(np.median(times)) if times else 0.0

@@ -122,17 +122,26 @@ class SearchProgress:
     def text(self, loop: Loop) -> str:
         """The state of the search in one plain line."""
         total, workers, failed, left = loop.budget.evaluations, loop.executor.capacity, loop.states[State.FAILED], self.left(loop)
+        single = len(loop.problem.objectives) == 1
+        pruned = loop.states[State.PRUNED]
         parts = [
             f"{_done(loop)}{f'/{total}' if total is not None else ''} evaluations",
             f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
             f"{workers} worker{'s' if workers != 1 else ''}",
-            f"feasible {loop.feasible / max(loop.states[State.COMPLETE], 1):.0%}",
-            f"front {len(loop.front)}",
-            f"hypervolume {self.hypervolume(loop):.4f}",
+            f"feasible {loop.feasible / max(loop.states[State.COMPLETE], 1):.0%}" if loop.problem.constraints or not single else "",
+            *self._found(loop),
+            f"{pruned} pruned" if pruned else "",
             f"{failed} failed" if failed else "",
             f"{duration(left)} left" if left is not None else "",
         ]
         return ", ".join(part for part in parts if part)
+
+    def _found(self, loop: Loop) -> list[str]:
+        """The front and its hypervolume; of one objective the best value."""
+        objectives = loop.problem.objectives
+        if len(objectives) > 1:
+            return [f"front {len(loop.front)}", f"hypervolume {self.hypervolume(loop):.4f}"]
+        return [f"best {objectives[0].metric} {member.metrics[objectives[0].metric]:.4g}" for member in loop.front.members[:1]]
 
     def rate(self, loop: Loop) -> float:
         """Evaluations per second, lately; 0 before anything can be said."""

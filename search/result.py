@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich import box
@@ -22,6 +22,7 @@ from search.finish import front_of
 from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import Recipe, load
+from search.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
 
@@ -38,6 +39,7 @@ class Result:
         about: the same as plain data.
         directory: of the run, None where it was kept in memory.
         complete: whether there was nothing left to do when the run was called.
+        trials: of a hyper-parameter search, all of them in the order in which they were asked; else empty.
     """
 
     front: list[Evaluation]
@@ -48,28 +50,33 @@ class Result:
     about: About
     directory: Path | None
     complete: bool = False
+    trials: list[TrialRow] = field(default_factory=list)
 
     @classmethod
     def read(cls, ledger: Ledger, problem: Problem, directory: Path | None, reason: str, complete: bool = False) -> Result:
         """Make it of the ledger."""
-        front = front_of(problem, ledger).members
-        return cls(front, reason, ledger.counts(), load_finals(ledger), problem, About.load(ledger), directory, complete)
+        front, about = front_of(problem, ledger).members, About.load(ledger)
+        trials = gather_trials(ledger, about, curves=False)
+        return cls(front, reason, ledger.counts(), load_finals(ledger), problem, about, directory, complete, trials)
 
     def table(self) -> str:
         """Return base model and front side by side, as plain text: fine-tuned and measured where that was done, else as searched."""
-        if self.finals:
+        if self.finals and not self.trials:
             return table.text(self.finals, self.about)
-        page = Console(file=io.StringIO(), width=200, color_system=None)
+        page = Console(file=io.StringIO(), width=400, color_system=None)
         page.print(self._searched())
         assert isinstance(page.file, io.StringIO)
         return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines()) + "\n"
 
     def show(self, console: Console | None = None) -> None:
         """Print the table."""
-        if self.finals:
+        console = console or Console()
+        if self.finals and not self.trials:
             table.show(self.finals, self.about, console)
+        elif self.trials and not console.is_terminal:
+            console.file.write(self.table())
         else:
-            (console or Console()).print(self._searched())
+            console.print(self._searched())
 
     def build(self, member: int | Evaluation = 0) -> nn.Module:
         """Return the model of a member of the front (its place, or itself) as it was scored: evaluated once more, from the same seed."""
@@ -104,6 +111,8 @@ class Result:
         return export(Path(folder), evaluation.candidate.id, genome, model, space, data.example(), base=base, metrics=evaluation.metrics)
 
     def _searched(self) -> Table:
+        if self.trials:
+            return trials_table(self.trials, self.about, self.finals)
         base, members = self.problem.base, self.front
         names = list(dict.fromkeys((*(o.metric for o in self.problem.objectives), *(c.metric for c in self.problem.constraints), *base)))
         rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")

@@ -35,13 +35,25 @@ class Strategy(ABC):
     def ask(self, n: int) -> list[Candidate]:
         """Return at most `n` new candidates; fewer, or none, when the space is exhausted."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`ask` may give more than it just gave when something open has been told; without it, nothing asked is the end."""
+        return False
+
     @abstractmethod
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from results, failed ones included, in an order that the loop fixes."""
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool:
-        """Whether a running candidate is to be pruned after this report."""
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
+        """Whether a running candidate is to be pruned after this report; a text says yes, and why.
+
+        Where a worker was lost the reports of a candidate come once more, from the first one on.
+        """
         return False
+
+    def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
+        """Hear, on resume, the reports that a finished candidate gave: told between its :meth:`ask` and its :meth:`tell`."""
+        return
 
     def _candidate(self, genome: np.ndarray, parents: tuple[int, ...] = (), operator: str = "sample") -> Candidate:
         """Make the next candidate: ids count up from 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from search.about import About
 from search.finals import BASE, Final, load_finals
 from search.front import Front
 from search.ledger import Ledger
+from search.trials import TrialRow, gather_trials
 
 
 @dataclass(eq=False)
@@ -47,6 +48,7 @@ class Facts:
         front: sorted by the first objective.
         history: ``(evaluations, hypervolume)`` whenever the front changed; shares of the volume between best and worst of all fronts.
         reasons: why candidates failed, and how often.
+        trials: of a hyper-parameter search, in the order in which they were asked; else empty.
     """
 
     about: About
@@ -64,6 +66,7 @@ class Facts:
     seconds: float
     segments: list[tuple[str, int, int]]
     ended: str = ""
+    trials: list[TrialRow] = field(default_factory=list)
 
     @property
     def objectives(self) -> list[str]:
@@ -118,7 +121,7 @@ def gather(ledger: Ledger) -> Facts:
         states[evaluation.state.value] += 1
         seconds += evaluation.seconds
         if evaluation.state is not State.COMPLETE:
-            if evaluation.reason:
+            if evaluation.state is State.FAILED:
                 reasons[evaluation.reason] += 1
             continue
         joins = front.add(evaluation)
@@ -152,6 +155,7 @@ def gather(ledger: Ledger) -> Facts:
         seconds=seconds,
         segments=[(segment.name, segment.size, segment.choices) for segment in ledger.segments],
         ended=_reason(ledger.note("ended")),
+        trials=gather_trials(ledger, about),
     )
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from evaluators.base import State
 from search.figures import bound, figure, share, title
 from search.finals import BASE, COSTS, Final
 from search.report.facts import Facts
 from search.report.page import card, rows
 from search.table import main_cost, tested_metrics
+from search.trials import TOLD, TrialRow, best_first, counted, short, value
 
 _ENDS = {
     "evaluations": "the budget of evaluations was spent",
     "seconds": "the time was up",
     "stall": "the front had stopped improving",
-    "exhausted": "the space was exhausted",
+    "exhausted": "there was nothing left to ask",
     "interrupted": "it was interrupted",
     "failures": "most of the first ones had failed",
     "disk full": "the disk was full",
@@ -27,6 +30,8 @@ _ENDS = {
 
 def sentence(facts: Facts) -> str:
     """Say in plain words what the run did."""
+    if facts.trials:
+        return _tuned(facts)
     aims = " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives)
     bounds = ", ".join(bound(c) for c in facts.about.constraints)
     parts = [f"A search for {aims}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates were evaluated"]
@@ -40,8 +45,88 @@ def sentence(facts: Facts) -> str:
     return "".join(parts)
 
 
+def _tuned(facts: Facts) -> str:
+    """Say in plain words what a hyper-parameter search did."""
+    aims = " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives)
+    parts = [f"A search for the hyper-parameters of {aims}. {counted(facts.trials)}"]
+    if facts.ended:
+        reason, _, detail = facts.ended.partition(": ")
+        parts.append(f"; it went on until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
+    steps, whole = _steps(facts)
+    if whole > steps:
+        parts.append(f". {steps:,} epochs were trained, where all trials trained to the end would have taken {whole:,}")
+    return "".join([*parts, "."])
+
+
+def _steps(facts: Facts) -> tuple[int, int]:
+    """Steps that were trained, and those that training everybody to the end would have taken; who went on does not count twice."""
+    goes_on = {parent for row in facts.trials for parent in row.evaluation.candidate.parents}
+    rows = [row for row in facts.trials if row.id not in goes_on]
+    trained = [max((step for step, _ in row.curve), default=0) for row in rows]
+    return sum(trained), len(rows) * max(trained, default=0)
+
+
+def trial_cards(facts: Facts) -> list[str]:
+    """Return the headline numbers of a hyper-parameter search."""
+    goal = facts.objectives[0]
+    best = next(iter(best_first(facts.trials, facts.about)), None)
+    found = []
+    if best is not None:
+        final = next((final for final in facts.members if final.id == best.id), None)
+        tested = final.test.get(f"test_{goal}") if final else None
+        name, shown = (f"test {title(goal)}", tested) if tested is not None else (title(goal), best.evaluation.metrics[goal])
+        note = f"{title(goal)} on the search split {figure(best.evaluation.metrics[goal], goal)}"
+        found.append(card(f"trial {best.id}: {name}", figure(shown, goal), "", note, lead=True))
+    steps, whole = _steps(facts)
+    if whole:
+        found.append(card("epochs trained", f"{steps:,}", "", f"{100 * steps / whole:.0f} % of {whole:,}, had nobody been stopped"))
+    stopped = sum(row.evaluation.state is State.PRUNED for row in facts.trials)
+    found.append(card("stopped early", f"{stopped:,}", f"of {len(facts.trials):,}", counted(facts.trials).split(": ")[-1]))
+    found.append(card("work", f"{facts.seconds:,.0f}", "s", "of all workers together"))
+    return found
+
+
+def trials_table(facts: Facts, most: int = 20) -> str:
+    """Return the best trials with their metrics and parameters."""
+    shown = best_first(facts.trials, facts.about)[:most]
+    metrics = [*facts.objectives, *(name for name in TOLD if name not in facts.objectives and name in facts.metrics)]
+    tested = {final.id: final for final in facts.members}
+    body = []
+    for row in shown:
+        final = tested.get(row.id)
+        name = f'<a href="{final.folder}/recipe.json" style="color:inherit"><b>{row.id}</b></a>' if final and final.folder else str(row.id)
+        known = row.evaluation.metrics
+        cells = [name, *(figure(known[metric], metric) if metric in known else "" for metric in metrics)]
+        cells += [escape(value(row.parameters[name])) if name in row.parameters else "-" for name in facts.about.parameters]
+        body.append(cells)
+    notes = [f"{final.name.replace('candidate', 'trial')}, test split: {_tested(final)}" for final in facts.members]
+    below = f'<p style="margin:10px 0 0;font-size:13.5px">{escape("; ".join(notes))}</p>' if notes else ""
+    return rows(["trial", *map(title, metrics), *map(escape, map(short, facts.about.parameters))], body, "") + below
+
+
+def _tested(final: Final) -> str:
+    return final.reason or ", ".join(f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items())
+
+
+def stopped_table(facts: Facts) -> str:
+    """Return why trials were stopped, the commonest first, and after how many steps; an empty string where none was."""
+    found = [row for row in facts.trials if row.evaluation.state is State.PRUNED]
+    reasons = Counter(_cause(row) for row in found)
+    body = []
+    for reason, count in reasons.most_common(12):
+        steps = Counter(row.curve[-1][0] for row in found if row.curve and _cause(row) == reason)
+        body.append([f"{count:,}", escape(reason), ", ".join(f"{step} ({many})" for step, many in sorted(steps.items())[:12])])
+    return rows(["trials", "reason", "at step (trials)"], body) if found else ""
+
+
+def _cause(row: TrialRow) -> str:
+    return re.split(r" at step | \(step ", row.evaluation.reason or "stopped")[0]
+
+
 def cards(facts: Facts) -> list[str]:
     """Return the headline numbers: the best trade first."""
+    if facts.trials:
+        return trial_cards(facts)
     found = [_trade(facts)]
     quality = facts.objectives[0]
     tested = facts.base.test.get(f"test_{quality}_before") if facts.base else None

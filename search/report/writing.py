@@ -6,12 +6,15 @@ import contextlib
 import csv
 import datetime as dt
 import io
+from html import escape
 from importlib import metadata
 from pathlib import Path
 
+from evaluators.base import State
 from search.export import write_bytes
+from search.figures import title
 from search.ledger import Ledger
-from search.report import figures, words
+from search.report import figures, trial_figures, words
 from search.report.facts import Facts, gather
 from search.report.front_figure import front_figure
 from search.report.page import drawing, page, pair, section
@@ -43,13 +46,15 @@ def report_html(facts: Facts, directory: Path) -> str:
     """Return the report as one HTML document."""
     two = len(facts.objectives) > 1
     several = len(facts.objectives) > 2
+    tuning = bool(facts.trials)
     frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
     parts = [
+        *(_trials(facts) if tuning else []),
         section("The front", drawing(front_figure(facts), "front"), _front_words(facts)) if two and len(facts.ids) else "",
         section("All objectives", drawing(figures.objectives_figure(facts), "objectives"), "A line is a member of the front.")
         if several and facts.front
         else "",
-        section("Finished models", words.finals_table(facts), _FINISHED) if facts.finals else "",
+        section("Finished models", words.finals_table(facts), _FINISHED) if facts.finals and not tuning else "",
         pair(
             section(
                 "Progress",
@@ -62,11 +67,13 @@ def report_html(facts: Facts, directory: Path) -> str:
                 "Which operators make members of the front. Beside each name: its candidates.",
             ),
         )
-        if facts.history
+        if facts.history and not (tuning and not two)
         else "",
-        section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS) if facts.front else "",
+        section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS)
+        if facts.front and not tuning
+        else "",
         section("Where they come from", drawing(figures.lineage_figure(facts), "lineage"), _LINEAGE)
-        if facts.front and facts.parents
+        if facts.front and facts.parents and not tuning
         else "",
         pair(
             section("What cannot be pruned", frozen, "Every axis that the search leaves whole, with the reason.") if frozen else "",
@@ -74,12 +81,32 @@ def report_html(facts: Facts, directory: Path) -> str:
             if failures
             else "",
         ),
-        section("The front in numbers", words.front_table(facts), "As the search saw it; also in front.csv.") if facts.front else "",
+        section("The front in numbers", words.front_table(facts), "As the search saw it; also in front.csv.")
+        if facts.front and not (tuning and not two)
+        else "",
         section("Settings and environment", surroundings) if (surroundings := words.surroundings(directory)) else "",
     ]
     now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     footer = f"Written by Secateur {metadata.version('secateur')} on {now}, from ledger.db alone. This page loads nothing from anywhere."
     return page(facts.about.name, words.sentence(facts), words.cards(facts), parts, footer)
+
+
+def _trials(facts: Facts) -> list[str]:
+    """The sections of a hyper-parameter search."""
+    found = trial_figures.importances(facts)
+    complete = any(row.evaluation.state is State.COMPLETE for row in facts.trials)
+    watched = f"What was watched: {escape(title(facts.about.monitor or facts.objectives[0]))}. A line ends where its trial was stopped."
+    return [
+        section("The best trials", words.trials_table(facts), _TESTED if facts.finals else "") if complete else "",
+        section("Learning curves", drawing(trial_figures.curves_figure(facts), "curves"), watched),
+        section("Parameters", drawing(trial_figures.parameters_figure(facts, list(found)), "parameters"), _PARAMETERS) if complete else "",
+        pair(
+            section("What matters", drawing(trial_figures.importances_figure(found), "importances"), _IMPORTANCES) if found else "",
+            section("Who was stopped", stopped, "Trials that did not come to their end, and why.")
+            if (stopped := words.stopped_table(facts))
+            else "",
+        ),
+    ]
 
 
 def front_csv(facts: Facts) -> str:
@@ -88,7 +115,8 @@ def front_csv(facts: Facts) -> str:
     names = list(dict.fromkeys(name for member in facts.front for name in member.metrics))
     tested = list(dict.fromkeys(name for final in finals.values() for name in final.test))
     realised = list(dict.fromkeys(name for final in finals.values() for name in final.realised))
-    segments = [name for name, _, _ in facts.segments]
+    segments = [] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
+    parameters = {row.id: row.parameters for row in facts.trials}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(
@@ -100,7 +128,8 @@ def front_csv(facts: Facts) -> str:
             *tested,
             *(f"realised_{name}" for name in realised),
             "folder",
-            *(f"kept:{name}" for name in segments),
+            *segments,
+            *facts.about.parameters,
         ]
     )
     for member in facts.front:
@@ -114,7 +143,8 @@ def front_csv(facts: Facts) -> str:
                 *(final.test.get(name, "") if final else "" for name in tested),
                 *(final.realised.get(name, "") if final else "" for name in realised),
                 final.folder if final else "",
-                *(f"{share:.4g}" for share in facts.shares(candidate.genome)),
+                *(f"{share:.4g}" for share in (facts.shares(candidate.genome) if segments else ())),
+                *(parameters[candidate.id].get(name, "") for name in facts.about.parameters),
             ]
         )
     return file.getvalue()
@@ -133,6 +163,9 @@ _FINISHED = (
     "Tested on the test split, which the search never saw. Requested is what the search computed, realised what was counted on the "
     "exported model; the checks are the largest differences to the masked full model, and of ONNX Runtime to torch."
 )
+_TESTED = "As the search saw them. The best one was tested, once, on data that the search never saw, with the weights it was trained to."
+_PARAMETERS = "Trials that came to their end: every line is one, the darkest is the best. Drag along an axis to pick some."
+_IMPORTANCES = "How much of the variance of the objective each parameter explains, among the trials that came to their end (fANOVA)."
 _CHANNELS = (
     "Kept channels of every group, for members of the front from the smallest to the largest. A pale row is a layer that was hardly needed."
 )

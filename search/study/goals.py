@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,3 +46,16 @@ class Goals:
         self.front = [*(old for old, stays in zip(self.front, stay, strict=True) if stays), seq]
         self._values = np.vstack([self._values[stay], new])
         return True
+
+
+def curve(monitor: str, reports: Sequence[tuple[int, Mapping[str, float]]]) -> dict[int, float]:
+    """Return what was watched, by step; without the last report where it only repeats an epoch whose weights were put back."""
+    steps = [metrics for _, metrics in reports]
+    whole = reports[:-1] if len(steps) > 2 and steps[-1] != steps[-2] and steps[-1] in steps[:-2] else reports
+    return {step: value for step, metrics in whole if (value := watched(monitor, metrics)) is not None}
+
+
+def watched(monitor: str, metrics: Mapping[str, float]) -> float | None:
+    """Return a metric, or a sum of metrics (``loss + tic_bias``), of a report; None where it lacks one of them."""
+    names = [name.split()[-1] for name in monitor.split("+")]  # "max accuracy" is shown as it is
+    return sum(metrics[name] for name in names) if all(name in metrics for name in names) else None

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
 
 from search.study.rows import Rows
 
@@ -14,13 +22,23 @@ PARAMETERS = 64
 
 
 class Parameters:
-    """Genomes as trial parameters: the kept share of a group, the value of a choice."""
+    """Genomes as trial parameters: the kept share of a group, the value of a choice; of a trial space its own parameters.
 
-    def __init__(self, rows: Rows, labels: Mapping[str, Sequence[Any]]) -> None:
+    Args:
+        rows: of the run.
+        labels: what the alleles of a segment stand for.
+        declared: the distributions of a trial space as JSON, empty for other spaces.
+    """
+
+    def __init__(self, rows: Rows, labels: Mapping[str, Sequence[Any]], declared: Mapping[str, str] | None = None) -> None:
         self._rows = rows
+        self._trials = Decoder(declared) if declared else None
         self._parts: list[tuple[str, slice, Sequence[Any] | None]] = []
         self.distributions: dict[str, BaseDistribution] = {}
         self.left_out = 0
+        if self._trials is not None:
+            self.distributions = self._trials.distributions
+            return
         start = 0
         for name, size, choices in rows.segments:
             whole = slice(start, start + size)
@@ -38,6 +56,8 @@ class Parameters:
 
     def __call__(self, packed: bytes) -> dict[str, Any]:
         genome = self._rows.genome(packed)
+        if self._trials is not None:
+            return self._trials(genome)
         parameters: dict[str, Any] = {}
         for label, where, values in self._parts:
             if values is not None:
@@ -47,6 +67,23 @@ class Parameters:
             else:
                 parameters[label] = round(float(genome[where].mean()), 6)
         return parameters
+
+
+class Decoder:
+    """Genomes of a trial space as parameters: eight bytes each, nan where a parameter is not active.
+
+    Args:
+        declared: parameter -> distribution as JSON, in the order of the genome.
+    """
+
+    def __init__(self, declared: Mapping[str, str]) -> None:
+        self.distributions = {name: json_to_distribution(text) for name, text in declared.items()}
+
+    def __call__(self, genome: np.ndarray) -> dict[str, Any]:
+        """Return the active parameters of a genome ``(8 * parameters,)``."""
+        values = np.ascontiguousarray(genome, dtype=np.uint8).view("<f8").tolist()
+        pairs = zip(self.distributions.items(), values, strict=True)
+        return {name: distribution.to_external_repr(value) for (name, distribution), value in pairs if not math.isnan(value)}
 
 
 def _distribution(choices: int, values: Sequence[Any] | None) -> BaseDistribution:

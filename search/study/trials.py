@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import math
 import sqlite3
 import warnings
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.study.goals import Goals
+from search.study.goals import Goals, curve
 from search.study.parameters import Parameters
 from search.study.rows import Rows
 
@@ -27,7 +28,10 @@ _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned":
 class Study:
     """Writes trials and notes; what is in it already is not written twice."""
 
-    def __init__(self, storage: BaseStorage, name: str, goals: Goals, parameters: Parameters, rows: Rows, last: int) -> None:
+    def __init__(
+        self, storage: BaseStorage, name: str, goals: Goals, parameters: Parameters, rows: Rows, last: int, monitor: str = ""
+    ) -> None:
+        self._monitor = monitor or goals.objectives[0][0]
         self._storage, self._goals, self._parameters, self._rows = storage, goals, parameters, rows
         self._study = self._open(name)
         self.trials = self._known()
@@ -62,7 +66,7 @@ class Study:
     def _trial(self, row: sqlite3.Row) -> FrozenTrial:
         metrics, state = json.loads(row["metrics"]), _STATES[row["state"]]
         steps = self._rows.reports(row["id"])
-        first = self._goals.objectives[0][0]
+        parameters = self._parameters(row["genome"])
         excesses = self._goals.excesses(metrics) if state is TrialState.COMPLETE else {}
         attributes: dict[str, Any] = {
             "candidate": row["id"],
@@ -73,17 +77,18 @@ class Study:
             attributes["feasible"] = "yes" if self._goals.feasible(metrics) else "no"
         if row["reason"]:
             attributes["reason"] = row["reason"]
-        attributes |= metrics | {"seconds": round(row["seconds"], 4), "worker": row["worker"], "seq": row["seq"]}
+        attributes |= {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}  # a browser reads no nan
+        attributes |= {"seconds": round(row["seconds"], 4), "worker": row["worker"], "seq": row["seq"]}
         trial = create_trial(
             state=state,
             values=self._goals.values(metrics) if state is TrialState.COMPLETE else None,
-            params=self._parameters(row["genome"]),
-            distributions=self._parameters.distributions,
+            params=parameters,
+            distributions={name: self._parameters.distributions[name] for name in parameters},
             user_attrs=attributes,
             # the list is what optuna-dashboard 0.21 reads (it greys infeasible trials), the named ones what Optuna 5 reads
             system_attrs={"constraints": list(excesses.values())} if excesses else {},
             constraints=excesses or None,
-            intermediate_values={step: values[first] for step, values in steps if first in values} if len(steps) > 1 else {},
+            intermediate_values=curve(self._monitor, steps) if len(steps) > 1 or state is TrialState.PRUNED else {},
         )
         trial.datetime_complete = dt.datetime.fromtimestamp(row["at"])
         trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row["seconds"])

@@ -34,9 +34,9 @@ class View:
         if about is None:
             raise LookupError(f"{directory}: this run has not begun to evaluate; expected one that has")
         self._goals = Goals(about)
-        self._parameters = Parameters(self._rows, about.get("labels", {}))
+        self._parameters = Parameters(self._rows, about.get("labels", {}), about.get("parameters"))
         opened = get_storage(storage) if storage else JournalStorage(JournalFileBackend(str(_sound(directory / LOG))))
-        self._study = Study(opened, about["name"], self._goals, self._parameters, self._rows, self._rows.last())
+        self._study = Study(opened, about["name"], self._goals, self._parameters, self._rows, self._rows.last(), about.get("monitor") or "")
         self._scanned = self._filled = 0
         self._noted = 0.0
 
@@ -73,13 +73,14 @@ class View:
         written, total = len(self._study.trials), self._rows.last()
         lines = [f"## {self._about['name']}", "A view of the ledger: it may be deleted and is written again.", ""]
         lines.append(f"**{written} of {total} candidates shown**" + (f", {total - written} left out so far." if written < total else "."))
-        lines.append(f"The front has **{members} members**; each carries a note. Infeasible trials are grey, and have `feasible: no`.")
-        lines += [
-            "",
-            "| metric | base model |",
-            "| --- | --- |",
-            *(f"| {name} | {_number(value)} |" for name, value in self._about["base"].items()),
-        ]
+        one = len(self._about["objectives"]) == 1
+        best = "The best one carries a note." if one else f"The front has **{members} members**; each carries a note."
+        lines.append(f"{best} Infeasible trials are grey, and have `feasible: no`." if self._about["constraints"] else best)
+        if self._about["base"]:
+            base = [f"| {name} | {_number(value)} |" for name, value in self._about["base"].items()]
+            lines += ["", "| metric | base model |", "| --- | --- |", *base]
+        if self._about.get("parameters"):
+            lines.append(f"The curves show `{self._about.get('monitor') or self._about['objectives'][0]['metric']}`.")
         lines += ["", *(f"- constraint `{c['text']}`: limit {_number(c['limit'])}" for c in self._about["constraints"])]
         if self._parameters.left_out:
             lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
@@ -88,16 +89,18 @@ class View:
         return "\n".join([*lines, *([f"- the search ended: {reason}"] if reason else [])])
 
     def _member(self, row: sqlite3.Row, final: Mapping[str, Any] | None) -> str:
-        lines = [f"{MEMBER}: candidate {row['id']}", "", "| metric | value | base model |", "| --- | --- | --- |"]
-        base = self._about["base"]
-        lines += [
-            f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |"
-            for name, value in json.loads(row["metrics"]).items()
-        ]
+        base, metrics = self._about["base"], json.loads(row["metrics"])
+        lines = [f"{MEMBER}: candidate {row['id']}", ""]
+        if base:
+            lines += ["| metric | value | base model |", "| --- | --- | --- |"]
+            lines += [f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |" for name, value in metrics.items()]
+        else:
+            lines += ["| metric | value |", "| --- | --- |", *(f"| {name} | {_number(value)} |" for name, value in metrics.items())]
         parents = ", ".join(map(str, json.loads(row["parents"])))
         lines += ["", f"From `{row['operator']}`" + (f" of {parents}." if parents else ".")]
         if final:
-            lines += ["", "### After fine-tuning, on the test split", "", "| metric | value |", "| --- | --- |"]
+            heading = "On the test split" if self._about.get("parameters") else "After fine-tuning, on the test split"
+            lines += ["", f"### {heading}", "", "| metric | value |", "| --- | --- |"]
             lines += [f"| {name} | {_number(value)} |" for name, value in final.get("test", {}).items()]
             folder = self._directory / "models" / str(row["id"])
             lines += ["", *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith("."))]

@@ -1,0 +1,116 @@
+"""The trials of a hyper-parameter search as a ledger has them: what people see of them in the table and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from evaluators.base import Evaluation, State
+from search.about import About
+from search.figures import figure, title
+from search.finals import Final
+from search.ledger import Ledger
+
+TOLD = ("train_loss", "loss", "tic_bias", "predicted_loss", "movement")
+"""Metrics that are shown of every trial that has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrialRow:
+    """A trial.
+
+    Attributes:
+        evaluation: what came of it.
+        parameters: that are active, by name.
+        curve: ``(step, value)`` of what was watched.
+    """
+
+    evaluation: Evaluation
+    parameters: dict[str, Any]
+    curve: list[tuple[int, float]]
+
+    @property
+    def id(self) -> int:
+        return self.evaluation.candidate.id
+
+    @property
+    def diverged(self) -> bool:
+        return self.evaluation.reason.startswith("diverged")
+
+    @property
+    def paused(self) -> bool:
+        return self.evaluation.reason.startswith("paused")
+
+
+def gather_trials(ledger: Ledger, about: About, curves: bool = True) -> list[TrialRow]:
+    """Return all trials in the order in which they were asked; none where the space had no parameters for Optuna."""
+    if not about.parameters:
+        return []
+    from search.study.goals import curve
+    from search.study.parameters import Decoder
+
+    decode, monitor = Decoder(about.parameters), about.monitor or about.objectives[0]["metric"]
+    rows = []
+    for _, evaluation in ledger.evaluations():
+        reports = ledger.reports(evaluation.candidate.id) if curves else []
+        line = curve(monitor, [(report.step, report.metrics) for report in reports])
+        rows.append(TrialRow(evaluation, decode(evaluation.candidate.genome), list(line.items())))
+    return sorted(rows, key=lambda row: row.id)
+
+
+def best_first(rows: Sequence[TrialRow], about: About) -> list[TrialRow]:
+    """Return the trials that came to their end, the best in the first objective first."""
+    goal = about.objectives[0]
+    sign = -1 if goal["maximise"] else 1
+    complete = [row for row in rows if row.evaluation.state is State.COMPLETE]
+    return sorted(complete, key=lambda row: (sign * row.evaluation.metrics[goal["metric"]], row.id))
+
+
+def trials_table(rows: Sequence[TrialRow], about: About, finals: Sequence[Final] = (), most: int = 10) -> Table:
+    """Return the table at the end of a hyper-parameter search: the best trials with their parameters, and how the winner was tested."""
+    shown = best_first(rows, about)[:most]
+    goals = [goal["metric"] for goal in about.objectives]
+    metrics = [*goals, *(name for name in TOLD if name not in goals and any(name in row.evaluation.metrics for row in shown))]
+    names = [name for name in about.parameters if any(name in row.parameters for row in shown)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", caption_justify="left")
+    table.add_column("trial", justify="right", no_wrap=True)
+    for name in metrics:
+        table.add_column(title(name), justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(short(name), justify="right", no_wrap=True)
+    for row in shown:
+        cells = [figure(row.evaluation.metrics[name], name) if name in row.evaluation.metrics else "" for name in metrics]
+        table.add_row(str(row.id), *cells, *(value(row.parameters[name]) if name in row.parameters else "-" for name in names))
+    notes = [counted(rows)]
+    for final in finals:
+        told = ", ".join(f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items())
+        notes.append(f"trial {final.id}: {final.reason}" if final.reason else f"trial {final.id} on the test split: {told}")
+    table.caption = Text("\n".join(notes))
+    return table
+
+
+def counted(rows: Sequence[TrialRow]) -> str:
+    """Return ``40 trials: 12 complete, 25 pruned, 2 diverged, 1 failed``."""
+    kinds = {
+        "complete": sum(row.evaluation.state is State.COMPLETE for row in rows),
+        "paused": sum(row.paused for row in rows),
+        "pruned": sum(row.evaluation.state is State.PRUNED and not row.paused and not row.diverged for row in rows),
+        "diverged": sum(row.diverged for row in rows),
+        "failed": sum(row.evaluation.state is State.FAILED for row in rows),
+    }
+    return f"{len(rows)} trials: {', '.join(f'{number} {kind}' for kind, number in kinds.items() if number)}"
+
+
+def short(name: str) -> str:
+    """Return a parameter's name without who takes it."""
+    return name.split(".", 1)[-1]
+
+
+def value(found: Any) -> str:
+    """Write a parameter's value for people."""
+    return f"{found:.3g}" if isinstance(found, float) else str(found)

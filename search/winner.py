@@ -1,0 +1,51 @@
+"""The best trial of a hyper-parameter search, as it was trained, told on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from evaluators.assessment import assess
+from evaluators.base import Candidate, Evaluator, Report
+from evaluators.data.base import Data
+from evaluators.data.preloaded import Preloaded
+from evaluators.weights import pack_weights
+from operators.forward import device_of
+from spaces.base import Space
+from spaces.errors import InputError
+
+_BATCH = 256
+
+
+class Winner(Evaluator):
+    """Evaluates once more, which costs nothing where a checkpoint has it all, then measures the test split, once.
+
+    Reports: those of the evaluator, and a final one with ``test_loss``, ``test_error``, ... and the weights that the model ended with
+    as ``arrays["weights"]`` (see :func:`evaluators.weights.unpack_weights`).
+
+    Args:
+        evaluator: of the search, bound.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.evaluator.metrics, *(f"test_{name}" for name in ("loss", *(self.data.metric_names if self.data else ()))))
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        """Raises :class:`InputError` without data."""
+        super().bind(space, data)
+        if data is None:
+            raise InputError("finish: no data; expected data with a test split")
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        assert self.data is not None
+        last = Report({})
+        for last in self.evaluator.evaluate(model, candidate):
+            yield Report(dict(last.metrics), last.step)
+        measured = assess(model, self.data, Preloaded(self.data).batches("test", _BATCH, device_of(model)))
+        metrics = last.metrics | {f"test_{name}": value for name, value in measured.items()}
+        yield Report(metrics, last.step + 1, {"weights": pack_weights(model)})
