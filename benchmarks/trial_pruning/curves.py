@@ -1,0 +1,72 @@
+"""The recorded table, read back: pools of configurations with their curves, and what there is to lose on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.trial_pruning.record import COLUMNS, SEEDS, Regime, shard_file
+from benchmarks.trial_pruning.tasks import TASKS
+
+POOL = 2
+"""Shards a pool: pools share no configuration."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Curves of the configurations of some shards on one data split.
+
+    Attributes:
+        table: ``(configurations, epochs, columns)``.
+        sizes: number of parameters, ``(configurations,)``.
+        n: training samples.
+    """
+
+    task: str
+    seed: int
+    table: np.ndarray
+    sizes: np.ndarray
+    n: int
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """Return a column ``(configurations, epochs)``; a diverged training is infinitely bad, an epoch without an estimate has the latest one."""
+        values = self.table[:, :, COLUMNS.index(column)].astype(np.float64)
+        diverged = ~np.isfinite(self.table[:, :, 0])
+        for epoch in range(1, values.shape[1]):
+            missing = np.isnan(values[:, epoch]) & ~diverged[:, epoch]
+            values[missing, epoch] = values[missing, epoch - 1]
+        return np.where(diverged, np.inf, values)
+
+    @cached_property
+    def at_checkpoint(self) -> np.ndarray:
+        """Test loss of every configuration at the epoch of its lowest validation loss."""
+        best = self["val_loss"].argmin(1)
+        return self["test_loss"][np.arange(len(self.table)), best]
+
+    @cached_property
+    def at_end(self) -> np.ndarray:
+        """Test loss at the last epoch."""
+        return self["test_loss"][:, -1]
+
+
+def pools(folder: Path, task: str, regime: Regime = "split") -> list[Pool]:
+    """Return all whole pools of a task that were recorded."""
+    found = []
+    for seed in SEEDS:
+        for first in range(0, 100, POOL):
+            files = [shard_file(folder, task, seed, first + i, regime) for i in range(POOL)]
+            if not all(file.exists() for file in files):
+                break
+            parts = [np.load(file, allow_pickle=False) for file in files]
+            table, sizes = (np.concatenate([part[name] for part in parts]) for name in ("table", "sizes"))
+            found.append(Pool(task, seed, table, sizes, int(parts[0]["n"])))
+    return found
+
+
+def all_pools(folder: Path, regime: Regime = "split") -> dict[str, list[Pool]]:
+    """Return the pools of all tasks that have any."""
+    found = {task: pools(folder, task, regime) for task in TASKS}
+    return {task: some for task, some in found.items() if some}
