@@ -143,7 +143,8 @@ class Halving(Arm):
                         replay.look(config, self.cost)
                 if epoch >= EPOCHS:
                     break
-                alive = promoted(alive, score[alive, epoch - 1], None if second is None else second[alive, epoch - 1], max(1, len(alive) // self.eta))
+                others = None if second is None else second[alive, epoch - 1]
+                alive = promoted(alive, score[alive, epoch - 1], others, max(1, len(alive) // self.eta))
                 epoch = min(EPOCHS, epoch * self.eta)
 
 
