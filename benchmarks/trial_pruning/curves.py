@@ -32,7 +32,7 @@ class Pool:
     n: int
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """Return a column ``(configurations, epochs)``: infinite once a training has diverged, the latest where an epoch has no estimate."""
+        """Return a column ``(configurations, epochs)``: infinite once diverged, the latest estimate where an epoch has none."""
         values = self.table[:, :, COLUMNS.index(column)].astype(np.float64)
         diverged = ~np.isfinite(self.table[:, :, 0])
         for epoch in range(1, values.shape[1]):
