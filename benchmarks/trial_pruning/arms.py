@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+from scipy.stats import norm, rankdata
 
 from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.tasks import EPOCHS
+from search.pruners import TICPruner
 
 Score = Callable[[Pool], np.ndarray]
 """From a pool to what is reported: ``(configurations, epochs)``, lower is better."""
@@ -26,6 +36,7 @@ class Replay:
     """One run of an arm: configurations come in a random order, every epoch counts.
 
     Attributes:
+        steady: choose by the mean of five validation losses in a row instead of one; the checkpoint stays that of the lowest one. [O]
         reached: epochs seen of every configuration, ``(configurations,)``.
         trace: epochs spent, and the configuration that would be chosen then, whenever that changes.
     """
@@ -33,6 +44,7 @@ class Replay:
     pool: Pool
     order: np.ndarray
     budget: int
+    steady: bool = False
     spent: int = 0
     seconds: float = 0.0
     reached: np.ndarray = field(init=False)
@@ -40,8 +52,9 @@ class Replay:
 
     def __post_init__(self) -> None:
         self.reached = np.zeros(len(self.order), dtype=np.int64)
-        self._val, self._seconds = self.pool["val_loss"], self.pool["seconds"]
-        self._best: tuple[bool, float] = (False, np.inf)
+        self._choice = self.pool.steady if self.steady else np.minimum.accumulate(self.pool["val_loss"], 1)
+        self._seconds = np.nan_to_num(self.pool["seconds"], posinf=0.0)
+        self._best: tuple[bool, float] = (False, -np.inf)
 
     def train(self, config: int, until: int) -> None:
         """Train a configuration up to an epoch; its earlier epochs are not paid again.
@@ -52,22 +65,21 @@ class Replay:
         while self.reached[config] < until:
             if self.spent >= self.budget:
                 raise Spent
-            self.seconds += self._seconds[config, self.reached[config]] if np.isfinite(self._seconds[config, self.reached[config]]) else 0
+            self.seconds += self._seconds[config, self.reached[config]]
             self.reached[config] += 1
             self.spent += 1
             self._consider(config)
 
-    def look(self, config: int, column: str = "gram_seconds") -> None:
+    def look(self, config: int, column: str) -> None:
         """Pay for an estimate at the latest epoch of a configuration."""
         cost = self.pool[column][config, self.reached[config] - 1]
-        self.seconds += cost if np.isfinite(cost) else 0
+        self.seconds += cost if np.isfinite(cost) else 0.0
 
     def _consider(self, config: int) -> None:
         """Choose the trial of the lowest validation loss so far, one trained to the end before any other."""
-        complete = bool(self.reached[config] == EPOCHS)
-        value = float(self._val[config, : self.reached[config]].min())
-        if (complete, -value) > (self._best[0], -self._best[1]):
-            self._best = (complete, value)
+        rank = (bool(self.reached[config] == EPOCHS), -float(self._choice[config, self.reached[config] - 1]))
+        if rank > self._best or not self.trace:
+            self._best = rank
             self.trace.append((self.spent, config))
 
     def chosen(self, at: int | None = None) -> int:
@@ -76,7 +88,13 @@ class Replay:
 
 
 class Arm(ABC):
-    """A rule that spends a budget of epochs."""
+    """A rule that spends a budget of epochs.
+
+    Attributes:
+        steady: how the trial is chosen in the end, see :class:`Replay`.
+    """
+
+    steady: bool
 
     @abstractmethod
     def run(self, replay: Replay) -> None:
@@ -90,6 +108,7 @@ class Pruned(Arm):
     pruner: Callable[[], BasePruner]
     score: Score
     error: Score | None = None  # standard errors of the reports, for pruners that decide on intervals
+    steady: bool = False
 
     def run(self, replay: Replay) -> None:
         score = self.score(replay.pool)
@@ -104,7 +123,7 @@ class Pruned(Arm):
                 if not np.isfinite(value):
                     break
                 if error is not None:
-                    replay.look(config)
+                    replay.look(config, "gram_seconds")
                     attributes = {"bias": 0.0, "error": float(error[config, epoch - 1]), "movement": float(movement[config, epoch - 1])}
                     trial.set_user_attr(f"tic:{epoch}", attributes)
                 trial.report(value, epoch)
@@ -116,26 +135,28 @@ class Pruned(Arm):
 
 @dataclass
 class Halving(Arm):
-    """Synchronous successive halving: brackets of 27, 9, 3 and 1 trials at 1, 3, 9 and 27 epochs. [P]
+    """Synchronous successive halving: of `size` trials at one epoch a third goes on to three, a third of these to nine, and so on. [P]
 
     Args:
         second: fills half of every rung's places where given, `score` the rest. [O]
+        signals: more columns of which normal scores are added to those of `score`, with these weights. [O]
         cost: column of seconds that every look at a score costs.
     """
 
     score: Score
     second: Score | None = None
+    signals: Sequence[tuple[Score, float]] = ()
     cost: str | None = None
     size: int = 27
-    eta: int = 3
-    first: int = 1
+    steady: bool = False
 
     def run(self, replay: Replay) -> None:
         score = self.score(replay.pool)
         second = None if self.second is None else self.second(replay.pool)
+        signals = [(column(replay.pool), weight) for column, weight in self.signals]
         for start in range(0, len(replay.order), self.size):
-            alive = list(replay.order[start : start + self.size])
-            epoch = self.first
+            alive = replay.order[start : start + self.size]
+            epoch = 1
             while True:
                 for config in alive:
                     replay.train(config, epoch)
@@ -143,15 +164,86 @@ class Halving(Arm):
                         replay.look(config, self.cost)
                 if epoch >= EPOCHS:
                     break
-                others = None if second is None else second[alive, epoch - 1]
-                alive = promoted(alive, score[alive, epoch - 1], others, max(1, len(alive) // self.eta))
-                epoch = min(EPOCHS, epoch * self.eta)
+                rank = score[alive, epoch - 1]
+                if signals:
+                    rank = normal_scores(rank) + sum(weight * normal_scores(values[alive, epoch - 1]) for values, weight in signals)
+                alive = promoted(alive, rank, None if second is None else second[alive, epoch - 1], max(1, len(alive) // 3))
+                epoch *= 3
 
 
-def promoted(alive: list[int], score: np.ndarray, second: np.ndarray | None, places: int) -> list[int]:
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Return where each value stands among the others, as a quantile of the normal distribution; nan counts as the highest."""
+    return norm.ppf((rankdata(np.nan_to_num(values, nan=np.inf, posinf=np.inf)) - 0.5) / len(values))
+
+
+def promoted(alive: np.ndarray, score: np.ndarray, second: np.ndarray | None, places: int) -> np.ndarray:
     """Return who goes on: the best by the score; where there is a second one, it fills half of the places first."""
-    best = [alive[i] for i in np.argsort(score, kind="stable")]
+    best = alive[np.argsort(score, kind="stable")]
     if second is None:
         return best[:places]
-    kept = [alive[i] for i in np.argsort(second, kind="stable")][: (places + 1) // 2]
-    return kept + [config for config in best if config not in kept][: places - len(kept)]
+    kept = alive[np.argsort(second, kind="stable")][: (places + 1) // 2]
+    return np.concatenate([kept, best[~np.isin(best, kept)][: places - len(kept)]])
+
+
+def column(name: str) -> Score:
+    """Return a column as it was recorded."""
+    return lambda pool: pool[name]
+
+
+def plus_bias(loss: str, bias: str, per_sample: bool = True) -> Score:
+    """Return a loss plus a bias, over n or as the paper prints it."""
+    return lambda pool: pool[loss] + pool[bias] / (pool.n if per_sample else 1)
+
+
+def _optuna(loss: str) -> dict[str, Arm]:
+    score = column(f"{loss}_loss")
+    return {
+        f"median, {loss}": Pruned(MedianPruner, score),
+        f"percentile 25, {loss}": Pruned(lambda: PercentilePruner(25.0), score),
+        f"successive halving, {loss}": Pruned(SuccessiveHalvingPruner, score),
+        f"successive halving by 3, {loss}": Pruned(lambda: SuccessiveHalvingPruner(1, 3), score),
+        f"hyperband, {loss}": Pruned(lambda: HyperbandPruner(1, EPOCHS, 3), score),
+        f"patient median, {loss}": Pruned(lambda: PatientPruner(MedianPruner(), 3), score),
+        f"synchronous halving 27, {loss}": Halving(score),
+        f"synchronous halving 81, {loss}": Halving(score, size=81),
+    }
+
+
+_VAL = column("val_loss")
+_TRACE, _MOVEMENT = (column("val/64/trace"), 0.3), (column("movement"), 0.3)
+
+EXISTING: dict[str, Arm] = {"no pruning": Pruned(NopPruner, _VAL)} | _optuna("val") | _optuna("train")
+"""What there is: Optuna's pruners with their defaults, and synchronous halving, on validation and on training loss."""
+
+PAPER: dict[str, Arm] = {
+    f"paper: {name}, {'1/n' if over_n else '1'}": Halving(plus_bias("train_loss", f"val/64/{name}", over_n), cost="trace_seconds")
+    for name in ("diagonal", "trace")
+    for over_n in (True, False)
+}
+"""arXiv 2602.23219 as it is: synchronous halving on training loss plus a bias estimated on validation data."""
+
+OURS = "ours: halving 81, val + trace + movement, steady choice"
+NEW: dict[str, Arm] = {
+    OURS: Halving(_VAL, signals=[_TRACE, _MOVEMENT], cost="trace_seconds", size=81, steady=True),
+    "the same, chosen by one loss": Halving(_VAL, signals=[_TRACE, _MOVEMENT], cost="trace_seconds", size=81),
+    "halving 27, train + gram/n": Halving(plus_bias("train_loss", "val/64/gram@0.001"), cost="gram_seconds"),
+    "halving 27, val + gram/n": Halving(plus_bias("val_loss", "val/64/gram@0.001"), cost="gram_seconds"),
+    "halving 27, val + gram/n at damping .01": Halving(plus_bias("val_loss", "val/64/gram@0.01"), cost="gram_seconds"),
+    "halving 27, half val, half val + gram/n": Halving(plus_bias("val_loss", "val/64/gram@0.001"), _VAL, cost="gram_seconds"),
+    "TICPruner, val + gram/n": Pruned(
+        lambda: TICPruner(min_resource=3), plus_bias("val_loss", "val/64/gram@0.001"), lambda pool: pool["val/64/error"] / pool.n
+    ),
+}
+
+CONTROLS: dict[str, Arm] = {
+    "control: halving 81, val, steady choice": Halving(_VAL, size=81, steady=True),
+    "control: trace alone": Halving(_VAL, signals=[_TRACE], size=81, steady=True),
+    "control: movement alone": Halving(_VAL, signals=[_MOVEMENT], size=81, steady=True),
+    "control: Tr C": Halving(_VAL, signals=[(column("val/64/trace_c"), 0.3)], size=81, steady=True),
+    "control: val - train": Halving(_VAL, signals=[(lambda pool: pool["val_loss"] - pool["train_loss"], 0.3)], size=81, steady=True),
+    "control: log parameters": Halving(_VAL, signals=[(lambda pool: pool.everywhere(np.log(pool.sizes)), 0.3)], size=81, steady=True),
+    "control: halving 27, val - .5 train": Halving(lambda pool: pool["val_loss"] - 0.5 * pool["train_loss"]),
+}
+"""The same halving with statistics that cost nothing, and with each part left out."""
+
+ARMS = EXISTING | PAPER | NEW | CONTROLS

@@ -31,14 +31,38 @@ class Pool:
     sizes: np.ndarray
     n: int
 
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {}
+
     def __getitem__(self, column: str) -> np.ndarray:
         """Return a column ``(configurations, epochs)``: infinite once diverged, the latest estimate where an epoch has none."""
+        if column not in self._columns:
+            self._columns[column] = self._column(column)
+        return self._columns[column]
+
+    def _column(self, column: str) -> np.ndarray:
         values = self.table[:, :, COLUMNS.index(column)].astype(np.float64)
         diverged = ~np.isfinite(self.table[:, :, 0])
         for epoch in range(1, values.shape[1]):
             missing = np.isnan(values[:, epoch]) & ~diverged[:, epoch]
             values[missing, epoch] = values[missing, epoch - 1]
         return np.where(diverged, np.inf, values)
+
+    def everywhere(self, values: np.ndarray) -> np.ndarray:
+        """Return values of configurations as a column that is the same in every epoch."""
+        return np.repeat(values[:, None].astype(np.float64), self.table.shape[1], 1)
+
+    @cached_property
+    def steady(self) -> np.ndarray:
+        """The lowest mean of up to five validation losses in a row, so far; ``(configurations, epochs)``."""
+        val = self["val_loss"]
+        means = np.stack([val[:, max(0, epoch - 4) : epoch + 1].mean(1) for epoch in range(val.shape[1])], 1)
+        return np.minimum.accumulate(means, 1)
+
+    def checkpoint(self, config: int, reached: int) -> float:
+        """Return the test loss of a configuration trained so far, at the epoch of its lowest validation loss."""
+        return float(self["test_loss"][config, self["val_loss"][config, :reached].argmin()])
 
     @cached_property
     def at_checkpoint(self) -> np.ndarray:

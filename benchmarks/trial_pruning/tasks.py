@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_classification, make_friedman1
 from torch import Tensor, nn
 
 EPOCHS = 27
@@ -159,6 +159,46 @@ class Diabetes(Task):
         return perceptron(10, 1, config["width"], config["depth"], config["dropout"])
 
 
+class Wine(Task):
+    """Three cultivars of wine from 13 features: 80 training samples, 5 % label noise."""
+
+    tuning = True
+
+    def splits(self, seed: int) -> Splits:
+        found = load_wine()
+        return _split(_standard(found.data), _noisy(torch.from_numpy(found.target).long(), 0.05, 3, seed), (80, 40), seed)
+
+    def model(self, config: dict[str, Any]) -> nn.Module:
+        return perceptron(13, 3, config["width"], config["depth"], config["dropout"])
+
+
+class Friedman(Task):
+    """Friedman's first function of ten features, with noise: generated, 200 training samples, squared error of the standardised target."""
+
+    loss = "squared_error"
+    tuning = True
+
+    def splits(self, seed: int) -> Splits:
+        inputs, targets = make_friedman1(1280, noise=3.0, random_state=seed)
+        return _split(_standard(inputs), _standard(targets[:, None]), (200, 80), seed)
+
+    def model(self, config: dict[str, Any]) -> nn.Module:
+        return perceptron(10, 1, config["width"], config["depth"], config["dropout"])
+
+
+class Clusters(Task):
+    """Generated: two classes of four clusters each in 20 dimensions, 10 % label noise, 240 training samples."""
+
+    tuning = True
+
+    def splits(self, seed: int) -> Splits:
+        inputs, labels = make_classification(1340, 20, n_informative=6, n_clusters_per_class=4, flip_y=0.1, random_state=seed)
+        return _split(_standard(inputs), torch.from_numpy(labels).long(), (240, 100), seed)
+
+    def model(self, config: dict[str, Any]) -> nn.Module:
+        return perceptron(20, 2, config["width"], config["depth"], config["dropout"])
+
+
 class CharTransformer(Task):
     """The next character of Python's own sources: about 100,000 characters in sequences of 64; each seed takes other files."""
 
@@ -247,4 +287,7 @@ TASKS: dict[str, Task] = {
     "breast-cancer": BreastCancer(),
     "diabetes": Diabetes(),
     "characters": CharTransformer(),
+    "wine": Wine(),
+    "friedman": Friedman(),
+    "clusters": Clusters(),
 }
