@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import optuna
@@ -36,7 +37,8 @@ class Replay:
     """One run of an arm: configurations come in a random order, every epoch counts.
 
     Attributes:
-        steady: choose by the mean of five validation losses in a row instead of one; the checkpoint stays that of the lowest one. [O]
+        choice: a trial is chosen by the lowest mean of this over five epochs in a row; None: by its lowest validation loss. The checkpoint
+            stays that of the lowest validation loss. [O]
         reached: epochs seen of every configuration, ``(configurations,)``.
         trace: epochs spent, and the configuration that would be chosen then, whenever that changes.
     """
@@ -44,7 +46,7 @@ class Replay:
     pool: Pool
     order: np.ndarray
     budget: int
-    steady: bool = False
+    choice: Score | None = None
     spent: int = 0
     seconds: float = 0.0
     reached: np.ndarray = field(init=False)
@@ -52,7 +54,7 @@ class Replay:
 
     def __post_init__(self) -> None:
         self.reached = np.zeros(len(self.order), dtype=np.int64)
-        self._choice = self.pool.steady if self.steady else np.minimum.accumulate(self.pool["val_loss"], 1)
+        self._choice = np.minimum.accumulate(self.pool["val_loss"] if self.choice is None else steady(self.choice(self.pool)), 1)
         self._seconds = np.nan_to_num(self.pool["seconds"], posinf=0.0)
         self._best: tuple[bool, float] = (False, -np.inf)
 
@@ -91,10 +93,10 @@ class Arm(ABC):
     """A rule that spends a budget of epochs.
 
     Attributes:
-        steady: how the trial is chosen in the end, see :class:`Replay`.
+        choice: how the trial is chosen in the end, see :class:`Replay`.
     """
 
-    steady: bool
+    choice: Score | None
 
     @abstractmethod
     def run(self, replay: Replay) -> None:
@@ -108,7 +110,7 @@ class Pruned(Arm):
     pruner: Callable[[], BasePruner]
     score: Score
     error: Score | None = None  # standard errors of the reports, for pruners that decide on intervals
-    steady: bool = False
+    choice: Score | None = None
 
     def run(self, replay: Replay) -> None:
         score = self.score(replay.pool)
@@ -148,7 +150,8 @@ class Halving(Arm):
     signals: Sequence[tuple[Score, float]] = ()
     cost: str | None = None
     size: int = 27
-    steady: bool = False
+    choice: Score | None = None
+    choice_cost: str | None = None  # of every epoch of the trials that come to the end
 
     def run(self, replay: Replay) -> None:
         score = self.score(replay.pool)
@@ -159,9 +162,7 @@ class Halving(Arm):
             epoch = 1
             while True:
                 for config in alive:
-                    replay.train(config, epoch)
-                    if self.cost is not None and epoch < EPOCHS:
-                        replay.look(config, self.cost)
+                    self._train(replay, config, epoch)
                 if epoch >= EPOCHS:
                     break
                 rank = score[alive, epoch - 1]
@@ -169,6 +170,21 @@ class Halving(Arm):
                     rank = normal_scores(rank) + sum(weight * normal_scores(values[alive, epoch - 1]) for values, weight in signals)
                 alive = promoted(alive, rank, None if second is None else second[alive, epoch - 1], max(1, len(alive) // 3))
                 epoch *= 3
+
+    def _train(self, replay: Replay, config: int, until: int) -> None:
+        if until >= EPOCHS and self.choice_cost is not None:
+            for epoch in range(int(replay.reached[config]) + 1, EPOCHS + 1):
+                replay.train(config, epoch)
+                replay.look(config, self.choice_cost)
+            return
+        replay.train(config, until)
+        if self.cost is not None and until < EPOCHS:
+            replay.look(config, self.cost)
+
+
+def steady(values: np.ndarray) -> np.ndarray:
+    """Return means over up to five epochs, the latest of them in each column."""
+    return np.stack([values[:, max(0, epoch - 4) : epoch + 1].mean(1) for epoch in range(values.shape[1])], 1)
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
@@ -190,9 +206,9 @@ def column(name: str) -> Score:
     return lambda pool: pool[name]
 
 
-def plus_bias(loss: str, bias: str, per_sample: bool = True) -> Score:
-    """Return a loss plus a bias, over n or as the paper prints it."""
-    return lambda pool: pool[loss] + pool[bias] / (pool.n if per_sample else 1)
+def plus_bias(loss: str, bias: str, share: float = 1.0, over_n: bool = True) -> Score:
+    """Return a loss plus a share of a bias, over n or as the paper prints it."""
+    return lambda pool: pool[loss] + share * pool[bias] / (pool.n if over_n else 1)
 
 
 def _optuna(loss: str) -> dict[str, Arm]:
@@ -216,16 +232,20 @@ EXISTING: dict[str, Arm] = {"no pruning": Pruned(NopPruner, _VAL)} | _optuna("va
 """What there is: Optuna's pruners with their defaults, and synchronous halving, on validation and on training loss."""
 
 PAPER: dict[str, Arm] = {
-    f"paper: {name}, {'1/n' if over_n else '1'}": Halving(plus_bias("train_loss", f"val/64/{name}", over_n), cost="trace_seconds")
+    f"paper: {name}, {'1/n' if over_n else '1'}": Halving(plus_bias("train_loss", f"val/64/{name}", over_n=over_n), cost="trace_seconds")
     for name in ("diagonal", "trace")
     for over_n in (True, False)
 }
 """arXiv 2602.23219 as it is: synchronous halving on training loss plus a bias estimated on validation data."""
 
-OURS = "ours: halving 81, val + trace + movement, steady choice"
+_CHOICE = plus_bias("val_loss", "val/64/gram@0.001", 0.2)
+_OWN: dict[str, Any] = {"signals": [_TRACE, _MOVEMENT], "cost": "trace_seconds", "size": 81}
+
+OURS = "ours: halving 81, val + trace + movement, chosen by val + .2 gram/n over 5 epochs"
 NEW: dict[str, Arm] = {
-    OURS: Halving(_VAL, signals=[_TRACE, _MOVEMENT], cost="trace_seconds", size=81, steady=True),
-    "the same, chosen by one loss": Halving(_VAL, signals=[_TRACE, _MOVEMENT], cost="trace_seconds", size=81),
+    OURS: Halving(_VAL, **_OWN, choice=_CHOICE, choice_cost="gram_seconds"),
+    "the same, chosen by val over 5 epochs (our first)": Halving(_VAL, **_OWN, choice=_VAL),
+    "the same, chosen by val": Halving(_VAL, **_OWN),
     "halving 27, train + gram/n": Halving(plus_bias("train_loss", "val/64/gram@0.001"), cost="gram_seconds"),
     "halving 27, val + gram/n": Halving(plus_bias("val_loss", "val/64/gram@0.001"), cost="gram_seconds"),
     "halving 27, val + gram/n at damping .01": Halving(plus_bias("val_loss", "val/64/gram@0.01"), cost="gram_seconds"),
@@ -235,15 +255,25 @@ NEW: dict[str, Arm] = {
     ),
 }
 
-CONTROLS: dict[str, Arm] = {
-    "control: halving 81, val, steady choice": Halving(_VAL, size=81, steady=True),
-    "control: trace alone": Halving(_VAL, signals=[_TRACE], size=81, steady=True),
-    "control: movement alone": Halving(_VAL, signals=[_MOVEMENT], size=81, steady=True),
-    "control: Tr C": Halving(_VAL, signals=[(column("val/64/trace_c"), 0.3)], size=81, steady=True),
-    "control: val - train": Halving(_VAL, signals=[(lambda pool: pool["val_loss"] - pool["train_loss"], 0.3)], size=81, steady=True),
-    "control: log parameters": Halving(_VAL, signals=[(lambda pool: pool.everywhere(np.log(pool.sizes)), 0.3)], size=81, steady=True),
-    "control: halving 27, val - .5 train": Halving(lambda pool: pool["val_loss"] - 0.5 * pool["train_loss"]),
-}
+CONTROLS: dict[str, Arm] = (
+    {
+        "control: no signals, chosen by val over 5 epochs": Halving(_VAL, size=81, choice=_VAL),
+        "control: no signals, chosen by val + .2 gram/n over 5 epochs": Halving(_VAL, size=81, choice=_CHOICE, choice_cost="gram_seconds"),
+    }
+    | {
+        f"control: {name}, chosen by val over 5 epochs": Halving(_VAL, signals=[signal], size=81, choice=_VAL)
+        for name, signal in {
+            "trace alone": _TRACE,
+            "movement alone": _MOVEMENT,
+            "Tr C": (column("val/64/trace_c"), 0.3),
+            "val - train": (lambda pool: pool["val_loss"] - pool["train_loss"], 0.3),
+            "log parameters": (lambda pool: pool.everywhere(np.log(pool.sizes)), 0.3),
+        }.items()
+    }
+    | {
+        "control: halving 27, val - .5 train": Halving(lambda pool: pool["val_loss"] - 0.5 * pool["train_loss"]),
+    }
+)
 """The same halving with statistics that cost nothing, and with each part left out."""
 
 ARMS = EXISTING | PAPER | NEW | CONTROLS

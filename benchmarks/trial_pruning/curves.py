@@ -53,13 +53,6 @@ class Pool:
         """Return values of configurations as a column that is the same in every epoch."""
         return np.repeat(values[:, None].astype(np.float64), self.table.shape[1], 1)
 
-    @cached_property
-    def steady(self) -> np.ndarray:
-        """The lowest mean of up to five validation losses in a row, so far; ``(configurations, epochs)``."""
-        val = self["val_loss"]
-        means = np.stack([val[:, max(0, epoch - 4) : epoch + 1].mean(1) for epoch in range(val.shape[1])], 1)
-        return np.minimum.accumulate(means, 1)
-
     def checkpoint(self, config: int, reached: int) -> float:
         """Return the test loss of a configuration trained so far, at the epoch of its lowest validation loss."""
         return float(self["test_loss"][config, self["val_loss"][config, :reached].argmin()])
