@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,11 @@ RESUME = "resume"
 TUNABLE = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule", "clip", "keep_best", "patience")
 """Settings that a genome may hold, with ``training.`` before them or without."""
 
+STEADY = "steady_loss"
+"""A metric of the whole curve so far, not of the epoch alone."""
+
 _TRAINING = "training."
+_WINDOW = 5
 _ASSESS_BATCH = 256
 _FARTHEST = 1e9  # reports hold finite numbers only, and weights that all began at zero have moved infinitely far
 _PREDICTED = ("tic_bias", "tic_error", "predicted_loss", "movement")
@@ -42,11 +46,14 @@ _PREDICTED = ("tic_bias", "tic_error", "predicted_loss", "movement")
 class TrialTraining(Evaluator):
     """Trains the candidate's model from scratch; the genome's settings stand over those given here.
 
-    Reports, one an epoch: ``train_loss``, ``loss`` and the data's metrics on the `monitor` split, and with `tic` also ``tic_bias``,
+    Reports, one an epoch: ``train_loss``, ``loss`` and the data's metrics on the `monitor` split; with `tic` also ``tic_bias``,
     ``tic_error`` (its standard error), ``predicted_loss`` (train_loss + tic_bias) and ``movement`` (the regime gauge), all with the
-    weights after the epoch. Where `keep_best` puts an earlier epoch's weights back, one more report repeats that epoch's metrics. A
-    training that diverges ends with a report that is not finite, for the strategy to see. The learning rate's schedule spans `epochs`,
-    however early a trial is stopped.
+    weights after the epoch; and ``steady_loss``, the lowest mean so far of ``loss`` (plus a share of ``tic_bias``) over five epochs in
+    a row: a lone lucky epoch on a small split does not win by it, so choose among finished trials by it. [O]
+
+    Where `keep_best` puts an earlier epoch's weights back, one more report repeats that epoch's metrics. A training that diverges ends
+    with a report that is not finite, for the strategy to see. The learning rate's schedule spans `epochs`, however early a trial is
+    stopped.
 
     With a ``state`` folder (the engine gives it) everything that a training needs is written to ``state/trials/<id>.pt`` before an epoch
     is reported. A candidate that has such a file, or whose last parent has one (operator ``resume``), gives all reports from the first
@@ -61,6 +68,7 @@ class TrialTraining(Evaluator):
         bias_samples: the first samples of it, the same for all candidates: the bias depends on their number.
         train_loss: what ``train_loss`` is where `tic` is on: ``measured`` in eval mode with the weights after the epoch, as the theory
             has it (one more forward pass over the training split), or ``running``, the mean over the epoch as without `tic`.
+        bias_share: of ``tic_bias`` in ``steady_loss``; .2 was settled on the tuning tasks of benchmarks/trial_pruning. [O]
         checkpoint_every: epochs from one checkpoint to the next; the last epoch is always written.
         optimiser, learning_rate, weight_decay, batch_size, schedule, clip, monitor, keep_best, patience: as in :class:`Training`.
 
@@ -76,6 +84,7 @@ class TrialTraining(Evaluator):
         bias_split: Split = "search",
         bias_samples: int = 64,
         train_loss: Literal["measured", "running"] = "measured",
+        bias_share: float = 0.2,
         checkpoint_every: int = 1,
         optimiser: OptimiserName = "adamw",
         learning_rate: float = 3e-3,
@@ -91,12 +100,13 @@ class TrialTraining(Evaluator):
             (bias_split in SPLITS and bias_split != "test", f"bias_split {bias_split!r}; expected search, calibration or train"),
             (bias_samples >= 4, f"bias_samples {bias_samples}; expected at least 4"),
             (train_loss in ("measured", "running"), f"train_loss {train_loss!r}; expected measured or running"),
+            (bias_share >= 0, f"bias_share {bias_share}; expected at least 0"),
             (checkpoint_every >= 1, f"checkpoint_every {checkpoint_every}; expected at least 1"),
         ]:
             if not ok:
                 raise InputError(f"evaluator TrialTraining: {text}")
         self.epochs, self.tic, self.bias_split, self.bias_samples = epochs, tic, bias_split, bias_samples
-        self.train_loss, self.checkpoint_every = train_loss, checkpoint_every
+        self.train_loss, self.bias_share, self.checkpoint_every = train_loss, bias_share, checkpoint_every
         self.settings: dict[str, Any] = {
             "epochs": epochs,
             "optimiser": optimiser,
@@ -113,7 +123,7 @@ class TrialTraining(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("train_loss", "loss", *(self.data.metric_names if self.data else ()), *(_PREDICTED if self.tic else ()))
+        return ("train_loss", "loss", STEADY, *(self.data.metric_names if self.data else ()), *(_PREDICTED if self.tic else ()))
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
@@ -135,7 +145,8 @@ class TrialTraining(Evaluator):
         assert self.data is not None
         training = Training(**(self.settings | _values(self.space, candidate.genome)))
         watch = None if self.tic is None else _Prediction(self, self.tic, model, self._batches)
-        yield from fit(model, self.data, training, watch=watch, checkpoint=self._checkpoint(candidate))
+        reports = fit(model, self.data, training, watch=watch, checkpoint=self._checkpoint(candidate))
+        yield from _with_steady_loss(reports, self.bias_share)
 
     def _checkpoint(self, candidate: Candidate) -> Checkpoint | None:
         if self.state is None:
@@ -147,6 +158,28 @@ class TrialTraining(Evaluator):
         own = [self.settings, self.bias_split, self.bias_samples, self.train_loss, tic]
         key = json.dumps([self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, own], default=str)
         return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
+
+
+def repeats(metrics: Mapping[str, float], earlier: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a report only says that the weights of an epoch before the latest one were put back."""
+
+    def of_epoch(found: Mapping[str, float]) -> dict[str, float]:
+        return {name: value for name, value in found.items() if name != STEADY}
+
+    return of_epoch(metrics) in [of_epoch(found) for found in earlier[:-1]] and of_epoch(metrics) != of_epoch(earlier[-1])
+
+
+def _with_steady_loss(reports: Iterator[Report], share: float) -> Iterator[Report]:
+    seen: list[dict[str, float]] = []
+    values: list[float] = []
+    lowest = math.inf
+    for report in reports:
+        metrics = report.metrics
+        if not repeats(metrics, seen):
+            seen.append(metrics)
+            values.append(metrics["loss"] + share * metrics.get("tic_bias", 0.0))
+            lowest = min(lowest, sum(values[-_WINDOW:]) / len(values[-_WINDOW:]))
+        yield Report(metrics | {STEADY: lowest if math.isfinite(values[-1]) else values[-1]}, report.step, report.arrays)
 
 
 class _Prediction:

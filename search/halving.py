@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
+from scipy.stats import norm, rankdata
 
 from evaluators.base import Candidate, Evaluation, Evaluators, Report, State
 from search.monitor import Monitor, divergence
@@ -59,6 +60,11 @@ class SuccessiveHalving(Strategy):
     With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others by `monitor`: half and
     half, by the validation loss and by the validation loss plus bias, was the safest rule in our pilots. [O]
 
+    With `signals` a rung is ranked by normal scores: where a value stands among those of its rung, as a quantile of the normal
+    distribution, so that signals of any scale add up. A bracket as large as the budget has room for, the validation loss as `monitor`,
+    ``{movement: 0.3, tic_bias: 0.3}`` of the estimator ``trace``, and ``steady_loss`` as the objective is the rule of
+    benchmarks/trial_pruning. [O]
+
     Args:
         n: configurations of a bracket.
         brackets: how many; null: as many as the budget has room for.
@@ -68,6 +74,7 @@ class SuccessiveHalving(Strategy):
         monitor: what ranks: ``METRIC``, ``max METRIC`` or a sum such as ``loss + tic_bias``.
         mix: share of the places of a rung that `second_monitor` fills, 0 to 1.
         second_monitor: as `monitor`; null where `mix` is 0.
+        signals: more metrics, with the weights of their normal scores beside that of `monitor`; not together with `mix`.
         sampler: as in :class:`~search.tuning.Tuning`; the paper's is ``random``.
         startup: random trials before TPE models anything.
 
@@ -86,6 +93,7 @@ class SuccessiveHalving(Strategy):
         monitor: str = "predicted_loss",
         mix: float = 0.0,
         second_monitor: str | None = None,
+        signals: dict[str, float] | None = None,
         sampler: SamplerName | BaseSampler = "random",
         startup: int = 10,
     ) -> None:
@@ -97,10 +105,12 @@ class SuccessiveHalving(Strategy):
             (maximum is None or maximum >= minimum, f"maximum {maximum}; expected at least minimum ({minimum}), or null"),
             (0 <= mix <= 1, f"mix {mix}; expected 0 to 1"),
             (mix == 0 or second_monitor is not None, f"second_monitor null; expected a metric, since mix is {mix}"),
+            (not signals or mix == 0, f"mix {mix}; expected 0 where there are signals"),
             (startup >= 1, f"startup {startup}; expected at least 1"),
         ]:
             if not ok:
                 raise InputError(f"strategy: {text}")
+        self.signals = dict(signals or {})
         self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = n, brackets, minimum, eta, maximum, mix
         self.monitor, self.second_monitor, self.sampler, self.startup = monitor, second_monitor, sampler, startup
 
@@ -108,7 +118,7 @@ class SuccessiveHalving(Strategy):
         super().start(problem, seed)
         if len(problem.objectives) > 1:
             raise InputError(f"strategy: SuccessiveHalving cannot serve {len(problem.objectives)} objectives; expected one")
-        self._monitors = [Monitor(text) for text in (self.monitor, *([self.second_monitor] if self.second_monitor else []))]
+        self._monitors = [Monitor(text) for text in (self.monitor, *([self.second_monitor] if self.second_monitor else self.signals))]
         for monitor in self._monitors:
             monitor.check("strategy: monitor", reported(problem))
         self.resources = rungs(self.minimum, self.eta, self._whole(problem))
@@ -206,6 +216,8 @@ class SuccessiveHalving(Strategy):
             return
         del self._rungs[bracket, number]
         standing = {id: values for id, values in rung.came if values is not None}
+        if self.signals:
+            standing = combined(standing, (1.0, *self.signals.values()))
         chosen = best(standing, min(len(standing), max(1, rung.size // self.eta)), self.mix)
         for id in standing:
             place = self._places.pop(id)
@@ -239,3 +251,19 @@ def best(values: dict[int, tuple[float, ...]], places: int, mix: float) -> set[i
     seconds = sorted(values, key=lambda id: (values[id][-1], id))[: round(mix * places)]
     firsts = sorted(values.keys() - set(seconds), key=lambda id: (values[id][0], id))
     return {*seconds, *firsts[: places - len(seconds)]}
+
+
+def combined(values: dict[int, tuple[float, ...]], weights: Sequence[float]) -> dict[int, tuple[float, ...]]:
+    """Return one value each: the weighted sum of normal scores."""
+    if not values:
+        return {}
+    scores = sum(
+        weight * normal_scores(np.array(column)) for weight, column in zip(weights, zip(*values.values(), strict=True), strict=True)
+    )
+    return {id: (float(score),) for id, score in zip(values, np.asarray(scores), strict=True)}
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Return where each value ``(n,)`` stands among the others, as a quantile of the normal distribution; nan counts as the highest."""
+    filled = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
+    return norm.ppf((rankdata(filled) - 0.5) / len(values))

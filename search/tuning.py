@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.trial_training import repeats
 from search.monitor import Monitor, divergence
 from search.problem import Problem
 from search.pruners import NonDominationPruner
@@ -135,9 +136,8 @@ class Tuning(Strategy):
     def _repeats(self, id: int, report: Report) -> bool:
         """Whether a report only says that an earlier epoch's weights were put back: the training is over, there is nothing to judge."""
         heard = self._heard.setdefault(id, [])
-        repeats = bool(heard) and report.metrics != heard[-1] and report.metrics in heard
         heard.append(report.metrics)
-        return repeats
+        return repeats(report.metrics, heard[:-1])
 
     def _seen(self, id: int, number: int) -> Container[int] | None:
         """Numbers of the trials that a candidate is held against, its own included; None: all."""

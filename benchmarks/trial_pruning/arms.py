@@ -18,10 +18,10 @@ from optuna.pruners import (
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
-from scipy.stats import norm, rankdata
 
 from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.tasks import EPOCHS
+from search.halving import normal_scores
 from search.pruners import TICPruner
 
 Score = Callable[[Pool], np.ndarray]
@@ -185,11 +185,6 @@ class Halving(Arm):
 def steady(values: np.ndarray) -> np.ndarray:
     """Return means over up to five epochs, the latest of them in each column."""
     return np.stack([values[:, max(0, epoch - 4) : epoch + 1].mean(1) for epoch in range(values.shape[1])], 1)
-
-
-def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Return where each value stands among the others, as a quantile of the normal distribution; nan counts as the highest."""
-    return norm.ppf((rankdata(np.nan_to_num(values, nan=np.inf, posinf=np.inf)) - 0.5) / len(values))
 
 
 def promoted(alive: np.ndarray, score: np.ndarray, second: np.ndarray | None, places: int) -> np.ndarray:

@@ -16,6 +16,10 @@ EXACT_LIMIT = 5000
 """Most parameters for which the matrices themselves are made."""
 
 
+LEAST = 1e-6
+"""Least Tr F, as a share of Tr C: a saturated model draws its own labels only, so that F underflows where one wrong label is left. [O]"""
+
+
 class Halves:
     """Random halves of the samples, for standard errors: without replacement, since a bootstrap's duplicates fake a match of g and f. [O]
 
@@ -69,8 +73,8 @@ class Estimator(ABC):
         """
         halves = _halves(found.samples, found.passes, self.splits)
         g, f = self._norms(found)
-        floor = damping * float(f.sum()) / found.samples
-        if floor == 0 and not float(g.sum()):
+        floor = damping * max(float(f.sum()), LEAST * float(g.sum())) / found.samples
+        if floor == 0:
             return torch.zeros(1 + len(halves.indices), dtype=torch.float64)  # nothing moves any loss: nothing was fitted
         return self._estimate(found, floor, halves)
 
@@ -88,7 +92,8 @@ class Trace(Estimator):
     def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
         g, f = found.norms
         fisher = torch.cat([f.sum()[None] / found.samples, halves.drawn_shares @ f])
-        return torch.cat([g.mean()[None], halves.shares @ g]) / fisher
+        tops = torch.cat([g.mean()[None], halves.shares @ g])
+        return tops / fisher.maximum(LEAST * tops).clamp_min(torch.finfo(fisher.dtype).tiny)
 
 
 class Diagonal(Estimator):

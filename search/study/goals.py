@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from evaluators.trial_training import repeats
+
 
 class Goals:
     """Objectives and constraints as the ledger's note says them, and the front under them.
@@ -51,7 +53,7 @@ class Goals:
 def curve(monitor: str, reports: Sequence[tuple[int, Mapping[str, float]]]) -> dict[int, float]:
     """Return what was watched, by step; without the last report where it only repeats an epoch whose weights were put back."""
     steps = [metrics for _, metrics in reports]
-    whole = reports[:-1] if len(steps) > 2 and steps[-1] != steps[-2] and steps[-1] in steps[:-2] else reports
+    whole = reports[:-1] if steps and repeats(steps[-1], steps[:-1]) else reports
     return {step: value for step, metrics in whole if (value := watched(monitor, metrics)) is not None}
 
 

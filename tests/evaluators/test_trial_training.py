@@ -18,7 +18,7 @@ from evaluators import Arrays, Candidate, Digits, Evaluators, Quality, Training,
 from evaluators.data.task import Classification, Regression
 from evaluators.testing import EvaluatorContract
 from evaluators.tic import TIC, CrossEntropy, RegimeGauge, SquaredError
-from evaluators.trial_training import likelihood_of
+from evaluators.trial_training import STEADY, likelihood_of, repeats
 from spaces import Float, HyperParameters, InputError, JointSpace, TrialSpace
 from spaces.models import Perceptron
 
@@ -50,6 +50,11 @@ def told(made, candidate):
     """All reports as plain values, the weights at the end, and what torch draws next."""
     *reports, model = start(made, candidate)
     return [(r.step, r.metrics) for r in reports], weights(model), torch.rand(3).tolist()
+
+
+def as_fitted(reports):
+    """Reports without what fit does not know of."""
+    return [(step, {name: value for name, value in metrics.items() if name != STEADY}) for step, metrics in reports]
 
 
 def weights(model):
@@ -164,7 +169,7 @@ def test_the_genome_stands_over_the_defaults_and_what_it_lacks_is_theirs(optimis
     torch.manual_seed(2)
     model = net(dropout=0.25)
     by_hand = [(r.step, r.metrics) for r in fit(model, made.data, Training(epochs=EPOCHS, batch_size=32, clip=1.0, **settings))]
-    assert reports == by_hand
+    assert as_fitted(reports) == by_hand
     assert all(torch.equal(ended[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -190,7 +195,7 @@ def test_settings_come_from_the_parts_of_a_joint_space():
     chosen = joint.join(net=joint.spaces["net"].encode({"model.width": 8}), rates=Rates().encode(learning_rate=0.1))
     reports, _, _ = told(made, Candidate(0, chosen, seed=1))
     torch.manual_seed(1)
-    assert reports == [(r.step, r.metrics) for r in fit(narrow(8), data, Training(epochs=2, learning_rate=0.1))]
+    assert as_fitted(reports) == [(r.step, r.metrics) for r in fit(narrow(8), data, Training(epochs=2, learning_rate=0.1))]
 
 
 def narrow(width):
@@ -365,6 +370,21 @@ def test_the_kept_weights_are_those_of_the_best_epoch_resumed_or_not(tmp_path):
     data = Digits(train_samples=120)
     for again in (model, list(start(with_state(tmp_path, **settings), Candidate(4, given, seed=7)))[-1]):
         assert assess(again, data, data.batches("search", 256))["loss"] == pytest.approx(min(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize("stops", [0, 4])
+def test_the_steady_loss_is_the_lowest_mean_of_five_epochs_and_outlives_the_weights_put_back(tmp_path, stops):
+    settings = {"epochs": 12, "schedule": "constant", "tic": TIC("trace"), "bias_share": 0.5}
+    given = space().encode({"training.learning_rate": 0.1, "training.optimiser": "adamw", "model.dropout": 0.0})
+    if stops:
+        stopped(with_state(tmp_path, **settings), Candidate(4, given, seed=7), stops)
+    *reports, _ = start(with_state(tmp_path, **settings), Candidate(4, given, seed=7))
+    values = [report.metrics["loss"] + 0.5 * report.metrics["tic_bias"] for report in reports[:12]]
+    means = [sum(values[max(0, i - 4) : i + 1]) / min(5, i + 1) for i in range(12)]
+    assert [report.metrics["steady_loss"] for report in reports[:12]] == pytest.approx([min(means[: i + 1]) for i in range(12)])
+    assert reports[-1].step == 13 and reports[-1].metrics["steady_loss"] == reports[11].metrics["steady_loss"]
+    earlier = [report.metrics for report in reports]
+    assert [repeats(earlier[i], earlier[:i]) for i in range(13)] == [False] * 12 + [True]
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from evaluators.trial_training import TrialTraining
 from search.budget import Budget
 from search.executors.inline import InlineExecutor
 from search.executors.simulated import SimulatedExecutor
-from search.halving import RESUME, SuccessiveHalving, best, rungs
+from search.halving import RESUME, SuccessiveHalving, best, normal_scores, rungs
 from search.ledger import Ledger
 from search.loop import Loop
 from search.problem import Objective, Problem
@@ -90,6 +90,18 @@ def test_a_share_of_the_places_goes_by_another_metric():
     assert {e.candidate.id for e in by_loss} <= promoted and len(promoted) == 4
     others = sorted((e for e in first[0] if e not in by_loss), key=lambda e: e.metrics["tic_bias"])[:2]
     assert {e.candidate.id for e in others} <= promoted
+
+
+def test_signals_of_any_scale_add_up_by_where_a_value_stands_in_its_rung():
+    assert normal_scores(np.array([5.0, -1e9, 7.0])).tolist() == pytest.approx([0.0, -0.967422, 0.967422], abs=1e-5)
+    assert normal_scores(np.array([1.0, np.nan, 1.0]))[1] > 0
+    evaluations, *_ = play(SuccessiveHalving(n=12, brackets=1, monitor="train_loss", signals={"tic_bias": 0.7}))
+    first = brackets(evaluations, 12)[0]
+    loss, bias = (normal_scores(np.array([e.metrics[name] for e in first[0]])) for name in ("train_loss", "tic_bias"))
+    ranked = [first[0][i].candidate.id for i in np.argsort(loss + 0.7 * bias)]
+    assert {e.candidate.parents[-1] for e in first[1]} == set(ranked[:4])
+    by_loss = [first[0][i].candidate.id for i in np.argsort(loss)]
+    assert set(by_loss[:4]) != set(ranked[:4]), "the example must tell the two apart"
 
 
 def test_diverged_and_failed_configurations_leave_their_places_to_others():
@@ -177,6 +189,7 @@ def test_a_training_that_was_paused_and_resumed_comes_out_as_one_that_was_not(tm
         ({"minimum": 4, "maximum": 3}, r"maximum 3; expected at least minimum \(4\), or null"),
         ({"mix": 1.5}, "mix 1.5; expected 0 to 1"),
         ({"mix": 0.5}, "second_monitor null; expected a metric, since mix is 0.5"),
+        ({"mix": 0.5, "second_monitor": "loss", "signals": {"tic_bias": 0.3}}, "mix 0.5; expected 0 where there are signals"),
     ],
 )
 def test_settings_are_refused_in_one_line(settings, message):

@@ -262,6 +262,17 @@ def test_a_fit_without_any_gradient_has_no_bias() -> None:
     assert found.bias < 1e-9
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_saturated_model_with_one_wrong_label_has_a_large_bias_not_none(estimator: EstimatorName) -> None:
+    model = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0, 0.0], [1000.0, 0.0]]))
+    inputs, labels = torch.ones(8, 2), torch.ones(8, dtype=torch.long)
+    labels[0] = 0
+    found = TIC(estimator)(model, "cross_entropy", (inputs, labels), train_loss=0.0, n=1)
+    assert 1e5 < found.bias < math.inf
+
+
 def test_the_gauge_is_the_relative_movement_and_can_be_resumed() -> None:
     model = nn.Linear(3, 2)
     gauge = RegimeGauge(model)
