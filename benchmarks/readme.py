@@ -22,6 +22,13 @@ FIGURES = (
     ("resume", "identical_front", "same front, killed or not, on one worker or two", "true"),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
+    ("tic", "gram_share_of_epoch", "TIC by gram on 64 samples, share of an epoch, the worst of three sizes", "at most .15"),
+    ("tic", "trace_share_of_epoch", "the same by trace", "at most .05"),
+    ("trial_pruning", "regret_ratio", "regret of the chosen trial over the best existing pruner's, equal epochs", "at most .80"),
+    ("trial_pruning", "regret_ratio_upper", "its upper 90 % limit over pools and splits", "below 1"),
+    ("trial_pruning", "worst_task_regret_ratio", "the worst task", "at most 1.05"),
+    ("trial_pruning", "epochs_ratio", "epochs to the regret of the best existing pruner", "at most .75"),
+    ("trial_pruning", "no_validation_ratio", "test loss chosen by TIC, trained on all data, over chosen by a split", "reported"),
 )
 
 

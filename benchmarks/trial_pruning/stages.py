@@ -30,8 +30,8 @@ def shards() -> Iterator[Shard]:
     tuning = [name for name in TASKS if TASKS[name].tuning]
     stages: list[tuple[list[str], tuple[int, ...], Regime]] = [
         (cheap, _FEW, "split"),
-        (tuning, _MANY, "split"),
         (dear, _FEW, "split"),
+        (tuning, _MANY, "split"),
         (cheap + dear, _FEW, "all"),
         ([name for name in cheap if name not in tuning], _MANY, "split"),
     ]
