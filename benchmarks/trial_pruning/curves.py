@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.trial_pruning.record import COLUMNS, SEEDS, Regime, shard_file
+from benchmarks.trial_pruning.record import COLUMNS, SEEDS, Regime, read_shard, shard_file
 from benchmarks.trial_pruning.tasks import TASKS
 
 POOL = 2
@@ -77,9 +77,9 @@ def pools(folder: Path, task: str, regime: Regime = "split") -> list[Pool]:
             files = [shard_file(folder, task, seed, first + i, regime) for i in range(POOL)]
             if not all(file.exists() for file in files):
                 break
-            parts = [np.load(file, allow_pickle=False) for file in files]
-            table, sizes = (np.concatenate([part[name] for part in parts]) for name in ("table", "sizes"))
-            found.append(Pool(task, seed, table, sizes, int(parts[0]["n"])))
+            parts = [read_shard(file) for file in files]
+            table, sizes = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+            found.append(Pool(task, seed, table, sizes, parts[0][2]))
     return found
 
 
