@@ -121,7 +121,7 @@ def epochs_to_match(units: Sequence[dict[str, Row]], existing: Sequence[str]) ->
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
-    orders, few = (3, 1) if quick else (20, None)
+    orders, few = (3, 1) if quick else (10, None)
     arms = ["no pruning", "median, val", "synchronous halving 27, val", "synchronous halving 81, val", OURS] if quick else list(ARMS)
     existing = [name for name in arms if name in EXISTING]
     found = {task: some[:few] for task, some in all_pools(FOLDER).items()}
