@@ -138,11 +138,12 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         geometric(list(ratios({t: [u[i] for i in rng.integers(0, len(u), len(u))] for t, u in reporting.items()}, existing).values()))
         for _ in range(200 if quick else RESAMPLES)
     ]
-    no_validation = {
-        task: [without_validation(alone, split, orders) for alone, split in zip(some, found[task], strict=False)]
-        for task, some in all_pools(FOLDER, "all").items()
-        if task in reporting
-    }
+    no_validation = {}
+    for task, some in all_pools(FOLDER, "all").items():
+        split = {(pool.seed, pool.number): pool for pool in found[task]}
+        pairs = [(alone, split[alone.seed, alone.number]) for alone in some if (alone.seed, alone.number) in split]
+        if task in reporting and pairs:
+            no_validation[task] = [without_validation(*pair, orders) for pair in pairs]
     matched = {task: epochs_to_match(units, existing) for task, units in reporting.items()}
     figures = {
         "regret_ratio": geometric(list(each.values())),

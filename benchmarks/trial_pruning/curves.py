@@ -20,6 +20,7 @@ class Pool:
     """Curves of the configurations of some shards on one data split.
 
     Attributes:
+        seed, number: of the data split, and of the pool among those on this split.
         table: ``(configurations, epochs, columns)``.
         sizes: number of parameters, ``(configurations,)``.
         n: training samples.
@@ -27,6 +28,7 @@ class Pool:
 
     task: str
     seed: int
+    number: int
     table: np.ndarray
     sizes: np.ndarray
     n: int
@@ -79,7 +81,7 @@ def pools(folder: Path, task: str, regime: Regime = "split") -> list[Pool]:
                 break
             parts = [read_shard(file) for file in files]
             table, sizes = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-            found.append(Pool(task, seed, table, sizes, parts[0][2]))
+            found.append(Pool(task, seed, first // POOL, table, sizes, parts[0][2]))
     return found
 
 

@@ -19,7 +19,7 @@ def pool(configurations=54, seed=0):
     curve = ends + 1 / np.arange(1, EPOCHS + 1)
     for name, values in {"val_loss": curve, "test_loss": curve + 0.01, "train_loss": curve - 0.05, "seconds": np.ones_like(curve)}.items():
         table[:, :, COLUMNS.index(name)] = values
-    return Pool("digits-mlp", 0, table, np.arange(1, configurations + 1), 400)
+    return Pool("digits-mlp", 0, 0, table, np.arange(1, configurations + 1), 400)
 
 
 def play(arm, budget=9 * EPOCHS, **settings):
@@ -59,7 +59,7 @@ def test_a_column_carries_estimates_on_and_is_infinite_once_diverged():
     table = np.full((1, EPOCHS, len(COLUMNS)), np.nan, dtype=np.float32)
     table[0, :5, :3] = 1.0
     table[0, 1, COLUMNS.index("movement")] = 0.25
-    found = Pool("digits-mlp", 0, table, np.ones(1), 4)["movement"][0]
+    found = Pool("digits-mlp", 0, 0, table, np.ones(1), 4)["movement"][0]
     assert np.isnan(found[0]) and found[1:5].tolist() == [0.25] * 4 and np.isinf(found[5:]).all()
 
 
