@@ -63,7 +63,9 @@ def _spread(values: dict[str, float]) -> str:
     return f"{values['median']:.4f} ({values['low']:.4f} to {values['high']:.4f})"
 
 
-def _text(value: float | bool) -> str:
+def _text(value: float | bool | None) -> str:
+    if value is None:
+        return "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
 
 

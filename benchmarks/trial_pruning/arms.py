@@ -116,7 +116,7 @@ class Pruned(Arm):
         score = self.score(replay.pool)
         error = None if self.error is None else self.error(replay.pool)
         movement = replay.pool["movement"]
-        study = optuna.create_study(pruner=self.pruner())
+        study = optuna.create_study(study_name="arm", pruner=self.pruner())  # Hyperband derives brackets from the name
         for config in replay.order:
             trial = study.ask()
             for epoch in range(1, EPOCHS + 1):

@@ -101,7 +101,8 @@ def ratios(table: Mapping[str, Sequence[dict[str, Row]]], existing: Sequence[str
     found = {}
     for task, units in table.items():
         means = {name: np.nanmean([u[name][key] for u in units]) for name in (*existing, OURS)}
-        found[task] = float(means[OURS] / min(means[name] for name in existing))
+        best = min(means[name] for name in existing)
+        found[task] = float(means[OURS] / best) if best else (np.inf if means[OURS] else 1.0)
     return found
 
 
@@ -147,13 +148,13 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     matched = {task: epochs_to_match(units, existing) for task, units in reporting.items()}
     figures = {
         "regret_ratio": geometric(list(each.values())),
-        "regret_ratio_upper": float(np.quantile(resampled, 0.9)),
-        "epochs_ratio": geometric(list(matched.values())),
+        "regret_ratio_upper": _finite(float(np.quantile(resampled, 0.9, method="higher"))),
+        "epochs_ratio": _finite(geometric(list(matched.values()))),
         "worst_task_regret_ratio": max(each.values()),
         "no_validation_ratio": geometric([float(np.mean(v)) for v in no_validation.values()]) if no_validation else None,
         "regret_ratio_per_task": each,
         "regret_ratio_at_last_epoch_per_task": ratios(reporting, existing, "end"),
-        "epochs_ratio_per_task": matched,
+        "epochs_ratio_per_task": {task: _finite(value) for task, value in matched.items()},
         "no_validation_ratio_per_task": {task: float(np.mean(v)) for task, v in no_validation.items()},
         "tuning_tasks_regret_ratio": ratios({t: u for t, u in table.items() if TASKS[t].tuning}, existing),
         "arms": {name: {task: _summary([u[name] for u in units]) for task, units in table.items()} for name in arms},
@@ -167,6 +168,11 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "configurations_per_pool": {task: len(some[0].table) for task, some in found.items()},
         "tuning_tasks": [task for task in table if TASKS[task].tuning],
     }
+
+
+def _finite(value: float) -> float | None:
+    """Return None where there is no such number: never as good within the budget, a ratio to no regret at all."""
+    return value if np.isfinite(value) else None
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:

@@ -40,13 +40,13 @@ class LinearBlock(Block):
     """A linear layer on vectors: its gradients are outer products, so products of rows are products of inputs times products of errors. [O]
 
     Args:
-        gradient: by the outputs with true labels, ``(m, outputs)``.
-        drawn: with drawn labels, pass after pass, ``(r, outputs)``.
+        errors: gradients by the outputs, ``(1 + passes, m, outputs)``, with true labels first.
     """
 
-    def __init__(self, use: LinearUse, gradient: Tensor, drawn: Tensor, memory: int) -> None:
-        self._gradient, self._drawn, self._memory = gradient, drawn, memory
-        self._passes = len(drawn) // len(gradient)
+    def __init__(self, use: LinearUse, errors: Tensor, memory: int) -> None:
+        self._errors, self._memory = errors, memory
+        self._gradient, self._drawn = errors[0], errors[1:].flatten(0, 1)
+        self._passes = len(errors) - 1
         self._inputs = use.flat[:, 0] if "weight" in use.parameters else use.flat[:, 0, :0]
         self._one = float("bias" in use.parameters)  # a bias is the weight of an input that is always one
 
@@ -61,8 +61,8 @@ class LinearBlock(Block):
             )
 
     def norms(self) -> Rows:
-        inputs = self._inputs.square().sum(1) + self._one
-        return self._gradient.square().sum(1) * inputs, self._drawn.square().sum(1) * self._tiled(inputs)
+        norms = self._errors.square().sum(2) * (self._inputs.square().sum(1) + self._one)
+        return norms[0], norms[1:].flatten()
 
     def products(self) -> tuple[Tensor, Tensor, Tensor]:
         inputs = torch.addmm(self._inputs.new_full((1, 1), self._one), self._inputs, self._inputs.T)

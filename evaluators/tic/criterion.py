@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -120,8 +121,8 @@ class TIC:
         with mode(model, False):
             errors = partial(self._errors, as_likelihood(loss), targets.to(device))
             values = ESTIMATORS[self.estimator](self.splits)(gradients(model, moved, errors, self.memory, self.path), self.damping)
-        values = values * (1 / n if self.scale == "1/n" else 1.0)
-        bias, error = float(values[0]), float(values[1:].std(correction=0)) if self.splits else 0.0
+        bias, *halves = (value * (1 / n if self.scale == "1/n" else 1.0) for value in values.tolist())
+        error = float(np.std(halves)) if halves and all(map(math.isfinite, halves)) else 0.0
         if not math.isfinite(bias):
             raise NonFiniteGradients(f"TIC: the bias is {bias}; expected finite gradients")
         moved_by = None if gauge is None else gauge(model)
@@ -129,7 +130,7 @@ class TIC:
 
     def _errors(self, likelihood: Likelihood, targets: Tensor, outputs: Tensor) -> list[Tensor]:
         """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled so that F = Phi^T Phi / m."""
-        if not torch.isfinite(outputs).all():
+        if not math.isfinite(outputs.sum().item()):
             raise NonFiniteGradients("TIC: outputs that are not finite; expected a model that has not diverged")
         true = likelihood.slope(outputs, targets)
         if self.fisher == "all":

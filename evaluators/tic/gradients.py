@@ -127,8 +127,7 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
         own = [p for p in use.parameters.values() if p not in done]
         done.update(own)
         if isinstance(use, LinearUse) and use.flat.shape[1] == 1 and all(len(uses[p]) == 1 for p in own):
-            flat = found.reshape(*found.shape[:2], -1)
-            blocks.append(LinearBlock(use, flat[0], flat[1:].flatten(0, 1), memory))
+            blocks.append(LinearBlock(use, found.reshape(*found.shape[:2], -1), memory))
         elif own:
             blocks.append(LayerBlock([(p, uses[p]) for p in own], memory))
     return Gradients(blocks, len(outputs), len(slopes) - 1)

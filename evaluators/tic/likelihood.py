@@ -49,8 +49,8 @@ class CrossEntropy(Likelihood):
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         chances = outputs.detach().movedim(1, -1).softmax(-1)
-        labels = torch.multinomial(chances.reshape(-1, chances.shape[-1]).cpu(), 1, generator=generator)
-        return labels.view(chances.shape[:-1]).to(outputs.device)
+        level = torch.rand((*chances.shape[:-1], 1), generator=generator).to(chances)
+        return (chances.cumsum(-1) < level).sum(-1).clamp_(max=chances.shape[-1] - 1)  # the sum may end a little below 1
 
     def weight(self, outputs: Tensor) -> float:
         return 1.0 / max(1, math.prod(outputs.shape[2:]))
