@@ -130,7 +130,7 @@ def _curve(task: str, model: nn.Module, splits: Splits, config: dict[str, Any], 
             found["test_loss"] = _loss(model, likelihood, splits.test)
         if not all(math.isfinite(value) for value in found.values()):
             return
-        with mode(model, False):
+        with mode(model, False), torch.no_grad():
             found |= {"seconds": seconds, "movement": gauge(model)}
             if epoch <= 3 or epoch % 3 == 0 or not TASKS[task].dear:
                 found |= _estimates(task, model, splits, regime)

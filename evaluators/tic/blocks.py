@@ -37,7 +37,7 @@ class Block(ABC):
 
 
 class LinearBlock(Block):
-    """A linear layer on vectors: its gradients are outer products, so products of rows are products of inputs times products of errors. [O]
+    """A linear layer on ``(m, features)``: gradients are outer products, so products of rows are those of inputs times those of errors. [O]
 
     Args:
         errors: gradients by the outputs, ``(1 + passes, m, outputs)``, with true labels first.
@@ -47,7 +47,7 @@ class LinearBlock(Block):
         self._errors, self._memory = errors, memory
         self._gradient, self._drawn = errors[0], errors[1:].flatten(0, 1)
         self._passes = len(errors) - 1
-        self._inputs = use.flat[:, 0] if "weight" in use.parameters else use.flat[:, 0, :0]
+        self._inputs = use.inputs if "weight" in use.parameters else use.inputs[:, :0]
         self._one = float("bias" in use.parameters)  # a bias is the weight of an input that is always one
 
     def pieces(self) -> Iterator[Rows]:

@@ -118,7 +118,7 @@ class TIC:
                 )
         device = device_of(model)
         moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
-        with mode(model, False):
+        with mode(model, False), torch.no_grad():
             errors = partial(self._errors, as_likelihood(loss), targets.to(device))
             values = ESTIMATORS[self.estimator](self.splits)(gradients(model, moved, errors, self.memory, self.path), self.damping)
         bias, *halves = (value * (1 / n if self.scale == "1/n" else 1.0) for value in values.tolist())

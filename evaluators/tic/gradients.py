@@ -56,7 +56,7 @@ def _doubles(parts: Sequence[tuple[Tensor, ...]]) -> Any:
 
 
 def gradients(model: nn.Module, inputs: Inputs, errors: Errors, memory: int, path: Path | None = None) -> Gradients:
-    """Return per-sample gradients of a model in eval mode.
+    """Return per-sample gradients of a model in eval mode; to be called, and the result used, under ``torch.no_grad()``.
 
     Args:
         errors: of the outputs, each of the outputs' shape.
@@ -126,8 +126,8 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
     for use, found in calls:
         own = [p for p in use.parameters.values() if p not in done]
         done.update(own)
-        if isinstance(use, LinearUse) and use.flat.shape[1] == 1 and all(len(uses[p]) == 1 for p in own):
-            blocks.append(LinearBlock(use, found.reshape(*found.shape[:2], -1), memory))
+        if isinstance(use, LinearUse) and use.inputs.ndim == 2 and all(len(uses[p]) == 1 for p in own):
+            blocks.append(LinearBlock(use, found, memory))
         elif own:
             blocks.append(LayerBlock([(p, uses[p]) for p in own], memory))
     return Gradients(blocks, len(outputs), len(slopes) - 1)

@@ -18,7 +18,7 @@ class Use(ABC):
     """
 
     def __init__(self, layer: nn.Module, inputs: Tensor) -> None:
-        self.layer, self.inputs = layer, inputs.detach()
+        self.layer, self.inputs = layer, inputs  # used without gradients: detaching every one would cost as much as a product
         self.parameters = own_parameters(layer)
 
     @abstractmethod
@@ -33,13 +33,10 @@ class Use(ABC):
 class LinearUse(Use):
     """``y = A W^T + b`` on ``(m, ..., features)``."""
 
-    def __init__(self, layer: nn.Module, inputs: Tensor) -> None:
-        super().__init__(layer, inputs)
-        self.flat = self.inputs.reshape(len(inputs), -1, inputs.shape[-1])  # (m, positions, features)
-
     def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
         flat = gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1])[..., low:high]
-        return flat.sum(2) if name == "bias" else flat.transpose(2, 3) @ self.flat
+        inputs = self.inputs.reshape(len(self.inputs), -1, self.inputs.shape[-1])  # (m, positions, features)
+        return flat.sum(2) if name == "bias" else flat.transpose(2, 3) @ inputs
 
 
 class ConvUse(Use):
