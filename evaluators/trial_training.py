@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,22 +160,13 @@ class TrialTraining(Evaluator):
         return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
 
 
-def repeats(metrics: Mapping[str, float], earlier: Sequence[Mapping[str, float]]) -> bool:
-    """Whether a report only says that the weights of an epoch before the latest one were put back."""
-
-    def of_epoch(found: Mapping[str, float]) -> dict[str, float]:
-        return {name: value for name, value in found.items() if name != STEADY}
-
-    return of_epoch(metrics) in [of_epoch(found) for found in earlier[:-1]] and of_epoch(metrics) != of_epoch(earlier[-1])
-
-
 def _with_steady_loss(reports: Iterator[Report], share: float) -> Iterator[Report]:
     seen: list[dict[str, float]] = []
     values: list[float] = []
     lowest = math.inf
     for report in reports:
         metrics = report.metrics
-        if not repeats(metrics, seen):
+        if metrics not in seen[:-1] or metrics == seen[-1]:  # else the weights of an earlier epoch were put back
             seen.append(metrics)
             values.append(metrics["loss"] + share * metrics.get("tic_bias", 0.0))
             lowest = min(lowest, sum(values[-_WINDOW:]) / len(values[-_WINDOW:]))

@@ -10,12 +10,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from evaluators.base import Candidate, Evaluation, Report, State
-from evaluators.trial_training import repeats
 from search.monitor import Monitor, divergence
 from search.problem import Problem
 from search.pruners import NonDominationPruner
 from search.sampling import SamplerName, Sampling
 from search.strategy import Strategy
+from search.study.goals import repeats
 from spaces.errors import InputError
 
 DIVERGED = "diverged"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.trial_training import repeats
+_WHOLE = "steady_loss"  # the one metric that tells of the whole curve; evaluators, which name it, would bring torch into the view
 
 
 class Goals:
@@ -48,6 +48,12 @@ class Goals:
         self.front = [*(old for old, stays in zip(self.front, stay, strict=True) if stays), seq]
         self._values = np.vstack([self._values[stay], new])
         return True
+
+
+def repeats(metrics: Mapping[str, float], earlier: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a report only says that the weights of an epoch before the latest one were put back."""
+    of_epoch = [{name: value for name, value in found.items() if name != _WHOLE} for found in (*earlier, metrics)]
+    return of_epoch[-1] in of_epoch[:-2] and of_epoch[-1] != of_epoch[-2]
 
 
 def curve(monitor: str, reports: Sequence[tuple[int, Mapping[str, float]]]) -> dict[int, float]:

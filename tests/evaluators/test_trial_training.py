@@ -18,7 +18,8 @@ from evaluators import Arrays, Candidate, Digits, Evaluators, Quality, Training,
 from evaluators.data.task import Classification, Regression
 from evaluators.testing import EvaluatorContract
 from evaluators.tic import TIC, CrossEntropy, RegimeGauge, SquaredError
-from evaluators.trial_training import STEADY, likelihood_of, repeats
+from evaluators.trial_training import STEADY, likelihood_of
+from search.study.goals import repeats
 from spaces import Float, HyperParameters, InputError, JointSpace, TrialSpace
 from spaces.models import Perceptron
 
@@ -384,7 +385,7 @@ def test_the_steady_loss_is_the_lowest_mean_of_five_epochs_and_outlives_the_weig
     assert [report.metrics["steady_loss"] for report in reports[:12]] == pytest.approx([min(means[: i + 1]) for i in range(12)])
     assert reports[-1].step == 13 and reports[-1].metrics["steady_loss"] == reports[11].metrics["steady_loss"]
     earlier = [report.metrics for report in reports]
-    assert [repeats(earlier[i], earlier[:i]) for i in range(13)] == [False] * 12 + [True]
+    assert [repeats(earlier[i], earlier[:i]) for i in range(13)] == [False] * 12 + [True], "the view and the pruners must see it"
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
