@@ -50,8 +50,12 @@ def explain(message: str, known: Sequence[str], given: Sequence[str] = ("model",
         elif match := re.match(r"Subtypes: \[(.*)\]$", line):
             kinds = match[1] if not what else kinds
         elif match := re.match(r"Given value: (.*)$", line):
-            value = match[1]
-        elif not line or line.startswith(("Does not validate", "Errors:", "Given value type")) or "<class 'NoneType'>" in line:
+            value = value or match[1]  # the innermost one comes first
+        elif (
+            not line
+            or line.startswith(("Does not validate", "Errors:", "Given value type", "Expected a path but"))
+            or "<class 'NoneType'>" in line
+        ):
             continue
         elif not what:
             what = line

@@ -172,7 +172,7 @@ def test_the_configuration_that_ships_is_sound_and_plans_in_seconds(capsys: pyte
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--strategy.init_args.sampler", "tpee"], "sampler"),
+        (["--strategy.init_args.sampler", "tpee"], "strategy.sampler (search.Tuning): expected 'tpe' or 'random'"),
         (["--strategy.init_args.monitor", "score"], "strategy: monitor: the evaluator reports no 'score'"),
         (["--objectives", '["loss", "error"]'], "strategy: pruner MedianPruner cannot serve 2 objectives"),
         (["--space", trial_space({"training.rate": {"low": 0, "high": 1}})], "nothing takes the parameter 'rate'"),
