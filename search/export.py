@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import tempfile
 from collections.abc import Mapping
@@ -179,7 +180,9 @@ def _onnx_bytes(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[bytes, b
     """Export in eval mode; a model that fixes its batch size is exported with that."""
     before = [(module, module.training) for module in model.modules()]
     batch = {0: torch.export.Dim("batch", min=1)}
-    dynamic = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
+    axes = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
+    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
+    dynamic = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes  # of *inputs the shapes are one argument
     model.eval()
     try:
         for shapes in (dynamic, None):

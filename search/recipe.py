@@ -233,8 +233,13 @@ def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
         raise InputError(
             f"{place}: class_path {class_path!r} is not of the kind needed; expected a subclass of {kind.__module__}.{kind.__name__}"
         )
+    arguments = dict(spec.get("init_args") or {})
+    if issubclass(found, nn.Module):  # modules may be made of modules; spaces make theirs themselves
+        for name, value in arguments.items():
+            if isinstance(value, Mapping) and "class_path" in value:
+                arguments[name] = construct(value, nn.Module, place)
     try:
-        return found(**spec.get("init_args") or {})
+        return found(**arguments)
     except TypeError as error:
         raise InputError(f"{place}: init_args do not fit {class_path}: {error}") from None
 
