@@ -2,12 +2,27 @@
 
 from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, Report, State
+from evaluators.corruption import Corruption, Denoising, Variational
 from evaluators.cost import Cost, smallest
 from evaluators.counting import count
-from evaluators.data import Arrays, Classification, Data, Digits, NpzFile, Regression, Task
+from evaluators.data import (
+    Arrays,
+    BinaryClusters,
+    Classification,
+    Data,
+    Digits,
+    MnistFolder,
+    NpzFile,
+    Reconstruction,
+    Regression,
+    Restoring,
+    Strings,
+    Task,
+)
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
 from evaluators.latency import Latency, measure
+from evaluators.pairs import PairTraining
 from evaluators.quality import Quality
 from evaluators.training import Training, fit
 from evaluators.trial_training import TrialTraining
@@ -16,10 +31,13 @@ from spaces.channels.trace import mode
 
 __all__ = [
     "Arrays",
+    "BinaryClusters",
     "Candidate",
     "Classification",
+    "Corruption",
     "Cost",
     "Data",
+    "Denoising",
     "Digits",
     "Distillation",
     "Evaluation",
@@ -27,14 +45,20 @@ __all__ = [
     "Evaluators",
     "FineTuning",
     "Latency",
+    "MnistFolder",
     "NpzFile",
+    "PairTraining",
     "Quality",
+    "Reconstruction",
     "Regression",
     "Report",
+    "Restoring",
     "State",
+    "Strings",
     "Task",
     "Training",
     "TrialTraining",
+    "Variational",
     "assess",
     "count",
     "fit",

@@ -5,6 +5,7 @@ from spaces.channels import ChannelSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
 from spaces.joint import JointSpace, Part
+from spaces.pairs import Pair, PairSpace, VariationalPair
 from spaces.trials import TrialSpace
 
 __all__ = [
@@ -17,8 +18,11 @@ __all__ = [
     "InputError",
     "Integer",
     "JointSpace",
+    "Pair",
+    "PairSpace",
     "Part",
     "Segment",
     "Space",
     "TrialSpace",
+    "VariationalPair",
 ]

@@ -2,9 +2,30 @@
 
 from evaluators.data.arrays import Arrays
 from evaluators.data.base import SPLITS, Data, Inputs, Split
+from evaluators.data.clusters import BinaryClusters
 from evaluators.data.digits import Digits
+from evaluators.data.mnist import MnistFolder
 from evaluators.data.npz import NpzFile
 from evaluators.data.preloaded import Preloaded
+from evaluators.data.reconstruction import Reconstruction, Restoring
+from evaluators.data.strings import Strings
 from evaluators.data.task import Classification, Regression, Task
 
-__all__ = ["SPLITS", "Arrays", "Classification", "Data", "Digits", "Inputs", "NpzFile", "Preloaded", "Regression", "Split", "Task"]
+__all__ = [
+    "SPLITS",
+    "Arrays",
+    "BinaryClusters",
+    "Classification",
+    "Data",
+    "Digits",
+    "Inputs",
+    "MnistFolder",
+    "NpzFile",
+    "Preloaded",
+    "Reconstruction",
+    "Regression",
+    "Restoring",
+    "Split",
+    "Strings",
+    "Task",
+]

@@ -4,7 +4,22 @@ from operators.mutation.activation_guided import ActivationGuided
 from operators.mutation.base import Mutation
 from operators.mutation.bit_flip import BitFlip
 from operators.mutation.budget_shift import BudgetShift
+from operators.mutation.conjunctive_pruning import ConjunctivePruning
 from operators.mutation.criterion_guided import CriterionGuided
 from operators.mutation.guided import Guided
+from operators.mutation.pruning import Pruning
+from operators.mutation.random_pruning import RandomPruning
+from operators.mutation.variance_pruning import VariancePruning
 
-__all__ = ["ActivationGuided", "BitFlip", "BudgetShift", "CriterionGuided", "Guided", "Mutation"]
+__all__ = [
+    "ActivationGuided",
+    "BitFlip",
+    "BudgetShift",
+    "ConjunctivePruning",
+    "CriterionGuided",
+    "Guided",
+    "Mutation",
+    "Pruning",
+    "RandomPruning",
+    "VariancePruning",
+]

@@ -31,7 +31,8 @@ class Mutation(ABC):
         chosen = rng.random(len(genomes)) < self.probability
         changed = genomes.copy()
         if chosen.any():
-            part = {name: array[chosen] if array.ndim == 2 else array for name, array in guide.items()}
+            rows = {name for name, array in guide.items() if array.ndim > 2 or (array.ndim == 2 and len(array) == len(genomes))}
+            part = {name: array[chosen] if name in rows else array for name, array in guide.items()}
             changed[chosen] = self._apply(space, genomes[chosen].copy(), part, rng)
         return space.repair(changed)
 

@@ -7,6 +7,7 @@ from operators.testing.criterion import CriterionContract
 from operators.testing.crossover import CrossoverContract
 from operators.testing.initialisation import InitialisationContract
 from operators.testing.mutation import MutationContract
+from operators.testing.pruning import PruningContract
 from operators.testing.selection import SelectionContract
 
-__all__ = ["CriterionContract", "CrossoverContract", "InitialisationContract", "MutationContract", "SelectionContract"]
+__all__ = ["CriterionContract", "CrossoverContract", "InitialisationContract", "MutationContract", "PruningContract", "SelectionContract"]

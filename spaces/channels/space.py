@@ -111,6 +111,15 @@ class ChannelSpace(Space):
             full[name] = whole
         return full
 
+    def gather(self, genome: np.ndarray, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the ``state_dict`` of a compact model with the kept parts of full tensors: the reverse of :meth:`scatter`."""
+        kept, compact = self.slice_indices(genome), {}
+        for name, tensor in full.items():
+            axes = kept.get(name, {})
+            index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(tensor.shape)))
+            compact[name] = tensor[tuple(map(torch.from_numpy, index))] if axes else tensor
+        return compact
+
     def slice_indices(self, genome: np.ndarray) -> dict[str, dict[int, np.ndarray]]:
         """Return the kept positions of every sliced axis: tensor name -> axis -> indices."""
         return self._slicer.kept(genome)

@@ -1,0 +1,112 @@
+"""What pruning mutations share: bits go off, within limits, and never all of a segment."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from operators.base import Guide
+from operators.mutation.base import Mutation
+from operators.mutation.guided import entry, keep_bits
+from spaces.base import Space
+from spaces.errors import InputError
+
+
+class Pruning(Mutation):
+    """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
+
+    ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say). No segment falls below what the space
+    keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples, as many more fall, or are
+    spared, as the nearest multiple asks for.
+
+    Args:
+        amount: how much one event takes, 0 .. 1; each mutation says of what.
+        probability: share of the genomes that are changed at all.
+
+    Attributes:
+        spared: how many loci the last call spared lest a segment fall empty.
+    """
+
+    def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        if not 0 <= amount <= 1:
+            raise InputError(f"{type(self).__name__}: amount {amount}; expected a share of 0 to 1")
+        self.amount = amount
+        self.spared = 0
+
+    def __call__(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+        self.spared = 0
+        return super().__call__(space, genomes, guide, rng)
+
+    def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+        own = np.broadcast_to(guide.get("own", True), genomes.shape).astype(bool) & keep_bits(space, self)
+        doomed, worth = self._doomed(space, genomes, own, guide, rng)
+        may = own & (genomes == 1)
+        pruned = np.where(doomed & may, 0, genomes).astype(np.uint8)
+        repaired = space.repair(pruned)
+        for part in space.slices.values():
+            for row in np.flatnonzero((repaired[:, part] != pruned[:, part]).any(axis=1)):
+                self._settle(genomes[row, part], pruned[row, part], int(repaired[row, part].sum()), may[row, part], worth[row, part])
+        return pruned
+
+    @abstractmethod
+    def _doomed(
+        self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return which loci ought to go, bool, and what each is worth, float (the highest are spared first), both ``(n, length)``.
+
+        Args:
+            own: the keep bits that may change, bool ``(n, length)``; what is said of others, or of bits that are off, counts for nothing.
+        """
+
+    def _settle(self, before: np.ndarray, pruned: np.ndarray, target: int, may: np.ndarray, worth: np.ndarray) -> None:
+        """Bring one segment's kept loci to the number that the space accepts, in place: by what was doomed, or by what else may go."""
+        kept = int(pruned.sum())
+        if kept < target:
+            fallen = np.flatnonzero((before == 1) & (pruned == 0))
+            back = fallen[np.argsort(-worth[fallen], kind="stable")][: target - kept]
+            pruned[back] = 1
+            self.spared += len(back)
+            return
+        left = np.flatnonzero(may & (pruned == 1))
+        if len(left) < kept - target:
+            pruned[:] = before
+            return
+        pruned[left[np.argsort(worth[left], kind="stable")][: kept - target]] = 0
+
+
+def units_of(space: Space) -> np.ndarray:
+    """Return the column of the recorded outputs that speaks about each locus, -1 for none; without a word of the space its own."""
+    known = getattr(space, "units_of", None)
+    return np.arange(space.length) if known is None else np.asarray(known)
+
+
+def layers_of(space: Space) -> np.ndarray:
+    """Return the layer of every recorded unit; without a word of the space the segments are the layers."""
+    known = getattr(space, "unit_layers", None)
+    return np.repeat(np.arange(len(space.segments)), [s.size for s in space.segments]) if known is None else np.asarray(known)
+
+
+def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarray:
+    """Return the recorded outputs ``(n, examples, units)``.
+
+    Raises:
+        InputError: there are none, or they are not those of the space's units.
+    """
+    outputs = np.asarray(entry(guide, "outputs", operator))
+    table = outputs[None] if outputs.ndim == 2 else outputs
+    units = len(layers_of(space))
+    if table.ndim != 3 or len(table) not in (1, n) or table.shape[2] != units:
+        raise InputError(f"{type(operator).__name__}: outputs {outputs.shape}; expected (examples, {units}) or ({n}, examples, {units})")
+    return np.broadcast_to(table, (n, *table.shape[1:]))
+
+
+def living(units: np.ndarray, genome: np.ndarray, count: int) -> np.ndarray:
+    """Return which of `count` units have a kept locus, bool."""
+    return np.bincount(units[(units >= 0) & (genome == 1)], minlength=count) > 0
+
+
+def by_locus(units: np.ndarray, values: np.ndarray, otherwise: float) -> np.ndarray:
+    """Return what is known of each locus's unit, ``(length,)``."""
+    return np.append(values, otherwise)[units]
