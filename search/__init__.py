@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.budget import Budget
+    from search.coevolution import CellLoop, Coevolution
     from search.engine import Search
     from search.evolution import Evolution
     from search.executors.base import Executor
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget",
+    "CellLoop",
+    "Coevolution",
     "Constraint",
     "Evolution",
     "Executor",
@@ -57,6 +60,8 @@ __all__ = [
 # A name is imported when it is first used: a worker process starts seconds earlier without the report, the view and Ray.
 _HOMES = {
     "Budget": "search.budget",
+    "CellLoop": "search.coevolution",
+    "Coevolution": "search.coevolution",
     "Constraint": "search.problem",
     "Evolution": "search.evolution",
     "Executor": "search.executors.base",

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from evaluators.base import Evaluator
+from search.coevolution.strategy import Coevolution
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
 from search.strategy import Strategy
@@ -33,6 +34,7 @@ class About:
         space: what ``space.report()`` says (groups, frozen axes with reasons), empty where the space has none.
         parameters: of trials: name -> distribution, as ``optuna.distributions.distribution_to_json`` writes it; empty for other spaces.
         monitor: metric, or sum of metrics, that a tuning strategy watched; empty for other strategies.
+        edges: of a coevolution's graph, pairs of cells; its ``cells`` are their number, 0 for other strategies.
     """
 
     name: str
@@ -43,9 +45,11 @@ class About:
     space: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
     monitor: str = ""
+    cells: int = 0
+    edges: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, name: str, problem: Problem, strategy: Strategy | None = None) -> About:
+    def of(cls, name: str, problem: Problem, strategy: Strategy | Coevolution | None = None) -> About:
         """Describe a problem, and what the strategy watches."""
         report = getattr(problem.space, "report", None)
         return cls(
@@ -57,6 +61,7 @@ class About:
             report() if callable(report) else {},
             _parameters(problem.space),
             str(getattr(strategy, "monitor", None) or ""),
+            *_graph(strategy),
         )
 
     def save(self, ledger: Ledger) -> None:
@@ -80,6 +85,13 @@ class About:
         objectives = tuple(Objective(**objective) for objective in self.objectives)
         constraints = tuple(Constraint(*(c[key] for key in ("metric", "relation", "bound", "relative"))) for c in self.constraints)
         return Problem(cast(Space, None), cast(Evaluator, None), objectives, constraints, dict(self.base))
+
+
+def _graph(strategy: Strategy | Coevolution | None) -> tuple[int, list[list[int]]]:
+    if not isinstance(strategy, Coevolution):
+        return 0, []
+    graph = strategy.topology.graph()
+    return len(graph), sorted(sorted(edge) for edge in graph.edges)
 
 
 def _parameters(space: Space) -> dict[str, str]:

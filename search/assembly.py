@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from search.baseline import load_checkpoint
+from search.coevolution import Coevolution
 from search.engine import Search
 from search.executors import InlineExecutor
 from search.executors.base import Executor
@@ -31,6 +32,8 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     torch.set_num_threads(max(1, int(ray.cpus_per_task)))  # as in every task: results depend on the number of threads
     executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
     model = None if builds(settings) else _model(settings)
+    strategy = settings.make("strategy")
+    trained = model is not None and settings.checkpoint is None and not isinstance(strategy, Coevolution)  # which trains from the start
     return Search(
         model,
         settings.make("data") if settings.has("data") else None,
@@ -38,10 +41,10 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         evaluators=settings.make("evaluators"),
         objectives=settings.objectives,
         constraints=settings.constraints,
-        strategy=settings.make("strategy"),
+        strategy=strategy,
         executor=executor,
         directory=settings.directory,
-        training=settings.make("training") if model is not None and settings.checkpoint is None else None,
+        training=settings.make("training") if trained else None,
         criteria=settings.make("criteria"),
         finish=settings.make("finish"),
         seed=settings.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from operators.criteria import Criterion
 from search.about import About
 from search.baseline import Baseline
 from search.budget import Budget
+from search.coevolution import CellLoop, Coevolution, make_grid, step_seconds
 from search.directory import RunDirectory
 from search.evolution import Evolution
 from search.executors.base import Executor
@@ -70,7 +72,7 @@ class Search:
         evaluators: what is measured; None: cost, and quality on the search split.
         objectives: ``"macs"``, ``"min macs"`` or ``"max accuracy"``.
         constraints: ``"macs <= 50%"`` of the base model, ``"latency_ms <= 3"``.
-        strategy: how to look; None: :class:`Evolution`.
+        strategy: how to look; None: :class:`Evolution`. A :class:`Coevolution` needs a space of pairs.
         executor: where candidates are evaluated; None: in this process.
         directory: of the run; None keeps it in memory, without fine-tuning, export and report.
         training: how to train the base model first; None: it comes with its weights.
@@ -98,7 +100,7 @@ class Search:
         evaluators: Sequence[Evaluator] | None = None,
         objectives: Sequence[str] = ("error", "macs"),
         constraints: Sequence[str] = (),
-        strategy: Strategy | None = None,
+        strategy: Strategy | Coevolution | None = None,
         executor: Executor | None = None,
         directory: str | Path | None = None,
         training: Training | None = None,
@@ -138,6 +140,7 @@ class Search:
         self._settings = describe("strategy", self.strategy) | {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
         self._prepared: Problem | None = None
         self._memory: Ledger | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def plan(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Plan:
         """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes. Trains and searches nothing.
@@ -151,7 +154,12 @@ class Search:
         found = reaches(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
         least = smallest(problem.space, self.preparation.data) if base else {}
         workers = max(self.executor.capacity, getattr(self.executor, "workers", 1) or os.cpu_count() or 1)  # it has not been started
-        return make_plan(problem, base, least, found, workers, Budget(evaluations, seconds, stall), self.seed)
+        step = None
+        if isinstance(self.strategy, Coevolution):
+            step = step_seconds(problem, self.strategy, self.seed)
+            steps = self.strategy.candidates
+            evaluations = steps if evaluations is None else min(evaluations, steps)
+        return make_plan(problem, base, least, found, workers, Budget(evaluations, seconds, stall), self.seed, step)
 
     def run(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Result:
         """Search until a limit is reached, then fine-tune and export some of the front; go on where an earlier call ended.
@@ -196,7 +204,7 @@ class Search:
         if directory is None:
             ledger = self._memory = self._memory or Ledger(None, problem.space)
         else:
-            if isinstance(problem.space, TrialSpace) and not directory.ledger.exists():
+            if isinstance(problem.space, TrialSpace) and isinstance(self.strategy, Strategy) and not directory.ledger.exists():
                 copy.deepcopy(self.strategy).start(problem, self.seed)  # what it refuses shall leave no run behind
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
@@ -206,9 +214,18 @@ class Search:
             directory.write_environment()
             if self.config is not None:
                 directory.write_config(self.config)
-        problem.evaluator.state = None if directory is None else directory.state.absolute()  # a worker runs in another folder
+        problem.evaluator.state = self._state(directory)
         self._know_base(problem, ledger)
         return directory, problem, ledger
+
+    def _state(self, directory: RunDirectory | None) -> Path | None:
+        """The folder of heavy state, absolute: a worker runs in another one."""
+        if directory is not None:
+            return directory.state.absolute()
+        if not isinstance(self.strategy, Coevolution):
+            return None
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="secateur-")  # its pairs live in files
+        return Path(self._temporary.name)
 
     def _prepare(self, directory: RunDirectory | None) -> Problem:
         """Train the base model where it is yet to be, but only when everything else has been seen to fit."""
@@ -233,7 +250,10 @@ class Search:
     def _know_base(self, problem: Problem, ledger: Ledger) -> None:
         """Evaluate and score the base model once in the life of a run."""
         base = ledger.note(BASE)
-        if base is None:
+        if base is None and isinstance(self.strategy, Coevolution):
+            base = screened_base(problem)  # pairs begin with random weights: there is nothing to evaluate or to score
+            ledger.save_note(BASE, base)
+        elif base is None:
             base = self.preparation.base(problem)
             ledger.save_note(BASE, base)
             ledger.save_arrays(GUIDE, self.preparation.guide(problem))
@@ -241,7 +261,10 @@ class Search:
         About.of(self.directory.name if self.directory else "search", problem, self.strategy).save(ledger)
         ledger.commit()
 
-    def _loop(self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = ()) -> Loop:
+    def _loop(self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = ()) -> Loop | CellLoop:
+        if isinstance(self.strategy, Coevolution):
+            grid = make_grid(self.executor)
+            return CellLoop(problem, self.strategy, grid, self.executor, ledger, budget, seed=self.seed, listeners=listeners)
         strategy = copy.deepcopy(self.strategy)  # this one stays as it was given: the next call starts from it again
         return Loop(
             problem,
@@ -308,4 +331,6 @@ def _is_searched(ledger: Ledger, budget: Budget) -> bool:
     if budget.seconds is not None and (ledger.note("elapsed") or 0.0) >= budget.seconds:
         return True
     before = (ledger.note(BUDGET) or {}).get("stall")
-    return ended == "exhausted" or (ended == "stall" and budget.stall is not None and before is not None and budget.stall <= before)
+    return ended in ("exhausted", "steps") or (
+        ended == "stall" and budget.stall is not None and before is not None and budget.stall <= before
+    )

@@ -10,6 +10,8 @@ from search.ledger import Ledger
 BASE = -1
 """The id of the base model among the finals: no candidate has it."""
 CHOSEN = "finals"
+PICTURES = "reconstructions/"
+"""Begins the names of arrays in the ledger, followed by the candidate whose outputs they are."""
 COSTS = ("params", "macs", "bytes")
 
 

@@ -10,19 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from evaluators.base import Candidate, Evaluation, Evaluator, State
+from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, State
 from evaluators.counting import count
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
 from evaluators.latency import measure, median_ms, onnx_call, torch_threads
 from evaluators.training import Training
 from evaluators.weights import unpack_weights
+from operators.forward import forward
 from search.choice import choose, front_of
 from search.executors.base import Executor, Finished, Reported
 from search.export import ONNX, Origin, export, export_onnx
-from search.finals import BASE, CHOSEN, COSTS, Final, Limit, load_finals
+from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
 from search.front import Front
 from search.identity import describe
 from search.ledger import Ledger
@@ -30,17 +32,22 @@ from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
 from search.strategy import candidate_seed
 from search.winner import Winner
+from spaces.channels.trace import mode
 from spaces.errors import InputError
+from spaces.pairs import PairSpace
 from spaces.trials import TrialSpace
 
 TOLERANCE = 1e-4
 """Largest relative difference between a compact model and the masked full one."""
+_PICTURES = 10
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and of how many."""
 
 
 class Finish:
     """Fine-tunes some members of the front and exports them. What is done already is not done again.
+
+    A pair of a coevolution begins with the weights that its cell left it.
 
     A trial of a hyper-parameter search has been trained when it comes here: it is exported with the weights that its training ended
     with, from its checkpoint or, where there is none, from the same training once more; the test split is measured then, once.
@@ -118,7 +125,7 @@ class Finish:
         tell = progress or (lambda text, done, total: None)
         evaluator, settings = self._stage(problem)
         candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
-        if self.base and problem.space.base is not None and candidates:
+        if self.base and problem.space.base is not None and candidates and not isinstance(problem.space, PairSpace):
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
@@ -133,6 +140,8 @@ class Finish:
         """Return what is done to a member, and its settings in one line."""
         if isinstance(problem.space, TrialSpace):
             return Winner(problem.evaluator), "as trained in the search"
+        if isinstance(problem.space, PairSpace):  # its evaluator gives a built pair the weights that its cell left it
+            return Evaluators([problem.evaluator, FineTuning(self.training)]), self._settings
         return FineTuning(self.training), self._settings
 
     def _tune(
@@ -174,6 +183,8 @@ class Finish:
         if not final.reason:
             final = replace(final, test={name: value for name, value in note["metrics"].items() if name.startswith("test_")})
             final = self._export(problem, directory, candidate, arrays["weights"], origin, final)
+            if isinstance(problem.space, PairSpace) and final.folder:
+                ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"]))
         final.save(ledger)
         ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now
         ledger.save_note(_tuned(candidate.id), None)
@@ -215,14 +226,14 @@ class Finish:
                 onnx=self.onnx,
             )
             onnx = recipe.onnx
-            if "file" in onnx:
+            if "file" in onnx and onnx["dynamic_batch"]:
                 realised["onnx_latency_ms"] = self._onnx_latency(str(directory / folder / ONNX), example)
         elif self.onnx:
             with tempfile.TemporaryDirectory() as temporary:  # exported as the members are, or the latencies could not be compared
                 onnx = export_onnx(model, example, Path(temporary) / ONNX)
-                if "file" in onnx:
+                if "file" in onnx and onnx["dynamic_batch"]:
                     realised["onnx_latency_ms"] = self._onnx_latency(str(Path(temporary) / ONNX), example)
-                    onnx.pop("file")
+                onnx.pop("file", None)
         return replace(
             final,
             requested=requested,
@@ -280,6 +291,20 @@ def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
         yield
     finally:
         executor.time_limit = before
+
+
+def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """A few inputs of the test split and what a tuned pair makes of them; empty where it makes something else than its inputs."""
+    data = problem.evaluator.data
+    assert data is not None
+    model = problem.space.build(candidate.genome)
+    model.load_state_dict(dict(unpack_weights(weights)))
+    inputs, _ = next(iter(data.batches("test", _PICTURES)))
+    with mode(model, False), torch.no_grad():
+        outputs = forward(model, inputs)
+    if not isinstance(inputs, Tensor) or inputs.numel() != outputs.numel() or not inputs.is_floating_point():
+        return {}
+    return {"inputs": inputs.numpy(), "outputs": outputs.reshape(inputs.shape).numpy()}
 
 
 def _tuned(id: int) -> str:

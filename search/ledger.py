@@ -192,6 +192,13 @@ class Ledger:
         """Return the arrays kept under a name, or None where there are none."""
         return self._load(name) or None
 
+    def named_arrays(self, prefix: str) -> dict[str, dict[str, np.ndarray]]:
+        """Return all arrays kept under names that begin with `prefix`, by these names."""
+        rows = self._db.execute(
+            "SELECT DISTINCT owner FROM arrays WHERE typeof(owner) = 'text' AND substr(owner, 1, ?) = ?", (len(prefix), prefix)
+        )
+        return {owner: self._load(owner) for (owner,) in rows.fetchall()}
+
     def save_note(self, key: str, value: Any) -> None:
         """Keep a value that JSON can hold, instead of the one it had before."""
         self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, json.dumps(value)))

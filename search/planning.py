@@ -116,8 +116,13 @@ def make_plan(
     workers: int,
     budget: Budget,
     seed: int,
+    seconds: float | None = None,
 ) -> Plan:
-    """Describe the run; a few candidates are evaluated in this process, for the time they take."""
+    """Describe the run.
+
+    Args:
+        seconds: that a candidate takes; None: a few are evaluated in this process.
+    """
     report: Mapping[str, Any] = getattr(problem.space, "report", dict)()
     return Plan(
         {segment.name: segment.size for segment in problem.space.segments},
@@ -127,7 +132,7 @@ def make_plan(
         dict(base),
         dict(smallest),
         list(found),
-        _seconds(problem, seed),
+        _seconds(problem, seed) if seconds is None else seconds,
         workers,
         budget,
         parameters_of(problem.space),

@@ -21,6 +21,7 @@ from evaluators.data.base import Data
 from evaluators.training import Training
 from operators.criteria import Criterion
 from search.budget import Budget
+from search.coevolution import Coevolution
 from search.executors import RayExecutor
 from search.finish import Finish
 from search.mistakes import explain
@@ -97,7 +98,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'")
     parser.add_argument("--constraints", type=list[str], default=[], help="'METRIC <= NUMBER', >=, with %% for a share of the base model's")
-    parser.add_subclass_arguments(Strategy, "strategy", help="how to look")
+    parser.add_subclass_arguments((Strategy, Coevolution), "strategy", help="how to look")
     parser.add_argument(
         "--criteria", type=list[Criterion] | None, help="scores of the base model, the guide; null: magnitude, Taylor, activation"
     )
@@ -262,6 +263,6 @@ def _check(config: Namespace) -> None:
         if not config[key]:
             raise InputError(f"{key}: expected at least one")
     if config.strategy is None:
-        raise InputError("strategy: expected class_path (and init_args) of a search.Strategy")
+        raise InputError("strategy: expected class_path (and init_args) of a search.Strategy, or search.Coevolution")
     if config.space is None:
         raise InputError("space: expected class_path (and init_args) of a spaces.Space")

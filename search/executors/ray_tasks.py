@@ -81,6 +81,7 @@ class RayExecutor:
         self.address, self.workers, self.batch, self.time_limit = address, workers, batch, time_limit
         self.cpus_per_task, self.gpus_per_task = cpus_per_task, gpus_per_task
         self._connected = self._started = False
+        self._remote: Any = None
         self._capacity = workers or 1
         self._most = 0  # tasks sent and not finished
         self._looked = -math.inf
@@ -100,24 +101,40 @@ class RayExecutor:
         Raises:
             InputError: no Ray answers at the address, no node has room for a task, or something does not pickle.
         """
-        if not self._started:
-            cpus = None if self.workers is None else self.workers * self.cpus_per_task
-            self._connected = ray_connection.connect(self.address, cpus)
-            self._started = True
-            threads = max(1, int(self.cpus_per_task))
-            variables = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-            self._threads = threads
+        self.connect()
+        if self._remote is None:
             self._remote = ray.remote(
                 num_returns="streaming",
                 max_retries=0,  # a generator that Ray restarts splices two attempts into one stream
                 max_calls=0,  # GPU tasks would get a new process each time
                 num_cpus=self.cpus_per_task,
                 num_gpus=self.gpus_per_task,
-                runtime_env={"env_vars": variables},
+                runtime_env={"env_vars": self.variables},
             )(work)
-            self._look(first=True)
         self._evaluator = evaluator
         self._box = [ray_connection.put((space, evaluator))]  # in a list: a worker fetches it once, not every task again
+
+    def connect(self) -> None:
+        """Join the cluster, or start one here, unless that is done.
+
+        Raises:
+            InputError: no Ray answers at the address, or no node has room for a task.
+        """
+        if not self._started:
+            cpus = None if self.workers is None else self.workers * self.cpus_per_task
+            self._connected = ray_connection.connect(self.address, cpus)
+            self._started = True
+            self.look(first=True)
+
+    @property
+    def threads(self) -> int:
+        """Of torch, in a task."""
+        return max(1, int(self.cpus_per_task))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a task: libraries read it when they are imported."""
+        return {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._queue.extend(_Item(candidate) for candidate in candidates)
@@ -126,7 +143,7 @@ class RayExecutor:
     def events(self, timeout: float | None = None) -> list[Event]:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            self._look()
+            self.look()
             self._launch()
             if self._ready or not self._tasks:
                 break
@@ -179,11 +196,12 @@ class RayExecutor:
         if self._connected:
             ray.shutdown()
         self._connected = self._started = False
+        self._remote = None
         self._looked = -math.inf
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def _look(self, first: bool = False) -> None:
+    def look(self, first: bool = False) -> None:
         """See how large the cluster is: nodes come and go."""
         if time.monotonic() - self._looked < _REFRESH:
             return
@@ -206,7 +224,7 @@ class RayExecutor:
             else:
                 size = min(self.batch, math.ceil(len(self._queue) / free))
                 items = deque(self._queue.popleft() for _ in range(size))
-            stream = self._remote.remote(self._box, [(item.candidate, item.attempts + 1) for item in items], self._threads)
+            stream = self._remote.remote(self._box, [(item.candidate, item.attempts + 1) for item in items], self.threads)
             self._tasks[stream] = _Task(items)
             free -= 1
 

@@ -14,6 +14,7 @@ from search.about import About
 from search.finals import BASE, Final, load_finals
 from search.front import Front
 from search.ledger import Ledger
+from search.report.cell_facts import CellFacts
 from search.trials import TrialRow, gather_trials
 
 
@@ -49,6 +50,7 @@ class Facts:
         history: ``(evaluations, hypervolume)`` whenever the front changed; shares of the volume between best and worst of all fronts.
         reasons: why candidates failed, and how often.
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
+        cells: of a coevolution; else None.
     """
 
     about: About
@@ -67,6 +69,7 @@ class Facts:
     segments: list[tuple[str, int, int]]
     ended: str = ""
     trials: list[TrialRow] = field(default_factory=list)
+    cells: CellFacts | None = None
 
     @property
     def objectives(self) -> list[str]:
@@ -111,6 +114,7 @@ def gather(ledger: Ledger) -> Facts:
     states: Counter[str] = Counter()
     changes: list[tuple[int, np.ndarray]] = []
     seconds = 0.0
+    cells = CellFacts.empty(about, ledger)
     count = 0
     for count, (_, evaluation) in enumerate(ledger.evaluations(), start=1):
         candidate = evaluation.candidate
@@ -124,6 +128,8 @@ def gather(ledger: Ledger) -> Facts:
             if evaluation.state is State.FAILED:
                 reasons[evaluation.reason] += 1
             continue
+        if cells is not None:
+            cells.add(evaluation)
         joins = front.add(evaluation)
         for record in records:
             record.completed += 1
@@ -156,6 +162,7 @@ def gather(ledger: Ledger) -> Facts:
         segments=[(segment.name, segment.size, segment.choices) for segment in ledger.segments],
         ended=_reason(ledger.note("ended")),
         trials=gather_trials(ledger, about),
+        cells=cells,
     )
 
 

@@ -22,6 +22,7 @@ _ENDS = {
     "seconds": "the time was up",
     "stall": "the front had stopped improving",
     "exhausted": "there was nothing left to ask",
+    "steps": "all cells had done their steps",
     "interrupted": "it was interrupted",
     "failures": "most of the first ones had failed",
     "disk full": "the disk was full",

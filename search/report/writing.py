@@ -14,7 +14,8 @@ from evaluators.base import State
 from search.export import write_bytes
 from search.figures import title
 from search.ledger import Ledger
-from search.report import figures, trial_figures, words
+from search.report import cell_figures, figures, trial_figures, words
+from search.report.cell_facts import CellFacts
 from search.report.facts import Facts, gather
 from search.report.front_figure import front_figure
 from search.report.page import drawing, page, pair, section
@@ -50,6 +51,7 @@ def report_html(facts: Facts, directory: Path) -> str:
     frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
     parts = [
         *(_trials(facts) if tuning else []),
+        *(_cells(facts, facts.cells) if facts.cells is not None else []),
         section("The front", drawing(front_figure(facts), "front"), _front_words(facts)) if two and len(facts.ids) else "",
         section("All objectives", drawing(figures.objectives_figure(facts), "objectives"), "A line is a member of the front.")
         if several and facts.front
@@ -105,6 +107,23 @@ def _trials(facts: Facts) -> list[str]:
             section("Who was stopped", stopped, "Trials that did not come to their end, and why.")
             if (stopped := words.stopped_table(facts))
             else "",
+        ),
+    ]
+
+
+def _cells(facts: Facts, cells: CellFacts) -> list[str]:
+    """The sections of a coevolution."""
+    pruned = "Amber marks are pruning events." if cells.events else "Nothing was pruned."
+    return [
+        section("Reconstructions", drawing(cell_figures.pictures_figure(cells), "pictures"), _PICTURES) if cells.pictures else "",
+        section(
+            "The cells over time",
+            drawing(cell_figures.cells_figure(cells), "cells"),
+            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. {pruned}",
+        ),
+        pair(
+            section("What is alive", drawing(cell_figures.alive_figure(cells), "alive"), "Share of each segment that is not pruned."),
+            section("Who meets whom", drawing(cell_figures.graph_figure(facts, cells), "graph"), "Cells, darker where they are better."),
         ),
     ]
 
@@ -169,6 +188,7 @@ _IMPORTANCES = "How much of the variance of the objective each parameter explain
 _CHANNELS = (
     "Kept channels of every group, for members of the front from the smallest to the largest. A pale row is a layer that was hardly needed."
 )
+_PICTURES = "Samples of the test split, and what the exported members of the front make of them."
 _LINEAGE = (
     "The ancestors of the exported members: when each was asked, what it costs, and which operator made it. "
     "Members of the front are outlined."

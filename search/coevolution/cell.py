@@ -1,0 +1,307 @@
+"""One step of one cell: meet the neighbours, select, prune, train, and perhaps replace. A pure function of its arguments."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluators.base import Candidate, Evaluation, Evaluator, State
+from evaluators.data.base import Data, Inputs
+from evaluators.pair_state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
+from evaluators.pairs import PairTraining
+from operators.controller import Controller
+from operators.forward import forward
+from search.executors.randomness import Randomness
+from search.executors.work import failed, reason, worker_name
+from search.strategy import candidate_seed
+from spaces.pairs import PairSpace
+
+if TYPE_CHECKING:
+    from search.coevolution.strategy import Coevolution
+
+Moments = Callable[[int], Tensors]
+"""Gives the optimiser's moments of a pair of the neighbourhood, by its place in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a step leaves behind for the next ones."""
+
+    state: PairState
+    moments: Tensors
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Outcome:
+        """Read a file of :class:`CellFiles`."""
+        return cls(PairState.from_bytes(content), unpack_moments(content))
+
+    def packed_moments(self) -> bytes:
+        """Return the moments alone, as a safetensors file."""
+        from safetensors.torch import save
+
+        return save(pack_moments(self.moments))
+
+
+@dataclass(frozen=True, eq=False)
+class _Child:
+    """A pair in the making: its genome, its origins in the neighbourhood, and what was done to it so far."""
+
+    genome: np.ndarray
+    encoder: int
+    decoder: int
+    done: tuple[str, ...] = ()
+
+
+class CellStep:
+    """The work of all cells: who they are follows from the id of the candidate, ``step * cells + cell``. Goes to the workers once.
+
+    Args:
+        rules: of the coevolution.
+        space: of the pairs.
+        evaluator: all of it, for the screened metrics.
+        training: the part of it that trains pairs.
+        seed: of the run.
+        files: where states are kept; None: nowhere.
+    """
+
+    def __init__(
+        self, rules: Coevolution, space: PairSpace, evaluator: Evaluator, training: PairTraining, seed: int, files: CellFiles | None = None
+    ) -> None:
+        self.rules, self.space, self.evaluator, self.training, self.seed, self.files = rules, space, evaluator, training, seed, files
+        self.cells = len(rules.neighbourhoods)
+        self._pool: dict[tuple[int, int, int], nn.Module] = {}
+
+    def run(self, id: int, states: Sequence[PairState], moments: Moments) -> tuple[Evaluation, Outcome | None]:
+        """Do a step; step 0 makes a fresh pair.
+
+        Args:
+            states: of the neighbourhood, its own first; none at step 0.
+            moments: of their optimisers.
+
+        Returns:
+            The evaluation of the pair that the cell holds now, and that pair; a FAILED evaluation with its reason, and None, where
+            the user's code or the model raised.
+        """
+        began = time.perf_counter()
+        candidate = Candidate(id, np.ones(self.space.length, dtype=np.uint8), (), "init", candidate_seed(self.seed, id))
+        randomness = Randomness(candidate.seed)
+        try:
+            with randomness:
+                outcome, candidate = self._step(candidate, states, moments) if states else self._begin(candidate)
+        except (Exception, SystemExit) as error:
+            return failed(candidate, reason(error), time.perf_counter() - began, worker_name()), None
+        finally:
+            randomness.close()
+        if self.files is not None:
+            self.files.write(id, outcome.state.to_bytes(outcome.moments))
+        metrics = dict(outcome.state.metrics)
+        return Evaluation(candidate, State.COMPLETE, metrics, {}, "", time.perf_counter() - began, worker_name()), outcome
+
+    # -- the parts of a step ------------------------------------------------------------------------------------------
+
+    def _begin(self, candidate: Candidate) -> tuple[Outcome, Candidate]:
+        encoder, decoder = self.rules.architectures(candidate.id, self.space)
+        pair = self._module(0, encoder, decoder)
+        _reset(pair)
+        metrics = self._measure(pair, candidate.genome, {"train_loss": float("nan")})
+        metrics["train_loss"] = metrics["loss"]  # nothing was trained yet
+        rate = self.rules.learning_rate or self.training.learning_rate
+        state = self._state(candidate, pair, candidate.genome, (encoder, decoder), rate, metrics)
+        return Outcome(state, {}), candidate
+
+    def _step(self, candidate: Candidate, states: Sequence[PairState], moments: Moments) -> tuple[Outcome, Candidate]:
+        rules, step = self.rules, candidate.id // self.cells
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, candidate.id, 1)))
+        torch_rng = torch.Generator().manual_seed(candidate.seed)
+        pairs = [self._load(place, state) for place, state in enumerate(states)]
+        inputs, targets = self.training.draw(torch_rng)
+        losses = self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets).double().numpy()
+        encoders, decoders = rules.concept(losses)
+        i, j = _tournament(encoders, rules.tournament, rng), _tournament(decoders, rules.tournament, rng)
+        child = _Child(self.space.repair((states[i].encoder.keep & states[j].decoder.keep)[None])[0], i, j)
+        pair = self._join(pairs, states, i, j)
+        controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
+        event = rng.random() < rules.schedule.probability(step, rules.steps, self.cells)
+        arm = -1
+        if event and rules.prune_first:
+            child, arm = self._prune(child, pair, controller, rng)
+        rate = float(np.clip(states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step, *rules.learning_rate_bounds))
+        masks = self._masked(pair, child.genome)
+        started = _of(moments(i), "encoder") | _of(moments(j), "decoder")
+        train_loss, trained = self.training.train(pair, masks, started, rate, torch_rng)
+        if event and not rules.prune_first:
+            child, arm = self._prune(child, pair, controller, rng)
+            self._masked(pair, child.genome)
+        metrics = self._measure(pair, child.genome, {"train_loss": train_loss, "learning_rate": rate})
+        if not np.isfinite(list(metrics.values())).all() or not _finite(pair):
+            return self._reseed(candidate, states, losses, moments)
+        if arm >= 0 and controller is not None:
+            after = float(self.training.losses([pair.encoder], [pair.decoder], inputs, targets)[0, 0])
+            controller.told(arm, after <= float(losses[i, j]) * (1 + rules.tolerance))
+        memory = {} if controller is None else controller.state
+        mixture = self._mix(states[0].mixture, pairs, inputs, targets, rng)
+        if mixture:
+            metrics["mixture_loss"] = mixture[0]
+        parents = tuple(dict.fromkeys((states[i].encoder.origin, states[j].decoder.origin)))
+        candidate = replace(candidate, genome=child.genome, parents=parents, operator="+".join(("train", *child.done)))
+        if not rules.replacement.replaces(states[0].metrics, metrics):
+            old = replace(states[0], learning_rate=rate, memory=memory, mixture=mixture[1] if mixture else ())
+            genome = self.space.repair((old.encoder.keep & old.decoder.keep)[None])[0]
+            parents = tuple(dict.fromkeys((old.encoder.origin, old.decoder.origin)))
+            return Outcome(old, moments(0)), replace(candidate, genome=genome, parents=parents, operator="stay")
+        architectures = states[i].encoder.architecture, states[j].decoder.architecture
+        state = self._state(candidate, pair, child.genome, architectures, rate, metrics)
+        state = replace(state, memory=memory, mixture=mixture[1] if mixture else ())
+        return Outcome(state, trained), candidate
+
+    def _prune(self, child: _Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[_Child, int]:
+        """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
+        arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
+        mutation = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
+        cases = self._data.batches(self.rules.cases_split, self.rules.cases, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        guide = {"outputs": self.space.record(pair, [next(iter(cases))])} if mutation.needs else {}
+        before = child.genome if self.rules.persistent else np.ones_like(child.genome)
+        genome = mutation(self.space, before[None], guide, rng)[0]
+        names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
+        if not self.rules.persistent:
+            _zero(pair, self.space.masks(genome))
+            return replace(child, done=names), arm
+        return replace(child, genome=genome, done=names), arm
+
+    def _reseed(self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments) -> tuple[Outcome, Candidate]:
+        """Where the training diverged, the cell goes on with the best pair of its neighbourhood."""
+        own = np.diagonal(losses)
+        best = int(np.argmin(np.where(np.isfinite(own), own, np.inf)))
+        if not np.isfinite(own[best]):
+            raise FloatingPointError(f"cell {candidate.id % self.cells} diverged, and so did all its neighbours; lower the learning rate")
+        state = states[best]
+        genome = self.space.repair((state.encoder.keep & state.decoder.keep)[None])[0]
+        parents = tuple(dict.fromkeys((state.encoder.origin, state.decoder.origin)))
+        # half the rate: from the same weights the same rate would diverge again
+        state = replace(state, learning_rate=max(state.learning_rate / 2, self.rules.learning_rate_bounds[0]), mixture=())
+        return Outcome(state, moments(best)), replace(candidate, genome=genome, parents=parents, operator="reseed")
+
+    def _mix(
+        self, before: Sequence[float], pairs: Sequence[Any], inputs: Inputs, targets: Tensor, rng: np.random.Generator
+    ) -> tuple[float, tuple[float, ...]] | None:
+        """One step of a (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]); its loss, and the weights."""
+        if not self.rules.mixture:
+            return None
+        weights = np.array(before if len(before) == len(pairs) else [1 / len(pairs)] * len(pairs))
+        tried = np.abs(weights + rng.normal(0, self.rules.mixture, len(weights)))
+        tried /= tried.sum()
+        with torch.no_grad():
+            outputs = torch.stack([forward(_quiet(pair), inputs) for pair in pairs])
+        old, new = (self._mixed(outputs, w, targets) for w in (weights, tried))
+        return (new, tuple(tried.tolist())) if new < old else (old, tuple(weights.tolist()))
+
+    def _mixed(self, outputs: Tensor, weights: np.ndarray, targets: Tensor) -> float:
+        """The mean loss of the weighted mean of outputs ``(pairs, batch, ...)``."""
+        mean = torch.tensordot(torch.from_numpy(weights).to(outputs), outputs, 1)
+        return float(self._data.loss(mean, targets).mean())
+
+    @property
+    def _data(self) -> Data:
+        assert self.training.data is not None  # or it would not have been bound
+        return self.training.data
+
+    # -- modules and states -------------------------------------------------------------------------------------------
+
+    def _module(self, place: int, encoder: int, decoder: int) -> Any:
+        key = place, encoder, decoder
+        if key not in self._pool:
+            self._pool[key] = copy.deepcopy(self.space.pair(encoder, decoder))
+        return self._pool[key]
+
+    def _load(self, place: int, state: PairState) -> Any:
+        pair = self._module(place, state.encoder.architecture, state.decoder.architecture)
+        pair.load_state_dict(state.tensors())
+        return pair
+
+    def _join(self, pairs: Sequence[Any], states: Sequence[PairState], i: int, j: int) -> Any:
+        """A pair of its own: those of the neighbourhood are met again by the mixture."""
+        pair = self._module(-1, states[i].encoder.architecture, states[j].decoder.architecture)
+        pair.encoder.load_state_dict(states[i].encoder.weights)
+        pair.decoder.load_state_dict(states[j].decoder.weights)
+        return pair
+
+    def _masked(self, pair: nn.Module, genome: np.ndarray) -> dict[str, Tensor]:
+        """Return the masks that persist, after they were put on."""
+        if not self.rules.persistent:
+            return {}
+        masks = self.space.masks(genome)
+        _zero(pair, masks)
+        return masks
+
+    def _measure(self, pair: nn.Module, genome: np.ndarray, known: Mapping[str, float]) -> dict[str, float]:
+        screened = {name: float(values[0]) for name, values in self.evaluator.screen(genome[None]).items()}
+        masks = self.space.masks(genome) if self.rules.persistent else None
+        measured = self.training.measure(pair, masks)
+        total = sum(parameter.numel() for parameter in pair.parameters())
+        return screened | dict(known) | measured | {"alive": round(measured["kept"] * total)}
+
+    def _state(
+        self,
+        candidate: Candidate,
+        pair: Any,
+        genome: np.ndarray,
+        architectures: tuple[int, int],
+        rate: float,
+        metrics: Mapping[str, float],
+    ) -> PairState:
+        halves = []
+        for module, loci, architecture in zip(
+            (pair.encoder, pair.decoder), (self.space.encoder_loci, self.space.decoder_loci), architectures, strict=True
+        ):
+            keep = np.where(loci, genome, 1).astype(np.uint8)
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+            halves.append(Half(weights, keep, candidate.id, architecture))
+        return PairState(halves[0], halves[1], rate, dict(metrics))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pool": {}}
+
+
+def _tournament(scores: np.ndarray, size: int, rng: np.random.Generator) -> int:
+    """Return the best of so many drawn at random, with replacement; of equals the first drawn."""
+    drawn = rng.integers(0, len(scores), size)
+    return int(drawn[np.argmin(scores[drawn])])
+
+
+def _zero(pair: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        tensors = dict(pair.named_parameters()) | dict(pair.named_buffers())
+        for name, mask in masks.items():
+            tensors[name].mul_(mask)
+
+
+def _of(moments: Tensors, side: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in moments.items() if name.startswith(f"{side}.")}
+
+
+def _finite(pair: nn.Module) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in pair.parameters())
+
+
+def _quiet(pair: nn.Module) -> nn.Module:
+    """In eval mode: pairs are loaded again before they are trained."""
+    return pair.eval()
+
+
+def _reset(pair: nn.Module) -> None:
+    """Draw fresh weights from torch's generator, module by module."""
+    for module in pair.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+
+
+def _name(mutation: object) -> str:
+    """``VariancePruning`` -> ``variance``."""
+    return type(mutation).__name__.removesuffix("Pruning").lower()

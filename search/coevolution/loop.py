@@ -1,0 +1,287 @@
+"""The loop of a coevolution: submits cell steps as a graph, keeps the ledger, and goes on where an earlier call ended."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from evaluators.base import Evaluation, Evaluators, State
+from evaluators.pair_state import CellFiles
+from evaluators.pairs import PairTraining
+from search.budget import Budget
+from search.coevolution.cell import CellStep
+from search.coevolution.grid import Grid, Stepped
+from search.coevolution.strategy import Coevolution
+from search.executors.base import Executor
+from search.front import Front
+from search.ledger import Ledger, LedgerError
+from search.problem import Problem
+from spaces.errors import InputError
+
+_TICK = 0.5  # seconds after which the loop looks up, events or not
+_LOSSES = 3  # so often in a row may work be lost without a step done in between
+
+
+class CellLoop:
+    """Runs the cells of a coevolution until all their steps are done or a budget is spent.
+
+    A step is submitted once its neighbours' steps are, at most ``ahead`` steps before the last cell: there is no barrier, and what
+    comes out does not depend on the order in which steps end. The ledger gets every step as it is done; the state of a pair lies in a
+    file as long as a step to come needs it or it is on the front. To resume is to run: cells go on from their last recorded step.
+
+    Args:
+        problem: space, evaluator and goals.
+        rules: of the coevolution.
+        grid: runs the steps.
+        executor: whose grid it is, for those who watch.
+        ledger: of this run.
+        budget: when to stop; evaluations are cell steps, the first pairs included.
+        seed: of the run.
+        listeners: as of :class:`search.loop.Loop`.
+
+    Attributes:
+        front, states, feasible, restored, asked: as of :class:`search.loop.Loop`.
+        busy: seconds that workers spent in steps.
+
+    Raises:
+        InputError: the evaluator trains no pairs, or has no place for states.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rules: Coevolution,
+        grid: Grid,
+        executor: Executor,
+        ledger: Ledger,
+        budget: Budget,
+        *,
+        seed: int = 0,
+        listeners: Sequence[Any] = (),
+    ) -> None:
+        rules.check(problem)
+        self.problem, self.rules, self.grid, self.executor, self.ledger = problem, rules, grid, executor, ledger
+        self.front = Front(problem)
+        self.states: Counter[State] = Counter()
+        self.feasible = self.restored = self.asked = 0
+        self.busy = 0.0
+        folder = problem.evaluator.state
+        if folder is None:
+            raise InputError("strategy: Coevolution keeps pairs in files; expected a run with a directory")
+        self.files = CellFiles(folder)
+        self._work = CellStep(rules, problem.space, problem.evaluator, training_of(problem), seed, self.files)  # type: ignore[arg-type]
+        self._meets = rules.neighbourhoods
+        self._cells = len(self._meets)
+        self._total = rules.candidates
+        self._limit = min(self._total, budget.evaluations or self._total)
+        self.budget = replace(budget, evaluations=self._limit)
+        self._hear = [listener.evaluated for listener in listeners if hasattr(listener, "evaluated")]
+        self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
+        self._next = [0] * self._cells  # the step that each cell does next
+        self._sent = [0] * self._cells  # the step that is submitted next
+        self._flying: set[int] = set()
+        self._kept: set[int] = set()  # files on disk
+        self._idle = self._lost = 0
+        self._ended = ""
+        self._leave = False
+        self._spent, self._began = 0.0, time.monotonic()
+
+    @property
+    def running(self) -> int:
+        """Number of steps submitted and not done."""
+        return len(self._flying)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of wall time, those of earlier calls included."""
+        return self._spent + time.monotonic() - self._began
+
+    def run(self) -> str:
+        """Run to the end and return why it ended: see :meth:`search.loop.Loop.run`; ``steps`` where all are done."""
+        self._began = time.monotonic()
+        try:
+            self._replay()
+            self._begin()
+            while self._flying and not self._leave:
+                self._tick()
+            reason = self._ended or (
+                "steps" if self._done == self._total else "evaluations" if self._done >= self._limit else "interrupted"
+            )
+            self.ledger.save_note("elapsed", self.elapsed)
+            self.ledger.save_note("ended", reason)
+            self.ledger.commit()
+        except KeyboardInterrupt:
+            self.ledger.rollback()
+            return "interrupted"
+        except LedgerError as error:
+            return f"disk full: {error}"
+        finally:
+            self.grid.close()
+        return reason
+
+    def interrupt(self) -> None:
+        """Submit nothing more and give up the steps under way, at most one a worker; what is done is kept. Safe in a signal handler."""
+        self._leave, self._ended = True, "interrupted"
+
+    # -- from the ledger ----------------------------------------------------------------------------------------------
+
+    def _replay(self) -> None:
+        """Bring front and cells to where the ledger ends."""
+        self._spent = float(self.ledger.note("elapsed") or 0.0)
+        for _, evaluation in self.ledger.evaluations():
+            if evaluation.state is not State.COMPLETE:
+                continue  # the reason is in the ledger; it is tried again
+            step, cell = divmod(evaluation.candidate.id, self._cells)
+            self._next[cell] = max(self._next[cell], step + 1)
+            self._count(evaluation)
+            self.restored += 1
+        self._kept = self.files.ids()
+
+    def _begin(self) -> None:
+        """Give the grid the states that steps to come need, and submit the first of these."""
+        if self._finished():
+            return
+        self.grid.start(self._work)
+        self._sent = list(self._next)
+        self._flying.clear()
+        for id in sorted(self._needed()):
+            self.grid.restore(id, self.files.read(id))
+        self._submit()
+
+    def _needed(self) -> set[int]:
+        """The done steps whose pairs a step to come needs."""
+        return {
+            (step - 1) * self._cells + other
+            for cell, meets in enumerate(self._meets)
+            for other in meets
+            for step in range(max(1, self._next[cell]), min(self._next[other], self.rules.steps) + 1)
+        }
+
+    # -- one round ----------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        left = math.inf if self.budget.seconds is None else self.budget.seconds - self.elapsed
+        stepped = self.grid.events(max(0.0, min(_TICK, left)))
+        lost = [event for event in stepped if event.evaluation is None]
+        for event in stepped:
+            if event.evaluation is not None:
+                self._record(event.evaluation)
+        self.ledger.save_note("elapsed", self.elapsed)
+        self.ledger.commit()  # before anybody hears of it, and before any file goes
+        if self.budget.seconds is not None and self.elapsed >= self.budget.seconds:
+            self._leave, self._ended = True, self._ended or "seconds"
+        if lost and not self._leave:
+            self._recover(lost)
+        else:
+            self._tidy()
+            self._submit()
+        for tick in self._look:
+            tick(self)
+
+    def _record(self, evaluation: Evaluation) -> None:
+        id = evaluation.candidate.id
+        self._flying.discard(id)
+        if evaluation.state is State.FAILED:  # the neighbours wait for it: nothing can go on
+            step, cell = divmod(id, self._cells)
+            self._leave, self._ended = True, f"failures: cell {cell}, step {step}: {evaluation.reason}"
+            return
+        self._lost = 0
+        self._next[id % self._cells] = id // self._cells + 1
+        self._kept.add(id)
+        self.ledger.add_candidates([evaluation.candidate])
+        self.ledger.add_evaluation(evaluation)
+        joined = self._count(evaluation)
+        self.busy += evaluation.seconds
+        for evaluated in self._hear:
+            evaluated(evaluation, joined)
+
+    def _count(self, evaluation: Evaluation) -> bool:
+        self.states[evaluation.state] += 1
+        joined = self.front.add(evaluation)
+        self.feasible += int(self.problem.violations([evaluation])[0] == 0)
+        self._idle = 0 if joined else self._idle + 1
+        if self._idle >= (self.budget.stall or math.inf):
+            self._leave, self._ended = True, self._ended or "stall"
+        return joined
+
+    def _recover(self, lost: Sequence[Stepped]) -> None:
+        """What Ray has given up is done again, from the files."""
+        self._lost += 1
+        if self._lost > _LOSSES:
+            self._leave, self._ended = True, f"failures: workers are lost again and again: {lost[0].lost}"
+            return
+        self._begin()
+
+    def _submit(self) -> None:
+        """Submit what may be: within the budget, not too far ahead, neighbours first."""
+        if self._ended:
+            return
+        highest = min(self._next) + self.rules.ahead
+        while step := self._lowest(highest):
+            number, cell = step
+            id = number * self._cells + cell
+            needs = [(number - 1) * self._cells + other for other in self._meets[cell]] if number else []
+            self.grid.submit(id, needs)
+            self._sent[cell] += 1
+            self._flying.add(id)
+            self.asked = max(self.asked, id + 1)
+
+    def _lowest(self, highest: int) -> tuple[int, int] | None:
+        """The first step that is not submitted and whose neighbours' are, all ids before it being lower."""
+        for number, cell in sorted((number, cell) for cell, number in enumerate(self._sent)):
+            if number > min(highest, self.rules.steps) or number * self._cells + cell >= self._limit:
+                continue
+            if all(self._sent[other] >= number for other in self._meets[cell]):
+                return number, cell
+        return None
+
+    def _tidy(self) -> None:
+        """Let go of states that nobody needs any more."""
+        needed = self._needed() | self._flying
+        front = {member.candidate.id for member in self.front.members}
+        for id in self._kept - needed:
+            self.grid.forget(id)
+            if id not in front:
+                self.files.remove(id)
+        self._kept &= needed | front
+
+    @property
+    def _done(self) -> int:
+        return sum(self._next)
+
+    def _finished(self) -> bool:
+        return self._done >= self._total or all(step * self._cells + cell >= self._limit for cell, step in enumerate(self._next))
+
+
+def training_of(problem: Problem) -> PairTraining:
+    """Return the part of the evaluator that trains pairs.
+
+    Raises:
+        InputError: there is none.
+    """
+    parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
+    for part in parts:
+        if isinstance(part, PairTraining):
+            return part
+    raise InputError("evaluators: none of them trains pairs; Coevolution needs an evaluators.PairTraining")
+
+
+def step_seconds(problem: Problem, rules: Coevolution, seed: int) -> float:
+    """Return how long a cell step takes in this process: the second one of a cell among copies of its pair; the first warms up."""
+    rules.check(problem)
+    work = CellStep(rules, problem.space, problem.evaluator, training_of(problem), seed)  # type: ignore[arg-type]
+    seconds = 0.0
+    outcomes = [work.run(0, [], lambda place: {})[1]] * len(rules.neighbourhoods[0])
+    for step in (1, 2):
+        states = [outcome.state for outcome in outcomes if outcome is not None]
+        if not states:
+            break
+        began = time.perf_counter()
+        _, outcome = work.run(step * len(rules.neighbourhoods), states, lambda place: {})
+        seconds = time.perf_counter() - began
+        outcomes = [outcome] * len(outcomes)
+    return seconds

@@ -1,0 +1,135 @@
+"""Coevolution of encoders and decoders: what a user sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluators.data.base import SPLITS, Split
+from operators.controller import Controller
+from operators.mutation.base import Mutation
+from operators.schedules import Never, Schedule
+from search.coevolution.concepts import BestCase, SolutionConcept
+from search.coevolution.replacement import Always, Replacement
+from search.coevolution.topology import Ring, Topology
+from search.problem import Problem
+from spaces.errors import InputError
+from spaces.pairs import PairSpace
+
+
+class Coevolution:
+    """Populations of encoders and decoders on a graph of cells, pruned while they are trained (Hemberg et al., GECCO 2025 [P]).
+
+    It is no ask and tell strategy: what a cell becomes is known only when its step is done, and a step needs its neighbours' pairs,
+    not their figures. So cells are a graph of tasks that no driver has to pass on (see :class:`search.coevolution.CellLoop`).
+
+    A step of a cell: the losses of all encoders of its neighbourhood with all decoders on one batch; scores; a tournament for the
+    encoder and one for the decoder; by the schedule a pruning mutation; training; replacement; a new learning rate.
+
+    Args:
+        topology: who meets whom; None: a ring of ten cells [P].
+        radius: edges within which cells meet.
+        steps: of every cell; schedules depend on it.
+        concept: what an individual is worth that met several partners; None: its best case [P].
+        tournament: individuals drawn, of which the best is taken.
+        schedule: how likely a pruning event is at a step; None: never.
+        pruning: mutations that only take away; at an event one of them at random.
+        controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much they take [O].
+        tolerance: a pruning was a success where the loss on the batch of the step, after training, is at most by this share above
+            that before it.
+        persistent: whether what was pruned stays pruned; false: it may grow again at once, as in the published code.
+        prune_first: whether a step prunes, then trains; false: the other way round [P].
+        cases: samples on which activations are recorded for an event.
+        cases_split: where they come from; the published code takes the test split.
+        replacement: whether a new pair takes the cell's place; None: always [P].
+        learning_rate: of every cell at first; None: that of the training.
+        learning_rate_step: standard deviation of what is added to it at every step [P: 1e-5].
+        learning_rate_bounds: within which it stays.
+        mixture: deviation of the (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]); 0: no mixture.
+        ahead: steps by which a cell may be ahead of the last one.
+
+    Raises:
+        InputError: a setting out of its range, or a topology that is not connected.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | None = None,
+        radius: int = 1,
+        steps: int = 100,
+        concept: SolutionConcept | None = None,
+        tournament: int = 2,
+        schedule: Schedule | None = None,
+        pruning: Sequence[Mutation] = (),
+        controller: Controller | None = None,
+        tolerance: float = 0.05,
+        persistent: bool = True,
+        prune_first: bool = True,
+        cases: int = 100,
+        cases_split: Split = "calibration",
+        replacement: Replacement | None = None,
+        learning_rate: float | None = None,
+        learning_rate_step: float = 0.0,
+        learning_rate_bounds: tuple[float, float] = (1e-9, 10.0),
+        mixture: float = 0.0,
+        ahead: int = 4,
+    ) -> None:
+        low, high = learning_rate_bounds
+        mutations = (*pruning, *(controller.mutations if controller is not None else ()))
+        for ok, text in [
+            (steps >= 1, f"steps {steps}; expected at least 1"),
+            (tournament >= 1, f"tournament {tournament}; expected at least 1"),
+            (tolerance >= 0, f"tolerance {tolerance}; expected at least 0"),
+            (cases >= 2, f"cases {cases}; expected at least 2"),
+            (cases_split in SPLITS, f"cases_split {cases_split!r}; expected one of {', '.join(SPLITS)}"),
+            (learning_rate is None or learning_rate > 0, f"learning_rate {learning_rate}; expected more than 0 or null"),
+            (learning_rate_step >= 0, f"learning_rate_step {learning_rate_step}; expected at least 0"),
+            (0 < low <= high, f"learning_rate_bounds {low:g}, {high:g}; expected two rising numbers above 0"),
+            (mixture >= 0, f"mixture {mixture}; expected at least 0"),
+            (ahead >= 1, f"ahead {ahead}; expected at least 1"),
+            (
+                not pruning or schedule is not None,
+                "pruning without a schedule; expected a schedule, such as operators.schedules.Exponential",
+            ),
+            (bool(mutations) or schedule is None, "a schedule without pruning; expected at least one pruning mutation"),
+            *(
+                (
+                    set(m.needs) <= {"outputs"},
+                    f"pruning {type(m).__name__} needs {', '.join(m.needs)}; expected a mutation of outputs alone",
+                )
+                for m in mutations
+            ),
+            (
+                controller is None or not pruning,
+                "pruning beside a controller; expected one of them: the controller has mutations of its own",
+            ),
+        ]:
+            if not ok:
+                raise InputError(f"strategy: {text}")
+        self.topology, self.radius, self.steps, self.tournament = topology or Ring(), radius, steps, tournament
+        self.concept, self.replacement = concept or BestCase(), replacement or Always()
+        self.schedule: Schedule = schedule or Never()
+        self.pruning, self.controller, self.tolerance = tuple(pruning), controller, tolerance
+        self.persistent, self.prune_first, self.cases, self.cases_split = persistent, prune_first, cases, cases_split
+        self.learning_rate, self.learning_rate_step = learning_rate, learning_rate_step
+        self.learning_rate_bounds = low, high
+        self.mixture, self.ahead = mixture, ahead
+        self._neighbourhoods = self.topology.neighbourhoods(radius)  # now: a graph that does not fit shows at once
+
+    @property
+    def neighbourhoods(self) -> list[tuple[int, ...]]:
+        """For every cell itself and those that it meets."""
+        return self._neighbourhoods
+
+    @property
+    def candidates(self) -> int:
+        """Cell steps in all, the first pairs included."""
+        return len(self._neighbourhoods) * (self.steps + 1)
+
+    def architectures(self, cell: int, space: PairSpace) -> tuple[int, int]:
+        """Return which encoder and which decoder a cell begins with: the first cell the first ones, and so on in turns."""
+        return cell % len(space.encoders), cell % len(space.decoders)
+
+    def check(self, problem: Problem) -> None:
+        """Raise InputError where the space is none of pairs."""
+        if not isinstance(problem.space, PairSpace):
+            raise InputError(f"space: {type(problem.space).__name__}; Coevolution needs a spaces.PairSpace")

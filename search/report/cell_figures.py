@@ -1,0 +1,157 @@
+"""The figures of a coevolution: cells over time, what is alive, reconstructions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from search.figures import title
+from search.report import style
+from search.report.cell_facts import CellFacts
+from search.report.facts import Facts
+
+_COLUMNS = 400
+"""Most steps of a heatmap: beyond, they are thinned."""
+_EVENTS = 2000
+_SAMPLES = 10
+_GREY = [[0, style.PAPER], [1, style.INK]]
+
+
+def cells_figure(cells: CellFacts) -> go.Figure:
+    """Return the objective of every cell over its steps, and the moments of pruning."""
+    grid = cells.grid()
+    steps = np.unique(np.linspace(0, grid.shape[1] - 1, min(grid.shape[1], _COLUMNS)).round().astype(int))
+    finite = grid[np.isfinite(grid)]
+    low, high = (np.quantile(finite, 0.01), np.quantile(finite, 0.95)) if finite.size else (0.0, 1.0)
+    plot = go.Figure(
+        go.Heatmap(
+            z=_known(grid[:, steps]),
+            x=steps.tolist(),
+            y=list(range(cells.count)),
+            zmin=float(low),
+            zmax=float(high),
+            colorscale=[[stop, color] for stop, color in zip((0, 0.25, 0.5, 0.75, 1), reversed([c for _, c in style.SCALE]), strict=True)],
+            colorbar={"title": {"text": title(cells.objective), "side": "top", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0},
+            hovertemplate="cell %{y}, step %{x}: %{z:.4g}<extra></extra>",
+        )
+    )
+    pruned = [event for event in cells.events if event[2] != "stay"][-_EVENTS:]
+    if pruned and len(cells.events) <= _EVENTS:
+        plot.add_trace(
+            go.Scatter(
+                x=[step for step, _, _ in pruned],
+                y=[cell for _, cell, _ in pruned],
+                customdata=[what.replace("+", ", ") for _, _, what in pruned],
+                mode="markers",
+                marker={"color": style.AMBER, "size": 4},
+                hovertemplate="cell %{y}, step %{x}: %{customdata}<extra></extra>",
+            )
+        )
+    style.dress(plot, max(260, 90 + 16 * min(cells.count, 40)), showlegend=False)
+    plot.update_xaxes(title_text="step", showgrid=False)
+    return plot.update_yaxes(title_text="cell", autorange="reversed", showgrid=False, dtick=1 if cells.count <= 20 else None)
+
+
+def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
+    """Return the graph of the cells, coloured by the last values of the objective."""
+    graph = nx.empty_graph(cells.count)
+    graph.add_edges_from(facts.about.edges)
+    degrees = [degree for _, degree in graph.degree()]
+    places = nx.circular_layout(graph) if max(degrees, default=0) <= 2 or cells.count < 5 else nx.kamada_kawai_layout(graph)
+    last = [row[np.isfinite(row)][-1] if np.isfinite(row).any() else None for row in cells.grid()]
+    lines = [(places[a], places[b]) for a, b in graph.edges]
+    plot = go.Figure(
+        go.Scatter(
+            x=[value for a, b in lines for value in (a[0], b[0], None)],
+            y=[value for a, b in lines for value in (a[1], b[1], None)],
+            mode="lines",
+            line={"color": style.LINE, "width": 2},
+            hoverinfo="skip",
+        )
+    )
+    plot.add_trace(
+        go.Scatter(
+            x=[places[cell][0] for cell in graph],
+            y=[places[cell][1] for cell in graph],
+            mode="markers+text",
+            text=[str(cell) for cell in graph],
+            textfont={"size": 10},
+            marker={
+                "size": 26,
+                "color": last,
+                "colorscale": [[0, style.TEAL_SOFT], [1, style.PAPER]],
+                "line": {"color": style.TEAL, "width": 1.2},
+            },
+            customdata=last,
+            hovertemplate="cell %{text}: %{customdata:.4g}<extra></extra>",
+        )
+    )
+    style.dress(plot, 380, showlegend=False)
+    plot.update_xaxes(visible=False)
+    return plot.update_yaxes(visible=False, scaleanchor="x")
+
+
+def alive_figure(cells: CellFacts) -> go.Figure:
+    """Return the kept share of every segment over the steps, the mean of the cells."""
+    plot = go.Figure()
+    for place, ((name, size), share) in enumerate(zip(cells.segments, cells.shares(), strict=True)):
+        plot.add_trace(
+            go.Scatter(
+                y=_known(share),
+                x=list(range(len(share))),
+                mode="lines",
+                name=f"{name} ({size:,})",
+                line={"color": style.CYCLE[place % len(style.CYCLE)], "width": 2},
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.1%}}<extra></extra>",
+            )
+        )
+    style.dress(plot, 380)
+    plot.update_xaxes(title_text="step", rangemode="tozero")
+    return plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02])
+
+
+def pictures_figure(cells: CellFacts) -> go.Figure:
+    """Return inputs, and what the exported members make of them: a row a member, from the test split."""
+    members = list(cells.pictures)
+    inputs = cells.pictures[members[0]]["inputs"][:_SAMPLES]
+    rows = [("input", inputs), *((f"candidate {id}", cells.pictures[id]["outputs"][:_SAMPLES]) for id in members)]
+    plot = make_subplots(
+        rows=len(rows), cols=len(inputs), horizontal_spacing=0.006, vertical_spacing=0.02, row_titles=[name for name, _ in rows]
+    )
+    low, high = float(inputs.min()), float(inputs.max())
+    for row, (_, samples) in enumerate(rows, start=1):
+        for column, sample in enumerate(samples, start=1):
+            plot.add_trace(
+                go.Heatmap(z=picture(sample).tolist(), zmin=low, zmax=high, colorscale=_GREY, showscale=False, hoverinfo="skip"),
+                row,
+                column,
+            )
+    style.dress(plot, 40 + 92 * len(rows))
+    plot.update_xaxes(visible=False)
+    plot.update_yaxes(visible=False, autorange="reversed")
+    for note in plot.layout.annotations:
+        note.update(font={"size": 12, "color": style.SOFT}, textangle=0, xanchor="left", x=1.0)
+    return plot.update_layout(margin={"l": 12, "r": 110, "t": 16, "b": 12})
+
+
+def picture(sample: np.ndarray) -> np.ndarray:
+    """Return a sample as a picture ``(height, width)``: its first channel, or its values in the squarest rows they fill."""
+    if sample.ndim >= 2:
+        return sample.reshape(-1, *sample.shape[-2:])[0]
+    height = next(h for h in range(math.isqrt(sample.size), 0, -1) if sample.size % h == 0)
+    return sample.reshape(height, -1)
+
+
+def _known(values: np.ndarray) -> list[Any]:
+    """Plain lists with None, which leaves a gap, for what is not finite."""
+    known: list[Any] = values.astype(object).tolist()
+    return _replaced(known)
+
+
+def _replaced(values: list[Any]) -> list[Any]:
+    return [_replaced(value) if isinstance(value, list) else value if math.isfinite(value) else None for value in values]

@@ -1,0 +1,100 @@
+"""Cells as a graph of Ray tasks: the same run as in process, with lost workers and after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from search.coevolution import Torus
+from search.coevolution.ray_grid import RayGrid
+from search.executors.ray_tasks import RayExecutor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cell_case import make, rows, rules
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    variables = {"PYTHONPATH": str(Path(__file__).parent)}
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": variables},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the workers
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_run_is_that_of_one_process(tmp_path: Path) -> None:
+    inline = make(tmp_path, rules(topology=Torus(2, 3), steps=8), name="inline")
+    inline.run()
+    loop = make(tmp_path, rules(topology=Torus(2, 3), steps=8), RayGrid(RayExecutor(workers=2)), name="ray")
+    assert loop.run() == "steps"
+    assert rows(loop) == rows(inline)
+    assert len({e.worker for _, e in loop.ledger.evaluations()}) == 2
+
+
+class Deadly:
+    """A pruning mutation that kills its worker, the first time that it is used."""
+
+    needs = ()
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __call__(self, space, genomes, guide, rng) -> np.ndarray:
+        if not self.witness.exists():
+            self.witness.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return genomes
+
+
+def test_a_lost_worker_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    inline = make(tmp_path, rules(pruning=[Deadly(tmp_path / "there")]), name="inline")
+    inline.run()
+    loop = make(tmp_path, rules(pruning=[Deadly(tmp_path / "lost")]), RayGrid(RayExecutor(workers=2)), name="ray")
+    assert loop.run() == "steps"
+    assert (tmp_path / "lost").exists()
+    assert rows(loop) == rows(inline)
+
+
+def die() -> None:
+    os._exit(1)
+
+
+def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
+    inline = make(tmp_path, rules(), name="inline")
+    inline.run()
+    grid = RayGrid(RayExecutor(workers=2))
+    loop = make(tmp_path, rules(), grid, name="ray")
+    lost = []
+
+    def lose(evaluation: object, joined: bool) -> None:
+        if len(rows(loop)) == 12 and not lost:  # every pair in the store becomes one whose maker was killed for good
+            lost.append(ray.remote(max_retries=0)(die).remote())
+            for id in list(grid._refs):
+                grid._refs[id] = lost[0], lost[0]
+
+    loop._hear.append(lose)
+    assert loop.run() == "steps"
+    assert lost and rows(loop) == rows(inline)
