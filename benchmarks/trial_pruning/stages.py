@@ -24,16 +24,16 @@ Shard = tuple[str, int, int, Regime]
 
 
 def shards() -> Iterator[Shard]:
-    """Yield all shards in order: a hundred configurations of every task and split (200 more where methods are tuned), the same without
-    validation split, then 200 more of what is cheap."""
+    """Yield all shards in order: a hundred configurations of every task and split, 200 more of what is cheap and reported, a hundred
+    without validation split where results are reported, then 200 more where methods are tuned."""
     cheap, dear = ([name for name in TASKS if TASKS[name].dear is is_dear] for is_dear in (False, True))
     tuning = [name for name in TASKS if TASKS[name].tuning]
+    reported = [name for name in TASKS if not TASKS[name].tuning]
     stages: list[tuple[list[str], tuple[int, ...], Regime]] = [
-        (cheap, _FEW, "split"),
-        (dear, _FEW, "split"),
+        (cheap + dear, _FEW, "split"),
+        ([name for name in cheap if name in reported], _MANY, "split"),
+        (reported, _FEW, "all"),
         (tuning, _MANY, "split"),
-        (cheap + dear, _FEW, "all"),
-        ([name for name in cheap if name not in tuning], _MANY, "split"),
     ]
     for tasks, numbers, regime in stages:
         for task in tasks:
