@@ -21,8 +21,9 @@ from optuna.pruners import (
 
 from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.tasks import EPOCHS
-from search.halving import normal_scores
+from benchmarks.trial_pruning.weighing import Weighing
 from search.pruners import TICPruner
+from search.weighing import normal_scores
 
 Score = Callable[[Pool], np.ndarray]
 """From a pool to what is reported: ``(configurations, epochs)``, lower is better."""
@@ -37,8 +38,8 @@ class Replay:
     """One run of an arm: configurations come in a random order, every epoch counts.
 
     Attributes:
-        choice: a trial is chosen by the lowest mean of this over five epochs in a row; None: by its lowest validation loss. The checkpoint
-            stays that of the lowest validation loss. [O]
+        choice: a trial is chosen by the lowest mean of this over `window` epochs in a row; None: by its lowest validation loss. The
+            checkpoint stays that of the lowest validation loss. [O]
         reached: epochs seen of every configuration, ``(configurations,)``.
         trace: epochs spent, and the configuration that would be chosen then, whenever that changes.
     """
@@ -47,6 +48,7 @@ class Replay:
     order: np.ndarray
     budget: int
     choice: Score | None = None
+    window: int = 5
     spent: int = 0
     seconds: float = 0.0
     reached: np.ndarray = field(init=False)
@@ -54,7 +56,8 @@ class Replay:
 
     def __post_init__(self) -> None:
         self.reached = np.zeros(len(self.order), dtype=np.int64)
-        self._choice = np.minimum.accumulate(self.pool["val_loss"] if self.choice is None else steady(self.choice(self.pool)), 1)
+        values = self.pool["val_loss"] if self.choice is None else steady(self.choice(self.pool), self.window)
+        self._choice = np.minimum.accumulate(values, 1)
         self._seconds = np.nan_to_num(self.pool["seconds"], posinf=0.0)
         self._best: tuple[bool, float] = (False, -np.inf)
 
@@ -93,10 +96,11 @@ class Arm(ABC):
     """A rule that spends a budget of epochs.
 
     Attributes:
-        choice: how the trial is chosen in the end, see :class:`Replay`.
+        choice, window: how the trial is chosen in the end, see :class:`Replay`.
     """
 
     choice: Score | None
+    window: int = 5
 
     @abstractmethod
     def run(self, replay: Replay) -> None:
@@ -143,6 +147,8 @@ class Halving(Arm):
         second: fills half of every rung's places where given, `score` the rest. [O]
         signals: more columns of which normal scores are added to those of `score`, with these weights. [O]
         cost: column of seconds that every look at a score costs.
+        waves: parts in which a bracket comes. Who was not promoted from one wave competes again with the next, so that in the end a
+            third of all has gone on, while the first trial is trained to the end early. [O]
     """
 
     score: Score
@@ -152,24 +158,35 @@ class Halving(Arm):
     size: int = 27
     choice: Score | None = None
     choice_cost: str | None = None  # of every epoch of the trials that come to the end
+    waves: int = 1
+    window: int = 5
 
     def run(self, replay: Replay) -> None:
-        score = self.score(replay.pool)
-        second = None if self.second is None else self.second(replay.pool)
-        signals = [(column(replay.pool), weight) for column, weight in self.signals]
         for start in range(0, len(replay.order), self.size):
-            alive = replay.order[start : start + self.size]
-            epoch = 1
-            while True:
-                for config in alive:
-                    self._train(replay, config, epoch)
-                if epoch >= EPOCHS:
-                    break
-                rank = score[alive, epoch - 1]
-                if signals:
-                    rank = normal_scores(rank) + sum(weight * normal_scores(values[alive, epoch - 1]) for values, weight in signals)
-                alive = promoted(alive, rank, None if second is None else second[alive, epoch - 1], max(1, len(alive) // 3))
-                epoch *= 3
+            came: dict[int, np.ndarray] = {}
+            gone: dict[int, np.ndarray] = {}
+            for coming in np.array_split(replay.order[start : start + self.size], self.waves):
+                epoch = 1
+                while True:
+                    for config in coming:
+                        self._train(replay, config, epoch)
+                    if epoch >= EPOCHS:
+                        break
+                    none = coming[:0]
+                    came[epoch] = alive = np.concatenate([came.get(epoch, none), coming])
+                    left = ~np.isin(alive, gone.get(epoch, none))
+                    rank, second = self.ranks(replay.pool, alive, epoch)
+                    places = max(1, len(alive) // 3) - int((~left).sum())
+                    coming = promoted(alive[left], rank[left], None if second is None else second[left], places)
+                    gone[epoch] = np.concatenate([gone.get(epoch, none), coming])
+                    epoch *= 3
+
+    def ranks(self, pool: Pool, alive: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what trials at a rung are ranked by, ``(trials,)``, lower is better, and what fills half of the places, if anything."""
+        rank = self.score(pool)[alive, epoch - 1]
+        if self.signals:
+            rank = normal_scores(rank) + sum(weight * normal_scores(column(pool)[alive, epoch - 1]) for column, weight in self.signals)
+        return rank, None if self.second is None else self.second(pool)[alive, epoch - 1]
 
     def _train(self, replay: Replay, config: int, until: int) -> None:
         if until >= EPOCHS and self.choice_cost is not None:
@@ -182,9 +199,19 @@ class Halving(Arm):
             replay.look(config, self.cost)
 
 
-def steady(values: np.ndarray) -> np.ndarray:
-    """Return means over up to five epochs, the latest of them in each column."""
-    return np.stack([values[:, max(0, epoch - 4) : epoch + 1].mean(1) for epoch in range(values.shape[1])], 1)
+@dataclass
+class Weighed(Halving):
+    """The same, with a score that is made of all the trials at a rung."""
+
+    weighing: Weighing = field(default_factory=Weighing)
+
+    def ranks(self, pool: Pool, alive: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.weighing(pool, alive, epoch), None
+
+
+def steady(values: np.ndarray, window: int = 5) -> np.ndarray:
+    """Return means over up to `window` epochs, the latest of them in each column."""
+    return np.stack([values[:, max(0, epoch - window + 1) : epoch + 1].mean(1) for epoch in range(values.shape[1])], 1)
 
 
 def promoted(alive: np.ndarray, score: np.ndarray, second: np.ndarray | None, places: int) -> np.ndarray:
@@ -236,9 +263,17 @@ PAPER: dict[str, Arm] = {
 _CHOICE = plus_bias("val_loss", "val/64/gram@0.001", 0.2)
 _OWN: dict[str, Any] = {"signals": [_TRACE, _MOVEMENT], "cost": "trace_seconds", "size": 81}
 
-OURS = "ours: halving 81, val + trace + movement, chosen by val + .2 gram/n over 5 epochs"
+_WEIGHED: dict[str, Any] = {"score": _VAL, "choice": _VAL, "size": 81, "waves": 2}
+
+OURS = "ours: halving 81 in 2 waves, val + gram/n by the gap's share + movement by the error of val"
 NEW: dict[str, Arm] = {
-    OURS: Halving(_VAL, **_OWN, choice=_CHOICE, choice_cost="gram_seconds"),
+    OURS: Weighed(**_WEIGHED, cost="gram_seconds"),
+    "ours at the first look: chosen over 3 epochs": Weighed(**_WEIGHED, window=3, cost="gram_seconds"),
+    "ours, in one wave": Weighed(**_WEIGHED | {"waves": 1}, cost="gram_seconds"),
+    "ours, the share fixed at 1/2": Weighed(**_WEIGHED, cost="gram_seconds", weighing=Weighing(share=0.5)),
+    "fixed weights: halving 81, val + trace + movement, chosen by val + .2 gram/n over 5 epochs": Halving(
+        _VAL, **_OWN, choice=_CHOICE, choice_cost="gram_seconds"
+    ),
     "the same, chosen by val over 5 epochs (our first)": Halving(_VAL, **_OWN, choice=_VAL),
     "the same, chosen by val": Halving(_VAL, **_OWN),
     "halving 27, train + gram/n": Halving(plus_bias("train_loss", "val/64/gram@0.001"), cost="gram_seconds"),
@@ -267,6 +302,10 @@ CONTROLS: dict[str, Arm] = (
     }
     | {
         "control: halving 27, val - .5 train": Halving(lambda pool: pool["val_loss"] - 0.5 * pool["train_loss"]),
+        "control: ours without signals, first rung by val": Weighed(**_WEIGHED, weighing=Weighing(share=0, errors=0, pooled=False)),
+        "control: ours without signals": Weighed(**_WEIGHED, weighing=Weighing(share=0, errors=0)),
+        "control: ours without TIC": Weighed(**_WEIGHED, weighing=Weighing(share=0)),
+        "control: ours without movement": Weighed(**_WEIGHED, cost="gram_seconds", weighing=Weighing(errors=0)),
     }
 )
 """The same halving with statistics that cost nothing, and with each part left out."""

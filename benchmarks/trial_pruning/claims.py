@@ -46,7 +46,7 @@ def unit(pool: Pool, orders: int, arms: Sequence[str]) -> dict[str, Row]:
         rows = []
         for number in range(orders):
             order = np.random.default_rng([pool.seed, number]).permutation(len(pool.table))
-            replay = Replay(pool, order, BUDGET, ARMS[name].choice)
+            replay = Replay(pool, order, BUDGET, ARMS[name].choice, ARMS[name].window)
             with contextlib.suppress(Spent):
                 ARMS[name].run(replay)
             complete = np.flatnonzero(replay.reached == EPOCHS)

@@ -34,6 +34,12 @@ class Pool:
     n: int
 
     @cached_property
+    def held_out(self) -> tuple[int, int]:
+        """Numbers of validation samples, and of their labels: one each, or one a position."""
+        targets = TASKS[self.task].splits(self.seed).val[1]
+        return len(targets), targets.numel()
+
+    @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         return {}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vecdot
 
 from evaluators.tic.uses import LinearUse, Use
 
@@ -45,7 +46,6 @@ class LinearBlock(Block):
 
     def __init__(self, use: LinearUse, errors: Tensor, memory: int) -> None:
         self._errors, self._memory = errors, memory
-        self._gradient, self._drawn = errors[0], errors[1:].flatten(0, 1)
         self._passes = len(errors) - 1
         self._inputs = use.inputs if "weight" in use.parameters else use.inputs[:, :0]
         self._one = float("bias" in use.parameters)  # a bias is the weight of an input that is always one
@@ -60,8 +60,16 @@ class LinearBlock(Block):
                 (self._drawn[:, low : low + step, None] * repeated[:, None]).flatten(1),
             )
 
+    @property
+    def _gradient(self) -> Tensor:
+        return self._errors[0]
+
+    @property
+    def _drawn(self) -> Tensor:
+        return self._errors[1:].flatten(0, 1)
+
     def norms(self) -> Rows:
-        norms = self._errors.square().sum(2) * (self._inputs.square().sum(1) + self._one)
+        norms = vecdot(self._errors, self._errors) * (vecdot(self._inputs, self._inputs) + self._one)
         return norms[0], norms[1:].flatten()
 
     def products(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +19,6 @@ from evaluators.tic.gradients import Inputs, Path, gradients
 from evaluators.tic.likelihood import CrossEntropy, Likelihood, as_likelihood
 from evaluators.tic.prediction import Prediction
 from operators.forward import device_of
-from spaces.channels.trace import mode
 from spaces.errors import InputError
 
 EstimatorName = Literal["exact", "block", "diagonal", "trace", "gram"]
@@ -111,18 +110,19 @@ class TIC:
         inputs, targets = batch
         if len(targets) < _FEWEST:
             raise InputError(f"TIC: a batch of {len(targets)} samples; expected at least {_FEWEST}")
-        for name, layer in model.named_modules():
-            if isinstance(layer, _BatchNorm) and layer.running_mean is None:
-                raise InputError(
-                    f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; expected it with them"
-                )
+        layers = list(model.modules())
+        if any(isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in layers):
+            name = next(name for name, layer in model.named_modules() if isinstance(layer, _BatchNorm) and layer.running_mean is None)
+            raise InputError(
+                f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; expected it with them"
+            )
         device = device_of(model)
         moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
-        with mode(model, False), torch.no_grad():
+        with _evaluating(layers), torch.no_grad():
             errors = partial(self._errors, as_likelihood(loss), targets.to(device))
             values = ESTIMATORS[self.estimator](self.splits)(gradients(model, moved, errors, self.memory, self.path), self.damping)
         bias, *halves = (value * (1 / n if self.scale == "1/n" else 1.0) for value in values.tolist())
-        error = float(np.std(halves)) if halves and all(map(math.isfinite, halves)) else 0.0
+        error = _spread(halves) if halves and all(map(math.isfinite, halves)) else 0.0
         if not math.isfinite(bias):
             raise NonFiniteGradients(f"TIC: the bias is {bias}; expected finite gradients")
         moved_by = None if gauge is None else gauge(model)
@@ -132,13 +132,33 @@ class TIC:
         """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled so that F = Phi^T Phi / m."""
         if not math.isfinite(outputs.sum().item()):
             raise NonFiniteGradients("TIC: outputs that are not finite; expected a model that has not diverged")
-        true = likelihood.slope(outputs, targets)
         if self.fisher == "all":
             if type(likelihood) is not CrossEntropy or outputs.ndim != 2:
                 raise InputError("TIC: fisher 'all' needs cross-entropy with one label a sample; expected a number of draws")
             chances = outputs.softmax(1)
             labels = torch.eye(outputs.shape[1]).to(outputs)
-            return [true, *((chances - label) * (chances @ label).sqrt().unsqueeze(1) for label in labels)]
+            return [likelihood.slope(outputs, targets), *((chances - label) * (chances @ label).sqrt().unsqueeze(1) for label in labels)]
         generator = torch.Generator().manual_seed(self.seed)
         factor = 1 / math.sqrt(likelihood.weight(outputs) * self.fisher)
-        return [true, *(likelihood.slope(outputs, likelihood.sample(outputs, generator)) * factor for _ in range(self.fisher))]
+        true, *drawn = likelihood.slopes(outputs, targets, generator, self.fisher)
+        return [true, *(drawn if factor == 1 else (slope * factor for slope in drawn))]
+
+
+@contextmanager
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put modules in eval mode, and back afterwards; past nn.Module's own setter, which takes longer than a product of matrices."""
+    training = [module for module in modules if module.training]
+    setters = [object.__setattr__ if type(module).__setattr__ is nn.Module.__setattr__ else setattr for module in training]
+    try:
+        for module, put in zip(training, setters, strict=True):
+            put(module, "training", False)
+        yield
+    finally:
+        for module, put in zip(training, setters, strict=True):
+            put(module, "training", True)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the standard deviation; of so few numbers it is had sooner without an array."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))

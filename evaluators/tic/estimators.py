@@ -27,6 +27,8 @@ class Halves:
 
     Attributes:
         indices: ``(splits * 2, samples // 2)``, halves and their complements.
+        shares, drawn_shares: what samples, and rows of all passes, count in the mean of each half, ``(splits * 2, m)`` and ``(..., r)``.
+        all_shares, all_drawn: the same with the mean over all of them first.
     """
 
     def __init__(self, samples: int, passes: int, splits: int) -> None:
@@ -39,6 +41,9 @@ class Halves:
         self._width = samples * passes
         self.shares = self._shares(self.indices, samples, half)
         self.drawn_shares = self._shares(self.rows, samples * passes, half)
+        everything = torch.full((1, samples), 1.0 / samples, dtype=torch.float64)
+        self.all_shares = torch.cat([everything, self.shares])
+        self.all_drawn = torch.cat([everything.repeat(1, passes), self.drawn_shares])
 
     @cached_property
     def cross(self) -> Tensor:
@@ -91,8 +96,7 @@ class Trace(Estimator):
 
     def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
         g, f = found.norms
-        fisher = torch.cat([f.sum()[None] / found.samples, halves.drawn_shares @ f])
-        tops = torch.cat([g.mean()[None], halves.shares @ g])
+        fisher, tops = halves.all_drawn @ f, halves.all_shares @ g
         return tops / fisher.maximum(LEAST * tops).clamp_min(torch.finfo(fisher.dtype).tiny)
 
 
@@ -100,12 +104,9 @@ class Diagonal(Estimator):
     """The sum of c_i / (f_i + lambda). [P]"""
 
     def _estimate(self, found: Gradients, floor: float, halves: Halves) -> Tensor:
-        everything = torch.full((1, found.samples), 1 / found.samples, dtype=torch.float64)
-        shares = torch.cat([everything, halves.shares])
-        drawn = torch.cat([everything.repeat(1, found.passes), halves.drawn_shares])
-        total = torch.zeros(len(shares), dtype=torch.float64)
+        total = torch.zeros(len(halves.all_shares), dtype=torch.float64)
         for block in found.blocks:
-            for c, fisher in block.squares(shares, drawn):
+            for c, fisher in block.squares(halves.all_shares, halves.all_drawn):
                 total += (c / (fisher + floor)).sum(1, dtype=torch.float64).cpu()
         return total
 

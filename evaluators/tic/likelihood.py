@@ -39,6 +39,10 @@ class Likelihood(ABC):
             leaf = outputs.detach().requires_grad_()
             return torch.autograd.grad(self.losses(leaf, targets).sum(), leaf)[0]
 
+    def slopes(self, outputs: Tensor, targets: Tensor, generator: torch.Generator, passes: int) -> list[Tensor]:
+        """Return the slope at the targets, then those at `passes` draws of :meth:`sample`."""
+        return [self.slope(outputs, found) for found in (targets, *(self.sample(outputs, generator) for _ in range(passes)))]
+
 
 class CrossEntropy(Likelihood):
     """Cross-entropy of logits ``(batch, classes, ...)`` and integer labels ``(batch, ...)``, averaged over a sample's positions."""
@@ -48,17 +52,31 @@ class CrossEntropy(Likelihood):
         return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        chances = outputs.detach().movedim(1, -1).softmax(-1)
-        level = torch.rand((*chances.shape[:-1], 1), generator=generator).to(chances)
-        return (chances.cumsum(-1) < level).sum(-1).clamp_(max=chances.shape[-1] - 1)  # the sum may end a little below 1
+        return _draw(outputs.softmax(1), generator)
 
     def weight(self, outputs: Tensor) -> float:
         return 1.0 / max(1, math.prod(outputs.shape[2:]))
 
     def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._slope(outputs.softmax(1), targets)
+
+    def slopes(self, outputs: Tensor, targets: Tensor, generator: torch.Generator, passes: int) -> list[Tensor]:
         chances = outputs.softmax(1)
-        chances.scatter_add_(1, targets.unsqueeze(1), chances.new_full((), -1.0).expand_as(targets.unsqueeze(1)))
-        return chances.mul_(self.weight(outputs))
+        drawn = [_draw(chances, generator) for _ in range(passes)]
+        return [self._slope(chances.clone(), labels) for labels in (targets, *drawn)]
+
+    def _slope(self, chances: Tensor, targets: Tensor) -> Tensor:
+        """Make slopes of chances, in place."""
+        labels, weight = targets.unsqueeze(1), self.weight(chances)
+        chances.scatter_add_(1, labels, chances.new_full((), -1.0).expand_as(labels))
+        return chances if weight == 1 else chances.mul_(weight)
+
+
+def _draw(chances: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a label by chances ``(batch, classes, ...)``."""
+    by_label = chances.movedim(1, -1)
+    level = torch.rand((*by_label.shape[:-1], 1), generator=generator).to(chances)
+    return (by_label.cumsum(-1) < level).sum(-1).clamp_(max=by_label.shape[-1] - 1)  # the sum may end a little below 1
 
 
 class SquaredError(Likelihood):

@@ -5,10 +5,11 @@ import contextlib
 import numpy as np
 import pytest
 
-from benchmarks.trial_pruning.arms import ARMS, EXISTING, OURS, Halving, Replay, Spent, column, promoted
+from benchmarks.trial_pruning.arms import ARMS, EXISTING, OURS, Halving, Replay, Spent, Weighed, column, promoted
 from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.record import COLUMNS, read_shard, write_shard
 from benchmarks.trial_pruning.tasks import EPOCHS, TASKS
+from benchmarks.trial_pruning.weighing import Weighing
 
 
 def pool(configurations=54, seed=0):
@@ -22,8 +23,9 @@ def pool(configurations=54, seed=0):
     return Pool("digits-mlp", 0, 0, table, np.arange(1, configurations + 1), 400)
 
 
-def play(arm, budget=9 * EPOCHS, **settings):
-    replay = Replay(pool(**settings), np.random.default_rng(1).permutation(54), budget, arm.choice)
+def play(arm, budget=9 * EPOCHS, configurations=54, **settings):
+    order = np.random.default_rng(1).permutation(configurations)
+    replay = Replay(pool(configurations, **settings), order, budget, arm.choice, arm.window)
     with contextlib.suppress(Spent):
         arm.run(replay)
     return replay
@@ -34,6 +36,80 @@ def test_halving_pays_for_every_epoch_once_and_finds_the_best_of_a_bracket():
     assert replay.spent == 2 * (27 + 9 * 2 + 3 * 6 + 18) and replay.seconds > replay.spent  # estimates are paid for, too
     assert replay.reached[replay.chosen()] == EPOCHS and replay.chosen() == 0
     assert sorted(np.bincount(replay.reached)[[1, 3, 9, 27]]) == [2, 4, 12, 36]
+
+
+def test_a_bracket_in_two_waves_costs_the_same_and_ends_alike_but_its_first_trial_is_done_early():
+    whole, waves = (play(Halving(column("val_loss"), size=81, waves=number), configurations=81) for number in (1, 2))
+    assert whole.spent == waves.spent == 9 * EPOCHS
+    assert np.bincount(waves.reached)[[1, 3, 9, 27]].tolist() == [54, 18, 6, 3]
+    assert waves.chosen() == whole.chosen() == 0  # a third of all went on, and the best of all was among them
+    first = 41 + 2 * 13 + 6 * 4 + 18  # epochs of the first wave, one of whose trials comes to the end
+    early = [play(Halving(column("val_loss"), size=81, waves=number), first, configurations=81) for number in (1, 2)]
+    assert [(run.reached == EPOCHS).sum() for run in early] == [0, 1]
+
+
+def test_who_was_not_promoted_competes_with_the_next_wave():
+    order = np.arange(18)  # the best come first
+    replay = Replay(pool(18), order, 10_000)
+    Halving(column("val_loss"), size=18, waves=2).run(replay)
+    assert np.flatnonzero(replay.reached >= 3).tolist() == [0, 1, 2, 3, 4, 5]  # three of the first nine go on with the second nine
+
+
+def weighed(task="digits-mlp", val=None, train=None, bias=None, movement=None, n=100):
+    """A pool of three trials whose columns do not change over epochs, unless two-dimensional values are given."""
+    table = np.ones((3, EPOCHS, len(COLUMNS)), dtype=np.float32)
+    for name, values in {"val_loss": val, "train_loss": train, "val/64/gram@0.001": bias, "movement": movement}.items():
+        if values is not None:
+            values = np.asarray(values, dtype=np.float32)
+            table[:, :, COLUMNS.index(name)] = values if values.ndim == 2 else values[:, None]
+    return Pool(task, 0, 0, table, np.ones(3), n)
+
+
+ALL = np.arange(3)
+
+
+def test_the_bias_counts_by_the_share_of_the_gap_and_is_a_mean_over_epochs():
+    bias = np.ones((3, EPOCHS))
+    bias[0, :3] = [10, 20, 60]
+    score = Weighing(errors=0)(weighed(val=[1.0, 2.0, 3.0], train=[0.5, 1.5, 2.5], bias=bias), ALL, 3)
+    assert score == pytest.approx([1 + 0.25 * 30 / 100, 2 + 0.25 / 100, 3 + 0.25 / 100])  # gap .5 in a loss of 2
+    underfitted = weighed(val=[1.0, 2.0, 3.0], train=[1.0, 2.5, 3.0], bias=[1e6, 1, 1])
+    assert Weighing(errors=0)(underfitted, ALL, 3) == pytest.approx([1, 2, 3])
+    assert Weighing(errors=0, share=0.5)(underfitted, ALL, 3)[0] == pytest.approx(1 + 0.5 * 1e4)
+
+
+def test_the_movement_counts_by_the_error_of_the_validation_loss():
+    moves = {"val": [2.0, 2.0, 2.0], "train": [2.0, 2.0, 2.0], "movement": [0.1, 0.2, 0.3]}
+    step = np.array([Weighing()(weighed(task, **moves), ALL, 9) - 2 for task in ("wine", "digits-mlp", "characters")])
+    assert (np.diff(step, axis=1) > 0).all() and step[:, 1] == pytest.approx(0)
+    assert step[0, 2] == pytest.approx(0.5 * 2 / np.sqrt(40) * 0.9674, rel=1e-3)  # 40 validation labels; normal quantile of 5/6
+    assert step[1, 2] == pytest.approx(step[0, 2] * np.sqrt(40 / 150))
+    assert step[2, 2] == pytest.approx(step[0, 2] * np.sqrt(40 / (200 * 64)))  # every character is a label
+
+
+def test_the_first_rung_takes_the_mean_loss_of_all_samples():
+    some = weighed(val=[1.0, 2.0, 3.0], train=[3.0, 2.0, 1.5], movement=[1, 2, 3], n=450)
+    assert Weighing()(some, ALL, 1) == pytest.approx([(450 * 3 + 150) / 600, 2, (450 * 1.5 + 450) / 600])
+    assert Weighing(share=0, errors=0, pooled=False)(some, ALL, 1) == pytest.approx([1, 2, 3])
+
+
+@pytest.mark.parametrize("train", [[0.5, 1.5, np.nan], [1.0, 2.0, np.nan]])
+def test_a_diverged_trial_comes_last_whatever_the_others_are(train):
+    some = weighed(val=[1.0, 2.0, np.nan], train=train, bias=[1, 1, np.nan])
+    for epoch in (1, 3):
+        score = Weighing()(some, ALL, epoch)
+        assert np.isfinite(score[:2]).all() and not np.isfinite(score[2]) and np.argsort(score)[2] == 2
+    everyone = weighed(val=[np.nan] * 3, train=[np.nan] * 3)
+    assert not np.isfinite(Weighing()(everyone, ALL, 3)).any()
+
+
+def test_ours_ranks_by_its_weighing():
+    same = {"val": [1.0, 1.0, 1.0], "train": [0.5, 0.5, 0.5], "bias": [300, 200, 100], "movement": [1, 1, 1]}
+    replay = Replay(weighed(**same), ALL, 10_000)
+    arm = ARMS[OURS]
+    assert isinstance(arm, Weighed)
+    rank, second = arm.ranks(replay.pool, ALL, 3)
+    assert second is None and np.argsort(rank).tolist() == [2, 1, 0]
 
 
 def test_no_pruning_trains_as_many_as_the_budget_holds_and_chooses_among_these():

@@ -10,6 +10,7 @@ from torch import nn
 from evaluators import BinaryClusters, Denoising, Digits, PairTraining, Reconstruction, Variational
 from evaluators.assessment import assess
 from evaluators.pairs import kept
+from evaluators.stepping import TailAverage
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace, InputError, Pair, PairSpace, VariationalPair
 from spaces.models import Perceptron
@@ -234,6 +235,26 @@ def test_a_loss_that_is_not_finite_is_nan(space, data):
     assert math.isnan(loss)
 
 
+def test_a_last_batch_of_one_sample_is_left_out_where_it_has_no_statistics():
+    data = Reconstruction(Digits(train_samples=33), unit=True)
+    model = Pair(nn.Sequential(*Encoder(), nn.BatchNorm1d(6)), Decoder())
+    _, moments = bound(PairSpace(model, data.example()), data).train(model, {}, {}, RATE, generator())
+    assert moments["decoder.0.weight/step"] == 1
+    _, moments = bound(PairSpace(pair(), data.example()), data).train(pair(), {}, {}, RATE, generator())
+    assert moments["decoder.0.weight/step"] == 2
+
+
+def test_a_diverged_pair_has_a_cross_entropy_too():
+    data = Reconstruction(Digits(train_samples=50), "bce", unit=True)
+    training = bound(PairSpace(pair(), data.example()), data, optimiser="sgd", epochs=3)
+    model = pair()
+    assert math.isnan(training.train(model, {}, {}, 1e30, generator())[0])
+    assert math.isnan(training.measure(model)["loss"])
+    linear = Pair(Encoder(), nn.Linear(6, 64))
+    with pytest.raises(InputError, match="expected probabilities"):
+        training.train(linear, {}, {}, 1e-3, generator())
+
+
 def test_kept_is_the_share_that_is_alive(space, data):
     genome = space.sample(1, np.random.default_rng(1))[0]
     training, model = bound(space, data), pair()
@@ -339,3 +360,23 @@ def test_published_clusters_are_learned():
     training = bound(PairSpace(model, data.example()), data, epochs=150, optimiser="adam")
     training.train(model, {}, {}, 1e-2, generator())
     assert training.measure(model)["l1"] < 0.14  # the floor is .05, the average of all .3
+
+
+def test_the_tail_average_is_the_mean_of_the_last_iterates() -> None:
+    parameter = torch.zeros(2, requires_grad=True)
+    tail = TailAverage([parameter], steps=10, share=0.4)
+    for value in range(1, 11):
+        with torch.no_grad():
+            parameter.fill_(float(value))
+        tail()
+    tail.settle()
+    assert parameter.tolist() == [8.5, 8.5]  # of 7, 8, 9, 10
+
+
+def test_without_a_share_the_last_iterate_stays(space, data):
+    parameter = torch.ones(2)
+    tail = TailAverage([parameter], steps=3, share=0.0)
+    for _ in range(3):
+        tail()
+    tail.settle()
+    assert parameter.tolist() == [1.0, 1.0]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evaluators.tic import TIC, NonFiniteGradients, Prediction, RegimeGauge, attribute
 from evaluators.tic.criterion import EstimatorName
+from evaluators.tic.likelihood import CrossEntropy, Likelihood, SquaredError
 from spaces.errors import InputError
 
 ESTIMATORS: tuple[EstimatorName, ...] = ("exact", "block", "diagonal", "trace", "gram")
@@ -351,3 +352,30 @@ def test_a_model_that_diverged_is_told_apart() -> None:
 def test_settings_out_of_range_are_named(setting: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"tic: {next(iter(setting))}"):
         TIC(**setting)  # type: ignore[arg-type]
+
+
+def test_every_part_goes_back_into_its_own_mode_also_after_an_error() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    model[2].eval()
+    batch = torch.randn(8, 3), torch.randint(2, (8,))
+    seen: list[bool] = []
+    model[1].register_forward_hook(lambda layer, *_: seen.append(layer.training))
+    TIC("trace")(model, "cross_entropy", batch, train_loss=0.0, n=8)
+    assert seen and not any(seen)
+    with pytest.raises(NonFiniteGradients):
+        TIC("trace")(model, "cross_entropy", (batch[0] * float("inf"), batch[1]), train_loss=0.0, n=8)
+    assert [part.training for part in model.modules()] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("likelihood", [CrossEntropy(), SquaredError()])
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+def test_slopes_are_those_of_the_targets_and_of_samples_drawn_one_after_the_other(likelihood: Likelihood, shape: tuple[int, ...]) -> None:
+    outputs = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    targets = outputs.argmax(1) if isinstance(likelihood, CrossEntropy) else torch.zeros(shape)
+    before = outputs.clone()
+    found = likelihood.slopes(outputs, targets, torch.Generator().manual_seed(2), 3)
+    generator = torch.Generator().manual_seed(2)
+    labels = [targets, *(likelihood.sample(outputs, generator) for _ in range(3))]
+    for slope, drawn in zip(found, labels, strict=True):
+        assert torch.allclose(slope, Likelihood.slope(likelihood, outputs, drawn), atol=1e-6)  # by autograd
+    assert torch.equal(outputs, before)
