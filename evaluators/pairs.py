@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,14 +14,15 @@ from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.corruption import Corruption
 from evaluators.data.base import SPLITS, Data, Inputs, Split
-from evaluators.data.preloaded import Preloaded
+from evaluators.data.preloaded import Preloaded, to_device
 from evaluators.optimisation import needs_two_samples, train_mode
 from evaluators.pair_state import CellFiles, PairState
-from evaluators.stepping import PAIR_OPTIMISERS, FreshAdam, Moments, PairOptimiserName, Stepping, Travelling
-from operators.forward import forward
+from evaluators.stepping import PAIR_OPTIMISERS, FreshAdam, Moments, PairOptimiserName, Stepping, TailAverage, Travelling
+from operators.forward import device_of, forward
 from spaces.base import Space
 from spaces.channels.trace import mode
 from spaces.errors import InputError
+from spaces.mixed_pairs import Pairs
 from spaces.pairs import between, decode
 
 _BATCH = 1024
@@ -44,6 +46,7 @@ class PairTraining(Evaluator):
         betas: of Adam.
         weight_decay: of all parameters.
         fresh_optimiser: every batch meets a new Adam, whose first step is g / (|g| + 1e-8): the published code makes one a batch. [P]
+        average: share of the last steps of a :meth:`train` whose mean the pair ends with (:class:`TailAverage`).
         corruption: the loss in training; None for the data's own.
         match_batch: samples on which encoders meet decoders (:meth:`draw`).
         match_split: where those come from.
@@ -62,6 +65,7 @@ class PairTraining(Evaluator):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         fresh_optimiser: bool = False,
+        average: float = 0.0,
         corruption: Corruption | None = None,
         match_batch: int = 256,
         match_split: Split = "train",
@@ -75,6 +79,7 @@ class PairTraining(Evaluator):
             (len(betas) == 2 and all(0 <= b < 1 for b in betas), f"betas {betas}; expected two numbers of at least 0 and below 1"),
             (weight_decay >= 0, f"weight_decay {weight_decay}; expected a number of at least 0"),
             (not fresh_optimiser or optimiser == "adam", f"fresh_optimiser with {optimiser}; expected adam"),
+            (0 <= average <= 1, f"average {average}; expected a share of 0 to 1"),
             (match_batch >= 1, f"match_batch {match_batch}; expected at least 1"),
             (match_split in SPLITS and match_split != "test", f"match_split {match_split!r}; expected train, calibration or search"),
         ]:
@@ -83,7 +88,7 @@ class PairTraining(Evaluator):
         self.epochs, self.batches, self.batch_size = epochs, batches, batch_size
         self.optimiser, self.learning_rate, self.weight_decay = optimiser, learning_rate, weight_decay
         self.betas = (betas[0], betas[1])
-        self.fresh_optimiser, self.corruption = fresh_optimiser, corruption
+        self.fresh_optimiser, self.average, self.corruption = fresh_optimiser, average, corruption
         self.match_batch, self.match_split = match_batch, match_split
 
     @property
@@ -110,10 +115,11 @@ class PairTraining(Evaluator):
             full = PairState.from_bytes(files.read(candidate.id)).tensors()
             model.load_state_dict(self.space.gather(candidate.genome, full))  # type: ignore[attr-defined]
         metrics = self.measure(model)
-        metrics["train_loss"] = assess(model, self._data, self._batches.batches("train", _BATCH))["loss"]
-        count = getattr(self.space, "parameters", None)
-        if count is not None and self.space.base is not None:
-            metrics["kept"] = float(count(candidate.genome[None])[0] / count(self.space.base[None])[0])
+        metrics["train_loss"] = assess(model, self._data, self._batches.batches("train", _BATCH, device_of(model)))["loss"]
+        if isinstance(self.space, Pairs):
+            whole = self.space.whole(*self.space.architectures(candidate.genome))
+            alive, full_size = self.space.parameters(np.stack([candidate.genome, whole]))
+            metrics["kept"] = float(alive / full_size)
         yield Report(metrics)
 
     def measure(self, pair: nn.Module, masks: Masks | None = None) -> dict[str, float]:
@@ -122,7 +128,7 @@ class PairTraining(Evaluator):
         Args:
             masks: of a full pair, for ``kept``; without them that is the share of parameters that are not 0.
         """
-        metrics = assess(pair, self._data, self._batches.batches("search", _BATCH))
+        metrics = assess(pair, self._data, self._batches.batches("search", _BATCH, device_of(pair)))
         return {**metrics, "kept": kept(pair, masks)}
 
     def draw(self, generator: torch.Generator) -> tuple[Inputs, Tensor]:
@@ -142,7 +148,8 @@ class PairTraining(Evaluator):
                     latent = between(model, forward(encoder, inputs))
                 for j, decoder in enumerate(decoders):
                     with mode(decoder, False):
-                        table[i, j] = self._data.loss(decode(decoder, latent), targets).mean()
+                        outputs = decode(decoder, latent)
+                    table[i, j] = self._data.loss(outputs, targets.to(outputs.device)).mean()
         return table
 
     def train(
@@ -165,13 +172,16 @@ class PairTraining(Evaluator):
             for name, mask in alive.items():
                 parameters[name].mul_(mask)
         step = self._stepping(parameters, alive, moments, learning_rate)
-        total, samples = torch.zeros((), dtype=torch.float64), 0
+        tail = TailAverage(list(parameters.values()), self._steps(), self.average)
+        device = device_of(pair)
+        total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
         masked, factors = [parameters[name] for name in alive], list(alive.values())
         with mode(pair, True), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             train_mode(pair)
             two = needs_two_samples(pair)
-            for inputs, targets in self._stream(generator):
+            for batch in self._stream(generator):
+                inputs, targets = to_device(batch, device)
                 if two and len(targets) == 1 and samples:
                     continue
                 losses = self._losses(pair, inputs, targets, generator)
@@ -182,8 +192,10 @@ class PairTraining(Evaluator):
                 if known:
                     torch._foreach_mul_([gradient for gradient, _ in known], [factor for _, factor in known])
                 step()
+                tail()
                 total += losses.detach().sum(dtype=torch.float64)
                 samples += len(targets)
+        tail.settle()
         for parameter in parameters.values():
             parameter.grad = None
         loss = total.item() / samples
@@ -205,6 +217,10 @@ class PairTraining(Evaluator):
         if self.corruption is None:
             return self._data.loss(pair(*inputs) if isinstance(inputs, tuple) else pair(inputs), targets)
         return self.corruption.losses(pair, self._data, inputs, targets, generator)
+
+    def _steps(self) -> int:
+        """Batches of one :meth:`train`."""
+        return self.batches or self.epochs * math.ceil(self._data.size("train") / self.batch_size)
 
     def _stream(self, generator: torch.Generator) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield the batches of one :meth:`train`."""

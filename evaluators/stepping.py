@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -72,7 +72,7 @@ class Travelling(Stepping):
         for key, moment in moments.items():
             path, _, kind = key.rpartition("/")
             if path in parameters:
-                moment = moment.detach().clone()
+                moment = moment.detach().to(parameters[path].device, copy=True)
                 if path in alive and moment.ndim:
                     moment.mul_(alive[path])
                 self._optimiser.state[parameters[path]][kind] = moment
@@ -87,6 +87,35 @@ class Travelling(Stepping):
             for kind, value in self._optimiser.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
+
+
+class TailAverage:
+    """The mean of the last iterates of a training: near what a falling learning rate ends with (Polyak and Juditsky 1992 [P]).
+
+    Args:
+        parameters: in place.
+        steps: of the training.
+        share: of them that count, the last ones; 0: the last iterate alone.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], steps: int, share: float) -> None:
+        self._parameters, self._first, self._done = list(parameters), steps - round(share * steps), 0
+        self._mean: list[Tensor] = []
+
+    def __call__(self) -> None:
+        """Take in an iterate."""
+        self._done += 1
+        with torch.no_grad():
+            if self._done > self._first + 1:
+                torch._foreach_lerp_(self._mean, self._parameters, 1 / (self._done - self._first))
+            elif self._done == self._first + 1:
+                self._mean = [parameter.detach().clone() for parameter in self._parameters]
+
+    def settle(self) -> None:
+        """Put the mean in the place of the last iterate."""
+        with torch.no_grad():
+            for parameter, mean in zip(self._parameters, self._mean, strict=False):
+                parameter.copy_(mean)
 
 
 def _optimiser(

@@ -40,16 +40,17 @@ _TRAINING = "training."
 _WINDOW = 5
 _ASSESS_BATCH = 256
 _FARTHEST = 1e9  # reports hold finite numbers only, and weights that all began at zero have moved infinitely far
-_PREDICTED = ("tic_bias", "tic_error", "predicted_loss", "movement")
+_PREDICTED = ("tic_bias", "mean_bias", "tic_error", "predicted_loss", "movement")
 
 
 class TrialTraining(Evaluator):
     """Trains the candidate's model from scratch; the genome's settings stand over those given here.
 
     Reports, one an epoch: ``train_loss``, ``loss`` and the data's metrics on the `monitor` split; with `tic` also ``tic_bias``,
-    ``tic_error`` (its standard error), ``predicted_loss`` (train_loss + tic_bias) and ``movement`` (the regime gauge), all with the
-    weights after the epoch; and ``steady_loss``, the lowest mean so far of ``loss`` (plus a share of ``tic_bias``) over five epochs in
-    a row: a lone lucky epoch on a small split does not win by it, so choose among finished trials by it. [O]
+    ``mean_bias`` (its mean over the epochs so far), ``tic_error`` (its standard error), ``predicted_loss`` (train_loss + tic_bias) and
+    ``movement`` (the regime gauge), all with the weights after the epoch; and ``steady_loss``, the lowest mean so far of ``loss`` (plus a
+    share of ``tic_bias``) over five epochs in a row: a lone lucky epoch on a small split does not win by it, so choose among finished
+    trials by it. [O]
 
     Where `keep_best` puts an earlier epoch's weights back, one more report repeats that epoch's metrics. A training that diverges ends
     with a report that is not finite, for the strategy to see. The learning rate's schedule spans `epochs`, however early a trial is
@@ -170,7 +171,11 @@ def _with_steady_loss(reports: Iterator[Report], share: float) -> Iterator[Repor
             seen.append(metrics)
             values.append(metrics["loss"] + share * metrics.get("tic_bias", 0.0))
             lowest = min(lowest, sum(values[-_WINDOW:]) / len(values[-_WINDOW:]))
-        yield Report(metrics | {STEADY: lowest if math.isfinite(values[-1]) else values[-1]}, report.step, report.arrays)
+        more = {STEADY: lowest if math.isfinite(values[-1]) else values[-1]}
+        if "tic_bias" in metrics:
+            until = seen[: seen.index(metrics) + 1]
+            more["mean_bias"] = sum(found["tic_bias"] for found in until) / len(until)
+        yield Report(metrics | more, report.step, report.arrays)
 
 
 class _Prediction:

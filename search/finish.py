@@ -34,7 +34,7 @@ from search.strategy import candidate_seed
 from search.winner import Winner
 from spaces.channels.trace import mode
 from spaces.errors import InputError
-from spaces.pairs import PairSpace
+from spaces.mixed_pairs import Pairs
 from spaces.trials import TrialSpace
 
 TOLERANCE = 1e-4
@@ -125,7 +125,7 @@ class Finish:
         tell = progress or (lambda text, done, total: None)
         evaluator, settings = self._stage(problem)
         candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
-        if self.base and problem.space.base is not None and candidates and not isinstance(problem.space, PairSpace):
+        if self.base and problem.space.base is not None and candidates and not isinstance(problem.space, Pairs):
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
@@ -140,7 +140,7 @@ class Finish:
         """Return what is done to a member, and its settings in one line."""
         if isinstance(problem.space, TrialSpace):
             return Winner(problem.evaluator), "as trained in the search"
-        if isinstance(problem.space, PairSpace):  # its evaluator gives a built pair the weights that its cell left it
+        if isinstance(problem.space, Pairs):  # its evaluator gives a built pair the weights that its cell left it
             return Evaluators([problem.evaluator, FineTuning(self.training)]), self._settings
         return FineTuning(self.training), self._settings
 
@@ -183,7 +183,7 @@ class Finish:
         if not final.reason:
             final = replace(final, test={name: value for name, value in note["metrics"].items() if name.startswith("test_")})
             final = self._export(problem, directory, candidate, arrays["weights"], origin, final)
-            if isinstance(problem.space, PairSpace) and final.folder:
+            if isinstance(problem.space, Pairs) and final.folder:
                 ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"]))
         final.save(ledger)
         ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now

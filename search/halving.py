@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
-from scipy.stats import norm, rankdata
 
 from evaluators.base import Candidate, Evaluation, Evaluators, Report, State
 from search.monitor import Monitor, divergence
@@ -18,10 +17,12 @@ from search.problem import Problem
 from search.sampling import SamplerName, Sampling
 from search.strategy import Strategy
 from search.tuning import operator_name, reported
+from search.weighing import normal_scores, weighed
 from spaces.errors import InputError
 
 RESUME = "resume"
 """Operator of a candidate that goes on from the checkpoint of its parent."""
+_WEIGHED = ("train_loss", "mean_bias", "movement")
 
 
 @dataclass(eq=False)
@@ -61,9 +62,11 @@ class SuccessiveHalving(Strategy):
     half, by the validation loss and by the validation loss plus bias, was the safest rule in our pilots. [O]
 
     With `signals` a rung is ranked by normal scores: where a value stands among those of its rung, as a quantile of the normal
-    distribution, so that signals of any scale add up. A bracket as large as the budget has room for, the validation loss as `monitor`,
-    ``{movement: 0.3, tic_bias: 0.3}`` of the estimator ``trace``, and ``steady_loss`` as the objective is the rule of
-    benchmarks/trial_pruning. [O]
+    distribution, so that signals of any scale add up. [O]
+
+    With `weigh` signals add up in units of the loss, each as heavy as it can be right; a bracket as large as the budget has room for, the
+    validation loss as `monitor`, TIC's ``gram``, and ``steady_loss`` with `bias_share` 0 as the objective is the rule of
+    benchmarks/trial_pruning but for its two waves, which bring the first finished trial earlier. [O]
 
     Args:
         n: configurations of a bracket.
@@ -75,6 +78,10 @@ class SuccessiveHalving(Strategy):
         mix: share of the places of a rung that `second_monitor` fills, 0 to 1.
         second_monitor: as `monitor`; null where `mix` is 0.
         signals: more metrics, with the weights of their normal scores beside that of `monitor`; not together with `mix`.
+        weigh: rank by :func:`~search.weighing.weighed` of `monitor`, a loss on the search split, ``train_loss``, ``mean_bias`` and
+            ``movement``, and a rung of one epoch by the mean loss of training and search samples: the rule of benchmarks/trial_pruning.
+            Not together with `mix` or `signals`. [O]
+        labels: that the loss on the search split is the mean over; null: one a sample. For `weigh` alone.
         sampler: as in :class:`~search.tuning.Tuning`; the paper's is ``random``.
         startup: random trials before TPE models anything.
 
@@ -94,6 +101,8 @@ class SuccessiveHalving(Strategy):
         mix: float = 0.0,
         second_monitor: str | None = None,
         signals: dict[str, float] | None = None,
+        weigh: bool = False,
+        labels: int | None = None,
         sampler: SamplerName | BaseSampler = "random",
         startup: int = 10,
     ) -> None:
@@ -106,11 +115,14 @@ class SuccessiveHalving(Strategy):
             (0 <= mix <= 1, f"mix {mix}; expected 0 to 1"),
             (mix == 0 or second_monitor is not None, f"second_monitor null; expected a metric, since mix is {mix}"),
             (not signals or mix == 0, f"mix {mix}; expected 0 where there are signals"),
+            (not weigh or (mix == 0 and not signals), "weigh true; expected neither mix nor signals beside it"),
+            (labels is None or labels >= 1, f"labels {labels}; expected at least 1 or null"),
             (startup >= 1, f"startup {startup}; expected at least 1"),
         ]:
             if not ok:
                 raise InputError(f"strategy: {text}")
         self.signals = dict(signals or {})
+        self.weigh, self.labels = weigh, labels
         self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = n, brackets, minimum, eta, maximum, mix
         self.monitor, self.second_monitor, self.sampler, self.startup = monitor, second_monitor, sampler, startup
 
@@ -118,10 +130,12 @@ class SuccessiveHalving(Strategy):
         super().start(problem, seed)
         if len(problem.objectives) > 1:
             raise InputError(f"strategy: SuccessiveHalving cannot serve {len(problem.objectives)} objectives; expected one")
-        self._monitors = [Monitor(text) for text in (self.monitor, *([self.second_monitor] if self.second_monitor else self.signals))]
+        more = _WEIGHED if self.weigh else [self.second_monitor] if self.second_monitor else self.signals
+        self._monitors = [Monitor(text) for text in (self.monitor, *more)]
         for monitor in self._monitors:
             monitor.check("strategy: monitor", reported(problem))
         self.resources = rungs(self.minimum, self.eta, self._whole(problem))
+        self._sizes = _sizes(problem) if self.weigh else (0, 0)
         self._sampling = Sampling(problem, self.sampler, None, seed, self.startup)
         self._places: dict[int, _Place] = {}
         self._rungs: dict[tuple[int, int], _Rung] = {}
@@ -216,7 +230,9 @@ class SuccessiveHalving(Strategy):
             return
         del self._rungs[bracket, number]
         standing = {id: values for id, values in rung.came if values is not None}
-        if self.signals:
+        if self.weigh:
+            standing = self._weighed(standing, self.resources[number])
+        elif self.signals:
             standing = combined(standing, (1.0, *self.signals.values()))
         chosen = best(standing, min(len(standing), max(1, rung.size // self.eta)), self.mix)
         for id in standing:
@@ -228,6 +244,17 @@ class SuccessiveHalving(Strategy):
         if chosen and number + 1 < len(self.resources):
             self._rungs[bracket, number + 1] = _Rung(len(chosen))
 
+    def _weighed(self, standing: dict[int, tuple[float, ...]], epoch: int) -> dict[int, tuple[float, ...]]:
+        if not standing:
+            return {}
+        val, train, bias, movement = (np.array(column) for column in zip(*standing.values(), strict=True))
+        trained, held_out = self._sizes
+        if epoch == 1:
+            scores = (trained * train + held_out * val) / (trained + held_out)
+        else:
+            scores = weighed(val, train, bias, movement, self.labels or held_out)
+        return {id: (float(score),) for id, score in zip(standing, scores, strict=True)}
+
     def _conclude(self, trial: Trial, evaluation: Evaluation) -> None:
         if evaluation.state is State.COMPLETE:
             self._sampling.complete(trial, evaluation.metrics)
@@ -235,6 +262,15 @@ class SuccessiveHalving(Strategy):
             self._sampling.failed(trial)
         else:
             self._sampling.diverged(trial)
+
+
+def _sizes(problem: Problem) -> tuple[int, int]:
+    """Return the numbers of training and of search samples."""
+    parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
+    data = next((part.data for part in parts if part.data is not None), None)
+    if data is None:
+        raise InputError("strategy: weigh true, and no evaluator has data; expected data with splits train and search")
+    return data.size("train"), data.size("search")
 
 
 def rungs(minimum: int, eta: int, maximum: int) -> list[int]:
@@ -261,9 +297,3 @@ def combined(values: dict[int, tuple[float, ...]], weights: Sequence[float]) -> 
         weight * normal_scores(np.array(column)) for weight, column in zip(weights, zip(*values.values(), strict=True), strict=True)
     )
     return {id: (float(score),) for id, score in zip(values, np.asarray(scores), strict=True)}
-
-
-def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Return where each value ``(n,)`` stands among the others, as a quantile of the normal distribution; nan counts as the highest."""
-    filled = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
-    return norm.ppf((rankdata(filled) - 0.5) / len(values))

@@ -5,6 +5,7 @@ from spaces.channels import ChannelSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
 from spaces.joint import JointSpace, Part
+from spaces.mixed_pairs import MixedPairs, Pairs
 from spaces.pairs import Pair, PairSpace, VariationalPair
 from spaces.trials import TrialSpace
 
@@ -18,8 +19,10 @@ __all__ = [
     "InputError",
     "Integer",
     "JointSpace",
+    "MixedPairs",
     "Pair",
     "PairSpace",
+    "Pairs",
     "Part",
     "Segment",
     "Space",

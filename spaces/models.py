@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,19 +56,28 @@ class ResidualNet(nn.Module):
         return self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
+class Bits(nn.Module):
+    """Probabilities while it is trained, the likelier of 0 and 1 in eval mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x) if self.training else (x > 0).to(x.dtype)
+
+
 class Perceptron(nn.Module):
     """A multi-layer perceptron with ReLU on flattened inputs.
 
     Args:
         widths: of the input, the hidden layers and the output.
+        last: what follows the last layer; ``bits``: :class:`Bits`.
     """
 
-    def __init__(self, widths: Sequence[int] = (64, 64, 32, 10)) -> None:
+    def __init__(self, widths: Sequence[int] = (64, 64, 32, 10), last: Literal["none", "relu", "sigmoid", "bits"] = "none") -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        ends: dict[str, list[nn.Module]] = {"none": [], "relu": [nn.ReLU()], "sigmoid": [nn.Sigmoid()], "bits": [Bits()]}
+        self.layers = nn.Sequential(*layers[:-1], *ends[last])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, ...)`` to ``(batch, outputs)``."""

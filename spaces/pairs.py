@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from spaces.base import Segment
 from spaces.channels.reference import Reference
-from spaces.channels.space import ChannelSpace, _resize
+from spaces.channels.space import TOLERANCE, ChannelSpace, _difference, _resize
 from spaces.channels.trace import canonical_names, mode
 from spaces.errors import InputError
 from spaces.units import Units, rows_of, weighted_layers
@@ -103,6 +104,7 @@ class PairSpace(ChannelSpace):
         units_of: int64 ``(length,)``: the column of :meth:`record` that speaks about a locus: of a unit its own, of a weight the unit that
             it goes into; -1 where nothing is recorded.
         unit_layers: int64 ``(units,)``: the number of every recorded unit's layer.
+        units: the recorded units, layer by layer.
 
     Raises:
         InputError: no pair, halves that do not fit each other, a model that cannot be traced, or nothing to prune.
@@ -128,8 +130,9 @@ class PairSpace(ChannelSpace):
         except InputError:
             if granularity == "units" or not hasattr(self, "plan"):  # a plan is there as soon as the model could be traced
                 raise
-        self._units = Units(model, example)
-        self.unit_layers = self._units.layers
+        self._refuse_what_masks_cannot_do()
+        self.units = Units(model, example)
+        self.unit_layers = self.units.layers
         if granularity != "units":
             self._shapes = self._weight_shapes()
         self.segments = (*self.plan.segments, *(Segment(f"weights/{name}", math.prod(shape)) for name, shape in self._shapes.items()))
@@ -155,17 +158,36 @@ class PairSpace(ChannelSpace):
         """Return the full pair of two architectures; not a copy."""
         return self.model
 
+    def whole(self, encoder: int = 0, decoder: int = 0) -> np.ndarray:
+        """Return the genome ``(length,)`` of the full pair of two architectures."""
+        return self.base
+
+    def architectures(self, genome: np.ndarray) -> tuple[int, int]:
+        """Return which encoder and which decoder a genome chooses."""
+        return 0, 0
+
+    def inside(self, genome: np.ndarray) -> tuple[PairSpace, np.ndarray]:
+        """Return the space of the pair that a genome chooses, and its genome there: this one."""
+        return self, genome
+
     def repair(self, genomes: np.ndarray) -> np.ndarray:
         """Return valid genomes: unit groups as :class:`ChannelSpace` has them, and at least `min_keep` entries in every weight."""
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)
         for segment, part in zip(self.segments, self.slices.values(), strict=True):
             bits = genomes[:, part]
             kept = bits.sum(axis=1, dtype=np.int64)
-            target = self._least(segment, kept) if segment.name.startswith(_WEIGHTS) else self._valid_count(kept, segment.size)
+            target = self.valid_counts(segment, kept)
             rows = np.flatnonzero(kept != target)
             if len(rows):
                 genomes[rows, part] = _resize(bits[rows], target[rows])
         return genomes
+
+    def valid_counts(self, segment: Segment, kept: np.ndarray) -> np.ndarray:
+        """Return the valid numbers of kept loci of a segment that are nearest to `kept`, ``(n,)``."""
+        if not segment.name.startswith(_WEIGHTS):
+            return self._valid_count(kept, segment.size)
+        is_weight = len(self._shapes[segment.name.removeprefix(_WEIGHTS)]) > 1
+        return np.maximum(kept, min(self.min_keep, segment.size)) if is_weight else kept
 
     def build(self, genome: np.ndarray) -> nn.Module:
         model = super().build(genome)
@@ -182,6 +204,11 @@ class PairSpace(ChannelSpace):
         tensors = dict(self.model.named_parameters())
         masked = {name: tensors[name].detach() * torch.from_numpy(mask) for name, mask in self._dead_weights(genome).items()}
         return super().reference(genome, masked | dict(state or {}))
+
+    def compact(self, pair: nn.Module, genome: np.ndarray) -> nn.Module:
+        """Return a full pair without the units that the genome drops: :meth:`build` with the weights of `pair`; single weights stay."""
+        self.check(genome[None])
+        return self._slicer.build(pair, genome)
 
     def masks(self, genome: np.ndarray) -> dict[str, Tensor]:
         """Return which entries of the full pair's parameters are alive: bool tensors by name, only of those with something dead.
@@ -209,13 +236,40 @@ class PairSpace(ChannelSpace):
         """Return how many units of every group, and how many entries of every weight, are kept."""
         return {name: int(genome[part].sum(dtype=np.int64)) for name, part in self.slices.items()}
 
+    def outgoing(self, model: nn.Module) -> np.ndarray:
+        """Return the norm of the weights of a full pair that read each unit, float64 ``(length,)``; of a single weight its own size."""
+        squares = np.zeros(self.length)
+        tensors = dict(model.named_parameters())
+        for axis in self.plan.axes:
+            if axis.role == "in" and axis.tensor in tensors:
+                weight = tensors[axis.tensor].detach().double().movedim(axis.dim, 0).flatten(1)
+                known = axis.loci >= 0
+                np.add.at(squares, axis.loci[known], weight.square().sum(1).numpy()[known])
+        for name in self._shapes:
+            squares[self.slices[_WEIGHTS + name]] = tensors[name].detach().double().flatten().square().numpy()
+        return np.sqrt(squares)
+
     def record(self, model: nn.Module, batches: Iterable[tuple[Latent, Any]]) -> np.ndarray:
         """Return the outputs of every Linear and convolutional unit of a full pair, float32 ``(examples, units)``; see :class:`Units`."""
-        return self._units.record(model, batches)
+        return self.units.record(model, batches)
 
-    def _least(self, segment: Segment, kept: np.ndarray) -> np.ndarray:
-        is_weight = len(self._shapes[segment.name.removeprefix(_WEIGHTS)]) > 1
-        return np.maximum(kept, min(self.min_keep, segment.size)) if is_weight else kept
+    def _refuse_what_masks_cannot_do(self) -> None:
+        """Freeze groups whose masked full pair is not the compact one: a norm over units also sees those that are zero."""
+        refused = {}
+        for name, part in zip([segment.name for segment in self.plan.segments], self.slices.values(), strict=False):
+            genome = np.ones(self.length, dtype=np.uint8)
+            genome[part][: max(1, (part.stop - part.start) // 2)] = 0
+            masked, built = copy.deepcopy(self.model), self.build(genome)
+            with torch.no_grad():
+                for tensor, mask in self.masks(genome).items():
+                    masked.get_parameter(tensor).mul_(mask.to(masked.get_parameter(tensor).device))
+            with mode(masked, False), mode(built, False), torch.no_grad():
+                difference = _difference(masked(*self.example), built(*self.example))
+            if not difference <= TOLERANCE:
+                refused[name] = f"masked in the full pair it differs from the compact one by {difference:.2g}"
+        if refused:
+            self._refused = self._refused | refused
+            self._accept(self._analysis.plan(self._refused))
 
     def _dead_weights(self, genome: np.ndarray) -> dict[str, np.ndarray]:
         """Return keep masks of the weights of which some bit is 0, by tensor name."""
@@ -243,18 +297,18 @@ class PairSpace(ChannelSpace):
     def _units_of(self) -> np.ndarray:
         units = np.full(self.length, -1, dtype=np.int64)
         layers = dict(weighted_layers(self.model))
-        order = list(self._units.starts)
-        producers = [a for a in self.plan.axes if a.role == "out" and a.tensor.rpartition(".")[0] in self._units.starts]
+        order = list(self.units.starts)
+        producers = [a for a in self.plan.axes if a.role == "out" and a.tensor.rpartition(".")[0] in self.units.starts]
         for axis in sorted(
             producers, key=lambda a: order.index(a.tensor.rpartition(".")[0]), reverse=True
         ):  # the first to run is written last
-            known = axis.loci >= 0
-            units[axis.loci[known]] = self._units.starts[axis.tensor.rpartition(".")[0]] + np.flatnonzero(known)
+            known = np.flatnonzero(axis.loci >= 0)[::-1]  # and of a locus at several places the first one
+            units[axis.loci[known]] = self.units.starts[axis.tensor.rpartition(".")[0]] + known
         for name in self._shapes:
             module, _, kind = name.rpartition(".")
-            if module in self._units.starts:
+            if module in self.units.starts:
                 rows = rows_of(layers[module], getattr(layers[module], kind))
-                units[self.slices[_WEIGHTS + name]] = self._units.starts[module] + rows
+                units[self.slices[_WEIGHTS + name]] = self.units.starts[module] + rows
         return units
 
     def _loci_of(self, half: str) -> np.ndarray:
@@ -327,6 +381,6 @@ def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
 def _hold(parameter: nn.Parameter, mask: Tensor) -> None:
     """Zero the entries of a parameter that are not kept, for good: without gradients no optimiser moves them."""
     with torch.no_grad():
-        parameter.mul_(mask)
+        parameter.mul_(mask.to(parameter.device))
     if parameter.requires_grad:
         parameter.register_hook(lambda gradient: gradient * mask.to(gradient.device))

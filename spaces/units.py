@@ -55,6 +55,7 @@ class Units:
             batches: ``(inputs, targets)`` as data yields them; targets are not looked at.
         """
         layers = dict(model.named_modules())
+        device = next((parameter.device for parameter in model.parameters()), None)
         rows: list[Tensor] = []
         seen: dict[str, list[Tensor]] = defaultdict(list)
         # outputs are copied as they come: an activation behind the layer may work in place
@@ -65,14 +66,14 @@ class Units:
         try:
             with mode(model, False), torch.no_grad():
                 for inputs, _ in batches:
-                    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+                    arguments = tuple(x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
                     seen.clear()
                     model(*arguments)
                     rows.append(torch.cat([_mean(seen[name], len(arguments[0]), size) for name, size in self.sizes.items()], dim=1))
         finally:
             for handle in handles:
                 handle.remove()
-        return torch.cat(rows).cpu().numpy() if rows else np.empty((0, len(self)), dtype=np.float32)
+        return torch.cat(rows).numpy() if rows else np.empty((0, len(self)), dtype=np.float32)
 
 
 def weighted_layers(model: nn.Module) -> list[tuple[str, nn.Linear | _ConvNd]]:
@@ -107,4 +108,4 @@ def _mean(outputs: Sequence[Tensor], examples: int, units: int) -> Tensor:
     """Return the mean over calls and positions, ``(examples, units)``; NaN where a layer did not run or mixes its examples."""
     if not outputs or any(x.numel() % (examples * units) for x in outputs):
         return torch.full((examples, units), float("nan"))
-    return torch.stack([x.reshape(examples, -1, units).mean(1).float() for x in outputs]).mean(0)
+    return torch.stack([x.reshape(examples, -1, units).mean(1).float() for x in outputs]).mean(0).cpu()

@@ -51,14 +51,14 @@ class Restoring(Task):
             return per_sample((outputs - targets).abs())
         if self.name == "mse":
             return per_sample((outputs - targets).square())
-        return per_sample(F.binary_cross_entropy(outputs, targets, reduction="none"))
+        return per_sample(_cross_entropy(outputs, targets))
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         targets = _fit(targets, outputs)
         difference = outputs - targets
         metrics = {"l1": per_sample(difference.abs()), "mse": per_sample(difference.square())}
         if self.unit:
-            metrics["bce"] = per_sample(F.binary_cross_entropy(outputs.clamp(0, 1), targets, reduction="none"))
+            metrics["bce"] = per_sample(_cross_entropy(outputs.clamp(0, 1), targets))
         return metrics
 
 
@@ -114,6 +114,17 @@ class Reconstruction(Data):
 
     def size(self, split: Split) -> int:
         return len(self._targets[split])
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the binary cross-entropy of every entry; NaN, of which torch makes an error, where a model has diverged."""
+    try:
+        return F.binary_cross_entropy(outputs, targets, reduction="none")
+    except RuntimeError:
+        if outputs.isnan().any():
+            return outputs * torch.nan
+        found = f"{outputs.min():.3g} to {outputs.max():.3g}"
+        raise InputError(f"data: loss 'bce' of outputs from {found}; expected probabilities (end the model in a sigmoid)") from None
 
 
 def _read(data: Data, split: Split) -> Tensor:

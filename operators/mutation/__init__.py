@@ -5,6 +5,7 @@ from operators.mutation.base import Mutation
 from operators.mutation.bit_flip import BitFlip
 from operators.mutation.budget_shift import BudgetShift
 from operators.mutation.conjunctive_pruning import ConjunctivePruning
+from operators.mutation.contribution_pruning import ContributionPruning
 from operators.mutation.criterion_guided import CriterionGuided
 from operators.mutation.guided import Guided
 from operators.mutation.pruning import Pruning
@@ -16,6 +17,7 @@ __all__ = [
     "BitFlip",
     "BudgetShift",
     "ConjunctivePruning",
+    "ContributionPruning",
     "CriterionGuided",
     "Guided",
     "Mutation",

@@ -16,7 +16,8 @@ from spaces.errors import InputError
 class Pruning(Mutation):
     """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
 
-    ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say). No segment falls below what the space
+    ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does a space's ``active`` where it
+    has one (:class:`spaces.MixedPairs`). No segment falls below what the space
     keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples, as many more fall, or are
     spared, as the nearest multiple asks for.
 
@@ -41,6 +42,8 @@ class Pruning(Mutation):
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         own = np.broadcast_to(guide.get("own", True), genomes.shape).astype(bool) & keep_bits(space, self)
+        if hasattr(space, "active"):
+            own &= space.active(genomes)
         doomed, worth = self._doomed(space, genomes, own, guide, rng)
         may = own & (genomes == 1)
         pruned = np.where(doomed & may, 0, genomes).astype(np.uint8)

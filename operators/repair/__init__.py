@@ -1,5 +1,6 @@
 """What makes a pruned model well again before anybody judges it."""
 
 from operators.repair.batchnorm import recalibrate
+from operators.repair.folding import fold
 
-__all__ = ["recalibrate"]
+__all__ = ["fold", "recalibrate"]

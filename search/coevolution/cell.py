@@ -18,10 +18,11 @@ from evaluators.pair_state import CellFiles, Half, PairState, Tensors, pack_mome
 from evaluators.pairs import PairTraining
 from operators.controller import Controller
 from operators.forward import forward
+from operators.repair import fold
 from search.executors.randomness import Randomness
 from search.executors.work import failed, reason, worker_name
 from search.strategy import candidate_seed
-from spaces.pairs import PairSpace
+from spaces.mixed_pairs import Pairs
 
 if TYPE_CHECKING:
     from search.coevolution.strategy import Coevolution
@@ -72,7 +73,7 @@ class CellStep:
     """
 
     def __init__(
-        self, rules: Coevolution, space: PairSpace, evaluator: Evaluator, training: PairTraining, seed: int, files: CellFiles | None = None
+        self, rules: Coevolution, space: Pairs, evaluator: Evaluator, training: PairTraining, seed: int, files: CellFiles | None = None
     ) -> None:
         self.rules, self.space, self.evaluator, self.training, self.seed, self.files = rules, space, evaluator, training, seed, files
         self.cells = len(rules.neighbourhoods)
@@ -108,6 +109,7 @@ class CellStep:
 
     def _begin(self, candidate: Candidate) -> tuple[Outcome, Candidate]:
         encoder, decoder = self.rules.architectures(candidate.id, self.space)
+        candidate = replace(candidate, genome=self.space.whole(encoder, decoder))
         pair = self._module(0, encoder, decoder)
         _reset(pair)
         metrics = self._measure(pair, candidate.genome, {"train_loss": float("nan")})
@@ -123,8 +125,7 @@ class CellStep:
         pairs = [self._load(place, state) for place, state in enumerate(states)]
         inputs, targets = self.training.draw(torch_rng)
         losses = self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets).double().numpy()
-        encoders, decoders = rules.concept(losses)
-        i, j = _tournament(encoders, rules.tournament, rng), _tournament(decoders, rules.tournament, rng)
+        i, j = self._select(losses, rng)
         child = _Child(self.space.repair((states[i].encoder.keep & states[j].decoder.keep)[None])[0], i, j)
         pair = self._join(pairs, states, i, j)
         controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
@@ -133,9 +134,8 @@ class CellStep:
         if event and rules.prune_first:
             child, arm = self._prune(child, pair, controller, rng)
         rate = float(np.clip(states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step, *rules.learning_rate_bounds))
-        masks = self._masked(pair, child.genome)
         started = _of(moments(i), "encoder") | _of(moments(j), "decoder")
-        train_loss, trained = self.training.train(pair, masks, started, rate, torch_rng)
+        train_loss, trained = self._train(pair, child.genome, started, rate, torch_rng)
         if event and not rules.prune_first:
             child, arm = self._prune(child, pair, controller, rng)
             self._masked(pair, child.genome)
@@ -161,19 +161,49 @@ class CellStep:
         state = replace(state, memory=memory, mixture=mixture[1] if mixture else ())
         return Outcome(state, trained), candidate
 
+    def _select(self, losses: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+        """Return an encoder and a decoder of the neighbourhood."""
+        size = self.rules.tournament
+        if self.rules.mates == "together":
+            pair = _tournament(np.nan_to_num(losses, nan=np.inf).ravel(), size, rng)
+            return pair // len(losses), pair % len(losses)
+        encoders, decoders = self.rules.concept(losses)
+        return _tournament(encoders, size, rng), _tournament(decoders, size, rng)
+
+    def _train(
+        self, pair: nn.Module, genome: np.ndarray, moments: Tensors, rate: float, generator: torch.Generator
+    ) -> tuple[float, dict[str, Tensor]]:
+        """Train a full pair; where whole units are gone, the compact one in its stead, which costs only what it keeps."""
+        masks = self._masked(pair, genome)
+        if not masks or self.space.granularity != "units":
+            return self.training.train(pair, masks, dict(moments), rate, generator)
+        compact = self.space.compact(pair, genome)
+        loss, trained = self.training.train(compact, {}, _each(moments, lambda part: self.space.gather(genome, part)), rate, generator)
+        full = pair.state_dict()
+        pair.load_state_dict(self.space.scatter(genome, compact.state_dict(), full))
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in full.items()}
+        return loss, _each(trained, lambda part: self.space.scatter(genome, part, {name: _like(part[name], zeros[name]) for name in part}))
+
     def _prune(self, child: _Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[_Child, int]:
         """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
         mutation = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
-        cases = self._data.batches(self.rules.cases_split, self.rules.cases, torch.Generator().manual_seed(int(rng.integers(2**62))))
-        guide = {"outputs": self.space.record(pair, [next(iter(cases))])} if mutation.needs else {}
-        before = child.genome if self.rules.persistent else np.ones_like(child.genome)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        cases = [next(iter(self._data.batches(self.rules.cases_split, self.rules.cases, generator)))]
+        guide = {name: self._guide(name, pair, cases) for name in mutation.needs}
+        before = child.genome if self.rules.persistent else self.space.whole(*self.space.architectures(child.genome))
         genome = mutation(self.space, before[None], guide, rng)[0]
         names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
         if not self.rules.persistent:
             _zero(pair, self.space.masks(genome))
             return replace(child, done=names), arm
+        (space, old), (_, new) = self.space.inside(child.genome), self.space.inside(genome)
+        units = space.plan.length
+        fold(pair, space.plan, old[:units] > new[:units], cases)
         return replace(child, genome=genome, done=names), arm
+
+    def _guide(self, name: str, pair: nn.Module, cases: Sequence[Any]) -> np.ndarray:
+        return self.space.record(pair, cases) if name == "outputs" else self.space.outgoing(pair)
 
     def _reseed(self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments) -> tuple[Outcome, Candidate]:
         """Where the training diverged, the cell goes on with the best pair of its neighbourhood."""
@@ -284,6 +314,20 @@ def _zero(pair: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 def _of(moments: Tensors, side: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in moments.items() if name.startswith(f"{side}.")}
+
+
+def _each(moments: Tensors, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Change an optimiser's moments, ``<parameter>/<name>``, as tensors by the parameters' names: one name after the other."""
+    changed: dict[str, Tensor] = {}
+    for kind in dict.fromkeys(name.rpartition("/")[2] for name in moments):
+        part = {name.rpartition("/")[0]: tensor for name, tensor in moments.items() if name.endswith(f"/{kind}")}
+        changed |= {f"{name}/{kind}": tensor for name, tensor in change(part).items()}
+    return changed
+
+
+def _like(moment: Tensor, zeros: Tensor) -> Tensor:
+    """What a moment is scattered into: zeros of the parameter's shape, or a number for one."""
+    return zeros.to(moment.dtype) if moment.ndim else torch.zeros_like(moment)
 
 
 def _finite(pair: nn.Module) -> bool:

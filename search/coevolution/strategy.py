@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from evaluators.data.base import SPLITS, Split
 from operators.controller import Controller
@@ -13,7 +14,10 @@ from search.coevolution.replacement import Always, Replacement
 from search.coevolution.topology import Ring, Topology
 from search.problem import Problem
 from spaces.errors import InputError
-from spaces.pairs import PairSpace
+from spaces.mixed_pairs import Pairs
+
+GUIDE = {"outputs", "outgoing"}
+"""What a cell step tells mutations: recorded outputs of units, norms of the weights that read them."""
 
 
 class Coevolution:
@@ -30,7 +34,9 @@ class Coevolution:
         radius: edges within which cells meet.
         steps: of every cell; schedules depend on it.
         concept: what an individual is worth that met several partners; None: its best case [P].
-        tournament: individuals drawn, of which the best is taken.
+        mates: ``apart``: a tournament of encoders and one of decoders, by their scores [P]; ``together``: one of pairs by their losses,
+            which parts halves only where strangers fit each other better [O].
+        tournament: individuals (pairs) drawn, of which the best is taken.
         schedule: how likely a pruning event is at a step; None: never.
         pruning: mutations that only take away; at an event one of them at random.
         controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much they take [O].
@@ -57,6 +63,7 @@ class Coevolution:
         radius: int = 1,
         steps: int = 100,
         concept: SolutionConcept | None = None,
+        mates: Literal["apart", "together"] = "apart",
         tournament: int = 2,
         schedule: Schedule | None = None,
         pruning: Sequence[Mutation] = (),
@@ -77,6 +84,7 @@ class Coevolution:
         mutations = (*pruning, *(controller.mutations if controller is not None else ()))
         for ok, text in [
             (steps >= 1, f"steps {steps}; expected at least 1"),
+            (mates in ("apart", "together"), f"mates {mates!r}; expected apart or together"),
             (tournament >= 1, f"tournament {tournament}; expected at least 1"),
             (tolerance >= 0, f"tolerance {tolerance}; expected at least 0"),
             (cases >= 2, f"cases {cases}; expected at least 2"),
@@ -92,10 +100,7 @@ class Coevolution:
             ),
             (bool(mutations) or schedule is None, "a schedule without pruning; expected at least one pruning mutation"),
             *(
-                (
-                    set(m.needs) <= {"outputs"},
-                    f"pruning {type(m).__name__} needs {', '.join(m.needs)}; expected a mutation of outputs alone",
-                )
+                (set(m.needs) <= GUIDE, f"pruning {type(m).__name__} needs {', '.join(m.needs)}; there is {' and '.join(sorted(GUIDE))}")
                 for m in mutations
             ),
             (
@@ -106,6 +111,7 @@ class Coevolution:
             if not ok:
                 raise InputError(f"strategy: {text}")
         self.topology, self.radius, self.steps, self.tournament = topology or Ring(), radius, steps, tournament
+        self.mates: Literal["apart", "together"] = mates
         self.concept, self.replacement = concept or BestCase(), replacement or Always()
         self.schedule: Schedule = schedule or Never()
         self.pruning, self.controller, self.tolerance = tuple(pruning), controller, tolerance
@@ -125,11 +131,11 @@ class Coevolution:
         """Cell steps in all, the first pairs included."""
         return len(self._neighbourhoods) * (self.steps + 1)
 
-    def architectures(self, cell: int, space: PairSpace) -> tuple[int, int]:
+    def architectures(self, cell: int, space: Pairs) -> tuple[int, int]:
         """Return which encoder and which decoder a cell begins with: the first cell the first ones, and so on in turns."""
         return cell % len(space.encoders), cell % len(space.decoders)
 
     def check(self, problem: Problem) -> None:
         """Raise InputError where the space is none of pairs."""
-        if not isinstance(problem.space, PairSpace):
-            raise InputError(f"space: {type(problem.space).__name__}; Coevolution needs a spaces.PairSpace")
+        if not isinstance(problem.space, Pairs):
+            raise InputError(f"space: {type(problem.space).__name__}; Coevolution needs a spaces.PairSpace or a spaces.MixedPairs")

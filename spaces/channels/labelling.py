@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor, fx
 from spaces.channels import rules
 from spaces.channels.loci import Loci, Reason
 from spaces.channels.plan import Role
-from spaces.channels.rules import Labels
-from spaces.channels.trace import Trace, source_line
+from spaces.channels.rules import Label
+from spaces.channels.rules.creation import UNIFORM
+from spaces.channels.trace import Trace, module_path, source_line
 
 
 class Notebook(Protocol):
@@ -20,9 +22,12 @@ class Notebook(Protocol):
     loci: Loci
 
     def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray: ...
-    def record_cost(self, name: str, macs: int, axes: tuple[tuple[str, int], ...]) -> None: ...
-    def record_tap(self, module: str, dim: int, atoms: np.ndarray) -> None: ...
+    def promote(self, label: Label, role: Role) -> None: ...
+    def record_cost(self, name: str, macs: int, labels: tuple[Label, ...]) -> None: ...
+    def record_tap(self, module: str, dim: int, label: Label) -> None: ...
     def drop_tap(self, module: str) -> None: ...
+    def record_literal(self, path: str, value: int, label: Label, where: str) -> None: ...
+    def record_attribute(self, path: str, kind: type | tuple[type, ...], name: str, label: Label) -> bool: ...
 
 
 class Labelling:
@@ -30,51 +35,55 @@ class Labelling:
 
     Attributes:
         labels_of: labels of every node that gives a tensor (a list of them for several), by node name.
+        live: nodes that depend on an input of the model.
     """
 
     def __init__(self, notebook: Notebook, trace: Trace, counts: bool) -> None:
         self.notebook, self.trace, self.loci, self.counts = notebook, trace, notebook.loci, counts
         self.labels_of: dict[str, Any] = {}
+        self.live: set[fx.Node] = set()
         for node in trace.graph.graph.nodes:
+            is_input = node.op == "placeholder" and node.name not in trace.state and node.name not in trace.constants
+            if is_input or any(source in self.live for source in node.all_input_nodes):
+                self.live.add(node)
             self._visit(node)
 
     def _visit(self, node: fx.Node) -> None:
-        value = self.trace.values.get(node.name)
         if node.op == "output":
             for source in node.all_input_nodes:
-                self.freeze(self.labels(source), "an output of the model", node)
+                for label in self._flat(self.labels(source)):
+                    self.freeze(label, "an output of the model", node)
         elif node.op == "placeholder":
-            if isinstance(value, Tensor) and node.name not in self.trace.state:
+            if node.name not in self.trace.state:
                 text = "a constant" if node.name in self.trace.constants else "an input of the model"
-                self.labels_of[node.name] = self.plain(value.ndim, text, node)
-        elif node.op == "call_function" and any(self._has_labels(s) for s in node.all_input_nodes):
+                self.labels_of[node.name] = self._nothing(node, text)
+        elif node.op == "call_function" and (any(self._has_labels(s) for s in node.all_input_nodes) or self._is_uniform(node)):
             apply = rules.find(node.target)
-            if apply is not None:
-                self.labels_of[node.name] = apply(self, node)
-            else:
-                text = f"the operation {rules.operation_name(node.target)} is not known"
-                label = self.freeze_inputs(node, text)
-                self.labels_of[node.name] = (
-                    [self.plain(v.ndim, text, node) if isinstance(v, Tensor) else None for v in value]
-                    if isinstance(value, tuple | list)
-                    else label
-                )
+            text = f"the operation {rules.operation_name(node.target)} is not known"
+            self.labels_of[node.name] = apply(self, node) if apply is not None else self.freeze_inputs(node, text)
 
     def _has_labels(self, node: fx.Node) -> bool:
         return node.name in self.labels_of or node.name in self.trace.state
 
+    def _is_uniform(self, node: fx.Node) -> bool:
+        return rules.operation_name(node.target).split(".")[0] in UNIFORM and isinstance(self.trace.values.get(node.name), Tensor)
+
+    def _flat(self, labels: Any) -> list[Label]:
+        return [label for part in labels for label in part] if isinstance(labels, list) else list(labels)
+
+    def _nothing(self, node: fx.Node, text: str) -> Any:
+        value, label = self.trace.values.get(node.name), self.plain(text, node)
+        if isinstance(value, tuple | list):
+            return [(label,) * v.ndim if isinstance(v, Tensor) else () for v in value]
+        return (label,) * value.ndim if isinstance(value, Tensor) else ()
+
     def labels(self, node: Any) -> Any:
         if node.name in self.labels_of:
             return self.labels_of[node.name]
-        ndim = len(self.shape(node)) if isinstance(self.trace.values.get(node.name), Tensor) else 0
         tensor = self.trace.state.get(node.name)
         if tensor is None:
-            return self.plain(ndim, "a value that does not depend on the inputs", node)
-        # A parameter where no rule expects one: whoever asks freezes it whole, axis by axis.
-        reason = self.reason("a parameter that is used in a way that is not known", node)
-        for dim in range(ndim):
-            self.loci.freeze(self.notebook.axis(tensor, dim, "own"), reason)
-        return self.plain(ndim, reason.text, node)
+            return self._nothing(node, "a value that does not depend on the inputs")
+        return tuple(self.notebook.axis(tensor, dim, "own") for dim in range(len(self.shape(node))))
 
     def shape(self, node: Any) -> tuple[int, ...]:
         value = self.trace.values[node.name]
@@ -90,45 +99,48 @@ class Labelling:
     def tensor(self, argument: Any) -> str | None:
         return self.trace.state.get(argument.name) if isinstance(argument, fx.Node) else None
 
-    def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray:
-        return self.notebook.axis(tensor, dim, role)
+    def axis(self, node: Any, dim: int, role: Role) -> Label:
+        tensor = self.tensor(node)
+        label: Label = self.labels(node)[dim] if tensor is None else self.notebook.axis(tensor, dim, role)
+        self.notebook.promote(label, role)
+        return label
 
-    def channels(self, labels: Labels, dim: int, node: fx.Node) -> np.ndarray:
-        if any(size > 1 for d, size in enumerate(labels.shape) if d != dim):
-            labels = self.freeze(labels, "channels on an axis that is not the layer's channel axis", node)
-        size = self.shape(node.args[0])[dim]
-        return np.broadcast_to(labels.ravel(), (size,)) if labels.size == 1 else labels.ravel()
+    def plain(self, text: str, node: fx.Node) -> Label:
+        return self.loci.plain(Reason(text, source_line(node)))
 
-    def reason(self, text: str, node: fx.Node) -> Reason:
-        return Reason(text, source_line(node))
+    def freeze(self, label: Label, text: str, node: fx.Node) -> Label:
+        self.loci.freeze(label, Reason(text, source_line(node)))
+        return self.plain(text, node)
 
-    def freeze(self, labels: Labels, text: str, node: fx.Node) -> Labels:
-        for part in labels if isinstance(labels, list) else [labels]:
-            if part is not None:
-                self.loci.freeze(part, self.reason(text, node))
-        return self.plain(np.ndim(labels) if not isinstance(labels, list) else 0, text, node)
-
-    def plain(self, ndim: int, text: str, node: fx.Node) -> Labels:
-        return np.full((1,) * ndim, self.loci.frozen(self.reason(text, node)), dtype=np.int64)
-
-    def freeze_inputs(self, node: fx.Node, text: str) -> Labels:
+    def freeze_inputs(self, node: fx.Node, text: str) -> Any:
         for source in node.all_input_nodes:
-            tensor = self.tensor(source)
-            if tensor is not None:
-                for dim in range(len(self.shape(source))):
-                    self.loci.freeze(self.axis(tensor, dim, "own"), self.reason(text, node))
-            else:
-                self.freeze(self.labels(source), text, node)
-        return self.plain(len(self.shape(node)), text, node)
+            for label in self._flat(self.labels(source)):
+                self.freeze(label, text, node)
+        return self._nothing(node, text)
 
-    def cost(self, node: fx.Node, name: str, macs: int, *axes: tuple[str, int]) -> None:
+    def split(self, label: Label, sizes: Sequence[int], node: fx.Node) -> list[Label]:
+        return self.loci.split(label, sizes, Reason("a part of an axis that does not vary", source_line(node)))
+
+    def meet(self, first: Label, second: Label) -> Label:
+        self.loci.unite(first, second)
+        return first if first.size > 1 else second
+
+    def literal(self, node: fx.Node, value: Any, label: Label) -> None:
+        if isinstance(value, int) and label.size > 1:
+            self.notebook.record_literal(module_path(node), value, label, source_line(node))
+
+    def attribute(self, node: fx.Node, kind: type | tuple[type, ...], name: str, label: Label) -> bool:
+        return self.notebook.record_attribute(module_path(node), kind, name, label)
+
+    def cost(self, node: fx.Node, name: str, macs: int, *labels: Label) -> None:
         if self.counts:
-            self.notebook.record_cost(name, macs, axes)
+            batch = self.trace.batch if node in self.live else 1
+            self.notebook.record_cost(name, -(-macs // batch), tuple(label for label in labels if label.size > 1))
 
-    def tap(self, node: fx.Node, tensor: str, dim: int, atoms: np.ndarray) -> None:
+    def tap(self, node: fx.Node, tensor: str, dim: int, label: Label) -> None:
         if not self.counts:
             return
-        self.notebook.record_tap(tensor.rpartition(".")[0], dim, atoms)
+        self.notebook.record_tap(tensor.rpartition(".")[0], dim, label)
         source = node.args[0]
         if (
             rules.operation_name(node.target).startswith("batch_norm")

@@ -1,7 +1,8 @@
-"""Loci: which channel positions stand or fall together (union-find), and why some may not fall at all."""
+"""Loci: which channel positions stand or fall together (union-find), which are products of others, and why some may not fall at all."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,52 +19,177 @@ class Reason:
 class Loci:
     """A growing set of atoms (one a channel position of a producer), joined into loci.
 
+    An atom may be a product of others: it is kept where all of them are. The features of an attention are products of heads and places
+    within a head, those behind a flatten of two pruned axes products of both. [O]
+
     Every function takes integer arrays of atoms of any shape; arrays that meet are broadcast against each other.
     """
 
     def __init__(self) -> None:
         self._parent: list[int] = []
+        self._birth: list[int] = []
         self._frozen: dict[int, Reason] = {}
+        self._factors: dict[int, tuple[int, ...]] = {}
+        self._products: dict[tuple[int, ...], int] = {}
+        self._plain: dict[Reason, int] = {}
+        self._tags: dict[int, str] = {}
 
     def new(self, n: int) -> np.ndarray:
         """Return `n` fresh atoms, int64 of shape ``(n,)``; a single one is frozen at once: a layer keeps at least one channel."""
         start = len(self._parent)
         self._parent.extend(range(start, start + n))
+        self._birth.extend([start] * n)
         atoms = np.arange(start, start + n)
         if n == 1:
             self.freeze(atoms, Reason("a single channel, which always stays"))
         return atoms
 
     def frozen(self, reason: Reason) -> int:
-        """Return one fresh atom that is frozen for `reason`: the label of everything that is no channel."""
-        atom = int(self.new(1)[0])
-        self._frozen[atom] = reason
-        return atom
+        """Return an atom that is frozen for `reason`: the label of everything that is no channel."""
+        if reason not in self._plain:
+            atom = int(self.new(1)[0])
+            self._frozen[atom] = reason
+            self._plain[reason] = atom
+        return self._plain[reason]
 
     def find(self, atoms: np.ndarray) -> np.ndarray:
         """Return the representative of each atom, same shape."""
-        flat = np.array([self._find(int(a)) for a in np.ravel(atoms)], dtype=np.int64)
-        return flat.reshape(np.shape(atoms))
+        distinct, places = np.unique(atoms, return_inverse=True)
+        roots = np.array([self._find(int(a)) for a in distinct], dtype=np.int64)
+        return roots[places].reshape(np.shape(atoms))
+
+    def birth(self, atom: int) -> int:
+        """Return the first of the atoms that were made together with this one's representative."""
+        return self._birth[self._find(int(atom))]
+
+    def tag(self, atoms: np.ndarray, text: str) -> None:
+        """Name what the loci stand for (``heads``); the first name stays."""
+        for atom in np.unique(atoms).tolist():
+            for root in self.resolve(atom):
+                self._tags.setdefault(root, text)
+
+    def tag_of(self, atom: int) -> str:
+        """Return what a locus stands for, empty for plain channels."""
+        return self._tags.get(self._find(int(atom)), "")
 
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Join the loci of `first` with those of `second`, elementwise; frozen with anything is frozen."""
         a, b = np.broadcast_arrays(first, second)
-        for pair in {*zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)}:
-            x, y = sorted(map(self._find, pair))
-            if x != y:
-                self._parent[y] = x  # the older atom represents: names and order follow the order of execution
-                reason = self._frozen.pop(y, None)
-                if reason is not None:
-                    self._frozen.setdefault(x, reason)
+        for x, y in dict.fromkeys(zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)):
+            self._unite(x, y)
 
     def freeze(self, atoms: np.ndarray, reason: Reason) -> None:
         """Keep these loci always; the first reason stays."""
         for atom in np.unique(atoms).tolist():
-            self._frozen.setdefault(self._find(atom), reason)
+            root = self._find(atom)
+            if root not in self._frozen:
+                self._frozen[root] = reason
+                for factor in self._factors.get(root, ()):
+                    self.freeze(np.array([factor]), reason)
 
     def reason(self, atom: int) -> Reason | None:
         """Return why an atom is frozen, or None."""
-        return self._frozen.get(self._find(int(atom)))
+        root = self._find(int(atom))
+        if root in self._frozen or root not in self._factors or self.resolve(root):
+            return self._frozen.get(root)
+        return next(r for factor in self._factors[root] if (r := self.reason(factor)) is not None)
+
+    def resolve(self, atom: int) -> tuple[int, ...]:
+        """Return the representatives that must all be kept for this atom to be, none where it is frozen."""
+        root = self._find(int(atom))
+        if root in self._frozen:
+            return ()
+        if root not in self._factors:
+            return (root,)
+        return tuple(dict.fromkeys(r for factor in self._factors[root] for r in self.resolve(factor)))
+
+    def product(self, atoms: Sequence[int]) -> int:
+        """Return an atom that is kept where all of `atoms` are; the same one for the same atoms."""
+        roots = tuple(dict.fromkeys(self._find(int(a)) for a in atoms))
+        if len(roots) == 1:
+            return roots[0]
+        if roots not in self._products:
+            atom = len(self._parent)
+            self._parent.append(atom)
+            self._birth.append(atom)
+            self._factors[atom] = roots
+            self._products[roots] = atom
+        return self._products[roots]
+
+    def split(self, atoms: np.ndarray, sizes: Sequence[int], reason: Reason) -> list[np.ndarray]:
+        """Divide an axis into several: return the atoms of each, ``(size,)``, or ``(1,)`` where nothing varies.
+
+        What is kept must be a full grid of what is kept of each, so single channels become products.
+
+        Args:
+            atoms: ``(n,)``, or ``(1,)`` where the axis has no channels.
+            sizes: of the new axes, with the product n.
+            reason: for those of the new axes that have no channels.
+        """
+        if atoms.size == 1:
+            return [atoms for _ in sizes]
+        if [s for s in sizes if s > 1] == [atoms.size]:
+            return [atoms if s > 1 else self.plain(reason) for s in sizes]
+        places: dict[int, list[int]] = {}
+        for place, atom in enumerate(atoms.tolist()):
+            for root in self.resolve(atom):
+                places.setdefault(root, []).append(place)
+        found: list[list[list[int]]] = [[[] for _ in range(s)] for s in sizes]
+        rest: list[tuple[int, np.ndarray]] = []
+        for root, flat in places.items():
+            where = np.stack(np.unravel_index(np.array(flat), sizes))
+            slab = next(
+                (d for d, s in enumerate(sizes) if len(flat) == len(i := np.unique(where[d])) * (atoms.size // s) and len(i) < s), None
+            )
+            if slab is None and len(flat) == atoms.size:
+                slab = int(np.argmax(sizes))
+            if slab is None:
+                rest.append((root, where))
+            else:
+                for index in np.unique(where[slab]).tolist():
+                    found[slab][index].append(root)
+        if rest:
+            fresh = [self.new(s) if s > 1 else None for s in sizes]
+            free = np.ones(atoms.size, dtype=bool)
+            for root, where in rest:
+                for place in where.T.tolist():
+                    self._unite(root, self.product([int(f[i]) for f, i in zip(fresh, place, strict=True) if f is not None]))
+                free[np.ravel_multi_index(tuple(where), sizes)] = False
+            for axis, made in enumerate(fresh):
+                if made is not None:
+                    held = np.unique(np.stack(np.unravel_index(np.flatnonzero(free), sizes))[axis])
+                    self.freeze(made[held], reason)  # a position that always stays keeps its row and its column
+                    for index in range(sizes[axis]):
+                        found[axis][index].append(int(made[index]))
+        return [
+            np.array([self.product(sorted(f)) if f else self.frozen(reason) for f in axis], dtype=np.int64)
+            if any(axis)
+            else self.plain(reason)
+            for axis in found
+        ]
+
+    def merge(self, parts: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+        """Flatten several axes into one: return its atoms ``(product of sizes,)``, or ``(1,)`` where none varies."""
+        whole, size = parts[0], sizes[0]
+        for part, n in zip(parts[1:], sizes[1:], strict=True):
+            if n == 1:
+                continue
+            if size == 1:
+                whole, size = part, n
+                continue
+            if part.size == 1 and whole.size > 1:
+                whole = np.repeat(whole, n)
+            elif whole.size == 1 and part.size > 1:
+                whole = np.tile(part, size)
+            elif part.size > 1:
+                rows, columns = self.find(whole).tolist(), self.find(part).tolist()
+                whole = np.array([self.product([row, column]) for row in rows for column in columns], dtype=np.int64)
+            size *= n
+        return whole
+
+    def plain(self, reason: Reason) -> np.ndarray:
+        """Return the label of an axis without channels, ``(1,)``."""
+        return np.array([self.frozen(reason)], dtype=np.int64)
 
     def _find(self, atom: int) -> int:
         parent = self._parent
@@ -71,3 +197,56 @@ class Loci:
             parent[atom] = parent[parent[atom]]
             atom = parent[atom]
         return atom
+
+    def _unite(self, first: int, second: int) -> None:
+        x, y = sorted((self._find(first), self._find(second)))
+        if x == y:
+            return
+        held = self._frozen.get(x) or self._frozen.get(y)
+        if held is not None:  # nothing needs to be joined: both always stay
+            self.freeze(np.array([x, y]), held)
+            return
+        mine, others = self._factors.get(x), self._factors.get(y)
+        if mine is None and others is None:
+            self._join(x, y)
+        elif mine is not None and others is not None:
+            self._join(x, y)
+            if len(mine) == len(others):
+                self._even_out([self._find(a) for a in mine], [self._find(b) for b in others])
+            else:
+                self._even_out(self._resolve_all(mine), self._resolve_all(others))
+        else:
+            single, product = (x, y) if mine is None else (y, x)
+            factors = self.resolve(product)
+            if single in factors:  # kept where it is kept itself, and more: the rest must always stay
+                self._hold([f for f in factors if f != single])
+            else:
+                self._factors[single] = factors
+                self._join(x, y)
+
+    def _join(self, older: int, younger: int) -> None:
+        """Make the older atom represent both: names and order follow the order of execution."""
+        self._parent[younger] = older
+        factors = self._factors.pop(younger, None)
+        if factors is not None:
+            self._factors.setdefault(older, factors)
+        tag = self._tags.pop(younger, None)
+        if tag is not None:
+            self._tags.setdefault(older, tag)
+
+    def _resolve_all(self, atoms: Sequence[int]) -> list[int]:
+        return list(dict.fromkeys(r for a in atoms for r in self.resolve(a)))
+
+    def _even_out(self, first: list[int], second: list[int]) -> None:
+        """Two products that must be the same: what they share goes, as many others are joined, and what is left always stays."""
+        common = {*first} & {*second}
+        a, b = [f for f in first if f not in common], [f for f in second if f not in common]
+        if len(a) == len(b):
+            for x, y in zip(a, b, strict=True):
+                self._unite(x, y)
+        else:
+            self._hold([*a, *b])
+
+    def _hold(self, atoms: list[int]) -> None:
+        if atoms:
+            self.freeze(np.array(atoms), Reason("two divisions of one axis meet that do not fit each other"))

@@ -22,6 +22,8 @@ Role = Literal["out", "in", "own"]
 class AxisSlice:
     """One axis of a parameter or buffer that a genome shortens.
 
+    An axis may come more than once: a position stays where all of its loci do (features of an attention: the head, and the place in it).
+
     Attributes:
         tensor: qualified name as in ``state_dict`` (tied tensors appear once, under their first name).
         dim: the axis.
@@ -38,7 +40,10 @@ class AxisSlice:
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
-    """A module attribute that holds a size: it becomes the number of kept positions (``out_channels``, ``num_features``, ``groups``)."""
+    """A module attribute that holds a size: it becomes the number of kept positions (``out_channels``, ``num_features``, ``groups``).
+
+    Of a tuple it is the first entry (``normalized_shape``). `loci` is ``(size,)``, or ``(levels, size)`` where positions have several loci.
+    """
 
     module: str
     name: str
@@ -67,7 +72,8 @@ class Operation:
     Attributes:
         name: of the parameter it applies, or of the graph node.
         macs: of the full model, batch 1.
-        axes: loci of each axis that scales it (MACs are proportional to the product of the kept shares).
+        axes: loci of each axis that scales it (MACs are proportional to the product of the kept shares): ``(size,)``, or
+            ``(levels, size)`` where positions have several loci.
     """
 
     name: str
@@ -101,7 +107,10 @@ class Frozen:
 
 @dataclass(frozen=True, eq=False)
 class TensorSize:
-    """A parameter or buffer: shape, bytes per element, and the loci of its sliced axes (None for whole ones)."""
+    """A parameter or buffer: shape, bytes per element, and the loci of its sliced axes (None for whole ones).
+
+    The loci of an axis are ``(size,)``, or ``(levels, size)`` where a position stays if all of several loci do.
+    """
 
     name: str
     shape: tuple[int, ...]

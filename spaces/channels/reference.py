@@ -1,18 +1,26 @@
 """The masked reference: an interpreter of the full graph in which every consumer sees zeros where channels are removed.
 
-It is used to verify only, never to score: it shares neither the slices nor the modules' code with the compact model.
+Normalisations and softmax over channels see the kept ones only. It is used to verify only, never to score: it shares neither the
+slices nor the modules' code with the compact model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from spaces.channels.rules import operation_name
+from spaces.channels.rules.recurrent import GATES
 from spaces.channels.trace import Trace, tensors_by_name
+
+Keeps = Sequence[Tensor | None]
+"""For every axis of a value the bool mask ``(size,)`` of what is kept, None where all is."""
 
 
 class Reference(fx.Interpreter):
@@ -20,17 +28,26 @@ class Reference(fx.Interpreter):
 
     Args:
         trace: of the model in eval mode.
-        loci: node name -> locus of every position along each axis where it varies (-1: always kept), for all nodes that have channels.
+        loci: node name -> for every axis the loci of its positions, ``(size,)`` or ``(levels, size)``, or None; of nodes with channels.
+        weights: tensor name -> the same, for recurrent layers, which feed what they give to themselves.
     """
 
     def __init__(
-        self, trace: Trace, model: nn.Module, loci: Mapping[str, np.ndarray], genome: np.ndarray, state: Mapping[str, Tensor] | None = None
+        self,
+        trace: Trace,
+        model: nn.Module,
+        loci: Mapping[str, Sequence[np.ndarray | None]],
+        genome: np.ndarray,
+        state: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Sequence[np.ndarray | None]] | None = None,
     ) -> None:
         super().__init__(trace.graph, garbage_collect_values=True)
         self._trace = trace
         self._state: Mapping[str, Tensor] = tensors_by_name(model) | dict(state or {})
-        keep = np.append(genome.astype(np.float32), np.float32(1))
-        self._masks = {name: torch.from_numpy(keep[array]) for name, array in loci.items() if not keep[array].all()}
+        keep = np.append(genome.astype(bool), True)
+        found = {name: _keeps(axes, keep) for name, axes in loci.items()}
+        self._keeps = {name: keeps for name, keeps in found.items() if any(k is not None for k in keeps)}
+        self._weights = {name: _keeps(axes, keep) for name, axes in (weights or {}).items()}
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Return what the model gives for the arguments of one forward call."""
@@ -47,6 +64,102 @@ class Reference(fx.Interpreter):
         return outputs[0] if isinstance(outputs, tuple | list) and len(outputs) == 1 else outputs
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        mask = self._masks.get(n.name)
-        return value if mask is None else value * mask.to(value.dtype)
+        settings = n.meta.get("autocast")
+        with torch.autocast(settings[0], settings[1], settings[2], settings[3]) if settings else nullcontext():
+            value = self._run(n)
+        keeps = self._keeps.get(n.name)
+        return value if keeps is None else _masked(value, keeps)
+
+    def _run(self, n: fx.Node) -> Any:
+        name = operation_name(n.target) if n.op == "call_function" else ""
+        if name.split(".")[0] in GATES:
+            return self._recurrent(n)
+        kept = self._keeps.get(n.args[0].name) if name and n.args and isinstance(n.args[0], fx.Node) else None
+        normalise = _NORMS.get(name.split(".")[0])
+        if kept is None or normalise is None:
+            return super().run_node(n)
+        arguments, keywords = self.fetch_args_kwargs_from_env(n)
+        result = normalise(kept, *arguments, **keywords)
+        return super().run_node(n) if result is None else result
+
+    def _recurrent(self, n: fx.Node) -> Any:
+        """Run a recurrent layer whose removed units are not seen by the next step."""
+        arguments, keywords = self.fetch_args_kwargs_from_env(n)
+        weights = []
+        for node, weight in zip(n.args[2], arguments[2], strict=True):  # type: ignore[arg-type]
+            keeps = self._weights.get(self._trace.state.get(node.name, ""), ())
+            columns = keeps[1] if len(keeps) > 1 else None
+            weights.append(weight if columns is None else weight * columns.to(weight.dtype))
+        return n.target(*arguments[:2], weights, *arguments[3:], **keywords)  # type: ignore[operator]
+
+
+def _keeps(axes: Sequence[np.ndarray | None], keep: np.ndarray) -> list[Tensor | None]:
+    found: list[Tensor | None] = []
+    for loci in axes:
+        kept = None if loci is None else keep[loci] if loci.ndim == 1 else keep[loci].all(axis=0)
+        found.append(None if kept is None or kept.all() else torch.from_numpy(kept))
+    return found
+
+
+def _masked(value: Tensor, keeps: Keeps) -> Tensor:
+    for dim, kept in enumerate(keeps):
+        if kept is not None:
+            value = torch.where(_along(kept, dim, value.ndim), value, torch.zeros((), dtype=value.dtype))
+    return value
+
+
+def _along(kept: Tensor, dim: int, ndim: int) -> Tensor:
+    return kept.reshape([-1 if d == dim else 1 for d in range(ndim)])
+
+
+def _layer_norm(keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Tensor | None:
+    kept = keeps[-1]
+    if kept is None:
+        return None
+    k, n = kept.to(x.dtype), int(kept.sum())
+    centred = (x - (x * k).sum(-1, keepdim=True) / n) * k
+    y = centred / ((centred * centred).sum(-1, keepdim=True) / n + eps).sqrt()
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _rms_norm(keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Tensor | None:
+    kept = keeps[-1]
+    if kept is None:
+        return None
+    n = int(kept.sum())
+    y = x / ((x * x * kept.to(x.dtype)).sum(-1, keepdim=True) / n + (torch.finfo(x.dtype).eps if eps is None else eps)).sqrt()
+    return y if weight is None else y * weight
+
+
+def _group_norm(keeps: Keeps, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Tensor | None:
+    kept = keeps[1]
+    if kept is None:
+        return None
+    positions = math.prod(x.shape[2:])
+    y, k = x.reshape(len(x), groups, -1, positions), kept.to(x.dtype).reshape(1, groups, -1, 1)
+    n = k.sum((2, 3), keepdim=True).clamp(min=1) * positions
+    centred = (y - (y * k).sum((2, 3), keepdim=True) / n) * k
+    y = (centred / ((centred * centred).sum((2, 3), keepdim=True) / n + eps).sqrt()).reshape(x.shape)
+    y = y if weight is None else y * _along(weight, 1, x.ndim)
+    return y if bias is None else y + _along(bias, 1, x.ndim)
+
+
+def _softmax(name: str) -> Callable[..., Tensor | None]:
+    def apply(keeps: Keeps, x: Tensor, dim: int, *rest: Any, **keywords: Any) -> Tensor | None:
+        kept = keeps[dim]
+        if kept is None:
+            return None
+        hidden = x.masked_fill(~_along(kept, dim % x.ndim, x.ndim), -math.inf)
+        result = hidden.softmax(dim) if "log" not in name else hidden.log_softmax(dim)
+        return result.masked_fill(result.isnan(), 0.0)
+
+    return apply
+
+
+_NORMS: dict[str, Callable[..., Tensor | None]] = {
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    **{name: _softmax(name) for name in ("softmax", "log_softmax", "_softmax", "_log_softmax")},
+}

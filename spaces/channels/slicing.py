@@ -22,8 +22,11 @@ class Slicer:
     def __init__(self, model: nn.Module, plan: SlicePlan) -> None:
         self._indices = _Indices()
         self._slices: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        loci: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
         for axis in plan.axes:
-            self._slices[axis.tensor].append((axis.dim, self._indices.add(axis.loci)))
+            loci[axis.tensor, axis.dim].append(axis.loci)
+        for (tensor, dim), levels in loci.items():
+            self._slices[tensor].append((dim, self._indices.add(levels[0] if len(levels) == 1 else np.stack(levels))))
         self._attributes: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for attribute in plan.attributes:
             self._attributes[attribute.module].append((attribute.name, self._indices.add(attribute.loci)))
@@ -57,6 +60,7 @@ class Slicer:
             if key not in _REGISTERED and type(value) in (dict, list):
                 places = list(value.items() if type(value) is dict else enumerate(value))
                 blueprint.listed += [(key, n, self._draw(m, f"{prefix}{key}.{n}", drawn)) for n, m in places if isinstance(m, nn.Module)]
+                blueprint.aliases += [(key, n) for n, t in places if isinstance(t, Tensor)]  # recurrent layers list their weights again
         return blueprint
 
 
@@ -67,6 +71,7 @@ class _Blueprint:
     tensors: list[tuple[str, str, list[tuple[int, int]]]] = field(default_factory=list)
     children: list[tuple[str, _Blueprint]] = field(default_factory=list)
     listed: list[tuple[str, Any, _Blueprint]] = field(default_factory=list)
+    aliases: list[tuple[str, Any]] = field(default_factory=list)
     attributes: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -85,8 +90,11 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
         state["_modules"][name] = _clone(state["_modules"][name], child, kept, clones)
     for key, place, child in blueprint.listed:
         state[key][place] = _clone(state[key][place], child, kept, clones)
+    for key, place in blueprint.aliases:
+        state[key][place] = clones.get(id(state[key][place]), state[key][place])
     for name, index in blueprint.attributes:
-        state[name] = kept[index].numel()
+        before = state[name]
+        state[name] = type(before)([kept[index].numel(), *before[1:]]) if isinstance(before, tuple | list) else kept[index].numel()
     return clone
 
 
@@ -112,10 +120,10 @@ class _Indices:
 
     def __init__(self) -> None:
         self._arrays: list[np.ndarray] = []
-        self._known: dict[bytes, int] = {}
+        self._known: dict[tuple[tuple[int, ...], bytes], int] = {}
 
     def add(self, loci: np.ndarray) -> int:
-        key = np.ascontiguousarray(loci, dtype=np.int64).tobytes()
+        key = (loci.shape, np.ascontiguousarray(loci, dtype=np.int64).tobytes())
         if key not in self._known:
             self._known[key] = len(self._arrays)
             self._arrays.append(loci)
@@ -123,4 +131,4 @@ class _Indices:
 
     def kept(self, genome: np.ndarray) -> list[Tensor]:
         keep = np.append(genome.astype(bool), True)  # locus -1 is the last entry: always kept
-        return [torch.from_numpy(np.flatnonzero(keep[loci])) for loci in self._arrays]
+        return [torch.from_numpy(np.flatnonzero(keep[loci] if loci.ndim == 1 else keep[loci].all(axis=0))) for loci in self._arrays]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain, combinations, islice, product
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Space
-from spaces.channels.analysis import Analysis
+from spaces.channels.analysis import Analysis, Follower
 from spaces.channels.plan import SlicePlan
 from spaces.channels.reference import Reference
 from spaces.channels.slicing import Slicer
-from spaces.channels.trace import mode, trace
+from spaces.channels.trace import canonical_names, mode, trace
+from spaces.channels.wishes import by_group
 from spaces.errors import InputError
 
 TOLERANCE = 1e-4
 """Largest difference between a compact model and its masked reference, relative to max(1, largest output), at which a group is trusted."""
+HALF_TOLERANCE = 0.05
+"""The same where a model computes in half precision."""
+MOST_TRIALS = 32
+"""So many combinations of attributes are tried to make a group follow."""
+VERIFY = True
+"""Tests of the rules alone switch verification off."""
 
 
 class ChannelSpace(Space):
@@ -32,35 +42,58 @@ class ChannelSpace(Space):
     Args:
         model: trained, in any mode; it is never changed.
         example: arguments of one forward call, a batch of at least 2.
-        round_to: kept channels of a group are a multiple of this (a group may always be kept whole).
+        round_to: kept channels of a group are a multiple of this (a group may always be kept whole); one number for all, or by
+            patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first that matches counts.
         min_keep: fewest channels of a group.
-        freeze: patterns of module names (``blocks.*``) whose output channels always stay.
+        freeze: patterns of module names (``blocks.*``) whose output channels always stay, or of group names.
+        tie: lists of patterns; groups that match a list keep the same places (``[["blocks.*.mlp.fc1"]]``: one width for all blocks).
+        split: pattern -> into how many groups of neighbouring channels a group is cut, named ``name/1``, ``name/2``, ...
+        least: pattern -> the smallest share of a group that is kept.
 
     Raises:
-        InputError: the model cannot be traced, or nothing can be pruned.
+        InputError: the model cannot be traced, nothing can be pruned, or a pattern matches nothing.
     """
 
     def __init__(
-        self, model: nn.Module, example: Sequence[Tensor] | Tensor, round_to: int = 1, min_keep: int = 1, freeze: Sequence[str] = ()
+        self,
+        model: nn.Module,
+        example: Sequence[Tensor] | Tensor,
+        round_to: int | dict[str, int] = 1,
+        min_keep: int = 1,
+        freeze: Sequence[str] = (),
+        tie: Sequence[Sequence[str]] = (),
+        split: dict[str, int] | None = None,
+        least: dict[str, float] | None = None,
     ) -> None:
-        if round_to < 1 or min_keep < 1:
+        steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
+        if min([*steps, min_keep]) < 1:
             raise InputError(f"space: round_to and min_keep must be at least 1, got {round_to} and {min_keep}")
+        if not all(0 <= share <= 1 for share in (least or {}).values()):
+            raise InputError(f"space.least: shares are from 0 to 1, got {least}")
         self.model = model
         self.example = (example,) if isinstance(example, Tensor) else tuple(example)
         self.round_to, self.min_keep, self.freeze = round_to, min_keep, tuple(freeze)
+        self.tie, self.split, self.least = tuple(map(tuple, tie)), dict(split or {}), dict(least or {})
         self._refused: dict[str, str] = {}
+        self._followers: list[Follower] = []
         self._accept(self._analyse())
-        self._refused = self._distrusted()
-        if self._refused:
-            self._accept(self._analysis.plan(self._refused))
+        if VERIFY:
+            self._verify()
         if not self.plan.segments:
             reasons = "; ".join(dict.fromkeys(f"{f.axis}: {f.reason}" for f in self.plan.frozen))
             raise InputError(f"model {type(model).__name__}: nothing can be pruned ({reasons[:400]})")
+        self._limits  # noqa: B018 patterns that match nothing are told now
+
+    @property
+    def _tolerance(self) -> float:
+        half = any(t.dtype in (torch.float16, torch.bfloat16) for t in chain(self.model.parameters(), self.example))
+        return HALF_TOLERANCE if half or self._trace.half else TOLERANCE
 
     @property
     def fingerprint(self) -> str:
         plan = [[a.tensor, a.dim, a.loci.tolist()] for a in self.plan.axes]
-        text = json.dumps([[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep])
+        least = [self.least] if self.least else []
+        text = json.dumps([[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep, *least])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -78,7 +111,7 @@ class ChannelSpace(Space):
         for segment, part in zip(self.segments, self.slices.values(), strict=True):
             bits = genomes[:, part]
             kept = bits.sum(axis=1, dtype=np.int64)
-            target = self._valid_count(kept, segment.size)
+            target = self._valid_count(kept, segment.size, segment.name)
             rows = np.flatnonzero(kept != target)
             if len(rows):
                 genomes[rows, part] = _resize(bits[rows], target[rows])
@@ -96,16 +129,21 @@ class ChannelSpace(Space):
         """Return the masked full model: a callable of the inputs. `state` replaces full tensors by name (tuned weights, scattered back)."""
         if self._trace is None:
             self._analyse()  # in another process than the one that made the space
-        return Reference(self._trace, self.model, self._node_loci(), genome, state)
+        analysis = self._analysis
+        return Reference(self._trace, self.model, analysis.node_loci(), genome, state, analysis.weight_loci())
 
-    def scatter(self, genome: np.ndarray, compact: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return full tensors with those of a compact model's ``state_dict`` at their kept places; the rest is the base model's."""
-        kept = self._slicer.kept(genome)
+    def scatter(self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return full tensors with those of a compact model's ``state_dict`` at their kept places; the rest is that of `base`.
+
+        Args:
+            base: full tensors by name; None: those of the base model.
+        """
+        kept, first = self.slice_indices(genome), canonical_names(self.model)
         full = {}
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in (self.model.state_dict() if base is None else base).items():
             whole = tensor.detach().clone()
             if name in compact:
-                axes = kept.get(name, {})
+                axes = kept.get(first.get(name, name), {})
                 index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(whole.shape)))
                 whole[tuple(map(torch.from_numpy, index))] = compact[name].to(whole.dtype)
             full[name] = whole
@@ -113,9 +151,9 @@ class ChannelSpace(Space):
 
     def gather(self, genome: np.ndarray, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the ``state_dict`` of a compact model with the kept parts of full tensors: the reverse of :meth:`scatter`."""
-        kept, compact = self.slice_indices(genome), {}
+        kept, first, compact = self.slice_indices(genome), canonical_names(self.model), {}
         for name, tensor in full.items():
-            axes = kept.get(name, {})
+            axes = kept.get(first.get(name, name), {})
             index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(tensor.shape)))
             compact[name] = tensor[tuple(map(torch.from_numpy, index))] if axes else tensor
         return compact
@@ -142,10 +180,15 @@ class ChannelSpace(Space):
             return _difference(model(*inputs), self.reference(genome, state)(*inputs))
 
     def report(self) -> dict[str, Any]:
-        """Return groups, frozen axes with reasons, and sizes, as plain data."""
+        """Return groups, frozen axes with reasons, and every axis of every parameter with its groups or the reason, as plain data."""
+        if self._analysis is None:
+            self._analyse()  # in another process than the one that made the space
+        table = self._analysis.table()
         return {
             "groups": [{"name": g.name, "channels": g.size, "members": list(g.members)} for g in self.plan.groups],
             "frozen": [{"axis": f.axis, "reason": f.reason, "where": f.where} for f in self.plan.frozen],
+            "axes": table,
+            "attributes": [{"module": f.module, "name": f.name} for f in self._followers],
             "notes": list(self.notes),
         }
 
@@ -157,41 +200,85 @@ class ChannelSpace(Space):
             traces.append(trace(self.model, self.example, training=True))
         except InputError as error:
             self.notes.append(f"parts that only training uses are not known: {error}")
-        self._analysis = Analysis(self.model, traces, self.freeze)
+        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split)
+        self._analysis.followers = list(self._followers)
         return self._analysis.plan(self._refused)
 
     def _accept(self, plan: SlicePlan) -> None:
+        self._followers = list(self._analysis.followers)
         self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(self.model, plan)
         self.__dict__.pop("length", None), self.__dict__.pop("slices", None), self.__dict__.pop("choices", None)
+        self.__dict__.pop("_limits", None)
+
+    def _verify(self) -> None:
+        """Earn trust by running: reduce every group on its own, then all of them at random; what disagrees is frozen."""
+        self._refused = self._distrusted()
+        if self._refused:
+            self._accept(self._analysis.plan(self._refused))
+        while self.segments and (culprit := self._culprit()):
+            self._refused |= {culprit: "reduced together with others it differs from the masked model"}
+            self._accept(self._analysis.plan(self._refused))
 
     def _distrusted(self) -> dict[str, str]:
-        """Reduce every group on its own, run it, compare: return the reasons of those that disagree."""
+        """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
+
+        Where one disagrees, attributes of the modules that hold a number which has to follow are made to.
+        """
         refused = {}
-        for segment, part in zip(self.segments, self.slices.values(), strict=True):
+        for name, part in self.slices.items():
             genome = np.ones(self.length, dtype=np.uint8)
-            genome[part][: max(1, segment.size // 2)] = 0  # the first half, so that a hard-coded size or offset shows
-            try:
-                difference = self.difference(genome)
-                if not difference <= TOLERANCE:
-                    refused[segment.name] = f"reduced on its own it differs from the masked model by {difference:.2g}"
-            except Exception as error:
-                refused[segment.name] = f"reduced on its own the model does not run: {type(error).__name__}: {str(error).splitlines()[0]}"
+            genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
+            wrong = self._wrong(genome)
+            if wrong is not None and not self._helped(name, genome):
+                refused[name] = f"reduced on its own {wrong}"
         return refused
 
-    def _node_loci(self) -> dict[str, np.ndarray]:
-        """Return the loci of every graph value that has channels."""
-        where = {}
-        locus_of = self._analysis.locus_of
-        for name, labels in self._analysis.labels_of.items():
-            if isinstance(labels, np.ndarray) and labels.size > 1:
-                roots = self._analysis.loci.find(labels)
-                loci = np.array([locus_of.get(int(r), -1) for r in roots.ravel()], dtype=np.int64).reshape(roots.shape)
-                if (loci >= 0).any():
-                    where[name] = loci
-        return where
+    def _wrong(self, genome: np.ndarray) -> str | None:
+        """Return what is wrong with a compact model, or None."""
+        try:
+            difference = self.difference(genome)
+        except Exception as error:
+            return f"the model does not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return None if difference <= self._tolerance else f"it differs from the masked model by {difference:.2g}"
 
-    def _valid_count(self, kept: np.ndarray, size: int) -> np.ndarray:
-        step, least = self.round_to, min(self.min_keep, size)
+    def _helped(self, name: str, genome: np.ndarray) -> bool:
+        """Try to have attributes follow, some for each number in the code or none; keep the first that make it right."""
+        before = self._analysis.followers
+        taken = {(f.module, f.name) for f in before}
+        candidates = [[f for f in holders if (f.module, f.name) not in taken] for holders in self._analysis.candidates(name)]
+        trials = ([*chain(*choice)] for choice in product(*map(_subsets, candidates)))
+        for trial in islice((t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS):
+            self._analysis.followers = before + trial
+            self._accept(self._analysis.plan())
+            if self._wrong(genome) is None:
+                return True
+        self._analysis.followers = before
+        self._accept(self._analysis.plan())
+        return False
+
+    def _culprit(self) -> str | None:
+        """Reduce all groups at random; where that is wrong, return the first group with which it is."""
+        rng = np.random.default_rng(0)
+        for drawn in self.sample(2, rng):
+            if self._wrong(drawn) is None:
+                continue
+            genome = np.ones(self.length, dtype=np.uint8)
+            for name, part in self.slices.items():
+                genome[part] = drawn[part]
+                if self._wrong(genome) is not None:
+                    return name
+        return None
+
+    @cached_property
+    def _limits(self) -> dict[str, tuple[int, float]]:
+        """Return of every group the number that counts are a multiple of, and the smallest share."""
+        names = [segment.name for segment in self.plan.segments]
+        steps, shares = by_group("space.round_to", self.round_to, names, 1), by_group("space.least", self.least, names, 0.0)
+        return {name: (steps[name], shares[name]) for name in names}
+
+    def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
+        step, share = self._limits[name] if name else (self.round_to if isinstance(self.round_to, int) else 1, 0.0)
+        least = min(max(self.min_keep, math.ceil(share * size - 1e-9)), size)
         rounded = np.rint(kept / step).astype(np.int64) * step
         lowest = -(-least // step) * step  # the smallest multiple that keeps enough
         target = np.minimum(np.maximum(rounded, lowest), size)
@@ -201,6 +288,11 @@ class ChannelSpace(Space):
     def __getstate__(self) -> dict[str, Any]:
         """Workers slice and never verify: the graph stays in the driver."""
         return self.__dict__ | {"_trace": None, "_analysis": None}
+
+
+def _subsets(holders: list[Follower]) -> list[tuple[Follower, ...]]:
+    """Return single attributes, then pairs, and so on, none at last: the likeliest first."""
+    return [*chain(*(combinations(holders, n) for n in range(1, len(holders) + 1))), ()]
 
 
 def _resize(bits: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -23,6 +23,9 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+\n\s*
 
 
 _TORCH = str(Path(torch.__file__).parent)
+_CALL = re.compile(r"@\d+")
+_BLOCKS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Operations with a body, and at which argument that stands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +37,21 @@ class Trace:
         state: placeholder name -> qualified name of the parameter or buffer (tied ones under their first name).
         constants: placeholder name -> tensor that belongs to no module.
         values: node name -> fake tensor (or tuple of them, or number) of the example's shapes.
+        batch: number of samples of the example.
     """
 
     graph: fx.GraphModule
     state: dict[str, str]
     constants: dict[str, Tensor]
     values: dict[str, Any]
+    batch: int
+
+    @property
+    def half(self) -> bool:
+        """Whether anything is computed in half precision."""
+        return any(isinstance(v, Tensor) and v.dtype in (torch.float16, torch.bfloat16) for v in self.values.values()) or any(
+            "autocast" in node.meta for node in self.graph.graph.nodes
+        )
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trace:
@@ -49,6 +61,8 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
     """
     with mode(model, training):
         program = _export(model, example)
+    graph = inline(program.graph_module)
+    batch = next((len(x) for x in example if isinstance(x, Tensor) and x.ndim), 1)
     first = canonical_names(model)
     state, constants = {}, {}
     for spec in program.graph_signature.input_specs:
@@ -56,7 +70,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
             state[spec.arg.name] = first.get(spec.target, spec.target)
         elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
             constants[spec.arg.name] = program.constants[spec.target]
-    return Trace(program.graph_module, state, constants, _values(program.graph_module, model, state, constants, example))
+    return Trace(graph, state, constants, _values(graph, model, state, constants, example), batch)
 
 
 @contextmanager
@@ -85,8 +99,45 @@ def source_line(node: fx.Node) -> str:
     return f"{Path(frames[-1][0]).name}:{frames[-1][1]}: {frames[-1][2].strip()}" if frames else ""
 
 
+def module_path(node: fx.Node) -> str:
+    """Return the qualified name of the innermost module whose code made a node, empty for the model itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return _CALL.sub("", str([*stack.values()][-1][0])) if stack else ""
+
+
+def inline(graph: fx.GraphModule) -> fx.GraphModule:
+    """Put the bodies of ``no_grad`` and ``autocast`` blocks in place of the blocks; nodes of the latter keep their settings in ``meta``."""
+    while blocks := [n for n in graph.graph.nodes if n.op == "call_function" and str(n.target) in _BLOCKS]:
+        for block in blocks:
+            skipped = _BLOCKS[str(block.target)]
+            body: Any = graph.get_submodule(block.args[skipped].target)
+            operands = iter(block.args[skipped + 1 :])
+            copies: dict[fx.Node, Any] = {}
+            with graph.graph.inserting_before(block):
+                for node in body.graph.nodes:
+                    if node.op == "placeholder":
+                        copies[node] = next(operands)
+                    elif node.op == "get_attr":
+                        graph.add_module(name := f"{block.name}_{node.target}", body.get_submodule(node.target))
+                        copies[node] = graph.graph.get_attr(name)
+                    elif node.op != "output":
+                        copies[node] = graph.graph.node_copy(node, copies.__getitem__)
+                        if skipped > 1:
+                            copies[node].meta["autocast"] = block.args[:skipped]
+                    else:
+                        outputs = fx.map_arg(node.args[0], copies.__getitem__)
+            for user in list(block.users):
+                user.replace_all_uses_with(outputs[user.args[1]])
+                graph.graph.erase_node(user)
+            graph.graph.erase_node(block)
+    graph.recompile()
+    return graph
+
+
 def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
     dynamic = tuple({0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in example)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused operation that hides what is in it
     try:
         with redirect_stderr(io.StringIO()):  # torch prints the whole graph there before it raises
             try:
@@ -98,6 +149,8 @@ def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
             f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: {_first_line(error)}; "
             "make that line independent of tensor values and try torch.export.export(model, example) on its own"
         ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _culprit(error: BaseException) -> str:

@@ -14,12 +14,13 @@ from evaluators.trial_training import TrialTraining
 from search.budget import Budget
 from search.executors.inline import InlineExecutor
 from search.executors.simulated import SimulatedExecutor
-from search.halving import RESUME, SuccessiveHalving, best, normal_scores, rungs
+from search.halving import RESUME, SuccessiveHalving, best, rungs
 from search.ledger import Ledger
 from search.loop import Loop
 from search.problem import Objective, Problem
 from search.testing import assert_same, lotz
 from search.trial_toys import tuning_problem
+from search.weighing import normal_scores, weighed
 from spaces.dense import Dense
 from spaces.errors import InputError
 from spaces.trials import TrialSpace
@@ -221,3 +222,33 @@ def test_a_candidate_stops_at_exactly_its_rung():
     assert strategy.should_stop(candidate, Report({"loss": 1.0}, 1)) is False
     assert strategy.should_stop(candidate, Report({"loss": 1.0}, 2)) == "paused at rung 0 (step 2)"
     assert strategy.should_stop(candidate, Report({"loss": float("inf")}, 2)) == "diverged: loss is inf at step 2"
+
+
+def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(tmp_path: Path):
+    """The real thing: Digits, TIC, checkpoints."""
+    space = TrialSpace(
+        {"model.width": {"low": 8, "high": 64}, "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}, model=Dense
+    )
+    evaluator = TrialTraining(epochs=9, tic=TIC("gram", splits=2))
+    evaluator.bind(space, Digits(train_samples=120, label_noise=0.2))
+    evaluator.state = tmp_path
+    problem = Problem(space, evaluator, (Objective("loss"),))
+    evaluations, ledger, _ = play(SuccessiveHalving(n=18, brackets=1, monitor="loss", weigh=True), problem=problem)
+    (rungs_found,) = brackets(evaluations, 18)
+    assert [len(rungs_found[rung]) for rung in (0, 1, 2)] == [18, 6, 2]
+    train, search = (evaluator.data.size(split) for split in ("train", "search"))
+    for e in rungs_found[1]:
+        biases = [report.metrics["tic_bias"] for report in ledger.reports(e.candidate.id)]
+        assert len(biases) == 3 and e.metrics["mean_bias"] == pytest.approx(np.mean(biases))
+    for rung in (0, 1):
+        columns = [np.array([e.metrics[name] for e in rungs_found[rung]]) for name in ("loss", "train_loss", "mean_bias", "movement")]
+        score = train * columns[1] + search * columns[0] if rung == 0 else weighed(*columns, labels=search)
+        ranked = [rungs_found[rung][i].candidate.id for i in np.argsort(score, kind="stable")]
+        assert {e.candidate.parents[-1] for e in rungs_found[rung + 1]} == set(ranked[: len(rungs_found[rung + 1])])
+
+
+def test_the_weighed_score_needs_what_it_is_made_of():
+    with pytest.raises(InputError, match="weigh true; expected neither mix nor signals"):
+        SuccessiveHalving(weigh=True, signals={"movement": 0.3})
+    with pytest.raises(InputError, match="the evaluator reports no 'mean_bias'"):
+        SuccessiveHalving(weigh=True, monitor="loss").start(tuning_problem(), 0)

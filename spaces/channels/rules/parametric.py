@@ -1,4 +1,4 @@
-"""Layers with weights: convolutions, linear layers, batch normalisation."""
+"""Layers with weights: convolutions, linear layers, embeddings, PReLU."""
 
 from __future__ import annotations
 
@@ -6,94 +6,114 @@ import math
 from typing import Any
 
 from torch import fx
+from torch.nn.modules.conv import _ConvNd
 
-from spaces.channels.rules.registry import Context, Labels, rule
-
-
-def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
-    """Return an argument of a call by position or name."""
-    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+from spaces.channels.rules.registry import Call, Context, Label, Labels, argument, rule
 
 
 @rule("conv1d", "conv2d", "conv3d")
-def convolution(context: Context, node: fx.Node) -> Labels:
-    """A filter an output channel, an input slice an input channel; a depthwise convolution ties the two."""
-    return _convolve(context, node, groups=argument(node, 6, "groups", 1), outputs=0, inputs=1)
+def convolution(context: Context, node: Call) -> Labels:
+    """A filter an output channel, an input slice an input channel; groups divide both alike, a depthwise convolution ties the two."""
+    return _convolve(context, node, transposed=False)
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-def transposed_convolution(context: Context, node: fx.Node) -> Labels:
+def transposed_convolution(context: Context, node: Call) -> Labels:
     """Like a convolution, with the weight's first two axes exchanged."""
-    return _convolve(context, node, groups=argument(node, 6, "groups", 1), outputs=1, inputs=0)
+    return _convolve(context, node, transposed=True)
 
 
-def _convolve(context: Context, node: fx.Node, groups: int, outputs: int, inputs: int) -> Labels:
-    source, weight = node.args[0], context.tensor(node.args[1])
-    shape = context.shape(node.args[1])
-    dim = len(context.shape(node)) - (len(shape) - 1)
-    if weight is None:
-        return context.freeze_inputs(node, "a convolution whose weight is computed")
-    positions = math.prod(context.shape(node)[dim + 1 :]) if outputs == 0 else math.prod(context.shape(source)[dim + 1 :])
-    macs = positions * math.prod(shape)
-    if groups == 1:
-        context.loci.unite(context.axis(weight, inputs, "in"), context.channels(context.labels(source), dim, node))
-        channels = context.axis(weight, outputs, "out")
-        context.cost(node, weight, macs, (weight, 0), (weight, 1))
-    elif groups == shape[0] and shape[1] == 1:  # depthwise: every channel has a filter of its own
-        channels = context.axis(weight, 0, "out")
-        context.loci.unite(channels, context.channels(context.labels(source), dim, node))
-        context.cost(node, weight, macs, (weight, 0))
+def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
+    source, weight = node.args[0], node.args[1]
+    groups = int(argument(node, 6, "groups", 1))
+    labels, shape = context.labels(source), context.shape(weight)
+    dim = len(labels) - (len(shape) - 1)
+    for spatial in labels[dim + 1 :]:
+        context.freeze(spatial, "a convolution moves along channels", node)
+    channels, inputs = labels[dim], context.shape(source)[dim]
+    of_group, inner = context.split(channels, (groups, inputs // groups), node) if groups > 1 else (channels, channels)
+    if transposed:
+        context.meet(context.axis(weight, 0, "in"), channels)
+        out = context.axis(weight, 1, "out")
+        if groups > 1:
+            out = context.loci.merge([of_group, out], [groups, shape[1]])
     else:
-        context.cost(node, weight, macs)
-        return context.freeze_inputs(node, f"a convolution in {groups} groups of more than one channel")
-    return _output(context, node, weight, argument(node, 2, "bias"), channels, dim)
+        out = context.axis(weight, 0, "out")
+        if groups > 1:
+            context.meet(context.split(out, (groups, shape[0] // groups), node)[0], of_group)
+        if shape[1] > 1 or groups == 1:
+            context.meet(context.axis(weight, 1, "in"), inner)
+    if groups > 1:
+        context.loci.tag(of_group, "groups" if inputs > groups else "")
+        if not context.attribute(node, _ConvNd, "groups", of_group):
+            context.literal(node, groups, of_group)
+        context.attribute(node, _ConvNd, "in_channels", channels)
+        context.attribute(node, _ConvNd, "out_channels", out)
+    name = context.tensor(weight) or node.name
+    positions = math.prod(context.shape(source if transposed else node)[:dim]) * math.prod(
+        context.shape(source if transposed else node)[dim + 1 :]
+    )
+    # a group's filters see the channels of their group alone
+    pair = (channels, context.axis(weight, 1, "out")) if transposed else (out, inner) if inputs > groups else (out,)
+    context.cost(node, name, positions * math.prod(shape), *pair, *labels[:dim])
+    _bias(context, node, argument(node, 2, "bias"), out)
+    if context.tensor(weight) is not None:
+        context.tap(node, name, dim, out)
+    return (*labels[:dim], out, *(context.plain("an axis of positions", node) for _ in labels[dim + 1 :]))
 
 
 @rule("linear")
-def linear(context: Context, node: fx.Node) -> Labels:
+def linear(context: Context, node: Call) -> Labels:
     """A row an output feature, a column an input feature."""
-    source, weight = node.args[0], context.tensor(node.args[1])
-    dim = len(context.shape(node)) - 1
-    if weight is None:
-        return context.freeze_inputs(node, "a linear layer whose weight is computed")
-    context.loci.unite(context.axis(weight, 1, "in"), context.channels(context.labels(source), dim, node))
-    positions, shape = math.prod(context.shape(node)[1:-1]), context.shape(node.args[1])
-    context.cost(node, weight, positions * math.prod(shape), (weight, 0), (weight, 1))
-    return _output(context, node, weight, argument(node, 2, "bias"), context.axis(weight, 0, "out"), dim)
+    source, weight = node.args[0], node.args[1]
+    labels, shape = context.labels(source), context.shape(weight)
+    if len(shape) != 2:
+        return context.freeze_inputs(node, "a linear layer with a weight of one axis")
+    context.meet(context.axis(weight, 1, "in"), labels[-1])
+    out = context.axis(weight, 0, "out")
+    name = context.tensor(weight) or node.name
+    context.cost(node, name, math.prod(context.shape(node)[:-1]) * math.prod(shape), out, labels[-1], *labels[:-1])
+    _bias(context, node, argument(node, 2, "bias"), out)
+    if context.tensor(weight) is not None:
+        context.tap(node, name, len(labels) - 1, out)
+    return (*labels[:-1], out)
 
 
-@rule("batch_norm")
-def batch_norm(context: Context, node: fx.Node) -> Labels:
-    """Scale, shift and running statistics follow the channels."""
-    labels = context.labels(node.args[0])
-    channels = context.channels(labels, 1, node)
-    for index in range(1, 5):
-        tensor = context.tensor(node.args[index])
-        if tensor is not None:
-            context.loci.unite(context.axis(tensor, 0, "own"), channels)
-            context.tap(node, tensor, 1, channels)
-    return labels
+@rule("embedding")
+def embedding(context: Context, node: Call) -> Labels:
+    """Features of a table; its rows are looked up by number, so all of them stay."""
+    weight, index = node.args[0], node.args[1]
+    context.freeze(context.axis(weight, 0, "own"), "rows that are looked up by their number", node)
+    out = context.axis(weight, 1, "out")
+    name = context.tensor(weight)
+    if name is not None:
+        context.tap(node, name, len(context.shape(node)) - 1, out)
+    return (*context.labels(index), out)
 
 
 @rule("prelu")
-def prelu(context: Context, node: fx.Node) -> Labels:
+def prelu(context: Context, node: Call) -> Labels:
     """One slope for all, or one a channel."""
-    labels, slope = context.labels(node.args[0]), context.tensor(node.args[1])
-    if slope is None:
-        return context.freeze_inputs(node, "a PReLU whose slope is computed")
+    labels = context.labels(node.args[0])
     if context.shape(node.args[1])[0] > 1:
-        context.loci.unite(context.axis(slope, 0, "own"), context.channels(labels, 1, node))
+        context.meet(context.axis(node.args[1], 0, "own"), labels[1])
     return labels
 
 
-def _output(context: Context, node: fx.Node, weight: str, bias: Any, channels: Any, dim: int) -> Labels:
-    if isinstance(bias, fx.Node):
-        tensor = context.tensor(bias)
-        if tensor is None:
-            context.freeze(channels, "a bias that is computed", node)
+@rule("_weight_norm")
+def weight_norm(context: Context, node: Call) -> Labels:
+    """A weight as direction and length: the lengths follow the rows; what the norm runs over stays."""
+    direction, length = node.args[0], node.args[1]
+    kept = int(argument(node, 2, "dim", 0))
+    labels = context.labels(direction)
+    for dim, label in enumerate(labels):
+        if dim == kept:
+            context.meet(label, context.axis(length, dim, "own"))
         else:
-            context.loci.unite(context.axis(tensor, 0, "own"), channels)
-    context.tap(node, weight, dim, channels)
-    shape = [1] * len(context.shape(node))
-    shape[dim] = len(channels)
-    return channels.reshape(shape)
+            context.freeze(label, "the norm of a weight", node)
+    return labels
+
+
+def _bias(context: Context, node: Call, bias: Any, out: Label) -> None:
+    if isinstance(bias, fx.Node):
+        context.meet(context.axis(bias, 0, "own"), out)

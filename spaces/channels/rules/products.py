@@ -1,29 +1,122 @@
-"""Products of two computed values (attention and the like): counted, and frozen until heads are known."""
+"""Products of values: matrix products, attention, einsum. What is summed over is tied, what is left keeps its channels."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import fx
 
-from spaces.channels.rules.registry import Context, Labels, rule
+from spaces.channels.rules.registry import Call, Context, Label, Labels, argument, rule, varies
 
 
-@rule("matmul", "bmm", "mm", "baddbmm", "einsum")
-def product(context: Context, node: fx.Node) -> Labels:
-    """A matrix product ties whole matrices, not channels: both operands are frozen."""
-    sources = node.all_input_nodes
-    if len(sources) == 2:
-        inner = context.shape(sources[0])[-1]
-        batch = context.shape(node)[0] if len(context.shape(node)) > 2 else 1
-        context.cost(node, node.name, math.prod(context.shape(node)) * inner // batch)
-    return context.freeze_inputs(node, "a product of two computed values")
+@rule("matmul", "bmm", "mm")
+def product(context: Context, node: Call) -> Labels:
+    """Rows of the first, columns of the second; the inner axes and those of the batch are tied."""
+    return _matmul(context, node, node.args[0], node.args[1])
+
+
+@rule("addmm", "baddbmm")
+def sum_and_product(context: Context, node: Call) -> Labels:
+    """A matrix product with something added."""
+    out = _matmul(context, node, node.args[1], node.args[2])
+    added = context.labels(node.args[0])
+    for dim, size in enumerate(context.shape(node.args[0])):
+        if size > 1:
+            context.meet(added[dim], out[dim - len(added) + len(out)])
+    return out
+
+
+def _matmul(context: Context, node: Call, first: Any, second: Any) -> Labels:
+    if min(len(context.shape(first)), len(context.shape(second))) < 2:
+        return context.freeze_inputs(node, "a product with a vector")
+    a, b = context.labels(first), context.labels(second)
+    if context.tensor(second) is not None:
+        context.axis(second, len(b) - 2, "in"), context.axis(second, len(b) - 1, "out")
+    if context.tensor(first) is not None:
+        context.axis(first, len(a) - 2, "out"), context.axis(first, len(a) - 1, "in")
+    shape = context.shape(node)
+    batch = _broadcast(context, node, (first, a[:-2]), (second, b[:-2]), shape[:-2])
+    inner = context.meet(a[-1], b[-2])
+    out = (*batch, a[-2], b[-1])
+    context.cost(node, node.name, math.prod(shape) * context.shape(first)[-1], *out, inner)
+    return out
+
+
+def _broadcast(context: Context, node: Call, first: tuple[Any, Labels], second: tuple[Any, Labels], shape: tuple[int, ...]) -> Labels:
+    out: list[Label] = []
+    for dim, size in enumerate(shape):
+        met: Label | None = None
+        for operand, labels in (first, second):
+            own = dim - len(shape) + len(labels)
+            if own >= 0 and context.shape(operand)[own] == size:
+                met = labels[own] if met is None else context.meet(met, labels[own])
+        out.append(context.plain("an axis of the batch", node) if met is None else met)
+    return tuple(out)
 
 
 @rule("scaled_dot_product_attention")
-def attention(context: Context, node: fx.Node) -> Labels:
-    """Two products: queries with keys, and weights with values."""
-    *_, queries, width = context.shape(node.args[0])
-    *heads, keys, value = context.shape(node.args[2])
-    context.cost(node, node.name, math.prod(heads[1:]) * queries * keys * (width + value))
-    return context.freeze_inputs(node, "attention")
+def attention(context: Context, node: Call) -> Labels:
+    """Heads may go as a whole; places within a head too where the call gives its scale (else the scale would change with them)."""
+    query, key, value = (context.labels(a) for a in node.args[:3])
+    queries, keys, values = (context.shape(a) for a in node.args[:3])
+    for label in (query[-2], key[-2], value[-2]):
+        context.freeze(label, "an attention over channels", node)
+    batch: list[Label] = []
+    for dim in range(len(query) - 2):
+        label = query[dim]
+        for other, size in ((key, keys[dim]), (value, values[dim])):
+            repeats = queries[dim] // size
+            if size == queries[dim]:
+                label = context.meet(label, other[dim])
+            elif varies(other[dim]):  # grouped queries: as many heads of the query to each of the keys
+                label = context.meet(label, other[dim].repeat(repeats))
+            elif size > 1 or not argument(node, 7, "enable_gqa", False):
+                context.freeze(label, "heads that share keys", node)
+        batch.append(label)
+    if argument(node, 6, "scale") is None:
+        for label in (query[-1], key[-1]):
+            context.freeze(label, "attention scales with the head dimension; expected an explicit scale=", node)
+    inner = context.meet(query[-1], key[-1])
+    mask = argument(node, 3, "attn_mask")
+    if isinstance(mask, fx.Node):
+        labels, shape = context.labels(mask), context.shape(mask)
+        for dim in range(len(shape)):
+            place = dim - len(shape) + len(query)
+            if shape[dim] > 1 and place < len(batch):
+                batch[place] = context.meet(batch[place], labels[dim])
+            elif shape[dim] > 1:
+                context.freeze(labels[dim], "an attention mask", node)
+    if batch:
+        context.loci.tag(batch[-1], "heads")
+    context.loci.tag(inner, "head_dim")
+    context.loci.tag(value[-1], "head_dim")
+    macs = math.prod(queries[:-1]) * keys[-2]
+    context.cost(node, node.name, macs * queries[-1], *batch, inner)
+    context.cost(node, f"{node.name}.values", macs * values[-1], *batch, value[-1])
+    return (*batch, context.plain("an axis of positions", node), value[-1])
+
+
+@rule("einsum")
+def einsum(context: Context, node: Call) -> Labels:
+    """A letter is an axis: the same letter ties."""
+    equation, operands = str(node.args[0]).replace(" ", ""), list(node.args[1])
+    inputs, arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    if "." in equation or not arrow or any(len({*t}) < len(t) for t in terms):
+        return context.freeze_inputs(node, "an einsum that is not understood")
+    of_letter: dict[str, Label] = {}
+    sizes: dict[str, int] = {}
+    for operand, term in zip(operands, terms, strict=True):
+        for letter, label, size in zip(term, context.labels(operand), context.shape(operand), strict=True):
+            if size == 1:
+                of_letter.setdefault(letter, label)
+                continue
+            of_letter[letter] = context.meet(of_letter[letter], label) if sizes.get(letter, 1) > 1 else label
+            sizes[letter] = size
+        if context.tensor(operand) is not None:
+            for dim, letter in enumerate(term):
+                context.axis(operand, dim, "out" if letter in output else "in")
+    if len(operands) == 2:
+        context.cost(node, node.name, math.prod(sizes.get(letter, 1) for letter in of_letter), *of_letter.values())
+    return tuple(of_letter[letter] for letter in output)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from torch import fx
 
-from spaces.channels.loci import Loci, Reason
+from spaces.channels.loci import Loci
 from spaces.channels.plan import Role
 
-Labels = np.ndarray
-"""Atoms of a value: int64, as many axes as the value, each of the value's size or 1 where the label does not vary along it.
+Call = Any
+"""An ``fx.Node``; what it is called with has no types of use."""
 
-A label that varies along no axis is a frozen atom: the value has no channels that could go.
-"""
+Label = np.ndarray
+"""Atoms of one axis of a value: int64 ``(size,)``, or ``(1,)`` where the axis has no channels; that one is frozen, with the reason."""
+
+Labels = tuple[Label, ...]
+"""A label for every axis. An element is kept where the label of every axis is, so several axes may have channels at once."""
 
 
 class Context(Protocol):
@@ -23,7 +25,9 @@ class Context(Protocol):
 
     loci: Loci
 
-    def labels(self, node: Any) -> Any: ...
+    def labels(self, node: Any) -> Any:
+        """Return the labels of a value, or a list of them for several; those of a parameter are the atoms of its axes."""
+
     def shape(self, node: Any) -> tuple[int, ...]: ...
     def value(self, argument: Any) -> Any:
         """Return an argument with nodes replaced by their (fake) values."""
@@ -31,30 +35,38 @@ class Context(Protocol):
     def tensor(self, argument: Any) -> str | None:
         """Return the qualified name where the argument is a parameter or buffer, else None."""
 
-    def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray:
-        """Return the atoms of an axis of a parameter or buffer, ``(size,)``; always the same ones."""
+    def axis(self, node: Any, dim: int, role: Role) -> Label:
+        """Return the label of an axis of a weight; a parameter's, or that of a computed weight, gets the role."""
 
-    def channels(self, labels: Labels, dim: int, node: fx.Node) -> np.ndarray:
-        """Return the labels along `dim`, ``(size,)``, freezing them all where they vary along another axis too."""
+    def plain(self, text: str, node: Call) -> Label:
+        """Return the label of an axis without channels."""
 
-    def reason(self, text: str, node: fx.Node) -> Reason: ...
-    def freeze(self, labels: Labels, text: str, node: fx.Node) -> Labels:
-        """Freeze `labels` and return the label of a value without channels, of as many axes."""
+    def freeze(self, label: Label, text: str, node: Call) -> Label:
+        """Freeze an axis; return the label of one without channels."""
 
-    def plain(self, ndim: int, text: str, node: fx.Node) -> Labels:
-        """Return the label of a value without channels."""
+    def freeze_inputs(self, node: Call, text: str) -> Any:
+        """Freeze every axis of every input of `node`; return the labels of its output, which has no channels."""
 
-    def freeze_inputs(self, node: fx.Node, text: str) -> Labels:
-        """Freeze the channels of every input of `node`; return the label of its output, which has none."""
+    def split(self, label: Label, sizes: Sequence[int], node: Call) -> list[Label]:
+        """Divide an axis into several; see :meth:`spaces.channels.loci.Loci.split`."""
 
-    def cost(self, node: fx.Node, name: str, macs: int, *axes: tuple[str, int]) -> None:
-        """Record an operation of `macs` at batch 1 in proportion to these axes of parameters."""
+    def meet(self, first: Label, second: Label) -> Label:
+        """Tie two axes position by position; return the label of what comes out."""
 
-    def tap(self, node: fx.Node, tensor: str, dim: int, atoms: np.ndarray) -> None:
+    def literal(self, node: Call, value: Any, label: Label) -> None:
+        """Record that a number in the call must be the number of kept positions: attributes of the module that hold it may follow."""
+
+    def attribute(self, node: Call, kind: type | tuple[type, ...], name: str, label: Label) -> bool:
+        """Have an attribute of the innermost module follow, where that is of this kind; return whether it is."""
+
+    def cost(self, node: Call, name: str, macs: int, *labels: Label) -> None:
+        """Record an operation of `macs` for the example's batch, in proportion to the kept share of these axes."""
+
+    def tap(self, node: Call, tensor: str, dim: int, label: Label) -> None:
         """Record that the module which owns `tensor` puts out these channels along `dim`."""
 
 
-Rule = Callable[[Context, fx.Node], Any]
+Rule = Callable[[Context, Call], Any]
 RULES: dict[str, Rule] = {}
 
 
@@ -79,3 +91,28 @@ def operation_name(target: Any) -> str:
     """Return ``conv2d.default`` for ``torch.ops.aten.conv2d.default``, ``getitem`` for Python's."""
     text = str(target)
     return text.removeprefix("aten.") if text.startswith("aten.") else getattr(target, "__name__", text)
+
+
+def argument(node: Call, index: int, name: str, default: Any = None) -> Any:
+    """Return an argument of a call by position or name."""
+    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+
+
+def varies(label: Label) -> bool:
+    """Whether an axis has channels."""
+    return label.size > 1
+
+
+def varying(labels: Labels) -> tuple[int, ...]:
+    """Return the axes that have channels."""
+    return tuple(d for d, label in enumerate(labels) if label.size > 1)
+
+
+def replaced(labels: Labels, dim: int, label: Label) -> Labels:
+    """Return labels with another one at `dim`."""
+    return (*labels[:dim], label, *labels[dim + 1 :])
+
+
+def wide(label: Label, size: int) -> Label:
+    """Return a label with one atom a position."""
+    return np.broadcast_to(label, (size,))

@@ -1,50 +1,46 @@
-"""Pooling, resizing, reductions, softmax: fine as long as they do not mix channels."""
+"""Pooling, padding, resizing: fine as long as they do not move along channels."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import fx
+import numpy as np
 
-from spaces.channels.rules.parametric import argument
-from spaces.channels.rules.pointwise import varying
-from spaces.channels.rules.registry import Context, Labels, rule
+from spaces.channels.rules.registry import Call, Context, Labels, argument, replaced, rule, varies, wide
 
 
-def _mixes(context: Context, node: fx.Node, dims: set[int], what: str) -> Labels | None:
+@rule(*(f"{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "lp") for n in (1, 2, 3)))
+@rule("max_pool2d_with_indices", "grid_sampler_2d", "_upsample_nearest_exact2d")
+@rule(*(f"upsample_{kind}" for kind in ("nearest1d", "nearest2d", "nearest3d", "bilinear2d", "bicubic2d", "trilinear3d", "linear1d")))
+@rule(*(f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)))
+def pool(context: Context, node: Call) -> Any:
+    """Works on the last axes only."""
     labels = context.labels(node.args[0])
-    return context.freeze(labels, f"{what} over the channels", node) if dims & set(varying(labels)) else None
+    name = str(node.target).split(".")[1]
+    last = next(int(c) for c in reversed(name) if c.isdigit())
+    for source in node.all_input_nodes[1:] if "grid" in name else []:
+        for label in context.labels(source):
+            context.freeze(label, "a grid of positions", node)
+    for label in labels[-last:]:
+        context.freeze(label, "pooling, padding or resizing along the channels", node)
+    out = (*labels[:-last], *(context.plain("an axis of positions", node) for _ in range(last)))
+    value = context.value(node)
+    return [out] * len(value) if isinstance(value, tuple | list) else out
 
 
-@rule(*(f"{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)), "max_pool2d_with_indices")
-@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d")
-@rule("upsample_linear1d", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "pad", "constant_pad_nd")
-def pool(context: Context, node: fx.Node) -> Any:
-    """Works on the last axes only; a pad is told by how many it touches."""
-    labels, ndim = context.labels(node.args[0]), len(context.shape(node.args[0]))
-    name = str(node.target)
-    last = len(node.args[1]) // 2 if "pad" in name else int(name[name.index("d.") - 1])  # type: ignore[arg-type]
-    mixed = _mixes(context, node, set(range(ndim - last, ndim)), "pooling or padding")
-    outputs = context.value(node)
-    result = labels if mixed is None else mixed
-    return [result] * len(outputs) if isinstance(outputs, tuple | list) else result
-
-
-@rule("mean.dim", "sum.dim_IntList", "amax", "amin", "var.dim", "var.correction", "std.dim")
-def reduce(context: Context, node: fx.Node) -> Labels:
-    """A reduction over axes without channels; one over channels would change its meaning when some go."""
-    labels, ndim = context.labels(node.args[0]), len(context.shape(node.args[0]))
-    given: Any = context.value(argument(node, 1, "dim"))
-    dims = {d % ndim for d in ([given] if isinstance(given, int) else given or range(ndim))}
-    out = len(context.shape(node))
-    if _mixes(context, node, dims, "a reduction") is not None:
-        return context.plain(out, "a reduction over the channels", node)
-    return labels if out == ndim else labels.squeeze(tuple(dims))
-
-
-@rule("softmax", "log_softmax", "_softmax")
-def softmax(context: Context, node: fx.Node) -> Labels:
-    """A softmax over an axis without channels."""
-    labels, ndim = context.labels(node.args[0]), len(context.shape(node))
-    mixed = _mixes(context, node, {int(argument(node, 1, "dim")) % ndim}, "a softmax")
-    return labels if mixed is None else mixed
+@rule("pad", "constant_pad_nd")
+def pad(context: Context, node: Call) -> Labels:
+    """Constants before and behind: along channels they are positions that always stay; other paddings not along channels."""
+    labels, widths = context.labels(node.args[0]), list(context.value(argument(node, 1, "pad")))
+    constant = argument(node, 2, "mode", "constant") == "constant" or "constant" in str(node.target)
+    for place in range(len(widths) // 2):
+        before, behind = widths[2 * place : 2 * place + 2]
+        dim = len(labels) - 1 - place
+        if not (before or behind) or not varies(labels[dim]):
+            continue
+        if not constant or min(before, behind) < 0:
+            labels = replaced(labels, dim, context.freeze(labels[dim], "a padding along the channels", node))
+            continue
+        still = context.plain("a padded position", node)
+        labels = replaced(labels, dim, np.concatenate([wide(still, before), labels[dim], wide(still, behind)]))
+    return labels

@@ -177,3 +177,22 @@ def test_a_controller_learns_within_each_cell(tmp_path: Path) -> None:
     states = [PairState.from_bytes(loop.files.read(id)) for id in loop.files.ids()]
     assert any(sum(state.memory["trials"]) > 1 for state in states)
     assert controller.state == Controller(controller.mutations).state  # the rules stay as they were given
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_training_the_compact_pair_is_training_the_masked_one(tmp_path: Path, optimiser: str) -> None:
+    """Weights and moments, over several trainings of one pair; the same order of samples."""
+    loop = make(tmp_path, rules(), optimiser=optimiser, batches=10)
+    work, space = loop._work, loop.problem.space
+    genome = space.repair(np.random.default_rng(0).integers(0, 2, (1, space.length), dtype=np.uint8))[0]
+    pairs, moments = [tiny_pair(), tiny_pair()], [{}, {}]
+    for seed in range(3):
+        loss, moments[0] = work._train(pairs[0], genome, moments[0], 1e-2, torch.Generator().manual_seed(seed))
+        masks = work._masked(pairs[1], genome)
+        other, moments[1] = work.training.train(pairs[1], masks, moments[1], 1e-2, torch.Generator().manual_seed(seed))
+        assert loss == pytest.approx(other, rel=1e-5)
+    assert masks
+    for name, tensor in pairs[0].state_dict().items():
+        assert torch.allclose(tensor, pairs[1].state_dict()[name], atol=1e-5)
+    for name, tensor in moments[1].items():
+        assert torch.allclose(moments[0][name].float(), tensor.float(), atol=1e-5), name

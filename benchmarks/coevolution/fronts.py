@@ -1,0 +1,46 @@
+"""Fronts on digits, ours over the best control, paired by seed."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.coevolution.arms import EPOCHS
+from benchmarks.coevolution.faithful import FOLDER
+from benchmarks.harness import spread
+
+OURS = "coevolution"
+"""The arm of the product that the figure is about; every other arm is a control."""
+
+
+def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return hypervolumes by task and arm and ``digits_hypervolume_ratio``, None where ours was not run, and the settings.
+
+    The ratio is ours over the best control's of the same seed, its median over seeds, of the worse task.
+    """
+    values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for file in sorted(folder.glob("front-*.json")):
+        shard = json.loads(file.read_text())
+        values[shard["task"]][shard["arm"]][shard["seed"]] = shard["hypervolume"]
+    ratios = {task: _ratios(arms) for task, arms in values.items()}
+    medians = [float(np.median(found)) for found in ratios.values() if found]
+    figures = {
+        "digits_hypervolume_ratio": min(medians, default=None),
+        "digits_hypervolume_ratios": {task: spread(found) for task, found in ratios.items() if found},
+        "digits_hypervolume": {task: {arm: spread(found.values()) for arm, found in arms.items()} for task, arms in values.items()},
+    }
+    return figures, {
+        "front_epochs": EPOCHS,
+        "front_seeds": {task: {arm: list(f) for arm, f in arms.items()} for task, arms in values.items()},
+    }
+
+
+def _ratios(arms: dict[str, dict[int, float]]) -> list[float]:
+    """Of the seeds that all arms have."""
+    others = [found for arm, found in arms.items() if arm != OURS]
+    seeds = [seed for seed in arms.get(OURS, {}) if all(seed in found for found in others)]
+    return [arms[OURS][seed] / max(found[seed] for found in others) for seed in seeds] if others else []

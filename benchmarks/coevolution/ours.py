@@ -1,0 +1,73 @@
+"""The product's arms on digits: a coevolution through ``Search``, its front as points, gradient steps counted in MACs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.coevolution.arms import WIDTHS, Arm, Point, Task, macs, measured, pair
+from evaluators import Cost, PairTraining
+from search import Search
+from search.coevolution import Coevolution, Topology, Torus
+from spaces import PairSpace
+
+_SAMPLES = 898
+
+
+@dataclass
+class Coevolved(Arm):
+    """Pairs on a graph, pruned while they are trained; every pair that a cell ever held may be on the front.
+
+    The run ends with its steps, or where another one would take more MACs than the budget has left.
+    """
+
+    name: str = "coevolution"
+    topology: Topology = field(default_factory=lambda: Torus(2, 2))
+    steps: int = 60
+    epochs: int = 4
+    rate: float = 3e-3
+    batch: int = 32
+    average: float = 0.5
+    schedule: Any = None
+    pruning: Any = ()
+    controller: Any = None
+    rules: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, task: Task, seed: int, budget: float) -> tuple[list[Point], float]:
+        training = PairTraining(epochs=self.epochs, batch_size=self.batch, learning_rate=self.rate, average=self.average)
+        rules = Coevolution(
+            topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, controller=self.controller, **self.rules
+        )
+        ledger_stop = _Spending(budget, self.epochs)
+        search = Search(
+            pair(seed),
+            task.data(seed),
+            space=PairSpace,
+            evaluators=[Cost(), training],
+            objectives=["loss", "params"],
+            strategy=rules,
+            seed=seed,
+            listeners=[ledger_stop],
+        )
+        result = search.run(evaluations=None)
+        points = []
+        for member in result.front:
+            model = result.build(member)
+            points.append(measured(model, task, seed))
+        return points, ledger_stop.spent
+
+
+class _Spending:
+    """Counts the MACs of gradient steps from the ledger's rows, and interrupts the loop when they are spent."""
+
+    def __init__(self, budget: float, epochs: int) -> None:
+        self.budget, self.epochs, self.spent, self._loop = budget, epochs, 0.0, None
+
+    def evaluated(self, evaluation: Any, joined: bool) -> None:
+        if evaluation.candidate.operator != "init":
+            self.spent += 3 * evaluation.metrics["macs"] * _SAMPLES * self.epochs
+
+    def tick(self, loop: Any) -> None:
+        widest = 3 * macs(WIDTHS) * _SAMPLES * self.epochs
+        if self.spent + widest * (loop.running + 1) > self.budget:
+            loop.interrupt()

@@ -1,0 +1,37 @@
+"""What a user wants of groups, by patterns of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from spaces.errors import InputError
+
+Value = TypeVar("Value", bound=float)
+
+
+def matching(place: str, pattern: str, names: Sequence[str]) -> list[str]:
+    """Return the names that match a pattern such as ``blocks.*``, also without the number of a part (``name/1``).
+
+    Raises:
+        InputError: none does.
+    """
+    found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[0], pattern)]
+    if not found:
+        raise InputError(f"{place}: {pattern!r} matches no group; there are {', '.join(names)}")
+    return found
+
+
+def by_group(place: str, given: Value | Mapping[str, Value], names: Sequence[str], default: Value) -> dict[str, Value]:
+    """Return a value for every group: one for all, or by patterns, of which the first that matches counts.
+
+    Raises:
+        InputError: a pattern that matches no group.
+    """
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(names, given)
+    values = dict.fromkeys(names, default)
+    for pattern, value in reversed([*given.items()]):
+        values.update(dict.fromkeys(matching(place, pattern, names), value))
+    return values
