@@ -264,6 +264,44 @@ def test_positions_of_sequences_are_averaged():
     np.testing.assert_allclose(space.record(model, [(x, None)])[:, :4], model.encoder[0](x).mean(1).detach().numpy(), atol=1e-6)
 
 
+def test_an_activation_in_place_does_not_show():
+    model = Pair(nn.Sequential(nn.Linear(16, 6), nn.ReLU(inplace=True)), nn.Linear(6, 16))
+    space = PairSpace(model, X)
+    np.testing.assert_allclose(space.record(model, [(X, None)])[:, :6], model.encoder[0](X).detach().numpy(), atol=1e-6)
+
+
+def test_what_a_mask_cannot_do_is_frozen():
+    """A norm over units has other statistics with zeros among them than without."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Pair(nn.Sequential(nn.Linear(16, 12), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 6)), layers(6, 12, 16))
+    for kind in KINDS:
+        space = PairSpace(model, X, granularity=kind)
+        assert "encoder.0" not in space.slices
+        assert kind == "weights" or {"encoder.3", "decoder.0"} <= space.slices.keys()
+        for genome in space.sample(4, np.random.default_rng(0)):
+            with torch.no_grad():
+                assert torch.allclose(masked(space, genome)(X), space.build(genome).eval()(X), atol=1e-5)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.second, self.first = nn.Linear(8, 8), nn.Linear(16, 8)
+
+    def forward(self, x):
+        x = self.first(x)
+        return x + self.second(torch.relu(x))
+
+
+def test_of_several_producers_the_first_to_run_speaks():
+    model = Pair(Residual(), nn.Linear(8, 16))
+    space = PairSpace(model, X)
+    assert space.length == 8
+    recorded = space.record(model, [(X, None)])[:, space.units_of]
+    np.testing.assert_allclose(recorded, model.encoder.first(X).detach().numpy(), atol=1e-6)
+
+
 def test_halves_that_do_not_fit_are_told_with_both_shapes():
     with pytest.raises(InputError, match=r"decoder does not take what the encoder gives, \(5, 6\).*decoder.0.*in_features=7"):
         PairSpace(Pair(layers(16, 12, 6), layers(7, 16)), X)

@@ -1,0 +1,112 @@
+"""The zoo: every model with an example of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces import ChannelSpace
+from tests.zoo import convolutional as conv
+from tests.zoo import sequences as seq
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of the zoo.
+
+    Attributes:
+        make: the model, with torch's current seed.
+        example: arguments of one forward call for a batch of this size.
+        options: of the space.
+        frozen: what of it stays whole, and why; empty where all is prunable.
+    """
+
+    make: Callable[[], nn.Module]
+    example: Callable[[int], tuple[Tensor, ...]]
+    options: dict[str, Any] = field(default_factory=dict)
+    frozen: str = ""
+
+
+def images(batch: int) -> tuple[Tensor, ...]:
+    return (torch.randn(batch, 3, 8, 8),)
+
+
+def tokens(batch: int) -> tuple[Tensor, ...]:
+    return (torch.randint(0, 20, (batch, 6)),)
+
+
+def shaped(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
+    return lambda batch: (torch.randn(batch, *shape),)
+
+
+ZOO: dict[str, Case] = {
+    **{
+        model.__name__: Case(model, images)
+        for model in (
+            conv.Plain,
+            conv.ResNet,
+            conv.PaddedResNet,
+            conv.DenseNet,
+            conv.Inception,
+            conv.UNet,
+            conv.MobileNet,
+            conv.ShuffleNet,
+            conv.ShuffleNetV2,
+            conv.ResNeXt,
+            conv.ConvNeXt,
+            conv.Normalised,
+            conv.SuperResolution,
+            conv.Pieces,
+            conv.Unflattened,
+            conv.Yolo,
+            conv.Twice,
+            conv.Functional,
+            conv.Bfloat,
+            seq.ViT,
+            seq.SeparateViT,
+            seq.Mixer,
+        )
+    },
+    **{model.__name__: Case(model, tokens) for model in (seq.GPT, seq.HeadwiseGPT, seq.Llama, seq.MultiQuery)},
+    **{model.__name__: Case(model, shaped(5, 6)) for model in (seq.TorchAttention, seq.TorchEncoder)},
+    # with a single feature left torch multiplies without a matrix product, which no counter sees
+    "LinearAttention": Case(seq.LinearAttention, shaped(5, 6), {"min_keep": 2}),
+    "Recurrent": Case(seq.Recurrent, shaped(4, 5)),
+    "MessagePassing": Case(seq.MessagePassing, lambda n: (torch.randn(n, 5), torch.randint(0, n, (7, 2)))),
+    "Conditioned": Case(seq.Conditioned, lambda n: (torch.randint(0, 10, (n, 2)),)),
+    "Refinement": Case(conv.Refinement, lambda n: (torch.randn(n, 3, 8, 8), torch.randn(n, 3, 8, 8))),
+    "Autoencoder": Case(conv.Autoencoder, shaped(2, 16)),
+    "WeightNormed": Case(conv.WeightNormed, shaped(6)),
+}
+
+
+def model_of(name: str) -> nn.Module:
+    """Return a model in eval mode whose statistics, scales and shifts are not the trivial ones, so that a forgotten one shows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ZOO[name].make()
+        for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            with torch.no_grad():
+                if key.endswith("running_var"):
+                    tensor.uniform_(0.5, 2)
+                elif key.endswith("running_mean") or (tensor.ndim == 1 and key.endswith("bias")):
+                    tensor.normal_(0, 0.5)
+                elif tensor.ndim == 1 and key.endswith("weight"):
+                    tensor.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def example_of(name: str, batch: int = 2, seed: int = 0) -> tuple[Tensor, ...]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ZOO[name].example(batch)
+
+
+@cache
+def space_of(name: str) -> ChannelSpace:
+    return ChannelSpace(model_of(name), example_of(name), **ZOO[name].options)
