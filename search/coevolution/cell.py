@@ -129,15 +129,15 @@ class CellStep:
         child = _Child(self.space.repair((states[i].encoder.keep & states[j].decoder.keep)[None])[0], i, j)
         pair = self._join(pairs, states, i, j)
         controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
-        event = rng.random() < rules.schedule.probability(step, rules.steps, self.cells)
+        event = rng.random() < rules.probability(step)
         arm = -1
         if event and rules.prune_first:
-            child, arm = self._prune(child, pair, controller, rng)
+            child, arm = self._prune(step, child, pair, controller, rng)
         rate = float(np.clip(states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step, *rules.learning_rate_bounds))
         started = _of(moments(i), "encoder") | _of(moments(j), "decoder")
         train_loss, trained = self._train(pair, child.genome, started, rate, torch_rng)
         if event and not rules.prune_first:
-            child, arm = self._prune(child, pair, controller, rng)
+            child, arm = self._prune(step, child, pair, controller, rng)
             self._masked(pair, child.genome)
         metrics = self._measure(pair, child.genome, {"train_loss": train_loss, "learning_rate": rate})
         if not np.isfinite(list(metrics.values())).all() or not _finite(pair):
@@ -184,10 +184,14 @@ class CellStep:
         zeros = {name: torch.zeros_like(tensor) for name, tensor in full.items()}
         return loss, _each(trained, lambda part: self.space.scatter(genome, part, {name: _like(part[name], zeros[name]) for name in part}))
 
-    def _prune(self, child: _Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[_Child, int]:
+    def _prune(self, step: int, child: _Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[_Child, int]:
         """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
-        mutation = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
+        mutation: Any = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
+        amount = self.rules.amount(step, float(child.genome.mean()))
+        if amount is not None:
+            mutation = copy.copy(mutation)
+            mutation.amount = amount
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         cases = [next(iter(self._data.batches(self.rules.cases_split, self.rules.cases, generator)))]
         guide = {name: self._guide(name, pair, cases) for name in mutation.needs}

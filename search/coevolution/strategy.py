@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from evaluators.data.base import SPLITS, Split
 from operators.controller import Controller
 from operators.mutation.base import Mutation
@@ -39,6 +41,10 @@ class Coevolution:
         tournament: individuals (pairs) drawn, of which the best is taken.
         schedule: how likely a pruning event is at a step; None: never.
         pruning: mutations that only take away; at an event one of them at random.
+        smallest: share of the loci that is left at the last step: every event takes, whatever the mutation's own `amount`, what leads
+            there in equal ratios, so that cells are of about one size at a step and compare by their losses alone [O]. None: the
+            mutation's amount.
+        untouched: steps before the first event.
         controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much they take [O].
         tolerance: a pruning was a success where the loss on the batch of the step, after training, is at most by this share above
             that before it.
@@ -67,6 +73,8 @@ class Coevolution:
         tournament: int = 2,
         schedule: Schedule | None = None,
         pruning: Sequence[Mutation] = (),
+        smallest: float | None = None,
+        untouched: int = 0,
         controller: Controller | None = None,
         tolerance: float = 0.05,
         persistent: bool = True,
@@ -87,6 +95,8 @@ class Coevolution:
             (mates in ("apart", "together"), f"mates {mates!r}; expected apart or together"),
             (tournament >= 1, f"tournament {tournament}; expected at least 1"),
             (tolerance >= 0, f"tolerance {tolerance}; expected at least 0"),
+            (smallest is None or 0 < smallest < 1, f"smallest {smallest}; expected a share above 0 and below 1, or null"),
+            (0 <= untouched < steps, f"untouched {untouched}; expected 0 to {steps - 1}"),
             (cases >= 2, f"cases {cases}; expected at least 2"),
             (cases_split in SPLITS, f"cases_split {cases_split!r}; expected one of {', '.join(SPLITS)}"),
             (learning_rate is None or learning_rate > 0, f"learning_rate {learning_rate}; expected more than 0 or null"),
@@ -114,6 +124,7 @@ class Coevolution:
         self.mates: Literal["apart", "together"] = mates
         self.concept, self.replacement = concept or BestCase(), replacement or Always()
         self.schedule: Schedule = schedule or Never()
+        self.smallest, self.untouched = smallest, untouched
         self.pruning, self.controller, self.tolerance = tuple(pruning), controller, tolerance
         self.persistent, self.prune_first, self.cases, self.cases_split = persistent, prune_first, cases, cases_split
         self.learning_rate, self.learning_rate_step = learning_rate, learning_rate_step
@@ -134,6 +145,17 @@ class Coevolution:
     def architectures(self, cell: int, space: Pairs) -> tuple[int, int]:
         """Return which encoder and which decoder a cell begins with: the first cell the first ones, and so on in turns."""
         return cell % len(space.encoders), cell % len(space.decoders)
+
+    def probability(self, step: int) -> float:
+        """Return how likely a pruning event is at a step of a cell, 1 .. `steps`."""
+        return 0.0 if step <= self.untouched else self.schedule.probability(step, self.steps, len(self._neighbourhoods))
+
+    def amount(self, step: int, kept: float) -> float | None:
+        """Return the share of its loci that an event takes from a pair that keeps this share of them; None: as the mutation says."""
+        if self.smallest is None:
+            return None
+        target = self.smallest ** ((step - self.untouched) / (self.steps - self.untouched))
+        return float(np.clip(1 - target / kept, 0.0, 1.0))
 
     def check(self, problem: Problem) -> None:
         """Raise InputError where the space is none of pairs."""

@@ -8,8 +8,11 @@ import numpy as np
 
 from evaluators.base import Evaluation
 from search.about import About
-from search.finals import PICTURES
+from search.finals import PICTURES, load_finals
 from search.ledger import Ledger
+
+_ARCHITECTURE = "architecture/"
+"""Begins the names of the segments with which :class:`spaces.MixedPairs` says which encoder and which decoder a pair has."""
 
 
 @dataclass(eq=False)
@@ -19,18 +22,22 @@ class CellFacts:
     Attributes:
         count: of the cells.
         objective: the metric that is drawn.
-        segments: name and size of each.
+        segments: name and size of each that has units or weights.
+        choices: ``encoder`` and ``decoder`` -> how many architectures there are; empty where there is one of each.
         values: (step, cell) -> the objective.
-        kept: step -> kept shares of every segment, ``(segments,)`` a cell.
+        kept: step -> kept shares of every segment, ``(segments,)`` a cell, nan in those of architectures that the cell does not have.
+        chosen: (step, cell) -> the numbers of its architectures, in the order of `choices`.
         events: (step, cell, what was done) where more was done than to train.
-        pictures: candidate -> ``inputs`` and ``outputs``, each ``(samples, ...)``.
+        pictures: candidate -> ``inputs`` and ``outputs``, each ``(samples, ...)``, in the order of the exported members.
     """
 
     count: int
     objective: str
     segments: list[tuple[str, int]]
+    choices: dict[str, int] = field(default_factory=dict)
     values: dict[tuple[int, int], float] = field(default_factory=dict)
     kept: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    chosen: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     events: list[tuple[int, int, str]] = field(default_factory=list)
     pictures: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
 
@@ -39,21 +46,29 @@ class CellFacts:
         """Begin to gather; None where the run is no coevolution."""
         if not about.cells:
             return None
-        facts = cls(about.cells, about.objectives[0]["metric"], [(segment.name, segment.size) for segment in ledger.segments])
-        facts._starts = np.cumsum([0, *(size for _, size in facts.segments)])[:-1]
-        facts.pictures = {int(name.removeprefix(PICTURES)): arrays for name, arrays in ledger.named_arrays(PICTURES).items()}
+        halves = [s for s in ledger.segments if s.name.startswith(_ARCHITECTURE)]
+        choices = {s.name.removeprefix(_ARCHITECTURE): s.size for s in halves}
+        facts = cls(about.cells, about.objectives[0]["metric"], [(s.name, s.size) for s in ledger.segments if s not in halves], choices)
+        starts = dict(zip((s.name for s in ledger.segments), np.cumsum([0, *(s.size for s in ledger.segments)]).tolist(), strict=False))
+        facts._slices = {s.name: slice(starts[s.name], starts[s.name] + s.size) for s in ledger.segments}
+        drawn = {int(name.removeprefix(PICTURES)): arrays for name, arrays in ledger.named_arrays(PICTURES).items()}
+        facts.pictures = {final.id: drawn[final.id] for final in load_finals(ledger) if drawn.get(final.id)}
         return facts
 
     def add(self, evaluation: Evaluation) -> None:
         """Take in a cell step."""
         step, cell = divmod(evaluation.candidate.id, self.count)
         self.values[step, cell] = evaluation.metrics.get(self.objective, np.nan)
-        kept = np.add.reduceat(evaluation.candidate.genome.astype(np.int64), self._starts)
-        self.kept.setdefault(step, []).append(kept / [size for _, size in self.segments])
+        genome = evaluation.candidate.genome
+        chosen = {half: int(genome[self._slices[_ARCHITECTURE + half]].argmax()) for half in self.choices}
+        idle = tuple(f"{half}{i}/" for half, count in self.choices.items() for i in range(count) if i != chosen[half])
+        kept = [np.nan if name.startswith(idle) else float(genome[self._slices[name]].mean()) for name, _ in self.segments]
+        self.kept.setdefault(step, []).append(np.array(kept))
+        self.chosen[step, cell] = tuple(chosen.values())
         if evaluation.candidate.operator not in ("init", "train"):
             self.events.append((step, cell, evaluation.candidate.operator.removeprefix("train+")))
 
-    _starts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
+    _slices: dict[str, slice] = field(default_factory=dict, repr=False)
 
     @property
     def steps(self) -> int:
@@ -68,6 +83,19 @@ class CellFacts:
         return grid
 
     def shares(self) -> np.ndarray:
-        """Return the mean kept share over the cells, float64 ``(segments, steps)``."""
-        empty = np.full(len(self.segments), np.nan)
-        return np.array([np.mean(self.kept[step], axis=0) if step in self.kept else empty for step in range(self.steps)]).T
+        """Return the mean kept share over the cells that have the segment, float64 ``(segments, steps)``, nan where none has it."""
+        shares = np.full((len(self.segments), self.steps), np.nan)
+        for step, rows in self.kept.items():
+            table = np.array(rows)
+            there = np.isfinite(table)
+            np.divide(np.where(there, table, 0).sum(axis=0), there.sum(axis=0), out=shares[:, step], where=there.any(axis=0))
+        return shares
+
+    def architectures(self) -> dict[str, np.ndarray]:
+        """Return the number of cells that have each architecture, ``encoder 0`` and so on, int64 ``(steps,)`` each; for several only."""
+        counts = {half: np.zeros((count, self.steps), dtype=np.int64) for half, count in self.choices.items() if count > 1}
+        for (step, _), chosen in self.chosen.items():
+            for half, number in zip(self.choices, chosen, strict=True):
+                if half in counts:
+                    counts[half][number, step] += 1
+        return {f"{half} {number}": row for half, table in counts.items() for number, row in enumerate(table)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import networkx as nx
@@ -17,9 +18,18 @@ from search.report.facts import Facts
 
 _COLUMNS = 400
 """Most steps of a heatmap: beyond, they are thinned."""
-_EVENTS = 2000
+_EVENTS = 5000
+"""Most marks of pruning: beyond, every second or third of them is drawn."""
 _SAMPLES = 10
 _GREY = [[0, style.PAPER], [1, style.INK]]
+_LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "font": {"size": 12, "color": style.SOFT},
+    "entrywidth": 0.5,
+    "entrywidthmode": "fraction",
+}
 
 
 def cells_figure(cells: CellFacts) -> go.Figure:
@@ -40,21 +50,30 @@ def cells_figure(cells: CellFacts) -> go.Figure:
             hovertemplate="cell %{y}, step %{x}: %{z:.4g}<extra></extra>",
         )
     )
-    pruned = [event for event in cells.events if event[2] != "stay"][-_EVENTS:]
-    if pruned and len(cells.events) <= _EVENTS:
-        plot.add_trace(
-            go.Scatter(
-                x=[step for step, _, _ in pruned],
-                y=[cell for _, cell, _ in pruned],
-                customdata=[what.replace("+", ", ") for _, _, what in pruned],
-                mode="markers",
-                marker={"color": style.AMBER, "size": 4},
-                hovertemplate="cell %{y}, step %{x}: %{customdata}<extra></extra>",
-            )
+    pruned = [event for event in cells.events if event[2] not in ("stay", "reseed")]
+    _mark(plot, "pruned", style.AMBER, pruned[:: math.ceil(len(pruned) / _EVENTS) or 1])
+    seeded = [event for event in cells.events if event[2] == "reseed"]
+    _mark(plot, "diverged, and begun again from a neighbour", style.ROSE, seeded)
+    style.dress(plot, max(260, 90 + 16 * min(cells.count, 40)), showlegend=bool(seeded))
+    plot.update_xaxes(title_text="step", showgrid=False, range=[-0.5, grid.shape[1] - 0.5])
+    return plot.update_yaxes(title_text="cell", range=[cells.count - 0.5, -0.5], showgrid=False, dtick=1 if cells.count <= 20 else None)
+
+
+def _mark(plot: go.Figure, name: str, color: str, events: Sequence[tuple[int, int, str]]) -> None:
+    """Put a mark on the steps (step, cell, what was done)."""
+    if not events:
+        return
+    plot.add_trace(
+        go.Scatter(
+            x=[step for step, _, _ in events],
+            y=[cell for _, cell, _ in events],
+            customdata=[what.replace("+", ", ") for _, _, what in events],
+            mode="markers",
+            name=name,
+            marker={"color": color, "size": 4},
+            hovertemplate="cell %{y}, step %{x}: %{customdata}<extra></extra>",
         )
-    style.dress(plot, max(260, 90 + 16 * min(cells.count, 40)), showlegend=False)
-    plot.update_xaxes(title_text="step", showgrid=False)
-    return plot.update_yaxes(title_text="cell", autorange="reversed", showgrid=False, dtick=1 if cells.count <= 20 else None)
+    )
 
 
 def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
@@ -97,22 +116,32 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
 
 
 def alive_figure(cells: CellFacts) -> go.Figure:
-    """Return the kept share of every segment over the steps, the mean of the cells."""
-    plot = go.Figure()
+    """Return the kept share of every segment over the steps, the mean of the cells that have it; below, who has which architecture."""
+    architectures = cells.architectures()
+    plot = make_subplots(rows=2, shared_xaxes=True, row_heights=[0.62, 0.38], vertical_spacing=0.09) if architectures else go.Figure()
     for place, ((name, size), share) in enumerate(zip(cells.segments, cells.shares(), strict=True)):
-        plot.add_trace(
-            go.Scatter(
-                y=_known(share),
-                x=list(range(len(share))),
-                mode="lines",
-                name=f"{name} ({size:,})",
-                line={"color": style.CYCLE[place % len(style.CYCLE)], "width": 2},
-                hovertemplate=f"{name}, step %{{x}}: %{{y:.1%}}<extra></extra>",
-            )
-        )
-    style.dress(plot, 380)
-    plot.update_xaxes(title_text="step", rangemode="tozero")
-    return plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02])
+        plot.add_trace(_line(f"{name} ({size:,})", share, place, f"{name}, step %{{x}}: %{{y:.1%}}"))
+    for place, (name, count) in enumerate(architectures.items()):
+        trace = _line(name, count, place, f"{name}, step %{{x}}: %{{y}} cells").update(legend="legend2")
+        plot.add_trace(trace.update(line_dash="dot" if name.startswith("decoder") else "solid"), 2, 1)
+    height = 300 + 22 * math.ceil(len(cells.segments) / 2) + (200 if architectures else 0)
+    style.dress(plot, height, legend={**_LEGEND, "y": 1.02, "yanchor": "bottom"}, legend2={**_LEGEND, "y": 0.36, "yanchor": "bottom"})
+    plot.update_xaxes(rangemode="tozero")
+    plot.update_xaxes(title_text="step", row=2 if architectures else None, col=1 if architectures else None)
+    top = {"row": 1, "col": 1} if architectures else {}
+    plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02], **top)
+    return plot.update_yaxes(title_text="cells", range=[0, cells.count * 1.04], row=2, col=1) if architectures else plot
+
+
+def _line(name: str, values: np.ndarray, place: int, hover: str) -> go.Scatter:
+    return go.Scatter(
+        y=_known(values),
+        x=list(range(len(values))),
+        mode="lines",
+        name=name,
+        line={"color": style.CYCLE[place % len(style.CYCLE)], "width": 2},
+        hovertemplate=f"{hover}<extra></extra>",
+    )
 
 
 def pictures_figure(cells: CellFacts) -> go.Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from operators.mutation import BitFlip
+from operators.mutation import BitFlip, RandomPruning
 from operators.schedules import Fixed
 from search.coevolution import Always, BestCase, Coevolution, Edges, IfBetter, IfNotDominated, MeanCase, WorstCase
 from spaces.errors import InputError
@@ -54,9 +54,31 @@ def test_replacement() -> None:
         ({"schedule": Fixed(0.5)}, "a schedule without pruning"),
         ({"topology": Edges(3, [[0, 1]])}, "not connected"),
         ({"radius": 0}, "radius 0"),
+        ({"mates": "alone"}, "mates 'alone'; expected apart or together"),
+        ({"smallest": 1.5}, "smallest 1.5; expected a share above 0 and below 1, or null"),
+        ({"untouched": 100}, "untouched 100; expected 0 to 99"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(settings, message: str) -> None:
     with pytest.raises(InputError, match=message) as refusal:
         Coevolution(**settings)
     assert "\n" not in str(refusal.value)
+
+
+def test_events_lead_to_the_smallest_share_in_equal_ratios() -> None:
+    rules = Coevolution(steps=12, untouched=2, smallest=0.25, schedule=Fixed(1.0), pruning=[RandomPruning(0.9)])
+    kept = 1.0
+    shares = []
+    for step in range(1, 13):
+        if rules.probability(step):
+            kept *= 1 - rules.amount(step, kept)
+            shares.append(kept)
+    assert len(shares) == 10
+    assert shares[-1] == pytest.approx(0.25)
+    assert np.allclose(np.array(shares[1:]) / shares[:-1], 0.25**0.1)
+
+
+def test_who_is_smaller_already_loses_nothing() -> None:
+    rules = Coevolution(steps=10, smallest=0.5, schedule=Fixed(1.0), pruning=[RandomPruning()])
+    assert rules.amount(1, 0.4) == 0.0
+    assert Coevolution(steps=10).amount(1, 0.4) is None
