@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,15 +31,12 @@ class Coevolved(Arm):
     average: float = 0.5
     schedule: Any = None
     pruning: Any = ()
-    controller: Any = None
     rules: dict[str, Any] = field(default_factory=dict)
 
     def run(self, task: Task, seed: int, budget: float) -> tuple[list[Point], float]:
         training = PairTraining(epochs=self.epochs, batch_size=self.batch, learning_rate=self.rate, average=self.average)
-        rules = Coevolution(
-            topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, controller=self.controller, **self.rules
-        )
-        ledger_stop = _Spending(budget, self.epochs)
+        rules = Coevolution(topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, ahead=1, **self.rules)
+        ledger_stop = _Spending(budget, self.epochs, len(rules.neighbourhoods))
         search = Search(
             pair(seed),
             task.data(seed),
@@ -58,16 +56,22 @@ class Coevolved(Arm):
 
 
 class _Spending:
-    """Counts the MACs of gradient steps from the ledger's rows, and interrupts the loop when they are spent."""
+    """Counts the MACs of gradient steps, and interrupts the loop where those under way might take more than there are."""
 
-    def __init__(self, budget: float, epochs: int) -> None:
-        self.budget, self.epochs, self.spent, self._loop = budget, epochs, 0.0, None
+    def __init__(self, budget: float, epochs: int, cells: int) -> None:
+        self.budget, self.spent = budget, 0.0
+        self._epochs = epochs
+        self._latest: deque[float] = deque([_cost(macs(WIDTHS), epochs)], maxlen=cells)
 
     def evaluated(self, evaluation: Any, joined: bool) -> None:
         if evaluation.candidate.operator != "init":
-            self.spent += 3 * evaluation.metrics["macs"] * _SAMPLES * self.epochs
+            self._latest.append(_cost(evaluation.metrics["macs"], self._epochs))
+            self.spent += self._latest[-1]
 
     def tick(self, loop: Any) -> None:
-        widest = 3 * macs(WIDTHS) * _SAMPLES * self.epochs
-        if self.spent + widest * (loop.running + 1) > self.budget:
+        if self.spent + max(self._latest) * loop.running > self.budget:
             loop.interrupt()
+
+
+def _cost(macs: float, epochs: int) -> float:
+    return 3 * macs * _SAMPLES * epochs

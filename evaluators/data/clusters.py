@@ -24,7 +24,7 @@ class BinaryClusters(Arrays):
         noise: chance that a bit is flipped.
         probability: chance that a bit of a centroid is 1.
         seed: of centroids and noise.
-        as_published: the k-th samples of all clusters share their noise, as in the paper's code.
+        as_published: but for training, the k-th samples of all clusters share their noise, as in the paper's code.
 
     Raises:
         InputError: a number out of its range, named.
@@ -48,7 +48,9 @@ class BinaryClusters(Arrays):
                 raise InputError(f"data: {name} {share}; expected a number of 0 to 1")
         rng = np.random.default_rng(seed)
         centroids = rng.random((clusters, size)) < probability
-        flips = rng.random((len(SPLITS), samples, 1 if as_published else clusters, size)) < noise
+        flips = rng.random((len(SPLITS), samples, clusters, size)) < noise
+        if as_published:
+            flips[1:] = flips[1:, :, :1]  # the first split is that of training
         bits = (centroids ^ flips).reshape(-1, size)
         labels = np.tile(np.arange(clusters), len(SPLITS) * samples)
         rows = np.arange(len(bits)).reshape(len(SPLITS), -1)

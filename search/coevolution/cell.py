@@ -168,7 +168,8 @@ class CellStep:
             pair = _tournament(np.nan_to_num(losses, nan=np.inf).ravel(), size, rng)
             return pair // len(losses), pair % len(losses)
         encoders, decoders = self.rules.concept(losses)
-        return _tournament(encoders, size, rng), _tournament(decoders, size, rng)
+        encoder = _tournament(encoders, size, rng)
+        return encoder, encoder if self.rules.mates == "whole" else _tournament(decoders, size, rng)
 
     def _train(
         self, pair: nn.Module, genome: np.ndarray, moments: Tensors, rate: float, generator: torch.Generator

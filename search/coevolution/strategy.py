@@ -18,6 +18,8 @@ from search.problem import Problem
 from spaces.errors import InputError
 from spaces.mixed_pairs import Pairs
 
+Mates = Literal["apart", "whole", "together"]
+MATES: tuple[Mates, ...] = ("apart", "whole", "together")
 GUIDE = {"outputs", "outgoing"}
 """What a cell step tells mutations: recorded outputs of units, norms of the weights that read them."""
 
@@ -36,8 +38,9 @@ class Coevolution:
         radius: edges within which cells meet.
         steps: of every cell; schedules depend on it.
         concept: what an individual is worth that met several partners; None: its best case [P].
-        mates: ``apart``: a tournament of encoders and one of decoders, by their scores [P]; ``together``: one of pairs by their losses,
-            which parts halves only where strangers fit each other better [O].
+        mates: ``apart``: a tournament of encoders and one of decoders, by their scores [P]; ``whole``: one of encoders, whose own decoders
+            come along [P: the published code]; ``together``: one of all pairs by their losses, which parts halves only where
+            strangers fit each other better [O].
         tournament: individuals (pairs) drawn, of which the best is taken.
         schedule: how likely a pruning event is at a step; None: never.
         pruning: mutations that only take away; at an event one of them at random.
@@ -69,7 +72,7 @@ class Coevolution:
         radius: int = 1,
         steps: int = 100,
         concept: SolutionConcept | None = None,
-        mates: Literal["apart", "together"] = "apart",
+        mates: Mates = "apart",
         tournament: int = 2,
         schedule: Schedule | None = None,
         pruning: Sequence[Mutation] = (),
@@ -92,7 +95,7 @@ class Coevolution:
         mutations = (*pruning, *(controller.mutations if controller is not None else ()))
         for ok, text in [
             (steps >= 1, f"steps {steps}; expected at least 1"),
-            (mates in ("apart", "together"), f"mates {mates!r}; expected apart or together"),
+            (mates in MATES, f"mates {mates!r}; expected {', '.join(MATES)}"),
             (tournament >= 1, f"tournament {tournament}; expected at least 1"),
             (tolerance >= 0, f"tolerance {tolerance}; expected at least 0"),
             (smallest is None or 0 < smallest < 1, f"smallest {smallest}; expected a share above 0 and below 1, or null"),
@@ -121,7 +124,7 @@ class Coevolution:
             if not ok:
                 raise InputError(f"strategy: {text}")
         self.topology, self.radius, self.steps, self.tournament = topology or Ring(), radius, steps, tournament
-        self.mates: Literal["apart", "together"] = mates
+        self.mates: Mates = mates
         self.concept, self.replacement = concept or BestCase(), replacement or Always()
         self.schedule: Schedule = schedule or Never()
         self.smallest, self.untouched = smallest, untouched

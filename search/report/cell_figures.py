@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,14 +23,20 @@ _EVENTS = 5000
 """Most marks of pruning: beyond, every second or third of them is drawn."""
 _SAMPLES = 10
 _GREY = [[0, style.PAPER], [1, style.INK]]
+_LOOKS = ("gridcolor", "zeroline", "linecolor", "ticks", "automargin", "tickfont", "title")
+_ROW = 20
+"""Pixels of a row of a legend."""
 _LEGEND = {
     "orientation": "h",
     "x": 0,
     "xanchor": "left",
+    "yanchor": "bottom",
     "font": {"size": 12, "color": style.SOFT},
     "entrywidth": 0.5,
     "entrywidthmode": "fraction",
 }
+_HALF = re.compile(r"^(encoder|decoder)(\d+)/\1\.")
+"""How :class:`spaces.MixedPairs` names the segments of one of its architectures."""
 
 
 def cells_figure(cells: CellFacts) -> go.Figure:
@@ -118,19 +125,28 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
 def alive_figure(cells: CellFacts) -> go.Figure:
     """Return the kept share of every segment over the steps, the mean of the cells that have it; below, who has which architecture."""
     architectures = cells.architectures()
-    plot = make_subplots(rows=2, shared_xaxes=True, row_heights=[0.62, 0.38], vertical_spacing=0.09) if architectures else go.Figure()
+    upper, lower, between = 250, 110, 34 + _ROW * math.ceil(len(architectures) / 2)
+    height = upper + (between + lower if architectures else 0)
+    plot = (
+        make_subplots(rows=2, shared_xaxes=True, row_heights=[upper, lower], vertical_spacing=between / height)
+        if architectures
+        else go.Figure()
+    )
     for place, ((name, size), share) in enumerate(zip(cells.segments, cells.shares(), strict=True)):
-        plot.add_trace(_line(f"{name} ({size:,})", share, place, f"{name}, step %{{x}}: %{{y:.1%}}"))
+        named = _HALF.sub(r"\1 \2: ", name)
+        plot.add_trace(_line(f"{named} ({size:,})", share, place, f"{named}, step %{{x}}: %{{y:.1%}}"))
     for place, (name, count) in enumerate(architectures.items()):
         trace = _line(name, count, place, f"{name}, step %{{x}}: %{{y}} cells").update(legend="legend2")
         plot.add_trace(trace.update(line_dash="dot" if name.startswith("decoder") else "solid"), 2, 1)
-    height = 300 + 22 * math.ceil(len(cells.segments) / 2) + (200 if architectures else 0)
-    style.dress(plot, height, legend={**_LEGEND, "y": 1.02, "yanchor": "bottom"}, legend2={**_LEGEND, "y": 0.36, "yanchor": "bottom"})
-    plot.update_xaxes(rangemode="tozero")
-    plot.update_xaxes(title_text="step", row=2 if architectures else None, col=1 if architectures else None)
-    top = {"row": 1, "col": 1} if architectures else {}
-    plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02], **top)
-    return plot.update_yaxes(title_text="cells", range=[0, cells.count * 1.04], row=2, col=1) if architectures else plot
+    style.dress(plot, 70 + _ROW * math.ceil(len(cells.segments) / 2) + height, legend={**_LEGEND, "y": 1.01})
+    plot.update_xaxes(rangemode="tozero", title_text=None if architectures else "step")
+    plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02])
+    if architectures:
+        looks = {key: value for key, value in plot.layout.yaxis.to_plotly_json().items() if key in _LOOKS}
+        plot.update_layout(legend2={**_LEGEND, "y": (lower + 4) / height}, xaxis2=looks, yaxis2=looks)
+        plot.update_xaxes(title_text="step", row=2, col=1)
+        plot.update_yaxes(title_text="cells", tickformat=None, range=[0, cells.count * 1.06], row=2, col=1)
+    return plot
 
 
 def _line(name: str, values: np.ndarray, place: int, hover: str) -> go.Scatter:

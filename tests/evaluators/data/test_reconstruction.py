@@ -128,13 +128,15 @@ def test_every_split_has_noise_of_its_own():
 
 
 def test_published_noise_is_shared_by_the_clusters():
-    def noise(as_published):
-        x, y = whole(BinaryClusters(clusters=3, samples=400, size=60, as_published=as_published), "train")
+    def noise(as_published, split="test"):
+        x, y = whole(BinaryClusters(clusters=3, samples=400, size=60, as_published=as_published), split)
         return [(x[y == c] - x[y == c].mean(0).round()).abs() for c in range(3)]
 
     shared, own = noise(True), noise(False)
     assert torch.equal(shared[0], shared[1]) and torch.equal(shared[0], shared[2])
     assert not torch.equal(own[0], own[1])
+    training = noise(True, "train")
+    assert not torch.equal(training[0], training[1])
 
 
 def test_the_first_batch_has_all_clusters():

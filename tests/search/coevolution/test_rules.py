@@ -54,7 +54,7 @@ def test_replacement() -> None:
         ({"schedule": Fixed(0.5)}, "a schedule without pruning"),
         ({"topology": Edges(3, [[0, 1]])}, "not connected"),
         ({"radius": 0}, "radius 0"),
-        ({"mates": "alone"}, "mates 'alone'; expected apart or together"),
+        ({"mates": "alone"}, "mates 'alone'; expected apart, whole, together"),
         ({"smallest": 1.5}, "smallest 1.5; expected a share above 0 and below 1, or null"),
         ({"untouched": 100}, "untouched 100; expected 0 to 99"),
     ],

@@ -1,0 +1,208 @@
+"""What can be pruned of the zoo, how long tracing and rules take, and whether Torch-Pruning couples the same channels.
+
+    python -m benchmarks.coupling --quick --json F
+
+- ``zoo_models``, ``zoo_prunable``: models, and those of which nothing is frozen that is not documented (``tests/zoo/cases.py``).
+- ``share_of_parameters_prunable``: per model, of all parameters those in tensors that some group shortens.
+- ``seconds_per_1000_ops``: tracing, rules and plan of a residual network of about 1,000 operations, per 1,000; one thread. Verification by
+  running, which grows with the number of groups, is told apart as ``seconds_to_verify``.
+- ``oracle_agreement``: of the channels that both prune (up to four a layer), the share whose coupled sets are the same
+  (convolutions and linear layers); where they differ, ``VERDICTS`` says why.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from benchmarks import harness
+from spaces import ChannelSpace
+from spaces.channels import space as module
+from tests.zoo.cases import ZOO, space_of
+
+Coupled = frozenset[tuple[str, str, int]]
+"""Layer, ``in`` or ``out``, position."""
+
+PROBES = 4
+"""So many channels of every layer are compared."""
+
+GRID = "ours: features of a grid (heads, groups, equal parts) go as whole rows or columns; one by one the model would no longer run"
+VERDICTS = {
+    "ViT": GRID,
+    "SeparateViT": GRID,
+    "HeadwiseGPT": GRID,
+    "ShuffleNet": GRID,
+    "ShuffleNetV2": GRID,
+    "Conditioned": GRID + "; a gated linear unit halves what it is given",
+    "ResNeXt": "both: any channel of each group, as many of each, would do; here it is the same place of each group, or a whole group",
+    "Normalised": "both: as ResNeXt, for the groups of GroupNorm",
+    "PaddedResNet": "ours: the padding shifts the channels by four",
+    "SuperResolution": "ours: PixelShuffle makes one channel of four neighbours",
+    "Pieces": "ours: theirs names positions 18 and 36 of a layer with 12 channels (their issues 168, 277, 393)",
+    "Mixer": "ours: tokens and channels are different axes, though 16 of each; theirs ties them",
+    "LinearAttention": "ours: what an einsum sums over is not what it gives; theirs ties both",
+}
+"""Why the sets of a model differ, and who is right."""
+
+
+class Deep(nn.Module):
+    """Residual blocks of convolution, normalisation and activation, for the clock."""
+
+    def __init__(self, blocks: int, width: int = 32) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+            for _ in range(blocks)
+        )
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = torch.relu(x + block(x))
+        return self.head(x.mean((2, 3)))
+
+
+def prunable_share(space: ChannelSpace) -> float:
+    """Return the share of the parameters that lie in tensors which some group shortens."""
+    touched = {axis.tensor for axis in space.plan.axes}
+    sizes = {name: p.numel() for name, p in space.model.named_parameters()}
+    return sum(size for name, size in sizes.items() if name in touched) / sum(sizes.values())
+
+
+def clock(blocks: int) -> dict[str, float]:
+    """Return what tracing with rules, and verifying, cost for a model of 6 operations a block."""
+    model, example = Deep(blocks).eval(), torch.randn(2, 3, 8, 8)
+    module.VERIFY = False
+    start = time.perf_counter()
+    space = ChannelSpace(model, example)
+    planned = time.perf_counter() - start
+    module.VERIFY = True
+    operations = sum(node.op == "call_function" for node in space._trace.graph.graph.nodes)
+    start = time.perf_counter()
+    ChannelSpace(model, example)
+    return {
+        "operations": operations,
+        "seconds_per_1000_ops": planned * 1000 / operations,
+        "seconds_to_verify": time.perf_counter() - start - planned,
+    }
+
+
+def ours(space: ChannelSpace) -> dict[tuple[str, int], Coupled]:
+    """Return what goes with every output channel of every convolution and linear layer that can go."""
+    members: dict[int, set[tuple[str, str, int]]] = defaultdict(set)
+    of_channel: dict[tuple[str, int], list[int]] = defaultdict(list)
+    layers = {name: layer for name, layer in space.model.named_modules() if isinstance(layer, nn.Linear | _ConvNd)}
+    for axis in space.plan.axes:
+        name, _, kind = axis.tensor.rpartition(".")
+        if kind != "weight" or name not in layers or axis.dim > 1:
+            continue
+        side = "out" if (axis.dim == 0) != isinstance(layers[name], _ConvTransposeNd) else "in"
+        for position, locus in enumerate(axis.loci.tolist()):
+            if locus >= 0:
+                members[locus].add((name, side, position))
+                if side == "out":
+                    of_channel[name, position].append(locus)
+    return {channel: frozenset().union(*(members[locus] for locus in loci)) for channel, loci in of_channel.items()}
+
+
+def probes(channels: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the first, the last, and those between of every layer."""
+    positions: dict[str, list[int]] = defaultdict(list)
+    for name, position in channels:
+        positions[name].append(position)
+    return [
+        (name, p) for name, where in positions.items() for p in sorted({where[i * (len(where) - 1) // (PROBES - 1)] for i in range(PROBES)})
+    ]
+
+
+def theirs(space: ChannelSpace, channels: list[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], Coupled | None]]:
+    """Yield what Torch-Pruning removes with each channel, None where it refuses."""
+    import torch_pruning as tp
+
+    model = space.model
+    names = {layer: name for name, layer in model.named_modules()}
+    graph = tp.DependencyGraph().build_dependency(model, example_inputs=space.example, verbose=False)
+    for name, position in channels:
+        layer: Any = model.get_submodule(name)
+        try:
+            group = graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, idxs=[position])
+        except Exception:
+            yield (name, position), None
+            continue
+        found = set()
+        for dependency, positions in group:
+            target = dependency.target.module
+            if target in names and isinstance(target, nn.Linear | _ConvNd):
+                depthwise = isinstance(target, _ConvNd) and target.groups == target.in_channels > 1
+                side = "out" if depthwise or graph.is_out_channel_pruning_fn(dependency.handler) else "in"
+                found |= {(names[target], side, int(p)) for p in positions}
+        yield (name, position), frozenset(found)
+
+
+def oracle(space: ChannelSpace) -> dict[str, Any]:
+    """Compare every channel that can go with what Torch-Pruning says of it."""
+    mine = ours(space)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = dict(theirs(space, probes(mine)))
+    except Exception as error:
+        return {"refused": f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"}
+    both = {channel: coupled for channel, coupled in found.items() if coupled is not None}
+    differing = [channel for channel, coupled in both.items() if mine[channel] != coupled]
+    row: dict[str, Any] = {"channels": len(both), "same": len(both) - len(differing)}
+    if differing:
+        name, position = differing[0]
+        row["example"] = {
+            "channel": f"{name}[{position}]",
+            "only_here": _told(mine[differing[0]] - both[differing[0]]),
+            "only_there": _told(both[differing[0]] - mine[differing[0]]),
+        }
+    return row
+
+
+def _told(coupled: frozenset[tuple[str, str, int]]) -> list[str]:
+    positions: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for name, side, position in sorted(coupled):
+        positions[name, side].append(position)
+    return [f"{name} {side} {where[:8]}" for (name, side), where in positions.items()][:6]
+
+
+def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return figures and settings."""
+    torch.manual_seed(0)
+    shares, refused, oracles = {}, {}, {}
+    for name in ZOO:
+        space = space_of(name)
+        shares[name], refused[name], oracles[name] = prunable_share(space), bool(space._refused), oracle(space)
+    compared = {name: row for name, row in oracles.items() if "same" in row}
+    differing = {name for name, row in compared.items() if row["same"] < row["channels"]}
+    blocks = 40 if quick else 160
+    return {
+        "zoo_models": len(ZOO),
+        "zoo_prunable": sum(not refused[name] or bool(ZOO[name].frozen) for name in ZOO),
+        "share_of_parameters_prunable": shares,
+        **clock(blocks),
+        "oracle_models": len(compared),
+        "oracle_agreement": sum(row["same"] for row in compared.values()) / sum(row["channels"] for row in compared.values()),
+        "oracle_unexplained": sorted(differing - {*VERDICTS}),
+        "oracle": {name: row | ({"verdict": VERDICTS[name]} if name in differing & {*VERDICTS} else {}) for name, row in oracles.items()},
+    }, {
+        "clock": f"{blocks} residual blocks",
+        "threads": torch.get_num_threads(),
+        "documented": {n: c.frozen for n, c in ZOO.items() if c.frozen},
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    harness.main("coupling", measure)
