@@ -1,6 +1,7 @@
 """``python -m benchmarks.coevolution [--quick] [--json FILE]`` collects what was recorded; ``--quick`` records a little anew instead.
 
-What is recorded by what: ``faithful`` (and its ``--extra``), ``floors``, ``controls``; each goes on where it stopped.
+What is recorded by what: ``faithful`` (and its ``--extra``), ``floors``, ``controls``, ``ours``; each goes on where it stopped. How busy
+workers are and what moves between cells is measured here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from benchmarks import harness
 from benchmarks.coevolution import faithful
 from benchmarks.coevolution.arms import BUDGET, TASKS
+from benchmarks.coevolution.cells import cell_figures
 from benchmarks.coevolution.controls import ARMS, record
 from benchmarks.coevolution.fronts import front_figures
 from benchmarks.coevolution.published import faithful_figures
@@ -21,9 +23,11 @@ from benchmarks.coevolution.published import faithful_figures
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
-    if not quick:
-        return _collected(faithful.FOLDER)
     torch.set_num_threads(1)
+    cells = cell_figures(quick)
+    if not quick:
+        figures, settings = _collected(faithful.FOLDER)
+        return figures | cells, settings
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for arm in ("none", "RANDOM"):
@@ -31,7 +35,8 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             faithful.record(folder, "coevolution", arm, [0], epochs=4)
         for control in ARMS.values():
             record(folder, TASKS["digits"], control, 0, BUDGET / 100)
-        return _collected(folder)
+        figures, settings = _collected(folder)
+        return figures | cells, settings
 
 
 def _collected(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

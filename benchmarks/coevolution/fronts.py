@@ -14,7 +14,11 @@ from benchmarks.coevolution.faithful import FOLDER
 from benchmarks.harness import spread
 
 OURS = "coevolution"
-"""The arm of the product that the figure is about; every other arm is a control."""
+"""The arm of the product that the figure is about."""
+ALONE = ("one cell",)
+"""Arms of the product without neighbours: told beside it, no controls."""
+GUIDED = (("coevolution", "coevolution, random pruning"), ("one cell", "one cell, random pruning"))
+"""Guided pruning, and random pruning to the same sizes at the same steps."""
 
 
 def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -31,6 +35,12 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
     figures = {
         "digits_hypervolume_ratio": min(medians, default=None),
         "digits_hypervolume_ratios": {task: spread(found) for task, found in ratios.items() if found},
+        "guided_over_random": {
+            f"{task}: {guided}": spread(found)
+            for task, arms in values.items()
+            for guided, random in GUIDED
+            if (found := _guided(arms, guided, random))
+        },
         "digits_hypervolume": {task: {arm: spread(found.values()) for arm, found in arms.items()} for task, arms in values.items()},
     }
     return figures, {
@@ -41,6 +51,11 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
 
 def _ratios(arms: dict[str, dict[int, float]]) -> list[float]:
     """Of the seeds that all arms have."""
-    others = [found for arm, found in arms.items() if arm != OURS]
+    others = [found for arm, found in arms.items() if arm != OURS and not arm.startswith(ALONE)]
     seeds = [seed for seed in arms.get(OURS, {}) if all(seed in found for found in others)]
     return [arms[OURS][seed] / max(found[seed] for found in others) for seed in seeds] if others else []
+
+
+def _guided(arms: dict[str, dict[int, float]], guided: str, random: str) -> list[float]:
+    """Of the seeds that both arms have."""
+    return [value / arms[random][seed] for seed, value in arms.get(guided, {}).items() if seed in arms.get(random, {})]

@@ -1,15 +1,25 @@
-"""The product's arms on digits: a coevolution through ``Search``, its front as points, gradient steps counted in MACs."""
+"""The product's arms on digits: a coevolution through ``Search``, its front as points, gradient steps counted in MACs.
+
+``python -m benchmarks.coevolution.ours [--seeds 5] [--arms NAME ...]`` records shards; what is there stays.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.coevolution.arms import WIDTHS, Arm, Point, Task, macs, measured, pair
+import torch
+
+from benchmarks.coevolution.arms import TASKS, WIDTHS, Arm, Point, Task, macs, measured, pair
+from benchmarks.coevolution.controls import record
+from benchmarks.coevolution.faithful import FOLDER
 from evaluators import Cost, PairTraining
+from operators.mutation import ContributionPruning, Mutation, RandomPruning
+from operators.schedules import Fixed
 from search import Search
-from search.coevolution import Coevolution, Topology, Torus
+from search.coevolution import Coevolution, Ring, Topology, Torus
 from spaces import PairSpace
 
 _SAMPLES = 898
@@ -75,3 +85,40 @@ class _Spending:
 
 def _cost(macs: float, epochs: int) -> float:
     return 3 * macs * _SAMPLES * epochs
+
+
+SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16, "average": 0.0}
+RULES: dict[str, Any] = {"mates": "together", "smallest": 0.08, "untouched": 4}
+
+
+def _arm(name: str, cells: int, steps: int, epochs: int, pruning: Mutation) -> Coevolved:
+    return Coevolved(name, Ring(cells), steps, epochs, schedule=Fixed(1.0), pruning=(pruning,), rules=RULES, **SETTINGS)
+
+
+PRODUCT: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        _arm("coevolution", 4, 60, 14, ContributionPruning(noise=0.3)),
+        _arm("coevolution, random pruning", 4, 60, 14, RandomPruning()),
+        _arm("one cell", 1, 60, 56, ContributionPruning()),
+        _arm("one cell, random pruning", 1, 60, 56, RandomPruning()),
+    )
+}
+"""Ours, what it is compared with for its guidance, and both without neighbours; all to the same sizes at the same steps."""
+
+
+def main() -> None:
+    """Record what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coevolution.ours")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--arms", nargs="*", default=list(PRODUCT))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for seed in range(arguments.seeds):
+        for task in TASKS.values():
+            for name in arguments.arms:
+                record(FOLDER, task, PRODUCT[name], seed)
+
+
+if __name__ == "__main__":
+    main()
