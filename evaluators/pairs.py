@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.preloaded import Preloaded, to_device
 from evaluators.optimisation import needs_two_samples, train_mode
 from evaluators.pair_state import CellFiles, PairState
-from evaluators.stepping import PAIR_OPTIMISERS, FreshAdam, Moments, PairOptimiserName, Stepping, TailAverage, Travelling
+from evaluators.stepping import PAIR_OPTIMISERS, FreshAdam, Moments, PairOptimiserName, Stepping, TailAverage, Travelling, one_cycle
 from operators.forward import device_of, forward
 from spaces.base import Space
 from spaces.channels.trace import mode
@@ -43,6 +44,7 @@ class PairTraining(Evaluator):
         batch_size: of training.
         optimiser: ``adam``, ``adamw`` (decoupled weight decay) or ``sgd`` (Nesterov momentum, the first of `betas`).
         learning_rate: where an individual starts; :meth:`train` is told its own.
+        schedule: of the learning rate within one :meth:`train`: ``one-cycle`` rises over a fifth of it and falls to zero.
         betas: of Adam.
         weight_decay: of all parameters.
         fresh_optimiser: every batch meets a new Adam, whose first step is g / (|g| + 1e-8): the published code makes one a batch. [P]
@@ -62,6 +64,7 @@ class PairTraining(Evaluator):
         batch_size: int = 32,
         optimiser: PairOptimiserName = "adam",
         learning_rate: float = 1e-3,
+        schedule: Literal["constant", "one-cycle"] = "constant",
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         fresh_optimiser: bool = False,
@@ -76,6 +79,7 @@ class PairTraining(Evaluator):
             (batch_size >= 1, f"batch_size {batch_size}; expected at least 1"),
             (optimiser in PAIR_OPTIMISERS, f"optimiser {optimiser!r}; expected {', '.join(PAIR_OPTIMISERS)}"),
             (learning_rate > 0, f"learning_rate {learning_rate}; expected a number above 0"),
+            (schedule in ("constant", "one-cycle"), f"schedule {schedule!r}; expected constant or one-cycle"),
             (len(betas) == 2 and all(0 <= b < 1 for b in betas), f"betas {betas}; expected two numbers of at least 0 and below 1"),
             (weight_decay >= 0, f"weight_decay {weight_decay}; expected a number of at least 0"),
             (not fresh_optimiser or optimiser == "adam", f"fresh_optimiser with {optimiser}; expected adam"),
@@ -87,6 +91,7 @@ class PairTraining(Evaluator):
                 raise InputError(f"training: {text}")
         self.epochs, self.batches, self.batch_size = epochs, batches, batch_size
         self.optimiser, self.learning_rate, self.weight_decay = optimiser, learning_rate, weight_decay
+        self.schedule: Literal["constant", "one-cycle"] = schedule
         self.betas = (betas[0], betas[1])
         self.fresh_optimiser, self.average, self.corruption = fresh_optimiser, average, corruption
         self.match_batch, self.match_split = match_batch, match_split
@@ -172,7 +177,8 @@ class PairTraining(Evaluator):
             for name, mask in alive.items():
                 parameters[name].mul_(mask)
         step = self._stepping(parameters, alive, moments, learning_rate)
-        tail = TailAverage(list(parameters.values()), self._steps(), self.average)
+        done, steps = 0, self._steps()
+        tail = TailAverage(list(parameters.values()), steps, self.average)
         device = device_of(pair)
         total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
         masked, factors = [parameters[name] for name in alive], list(alive.values())
@@ -191,7 +197,7 @@ class PairTraining(Evaluator):
                 known = [(p.grad, factor) for p, factor in zip(masked, factors, strict=True) if p.grad is not None]
                 if known:
                     torch._foreach_mul_([gradient for gradient, _ in known], [factor for _, factor in known])
-                step()
+                step(one_cycle((done := done + 1) / steps) if self.schedule == "one-cycle" else 1.0)
                 tail()
                 total += losses.detach().sum(dtype=torch.float64)
                 samples += len(targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 PairOptimiserName = Literal["adam", "adamw", "sgd"]
 PAIR_OPTIMISERS: tuple[PairOptimiserName, ...] = ("adam", "adamw", "sgd")
 EPSILON = 1e-8
+_RISE = 0.2
 Moments = dict[str, Tensor]
 """``<parameter>/<name>`` (``encoder.0.weight/exp_avg``, ``.../exp_avg_sq``, ``.../step``) -> tensor."""
 
@@ -20,8 +22,8 @@ class Stepping(ABC):
     """Moves parameters along their gradients."""
 
     @abstractmethod
-    def __call__(self) -> None:
-        """Take one step; parameters without a gradient stay."""
+    def __call__(self, scale: float = 1.0) -> None:
+        """Take one step, at this multiple of the learning rate; parameters without a gradient stay."""
 
     def moments(self) -> Moments:
         """Return what the next training needs to go on from here."""
@@ -38,7 +40,7 @@ class FreshAdam(Stepping):
     def __init__(self, parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
         self._parameters, self._rate, self._decay = list(parameters.values()), learning_rate, weight_decay
 
-    def __call__(self) -> None:
+    def __call__(self, scale: float = 1.0) -> None:
         with torch.no_grad():
             moved: list[Tensor] = [p for p in self._parameters if p.grad is not None]
             gradients: list[Tensor] = [p.grad for p in moved if p.grad is not None]
@@ -46,7 +48,7 @@ class FreshAdam(Stepping):
                 gradients = list(torch._foreach_add(gradients, moved, alpha=self._decay))
             sizes = torch._foreach_abs(gradients)
             torch._foreach_add_(sizes, EPSILON)
-            torch._foreach_addcdiv_(moved, gradients, sizes, value=-self._rate)
+            torch._foreach_addcdiv_(moved, gradients, sizes, value=-self._rate * scale)
 
 
 class Travelling(Stepping):
@@ -68,6 +70,7 @@ class Travelling(Stepping):
         alive: Mapping[str, Tensor],
     ) -> None:
         self._names = {parameter: name for name, parameter in parameters.items()}
+        self._rate = learning_rate
         self._optimiser = _optimiser(name, list(parameters.values()), learning_rate, betas, weight_decay)
         for key, moment in moments.items():
             path, _, kind = key.rpartition("/")
@@ -77,7 +80,9 @@ class Travelling(Stepping):
                     moment.mul_(alive[path])
                 self._optimiser.state[parameters[path]][kind] = moment
 
-    def __call__(self) -> None:
+    def __call__(self, scale: float = 1.0) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate * scale
         self._optimiser.step()
 
     def moments(self) -> Moments:
@@ -87,6 +92,11 @@ class Travelling(Stepping):
             for kind, value in self._optimiser.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
+
+
+def one_cycle(done: float) -> float:
+    """Return the multiple of the learning rate at this share of a training: up over a fifth of it, down to zero by a cosine."""
+    return done / _RISE if done < _RISE else (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2
 
 
 class TailAverage:

@@ -38,13 +38,20 @@ class Coevolved(Arm):
     epochs: int = 4
     rate: float = 3e-3
     batch: int = 32
-    average: float = 0.5
+    average: float = 0.0
+    cycle: bool = True
     schedule: Any = None
     pruning: Any = ()
     rules: dict[str, Any] = field(default_factory=dict)
 
     def run(self, task: Task, seed: int, budget: float) -> tuple[list[Point], float]:
-        training = PairTraining(epochs=self.epochs, batch_size=self.batch, learning_rate=self.rate, average=self.average)
+        training = PairTraining(
+            epochs=self.epochs,
+            batch_size=self.batch,
+            learning_rate=self.rate,
+            schedule="one-cycle" if self.cycle else "constant",
+            average=self.average,
+        )
         rules = Coevolution(topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, ahead=1, **self.rules)
         ledger_stop = _Spending(budget, self.epochs, len(rules.neighbourhoods))
         search = Search(
@@ -87,7 +94,7 @@ def _cost(macs: float, epochs: int) -> float:
     return 3 * macs * _SAMPLES * epochs
 
 
-SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16, "average": 0.0}
+SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16}
 RULES: dict[str, Any] = {"mates": "together", "smallest": 0.08, "untouched": 4}
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from evaluators import BinaryClusters, Denoising, Digits, PairTraining, Reconstruction, Variational
 from evaluators.assessment import assess
 from evaluators.pairs import kept
-from evaluators.stepping import TailAverage
+from evaluators.stepping import TailAverage, one_cycle
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace, InputError, Pair, PairSpace, VariationalPair
 from spaces.models import Perceptron
@@ -380,3 +380,21 @@ def test_without_a_share_the_last_iterate_stays(space, data):
         tail()
     tail.settle()
     assert parameter.tolist() == [1.0, 1.0]
+
+
+def test_one_cycle_rises_and_falls_to_zero():
+    assert one_cycle(0.2) == pytest.approx(1.0)
+    assert one_cycle(0.1) == pytest.approx(0.5) and one_cycle(0.6) == pytest.approx(0.5)
+    assert one_cycle(1.0) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("settings", [{"fresh_optimiser": True}, {"optimiser": "sgd", "betas": (0.0, 0.0)}])
+def test_the_last_batch_of_a_cycle_moves_nothing_and_the_first_a_little(space, data, settings):
+    """One batch, the last of its cycle, leaves the weights; of a constant rate it does not."""
+    for schedule, moves in (("one-cycle", False), ("constant", True)):
+        training = PairTraining(batches=1, learning_rate=0.1, schedule=schedule, **settings)
+        training.bind(space, data)
+        model = copy.deepcopy(space.model)
+        training.train(model, {}, {}, 0.1, torch.Generator().manual_seed(0))
+        same = all(torch.equal(a, b) for a, b in zip(model.parameters(), space.model.parameters(), strict=True))
+        assert same is not moves
