@@ -36,7 +36,8 @@ class PairTraining(Evaluator):
     """What a step of coevolution does with pairs: the losses of all encoders with all decoders, training, measuring. [O]
 
     As an evaluator it measures without training. Metrics: ``loss`` and those of the data on the search split, ``train_loss`` (of the
-    training split here, of the batches trained on in :meth:`train`), and ``kept``, the share of the parameters that are alive.
+    training split here, of the batches trained on in :meth:`train`), ``alive``, the number of parameters that are, and ``kept``, their
+    share.
 
     Args:
         epochs: passes over the training split in one :meth:`train`.
@@ -98,7 +99,7 @@ class PairTraining(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("loss", "train_loss", *(self.data.metric_names if self.data else ()), "kept")
+        return ("loss", "train_loss", *(self.data.metric_names if self.data else ()), "kept", "alive")
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Raises :class:`InputError` without data, or where the corruption cannot teach the space's pair."""
@@ -124,17 +125,18 @@ class PairTraining(Evaluator):
         if isinstance(self.space, Pairs):
             whole = self.space.whole(*self.space.architectures(candidate.genome))
             alive, full_size = self.space.parameters(np.stack([candidate.genome, whole]))
-            metrics["kept"] = float(alive / full_size)
+            metrics |= {"kept": float(alive / full_size), "alive": float(alive)}
         yield Report(metrics)
 
     def measure(self, pair: nn.Module, masks: Masks | None = None) -> dict[str, float]:
         """Return the metrics of a pair on the search split, in eval mode, without ``train_loss``.
 
         Args:
-            masks: of a full pair, for ``kept``; without them that is the share of parameters that are not 0.
+            masks: of a full pair, for ``kept`` and ``alive``; without them what is not 0 is alive.
         """
         metrics = assess(pair, self._data, self._batches.batches("search", _BATCH, device_of(pair)))
-        return {**metrics, "kept": kept(pair, masks)}
+        share, whole = kept(pair, masks), sum(parameter.numel() for parameter in pair.parameters())
+        return {**metrics, "kept": share, "alive": float(round(share * whole))}
 
     def draw(self, generator: torch.Generator) -> tuple[Inputs, Tensor]:
         """Return a batch on which encoders meet decoders: inputs and targets, drawn without replacement."""

@@ -33,11 +33,13 @@ class PlannedCosts:
         for tensor in plan.tensors:
             whole = math.prod(size for size, axis in zip(tensor.shape, tensor.axes, strict=True) if axis is None)
             sliced = [axis for axis in tensor.axes if axis is not None]
-            self._add("bytes", whole * tensor.itemsize, sliced)
+            gate = [] if tensor.gate < 0 else [np.array([tensor.gate])]
+            self._add("bytes", whole * tensor.itemsize, sliced + gate)
             if tensor.parameter:
-                self._add("params", whole, sliced)
+                self._add("params", whole, sliced + gate)
         for operation in plan.operations:
-            self._add("macs", operation.macs / math.prod(axis.shape[-1] for axis in operation.axes), operation.axes)
+            gate = [] if operation.gate < 0 else [np.array([operation.gate])]
+            self._add("macs", operation.macs / math.prod(axis.shape[-1] for axis in operation.axes), [*operation.axes, *gate])
         longest = max((len(loci) for loci in self._loci), default=0)
         self._membership = np.zeros((plan.length, len(self._loci)), dtype=np.float32 if longest < 2**24 else np.float64)
         self._always = np.zeros(len(self._loci))

@@ -7,7 +7,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from search.about import About
 from search.baseline import Baseline
 from search.budget import Budget
 from search.coevolution import CellLoop, Coevolution, make_grid, step_seconds
+from search.coevolution.loop import rehearse
 from search.directory import RunDirectory
 from search.evolution import Evolution
 from search.executors.base import Executor
@@ -201,6 +202,8 @@ class Search:
             stack.enter_context(RunLock(directory.lock))
         stack.callback(self.executor.close)
         problem = self._prepare(directory)
+        if isinstance(self.strategy, Coevolution) and not (directory and directory.ledger.exists()):
+            rehearse(problem, self.strategy, self.seed)  # what it refuses shall leave no run behind
         if directory is None:
             ledger = self._memory = self._memory or Ledger(None, problem.space)
         else:
@@ -318,7 +321,8 @@ class Search:
     def _result(self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, reason: str, complete: bool) -> Result:
         if directory is not None and not (complete and directory.report.exists()) and not reason.startswith("disk full"):
             write_report(directory.path)
-        return Result.read(ledger, problem, directory.path if directory else None, reason, complete)
+        result = Result.read(ledger, problem, directory.path if directory else None, reason, complete)
+        return replace(result, keep=self._temporary)
 
 
 def _is_searched(ledger: Ledger, budget: Budget) -> bool:

@@ -22,6 +22,7 @@ from search.recipe import RECIPE, WEIGHTS, Recipe, describe_genome, load, pack_w
 from spaces.base import Space
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
+from spaces.mixed_pairs import MixedPairs
 
 ONNX = "model.onnx"
 TOLERANCE = 1e-4
@@ -40,6 +41,11 @@ class Origin:
 
     model: Mapping[str, Any] | None = None
     space: Mapping[str, Any] | None = None
+
+
+def base_of(space: Space, genome: np.ndarray) -> nn.Module | None:
+    """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome builds; None if unknown."""
+    return space.build(genome) if isinstance(space, MixedPairs) else getattr(space, "model", None)
 
 
 def export(

@@ -23,7 +23,7 @@ from evaluators.weights import unpack_weights
 from operators.forward import forward
 from search.choice import choose, front_of
 from search.executors.base import Executor, Finished, Reported
-from search.export import ONNX, Origin, export, export_onnx
+from search.export import ONNX, Origin, base_of, export, export_onnx
 from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
 from search.front import Front
 from search.identity import describe
@@ -209,7 +209,7 @@ class Finish:
         folder, onnx = "", {}
         if candidate.id != BASE:
             folder = f"models/{candidate.id}"
-            base = getattr(space, "model", None)
+            base = base_of(space, candidate.genome)
             metrics = final.searched | final.test
             recipe = export(
                 directory / folder,

@@ -47,6 +47,7 @@ def explain(message: str, known: Sequence[str], given: Sequence[str] = ("model",
             place.append(match[1])
         elif match := re.match(r"Problem with given class_path '(.+)':$", line):
             chosen = match[1]
+            what = "" if what.startswith("Import path ") else what  # of a union another class was tried first
         elif match := re.match(r"Subtypes: \[(.*)\]$", line):
             kinds = match[1] if not what else kinds
         elif match := re.match(r"Given value: (.*)$", line):

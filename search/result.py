@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -15,13 +16,13 @@ from evaluators.base import Evaluation
 from search import table
 from search.about import About
 from search.executors.randomness import Randomness
-from search.export import export
+from search.export import base_of, export
 from search.figures import figure, title
 from search.finals import Final, load_finals
 from search.finish import front_of
 from search.ledger import Ledger
 from search.problem import Problem
-from search.recipe import Recipe, load
+from search.recipe import RECIPE, Recipe, load
 from search.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
@@ -40,6 +41,7 @@ class Result:
         directory: of the run, None where it was kept in memory.
         complete: whether there was nothing left to do when the run was called.
         trials: of a hyper-parameter search, all of them in the order in which they were asked; else empty.
+        keep: what lives as long as this does: the folder with the pairs of a coevolution in memory.
     """
 
     front: list[Evaluation]
@@ -51,6 +53,7 @@ class Result:
     directory: Path | None
     complete: bool = False
     trials: list[TrialRow] = field(default_factory=list)
+    keep: object = field(default=None, repr=False)
 
     @classmethod
     def read(cls, ledger: Ledger, problem: Problem, directory: Path | None, reason: str, complete: bool = False) -> Result:
@@ -98,7 +101,9 @@ class Result:
             raise InputError(
                 f"{final.name}: was not exported{f' ({final.reason})' if final.reason else ''}; expected a member of the front"
             )
-        return load(self.directory / final.folder, getattr(self.problem.space, "model", None))
+        folder = self.directory / final.folder
+        alleles = [int(allele) for part in Recipe.read(folder / RECIPE).genome.values() for allele in part]
+        return load(folder, base_of(self.problem.space, np.array(alleles, dtype=np.uint8)))
 
     def export(self, folder: str | Path, member: int | Evaluation = 0) -> Recipe:
         """Write a member of the front as it was scored: recipe, weights and an ONNX file, each checked by running it."""
@@ -106,8 +111,8 @@ class Result:
         space, data = self.problem.space, self.problem.evaluator.data
         if data is None:
             raise InputError("export: no data; expected data with an example of the inputs")
-        base = getattr(space, "model", None)
         genome, model = evaluation.candidate.genome, self.build(evaluation)
+        base = base_of(space, genome)
         return export(Path(folder), evaluation.candidate.id, genome, model, space, data.example(), base=base, metrics=evaluation.metrics)
 
     def _searched(self) -> Table:

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators import Cost, Digits, Evaluators, Quality
+from evaluators import Cost, Digits, Evaluators, PairTraining, Quality
+from evaluators.data import Reconstruction
 from evaluators.testing import EvaluatorContract
 from operators.testing import CriterionContract
+from search import Search
+from search.coevolution import Coevolution
 from search.executors import InlineExecutor
 from search.ledger import Ledger
 from search.loop import Budget, Loop
 from search.problem import Objective, Problem
 from search.testing import BitSpace, Toy
-from spaces import ChannelSpace
-from spaces.models import ResidualNet
+from spaces import ChannelSpace, Pair, PairSpace
+from spaces.models import Perceptron, ResidualNet
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCKS = {
@@ -54,13 +57,16 @@ def run_contract(case: object) -> None:
 
 
 def test_every_block_is_short():
-    assert set(BLOCKS) == {"A mutation", "A criterion", "An evaluator", "A strategy", "A space"}
+    parts = {"A mutation", "A pruning mutation", "A schedule", "A topology", "A criterion", "An evaluator", "A strategy", "A space"}
+    assert set(BLOCKS) == parts
     for title, code in BLOCKS.items():
         body = code.split("\nclass Test")[0]
         assert len([line for line in body.splitlines() if line.strip()]) < 20, title
 
 
-@pytest.mark.parametrize(("title", "name"), [("A mutation", "TestFlipRun"), ("A space", "TestMyNet")])
+@pytest.mark.parametrize(
+    ("title", "name"), [("A mutation", "TestFlipRun"), ("A pruning mutation", "TestUnheard"), ("A space", "TestMyNet")]
+)
 def test_the_contract_suites_of_the_blocks_pass(title, name):
     run_contract(classes(title)[name]())
 
@@ -104,3 +110,33 @@ def test_a_custom_evaluator_serves_as_an_objective():
     evaluator = Evaluators([Cost(), Quality(), margin])
     evaluator.bind(space, Digits())
     assert "margin" in evaluator.metrics
+
+
+def test_the_parts_of_a_coevolution_coevolve():
+    """Cells of this graph prune by this mutation, at the steps of this schedule and at no other."""
+    topology = classes("A topology")["SmallWorld"](cells=6, neighbours=2, share=0.5)
+    rules = Coevolution(
+        topology, steps=6, schedule=classes("A schedule")["Pulses"](p=1.0), pruning=[classes("A pruning mutation")["Unheard"]()]
+    )
+    steps = {}
+
+    class Listener:
+        def evaluated(self, evaluation, joined):
+            steps[evaluation.candidate.id] = evaluation.candidate
+
+    pair = Pair(Perceptron((64, 12, 4)), Perceptron((4, 12, 64)))
+    search = Search(
+        pair,
+        Reconstruction(Digits(train_samples=60)),
+        space=PairSpace,
+        evaluators=[Cost(), PairTraining(batches=2)],
+        objectives=["loss", "params"],
+        strategy=rules,
+        listeners=[Listener()],
+    )
+    assert search.run(evaluations=None).reason == "steps" and len(steps) == 6 * 7
+    assert {id // 6 for id, candidate in steps.items() if "unheard" in candidate.operator} == {5}
+    assert all(candidate.genome.all() == (id < 30) for id, candidate in steps.items())
+    for id, candidate in steps.items():
+        near = {(id // 6 - 1) * 6 + cell for cell in rules.neighbourhoods[id % 6]}
+        assert set(candidate.parents) <= near

@@ -22,20 +22,20 @@ from search import Search
 from search.coevolution import Coevolution, Ring, Topology, Torus
 from spaces import PairSpace
 
-_SAMPLES = 898
+_POWER = 1.0
 
 
 @dataclass
 class Coevolved(Arm):
     """Pairs on a graph, pruned while they are trained; every pair that a cell ever held may be on the front.
 
-    The run ends with its steps, or where another one would take more MACs than the budget has left.
+    How many batches a step has follows from the budget, with what the pairs will cost on the way to ``smallest``; were they dearer than
+    foreseen, the run would end where another step would take more MACs than there are.
     """
 
     name: str = "coevolution"
     topology: Topology = field(default_factory=lambda: Torus(2, 2))
     steps: int = 60
-    epochs: int = 4
     rate: float = 3e-3
     batch: int = 32
     average: float = 0.0
@@ -45,15 +45,16 @@ class Coevolved(Arm):
     rules: dict[str, Any] = field(default_factory=dict)
 
     def run(self, task: Task, seed: int, budget: float) -> tuple[list[Point], float]:
+        batches = self._batches(budget)
         training = PairTraining(
-            epochs=self.epochs,
+            batches=batches,
             batch_size=self.batch,
             learning_rate=self.rate,
             schedule="one-cycle" if self.cycle else "constant",
             average=self.average,
         )
         rules = Coevolution(topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, ahead=1, **self.rules)
-        ledger_stop = _Spending(budget, self.epochs, len(rules.neighbourhoods))
+        ledger_stop = _Spending(budget, batches * self.batch, len(rules.neighbourhoods))
         search = Search(
             pair(seed),
             task.data(seed),
@@ -72,17 +73,25 @@ class Coevolved(Arm):
         return points, ledger_stop.spent
 
 
+    def _batches(self, budget: float) -> int:
+        """Batches of a step: the MACs of a pair fall with this power of its share of units."""
+        untouched = self.rules["untouched"]
+        way = [max(0, step - untouched) / (self.steps - untouched) for step in range(1, self.steps + 1)]
+        whole = sum(self.rules["smallest"] ** (_POWER * part) for part in way)
+        return int(budget / (whole * len(self.topology.neighbourhoods()) * 3 * macs(WIDTHS) * self.batch))
+
+
 class _Spending:
     """Counts the MACs of gradient steps, and interrupts the loop where those under way might take more than there are."""
 
-    def __init__(self, budget: float, epochs: int, cells: int) -> None:
+    def __init__(self, budget: float, samples: int, cells: int) -> None:
         self.budget, self.spent = budget, 0.0
-        self._epochs = epochs
-        self._latest: deque[float] = deque([_cost(macs(WIDTHS), epochs)], maxlen=cells)
+        self._samples = samples
+        self._latest: deque[float] = deque([_cost(macs(WIDTHS), samples)], maxlen=cells)
 
     def evaluated(self, evaluation: Any, joined: bool) -> None:
         if evaluation.candidate.operator != "init":
-            self._latest.append(_cost(evaluation.metrics["macs"], self._epochs))
+            self._latest.append(_cost(evaluation.metrics["macs"], self._samples))
             self.spent += self._latest[-1]
 
     def tick(self, loop: Any) -> None:
@@ -90,25 +99,25 @@ class _Spending:
             loop.interrupt()
 
 
-def _cost(macs: float, epochs: int) -> float:
-    return 3 * macs * _SAMPLES * epochs
+def _cost(macs: float, samples: int) -> float:
+    return 3 * macs * samples
 
 
 SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16}
 RULES: dict[str, Any] = {"mates": "together", "smallest": 0.08, "untouched": 4}
 
 
-def _arm(name: str, cells: int, steps: int, epochs: int, pruning: Mutation) -> Coevolved:
-    return Coevolved(name, Ring(cells), steps, epochs, schedule=Fixed(1.0), pruning=(pruning,), rules=RULES, **SETTINGS)
+def _arm(name: str, cells: int, steps: int, pruning: Mutation) -> Coevolved:
+    return Coevolved(name, Ring(cells), steps, schedule=Fixed(1.0), pruning=(pruning,), rules=RULES, **SETTINGS)
 
 
 PRODUCT: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        _arm("coevolution", 4, 60, 14, ContributionPruning(noise=0.3)),
-        _arm("coevolution, random pruning", 4, 60, 14, RandomPruning()),
-        _arm("one cell", 1, 60, 56, ContributionPruning()),
-        _arm("one cell, random pruning", 1, 60, 56, RandomPruning()),
+        _arm("coevolution", 4, 60, ContributionPruning(noise=0.3)),
+        _arm("coevolution, random pruning", 4, 60, RandomPruning()),
+        _arm("one cell", 1, 60, ContributionPruning()),
+        _arm("one cell, random pruning", 1, 60, RandomPruning()),
     )
 }
 """Ours, what it is compared with for its guidance, and both without neighbours; all to the same sizes at the same steps."""

@@ -13,7 +13,7 @@ from evaluators.base import Evaluation, Evaluators, State
 from evaluators.pair_state import CellFiles
 from evaluators.pairs import PairTraining
 from search.budget import Budget
-from search.coevolution.cell import CellStep
+from search.coevolution.cell import CellStep, Outcome
 from search.coevolution.grid import Grid, Stepped
 from search.coevolution.strategy import Coevolution
 from search.executors.base import Executor
@@ -270,18 +270,33 @@ def training_of(problem: Problem) -> PairTraining:
     raise InputError("evaluators: none of them trains pairs; Coevolution needs an evaluators.PairTraining")
 
 
-def step_seconds(problem: Problem, rules: Coevolution, seed: int) -> float:
-    """Return how long a cell step takes in this process: the second one of a cell among copies of its pair; the first warms up."""
+def rehearse(problem: Problem, rules: Coevolution, seed: int) -> tuple[CellStep, Outcome]:
+    """Return the work of the cells, and the first cell's first pair, made and measured in this process.
+
+    Raises:
+        InputError: the space is none of pairs, nothing trains pairs, or a pair cannot be measured.
+    """
     rules.check(problem)
     work = CellStep(rules, problem.space, problem.evaluator, training_of(problem), seed)  # type: ignore[arg-type]
-    seconds = 0.0
-    outcomes = [work.run(0, [], lambda place: {})[1]] * len(rules.neighbourhoods[0])
+    evaluation, outcome = work.run(0, [], lambda place: {})
+    if outcome is None:
+        raise InputError(f"model: a pair cannot be measured: {evaluation.reason}; expected outputs that the data's loss takes")
+    return work, outcome
+
+
+def step_seconds(problem: Problem, rules: Coevolution, seed: int) -> float:
+    """Return how long a cell step takes in this process: the second one of a cell among copies of its pair; the first warms up.
+
+    Raises:
+        InputError: as :func:`rehearse`, or a step that fails.
+    """
+    work, first = rehearse(problem, rules, seed)
+    outcomes, seconds = [first] * len(rules.neighbourhoods[0]), 0.0
     for step in (1, 2):
-        states = [outcome.state for outcome in outcomes if outcome is not None]
-        if not states:
-            break
         began = time.perf_counter()
-        _, outcome = work.run(step * len(rules.neighbourhoods), states, lambda place: {})
+        evaluation, outcome = work.run(step * len(rules.neighbourhoods), [o.state for o in outcomes], lambda place: {})
         seconds = time.perf_counter() - began
+        if outcome is None:
+            raise InputError(f"strategy: a step of a cell fails: {evaluation.reason}; expected a pair that can be trained")
         outcomes = [outcome] * len(outcomes)
     return seconds

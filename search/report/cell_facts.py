@@ -26,6 +26,7 @@ class CellFacts:
         choices: ``encoder`` and ``decoder`` -> how many architectures there are; empty where there is one of each.
         values: (step, cell) -> the objective.
         kept: step -> kept shares of every segment, ``(segments,)`` a cell, nan in those of architectures that the cell does not have.
+        whole: step -> the share of all parameters that are alive, one a cell; where masks do not persist those that are not 0.
         chosen: (step, cell) -> the numbers of its architectures, in the order of `choices`.
         events: (step, cell, what was done) where more was done than to train.
         pictures: candidate -> ``inputs`` and ``outputs``, each ``(samples, ...)``, in the order of the exported members.
@@ -37,6 +38,7 @@ class CellFacts:
     choices: dict[str, int] = field(default_factory=dict)
     values: dict[tuple[int, int], float] = field(default_factory=dict)
     kept: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    whole: dict[int, list[float]] = field(default_factory=dict)
     chosen: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     events: list[tuple[int, int, str]] = field(default_factory=list)
     pictures: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class CellFacts:
         idle = tuple(f"{half}{i}/" for half, count in self.choices.items() for i in range(count) if i != chosen[half])
         kept = [np.nan if name.startswith(idle) else float(genome[self._slices[name]].mean()) for name, _ in self.segments]
         self.kept.setdefault(step, []).append(np.array(kept))
+        self.whole.setdefault(step, []).append(evaluation.metrics.get("kept", np.nan))
         self.chosen[step, cell] = tuple(chosen.values())
         if evaluation.candidate.operator not in ("init", "train"):
             self.events.append((step, cell, evaluation.candidate.operator.removeprefix("train+")))
@@ -90,6 +93,15 @@ class CellFacts:
             there = np.isfinite(table)
             np.divide(np.where(there, table, 0).sum(axis=0), there.sum(axis=0), out=shares[:, step], where=there.any(axis=0))
         return shares
+
+    def total(self) -> np.ndarray:
+        """Return the mean share of all parameters that are alive, float64 ``(steps,)``."""
+        return np.array([np.mean(self.whole[step]) if step in self.whole else np.nan for step in range(self.steps)])
+
+    @property
+    def regrows(self) -> bool:
+        """Whether masks did not persist: then genomes stay whole, whatever is pruned, and their shares say nothing."""
+        return bool((self.total() < 1).any()) and all(not (row < 1).any() for rows in self.kept.values() for row in rows)
 
     def architectures(self) -> dict[str, np.ndarray]:
         """Return the number of cells that have each architecture, ``encoder 0`` and so on, int64 ``(steps,)`` each; for several only."""

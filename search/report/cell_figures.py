@@ -62,7 +62,7 @@ def cells_figure(cells: CellFacts) -> go.Figure:
     seeded = [event for event in cells.events if event[2] == "reseed"]
     _mark(plot, "diverged, and begun again from a neighbour", style.ROSE, seeded)
     style.dress(plot, max(260, 90 + 16 * min(cells.count, 40)), showlegend=bool(seeded))
-    plot.update_xaxes(title_text="step", showgrid=False, range=[-0.5, grid.shape[1] - 0.5])
+    plot.update_xaxes(title_text="step", showgrid=False, range=[-0.5, max(grid.shape[1], 1) - 0.5])
     return plot.update_yaxes(title_text="cell", range=[cells.count - 0.5, -0.5], showgrid=False, dtick=1 if cells.count <= 20 else None)
 
 
@@ -90,6 +90,7 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
     degrees = [degree for _, degree in graph.degree()]
     places = nx.circular_layout(graph) if max(degrees, default=0) <= 2 or cells.count < 5 else nx.kamada_kawai_layout(graph)
     last = [row[np.isfinite(row)][-1] if np.isfinite(row).any() else None for row in cells.grid()]
+    worst = max((value for value in last if value is not None), default=0.0)
     lines = [(places[a], places[b]) for a, b in graph.edges]
     plot = go.Figure(
         go.Scatter(
@@ -109,12 +110,12 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
             textfont={"size": 10},
             marker={
                 "size": 26,
-                "color": last,
+                "color": [worst if value is None else value for value in last],  # plotly takes no gaps here
                 "colorscale": [[0, style.TEAL_SOFT], [1, style.PAPER]],
                 "line": {"color": style.TEAL, "width": 1.2},
             },
-            customdata=last,
-            hovertemplate="cell %{text}: %{customdata:.4g}<extra></extra>",
+            customdata=["" if value is None else f": {value:.4g}" for value in last],
+            hovertemplate="cell %{text}%{customdata}<extra></extra>",
         )
     )
     style.dress(plot, 380, showlegend=False)
@@ -132,13 +133,16 @@ def alive_figure(cells: CellFacts) -> go.Figure:
         if architectures
         else go.Figure()
     )
-    for place, ((name, size), share) in enumerate(zip(cells.segments, cells.shares(), strict=True)):
+    if cells.regrows:
+        plot.add_trace(_line("all parameters that are not 0", cells.total(), 0, "step %{x}: %{y:.1%}"))
+    segments = [] if cells.regrows else list(zip(cells.segments, cells.shares(), strict=True))
+    for place, ((name, size), share) in enumerate(segments):
         named = _HALF.sub(r"\1 \2: ", name)
         plot.add_trace(_line(f"{named} ({size:,})", share, place, f"{named}, step %{{x}}: %{{y:.1%}}"))
     for place, (name, count) in enumerate(architectures.items()):
         trace = _line(name, count, place, f"{name}, step %{{x}}: %{{y}} cells").update(legend="legend2")
         plot.add_trace(trace.update(line_dash="dot" if name.startswith("decoder") else "solid"), 2, 1)
-    style.dress(plot, 70 + _ROW * math.ceil(len(cells.segments) / 2) + height, legend={**_LEGEND, "y": 1.01})
+    style.dress(plot, 70 + _ROW * math.ceil(max(1, len(segments)) / 2) + height, showlegend=True, legend={**_LEGEND, "y": 1.01})
     plot.update_xaxes(rangemode="tozero", title_text=None if architectures else "step")
     plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02])
     if architectures:

@@ -113,16 +113,18 @@ def _trials(facts: Facts) -> list[str]:
 
 def _cells(facts: Facts, cells: CellFacts) -> list[str]:
     """The sections of a coevolution."""
-    pruned = "Amber marks are pruning events." if cells.events else "Nothing was pruned."
+    pruned = any(what not in ("stay", "reseed") for _, _, what in cells.events)
+    marks = "Amber marks are pruning events." if pruned else "Nothing was pruned."
+    several = ", in the cells that have it; below, how many cells have each architecture" if cells.architectures() else ""
     return [
         section("Reconstructions", drawing(cell_figures.pictures_figure(cells), "pictures"), _PICTURES) if cells.pictures else "",
         section(
             "The cells over time",
             drawing(cell_figures.cells_figure(cells), "cells"),
-            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. {pruned}",
+            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. {marks}",
         ),
         pair(
-            section("What is alive", drawing(cell_figures.alive_figure(cells), "alive"), "Share of each segment that is not pruned."),
+            section("What is alive", drawing(cell_figures.alive_figure(cells), "alive"), f"Share of each segment not pruned{several}."),
             section("Who meets whom", drawing(cell_figures.graph_figure(facts, cells), "graph"), "Cells, darker where they are better."),
         ),
     ]

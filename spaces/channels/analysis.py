@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.base import Segment
+from spaces.channels.depth import DEPTH, IS_THERE, Block, chosen, examine
 from spaces.channels.labelling import Labelling
 from spaces.channels.loci import Loci, Reason
 from spaces.channels.plan import Attribute, AxisSlice, Frozen, Group, Operation, Role, SlicePlan, Tap, TensorSize
@@ -64,6 +65,8 @@ class Analysis:
         locus_of: representative atom -> locus in the genome, of the plan made last.
         literals: numbers in the code that must follow.
         followers: attributes that follow them; to be added to.
+        blocks: that can be left out, in order; may be taken from.
+        whole_blocks: those that cannot, and why.
     """
 
     def __init__(
@@ -73,13 +76,17 @@ class Analysis:
         freeze: Sequence[str] = (),
         tie: Sequence[Sequence[str]] = (),
         split: Mapping[str, int] | None = None,
+        depth: Sequence[str] = (),
     ) -> None:
         self.model, self.loci = model, Loci()
         self._tensors = tensors_by_name(model)
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._axes: dict[tuple[str, int], _Axis] = {}
         self._by_atom: dict[int, _Axis] = {}
-        self._operations: dict[str, tuple[int, tuple[np.ndarray, ...]]] = {}
+        self._operations: dict[tuple[str, str], tuple[int, tuple[np.ndarray, ...]]] = {}
+        self._chosen = chosen(model, depth)
+        self.blocks: list[Block] = []
+        self.whole_blocks: dict[str, str] = {}
         self._taps: dict[str, tuple[int, np.ndarray]] = {}
         self._known: dict[tuple[str, str], np.ndarray] = {}
         self.literals: list[Literal] = []
@@ -90,6 +97,12 @@ class Analysis:
             graph = Labelling(self, trace, counts=index == 0)
             if index == 0:
                 self.labels_of = graph.labels_of
+        for path in self._chosen:
+            block = examine(traces[0], path, self.labels_of, self.loci)
+            if isinstance(block, Block):
+                self.blocks.append(block)
+            else:
+                self.whole_blocks[path] = block
         self._split: dict[str, int] = {}
         if freeze or tie or split:
             self._grant(freeze, tie, split or {})
@@ -128,11 +141,17 @@ class Analysis:
         taps = tuple(
             Tap(module, dim, loci)
             for module, (dim, label) in self._taps.items()
-            if (loci := self._loci(label)).ndim == 1 and (loci >= 0).any()  # criteria know one locus a channel
+            # whoever looks at a compact model finds no module of a block that was left out
+            if not any(f"{module}.".startswith(f"{block.path}.") for block in self.blocks)
+            and (loci := self._loci(label)).ndim == 1
+            and (loci >= 0).any()  # criteria know one locus a channel
         )
+        if self.blocks:
+            segments = [*segments, Segment(DEPTH, len(self.blocks))]
+        gates = self.gates()
         operations = tuple(
-            Operation(name, macs, tuple(loci for label in scaled if ((loci := self._loci(label)) >= 0).any()))
-            for name, (macs, scaled) in self._operations.items()
+            Operation(name, macs, tuple(loci for label in scaled if ((loci := self._loci(label)) >= 0).any()), gates.get(block, -1))
+            for (name, block), (macs, scaled) in self._operations.items()
         )
         return SlicePlan(
             tuple(segments),
@@ -144,6 +163,10 @@ class Analysis:
             self._groups(segments, axes, members),
             self._frozen(),
         )
+
+    def gates(self) -> dict[str, int]:
+        """Return the locus of every block that can be left out: they come last."""
+        return {block.path: len(self.locus_of) + number for number, block in enumerate(self.blocks)}
 
     def node_loci(self) -> dict[str, list[np.ndarray | None]]:
         """Return the loci along every axis of every graph value that has channels, by the plan made last."""
@@ -301,6 +324,7 @@ class Analysis:
         found = {(a.module, a.name): a for (tensor, dim), loci in by_axis.items() for a in self._of_layer(tensor, dim, loci)}
         others = [(place, label) for place, label in self._known.items()]
         others += [((f.module, f.name), self.literals[f.literal].label) for f in self.followers]
+        found |= {(path, IS_THERE): Attribute(path, IS_THERE, np.array([locus])) for path, locus in self.gates().items()}
         for (module, name), label in others:
             loci = self._loci(label)
             if (loci >= 0).any():
@@ -329,18 +353,25 @@ class Analysis:
     def _sizes(self, by_axis: dict[tuple[str, int], np.ndarray]) -> tuple[TensorSize, ...]:
         first = canonical_names(self.model)
         parameters = {name for name, _ in self.model.named_parameters()}
-        return tuple(
-            TensorSize(name, tuple(t.shape), t.element_size(), name in parameters, tuple(by_axis.get((name, d)) for d in range(t.ndim)))
-            for name, t in self._tensors.items()
-            if first[name] == name
-        )
+        aliases: dict[str, list[str]] = defaultdict(list)
+        for name, canonical in first.items():
+            aliases[canonical].append(name)
+
+        def size(name: str, tensor: Tensor) -> TensorSize:
+            axes = tuple(by_axis.get((name, d)) for d in range(tensor.ndim))
+            # tied to a tensor elsewhere it stays when the block goes
+            gate = next((g for path, g in self.gates().items() if all(alias.startswith(f"{path}.") for alias in aliases[name])), -1)
+            return TensorSize(name, tuple(tensor.shape), tensor.element_size(), name in parameters, axes, gate)
+
+        return tuple(size(name, tensor) for name, tensor in self._tensors.items() if first[name] == name)
 
     def _groups(self, segments: list[Segment], axes: tuple[AxisSlice, ...], members: dict[int, str]) -> tuple[Group, ...]:
         names: dict[str, dict[str, None]] = defaultdict(dict)
         for axis in axes:
             for name in dict.fromkeys(self._segment_of[locus] for locus in axis.loci.tolist() if locus >= 0):
                 names[name].setdefault(f"{axis.tensor}[{axis.dim}]")
-        return tuple(Group(s.name, s.size, tuple(names[s.name])) for s in segments)
+        blocks = {DEPTH: tuple(block.path for block in self.blocks)}
+        return tuple(Group(s.name, s.size, blocks.get(s.name, tuple(names[s.name]))) for s in segments)
 
     def _frozen(self) -> tuple[Frozen, ...]:
         found = []
@@ -373,10 +404,11 @@ class Analysis:
             return {"groups": groups, "reason": reasons[0].text, "where": reasons[0].where}
         return {"groups": groups, "reason": "" if groups else "no layer puts out these positions", "where": ""}
 
-    def record_cost(self, name: str, macs: int, labels: tuple[np.ndarray, ...]) -> None:
-        """Add the cost of one call; a module that is used twice costs twice."""
-        before = self._operations.get(name, (0, ()))[0]
-        self._operations[name] = (before + macs, labels)
+    def record_cost(self, name: str, macs: int, labels: tuple[np.ndarray, ...], path: str) -> None:
+        """Add the cost of one call in the module at `path`; a module that is used twice costs twice."""
+        key = (name, next((block for block in self._chosen if f"{path}.".startswith(f"{block}.")), ""))
+        before = self._operations.get(key, (0, ()))[0]
+        self._operations[key] = (before + macs, labels)
 
     def record_tap(self, module: str, dim: int, label: np.ndarray) -> None:
         """Look at the output of `module`."""

@@ -23,7 +23,7 @@ class Notebook(Protocol):
 
     def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray: ...
     def promote(self, label: Label, role: Role) -> None: ...
-    def record_cost(self, name: str, macs: int, labels: tuple[Label, ...]) -> None: ...
+    def record_cost(self, name: str, macs: int, labels: tuple[Label, ...], path: str) -> None: ...
     def record_tap(self, module: str, dim: int, label: Label) -> None: ...
     def drop_tap(self, module: str) -> None: ...
     def record_literal(self, path: str, value: int, label: Label, where: str) -> None: ...
@@ -135,11 +135,11 @@ class Labelling:
     def cost(self, node: fx.Node, name: str, macs: int, *labels: Label) -> None:
         if self.counts:
             batch = self.trace.batch if node in self.live else 1
-            self.notebook.record_cost(name, -(-macs // batch), tuple(label for label in labels if label.size > 1))
+            self.notebook.record_cost(name, -(-macs // batch), tuple(label for label in labels if label.size > 1), module_path(node))
 
     def tap(self, node: fx.Node, tensor: str, dim: int, label: Label) -> None:
-        if not self.counts:
-            return
+        if not self.counts or node not in self.live or self.shape(node)[0] != self.trace.batch:
+            return  # criteria look at outputs sample by sample
         self.notebook.record_tap(tensor.rpartition(".")[0], dim, label)
         source = node.args[0]
         if (

@@ -74,11 +74,13 @@ class Operation:
         macs: of the full model, batch 1.
         axes: loci of each axis that scales it (MACs are proportional to the product of the kept shares): ``(size,)``, or
             ``(levels, size)`` where positions have several loci.
+        gate: locus of the block that it belongs to, -1 where that always stays.
     """
 
     name: str
     macs: int
     axes: tuple[np.ndarray, ...]
+    gate: int = -1
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Frozen:
 class TensorSize:
     """A parameter or buffer: shape, bytes per element, and the loci of its sliced axes (None for whole ones).
 
-    The loci of an axis are ``(size,)``, or ``(levels, size)`` where a position stays if all of several loci do.
+    The loci of an axis are ``(size,)``, or ``(levels, size)`` where a position stays if all of several loci do. `gate` is the locus of
+    the block that the tensor belongs to, -1 where that always stays.
     """
 
     name: str
@@ -117,6 +120,7 @@ class TensorSize:
     itemsize: int
     parameter: bool
     axes: tuple[np.ndarray | None, ...]
+    gate: int = -1
 
 
 @dataclass(frozen=True, eq=False)

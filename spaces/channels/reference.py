@@ -30,6 +30,7 @@ class Reference(fx.Interpreter):
         trace: of the model in eval mode.
         loci: node name -> for every axis the loci of its positions, ``(size,)`` or ``(levels, size)``, or None; of nodes with channels.
         weights: tensor name -> the same, for recurrent layers, which feed what they give to themselves.
+        skips: what a block gives -> what takes its place, by node names, for blocks that are left out.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Reference(fx.Interpreter):
         genome: np.ndarray,
         state: Mapping[str, Tensor] | None = None,
         weights: Mapping[str, Sequence[np.ndarray | None]] | None = None,
+        skips: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(trace.graph, garbage_collect_values=True)
+        super().__init__(trace.graph, garbage_collect_values=not skips)
+        self._skips = skips or {}
         self._trace = trace
         self._state: Mapping[str, Tensor] = tensors_by_name(model) | dict(state or {})
         keep = np.append(genome.astype(bool), True)
@@ -67,6 +70,8 @@ class Reference(fx.Interpreter):
         settings = n.meta.get("autocast")
         with torch.autocast(settings[0], settings[1], settings[2], settings[3]) if settings else nullcontext():
             value = self._run(n)
+        if n.name in self._skips:
+            value = next(v for node, v in self.env.items() if node.name == self._skips[n.name])
         keeps = self._keeps.get(n.name)
         return value if keeps is None else _masked(value, keeps)
 

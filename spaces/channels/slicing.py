@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.channels.depth import IS_THERE, Skip
 from spaces.channels.plan import SlicePlan
 
 _COPIED = frozenset((dict, list, set, OrderedDict))
@@ -79,6 +80,10 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     known = clones.get(id(module))
     if known is not None:  # a module that is used under two names stays one
         return known
+    if any(name == IS_THERE and not kept[index].numel() for name, index in blueprint.attributes):
+        skip = clones[id(module)] = Skip()
+        skip.training = module.training
+        return skip
     clone: Any = object.__new__(type(module))
     clones[id(module)] = clone
     # copy.copy fails on parametrised modules; the dictionary is all that a module is
@@ -93,6 +98,8 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     for key, place in blueprint.aliases:
         state[key][place] = clones.get(id(state[key][place]), state[key][place])
     for name, index in blueprint.attributes:
+        if name == IS_THERE:
+            continue
         before = state[name]
         state[name] = type(before)([kept[index].numel(), *before[1:]]) if isinstance(before, tuple | list) else kept[index].numel()
     return clone

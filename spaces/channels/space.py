@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain, combinations, islice, product
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 
 from spaces.base import Space
 from spaces.channels.analysis import Analysis, Follower
+from spaces.channels.depth import DEPTH, IS_THERE
 from spaces.channels.plan import SlicePlan
 from spaces.channels.reference import Reference
 from spaces.channels.slicing import Slicer
-from spaces.channels.trace import canonical_names, mode, trace
+from spaces.channels.trace import canonical_names, differs_in_training, mode, trace
 from spaces.channels.wishes import by_group
 from spaces.errors import InputError
 
@@ -29,6 +32,8 @@ HALF_TOLERANCE = 0.05
 """The same where a model computes in half precision."""
 MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
+PROGRESS = 5.0
+"""Seconds between two lines that tell how far verification is."""
 VERIFY = True
 """Tests of the rules alone switch verification off."""
 
@@ -49,6 +54,7 @@ class ChannelSpace(Space):
         tie: lists of patterns; groups that match a list keep the same places (``[["blocks.*.mlp.fc1"]]``: one width for all blocks).
         split: pattern -> into how many groups of neighbouring channels a group is cut, named ``name/1``, ``name/2``, ...
         least: pattern -> the smallest share of a group that is kept.
+        depth: patterns of residual blocks (``blocks.*``) that may be left out as a whole; a segment ``depth`` has a locus for each.
 
     Raises:
         InputError: the model cannot be traced, nothing can be pruned, or a pattern matches nothing.
@@ -64,6 +70,7 @@ class ChannelSpace(Space):
         tie: Sequence[Sequence[str]] = (),
         split: dict[str, int] | None = None,
         least: dict[str, float] | None = None,
+        depth: Sequence[str] = (),
     ) -> None:
         steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
         if min([*steps, min_keep]) < 1:
@@ -74,6 +81,7 @@ class ChannelSpace(Space):
         self.example = (example,) if isinstance(example, Tensor) else tuple(example)
         self.round_to, self.min_keep, self.freeze = round_to, min_keep, tuple(freeze)
         self.tie, self.split, self.least = tuple(map(tuple, tie)), dict(split or {}), dict(least or {})
+        self.depth, self._whole_blocks = tuple(depth), dict[str, str]()
         self._refused: dict[str, str] = {}
         self._followers: list[Follower] = []
         self._accept(self._analyse())
@@ -129,8 +137,9 @@ class ChannelSpace(Space):
         """Return the masked full model: a callable of the inputs. `state` replaces full tensors by name (tuned weights, scattered back)."""
         if self._trace is None:
             self._analyse()  # in another process than the one that made the space
-        analysis = self._analysis
-        return Reference(self._trace, self.model, analysis.node_loci(), genome, state, analysis.weight_loci())
+        gates = self._analysis.gates()
+        skips = {block.output: block.source for block in self._analysis.blocks if not genome[gates[block.path]]}
+        return Reference(self._trace, self.model, self._value_loci[0], genome, state, self._value_loci[1], skips)
 
     def scatter(self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return full tensors with those of a compact model's ``state_dict`` at their kept places; the rest is that of `base`.
@@ -152,7 +161,10 @@ class ChannelSpace(Space):
     def gather(self, genome: np.ndarray, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the ``state_dict`` of a compact model with the kept parts of full tensors: the reverse of :meth:`scatter`."""
         kept, first, compact = self.slice_indices(genome), canonical_names(self.model), {}
+        gone = tuple(f"{path}." for path, attributes in self.attributes(genome).items() if attributes.get(IS_THERE) == 0)
         for name, tensor in full.items():
+            if name.startswith(gone):
+                continue
             axes = kept.get(first.get(name, name), {})
             index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(tensor.shape)))
             compact[name] = tensor[tuple(map(torch.from_numpy, index))] if axes else tensor
@@ -189,26 +201,34 @@ class ChannelSpace(Space):
             "frozen": [{"axis": f.axis, "reason": f.reason, "where": f.where} for f in self.plan.frozen],
             "axes": table,
             "attributes": [{"module": f.module, "name": f.name} for f in self._followers],
-            "notes": list(self.notes),
+            "notes": [*self.notes, *(f"depth: {path} always stays: {reason}" for path, reason in self._whole_blocks.items())],
         }
 
     def _analyse(self) -> SlicePlan:
         self.notes: list[str] = []
         self._trace = trace(self.model, self.example, training=False)
         traces = [self._trace]
-        try:
-            traces.append(trace(self.model, self.example, training=True))
-        except InputError as error:
-            self.notes.append(f"parts that only training uses are not known: {error}")
-        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split)
+        if differs_in_training(self.model):
+            try:
+                traces.append(trace(self.model, self.example, training=True))
+            except InputError as error:
+                self.notes.append(f"parts that only training uses are not known: {error}")
+        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
+        self._analysis.blocks = [block for block in self._analysis.blocks if block.path not in self._whole_blocks]
+        self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
         self._analysis.followers = list(self._followers)
         return self._analysis.plan(self._refused)
+
+    @cached_property
+    def _value_loci(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The loci of graph values, and of parameters, by the plan."""
+        return self._analysis.node_loci(), self._analysis.weight_loci()
 
     def _accept(self, plan: SlicePlan) -> None:
         self._followers = list(self._analysis.followers)
         self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(self.model, plan)
         self.__dict__.pop("length", None), self.__dict__.pop("slices", None), self.__dict__.pop("choices", None)
-        self.__dict__.pop("_limits", None)
+        self.__dict__.pop("_limits", None), self.__dict__.pop("_value_loci", None)
 
     def _verify(self) -> None:
         """Earn trust by running: reduce every group on its own, then all of them at random; what disagrees is frozen."""
@@ -216,7 +236,11 @@ class ChannelSpace(Space):
         if self._refused:
             self._accept(self._analysis.plan(self._refused))
         while self.segments and (culprit := self._culprit()):
-            self._refused |= {culprit: "reduced together with others it differs from the masked model"}
+            reason = "reduced together with others it differs from the masked model"
+            if culprit == DEPTH:
+                self._whole_blocks |= {block.path: reason for block in self._analysis.blocks}
+                self._analysis.blocks = []
+            self._refused |= {culprit: reason}
             self._accept(self._analysis.plan(self._refused))
 
     def _distrusted(self) -> dict[str, str]:
@@ -224,14 +248,35 @@ class ChannelSpace(Space):
 
         Where one disagrees, attributes of the modules that hold a number which has to follow are made to.
         """
+        self._whole_blocks |= self._distrusted_blocks()
         refused = {}
-        for name, part in self.slices.items():
+        told = time.monotonic()
+        for number, (name, part) in enumerate(self.slices.items()):
+            if time.monotonic() - told > PROGRESS:
+                told = time.monotonic()
+                print(f"space: {number} of {len(self.segments)} groups are verified", file=sys.stderr, flush=True)
+            if name == DEPTH:
+                continue
             genome = np.ones(self.length, dtype=np.uint8)
             genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
             wrong = self._wrong(genome)
             if wrong is not None and not self._helped(name, genome):
                 refused[name] = f"reduced on its own {wrong}"
         return refused
+
+    def _distrusted_blocks(self) -> dict[str, str]:
+        """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which stay."""
+        wrong = {}
+        for path, locus in self._analysis.gates().items():
+            genome = np.ones(self.length, dtype=np.uint8)
+            genome[locus] = 0
+            told = self._wrong(genome)
+            if told is not None:
+                wrong[path] = f"left out on its own {told}"
+        if wrong:
+            self._analysis.blocks = [block for block in self._analysis.blocks if block.path not in wrong]
+            self._accept(self._analysis.plan())
+        return wrong
 
     def _wrong(self, genome: np.ndarray) -> str | None:
         """Return what is wrong with a compact model, or None."""
@@ -257,9 +302,10 @@ class ChannelSpace(Space):
         return False
 
     def _culprit(self) -> str | None:
-        """Reduce all groups at random; where that is wrong, return the first group with which it is."""
-        rng = np.random.default_rng(0)
-        for drawn in self.sample(2, rng):
+        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group with which it is."""
+        least = self.repair(np.zeros((1, self.length), dtype=np.uint8))
+        least[:, self.slices.get(DEPTH, slice(0))] = 1  # a block that is left out would hide what is in it
+        for drawn in np.concatenate([self.sample(2, np.random.default_rng(0)), least]):
             if self._wrong(drawn) is None:
                 continue
             genome = np.ones(self.length, dtype=np.uint8)
@@ -279,6 +325,8 @@ class ChannelSpace(Space):
     def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
         step, share = self._limits[name] if name else (self.round_to if isinstance(self.round_to, int) else 1, 0.0)
         least = min(max(self.min_keep, math.ceil(share * size - 1e-9)), size)
+        if name == DEPTH:  # all blocks may go, and they are no channels that a processor wants in multiples
+            step, least = 1, math.ceil(share * size - 1e-9)
         rounded = np.rint(kept / step).astype(np.int64) * step
         lowest = -(-least // step) * step  # the smallest multiple that keeps enough
         target = np.minimum(np.maximum(rounded, lowest), size)
@@ -287,7 +335,7 @@ class ChannelSpace(Space):
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers slice and never verify: the graph stays in the driver."""
-        return self.__dict__ | {"_trace": None, "_analysis": None}
+        return {key: value for key, value in self.__dict__.items() if key != "_value_loci"} | {"_trace": None, "_analysis": None}
 
 
 def _subsets(holders: list[Follower]) -> list[tuple[Follower, ...]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -71,6 +73,20 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
         elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
             constants[spec.arg.name] = program.constants[spec.target]
     return Trace(graph, state, constants, _values(graph, model, state, constants, example), batch)
+
+
+def differs_in_training(model: nn.Module) -> bool:
+    """Whether some module may do other operations in training: where its file speaks of ``training``, or cannot be read. torch's do not."""
+    files = {type(module).__module__ for module in model.modules()}
+    for name in files:
+        if name.startswith("torch.nn."):
+            continue
+        try:
+            if "training" in inspect.getsource(sys.modules[name]):
+                return True
+        except (OSError, TypeError, KeyError):
+            return True
+    return False
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A hyper-parameter search through the door: killed and resumed, on Ray and off, with its table, report, view and winner."""
 
+import contextlib
 import json
 import os
 import signal
@@ -157,6 +158,36 @@ def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(tuning_con
     finally:
         ray.shutdown()
     assert outcomes(run) == outcomes(tmp_path / "inline" / "small")
+
+
+@pytest.mark.slow
+def test_a_driver_killed_on_ray_leaves_trials_that_are_finished_and_none_that_run(tuning_config: Path, tmp_path: Path) -> None:
+    common = [str(tuning_config), "--finish.members", "0", *LONG]
+    on_ray = [*common, "--runs", str(tmp_path / "ray"), "--ray.workers", "2"]
+    process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *on_ray], cwd=tmp_path)
+    run = tmp_path / "ray" / "small"
+    try:
+        for _ in range(6000):
+            with contextlib.suppress(ValueError):  # it is being made
+                if process.poll() is not None or len(outcomes(run)) >= 3:
+                    break
+            time.sleep(0.02)
+    finally:
+        process.kill()  # SIGKILL
+        process.wait()
+    done = outcomes(run)
+    assert 3 <= len(done) < 12
+    try:
+        assert main(on_ray) == 0
+    finally:
+        ray.shutdown()
+    found = outcomes(run)
+    assert {id: found[id] for id in done} == done, "a trial that was finished is another one now"
+    assert main([*common, "--runs", str(tmp_path / "inline"), "--executor", "inline"]) == 0
+    assert found == outcomes(tmp_path / "inline" / "small") and len(found) == 12
+    trials = study_of(run).trials
+    assert len(trials) == 12 and all(trial.state.is_finished() for trial in trials)
+    assert {trial.user_attrs["candidate"] for trial in trials} == found.keys()
 
 
 def test_the_configuration_that_ships_is_sound_and_plans_in_seconds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -44,6 +44,16 @@ def shaped(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
     return lambda batch: (torch.randn(batch, *shape),)
 
 
+FROZEN = {
+    "Refinement": "the context's channels: `torch.split(context, [8, 6])` holds numbers that no attribute of a module holds",
+    "GPT": "heads and embedding width: `C // self.n_head` in the code makes each follow the other",
+    "Llama": "head dimension: attention without an explicit scale",
+    "MultiQuery": "head dimension: attention without an explicit scale",
+    "TorchAttention": "heads and embedding width: nn.MultiheadAttention wants an inner width equal to the outer",
+    "TorchEncoder": "heads and embedding width: nn.MultiheadAttention wants an inner width equal to the outer",
+}
+"""What of a model stays whole, and why."""
+
 ZOO: dict[str, Case] = {
     **{
         model.__name__: Case(model, images)
@@ -83,6 +93,9 @@ ZOO: dict[str, Case] = {
     "Autoencoder": Case(conv.Autoencoder, shaped(2, 16)),
     "WeightNormed": Case(conv.WeightNormed, shaped(6)),
 }
+
+for _name, _text in FROZEN.items():
+    ZOO[_name] = replace(ZOO[_name], frozen=_text)
 
 
 def model_of(name: str) -> nn.Module:

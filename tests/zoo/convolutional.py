@@ -299,12 +299,12 @@ class Unflattened(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 6, 3, 2, 1)
-        self.code, self.back = nn.Linear(6 * 16, 12), nn.Linear(12, 5 * 16)
+        self.encode, self.back = nn.Linear(6 * 16, 12), nn.Linear(12, 5 * 16)
         self.unflatten = nn.Unflatten(1, (5, 4, 4))
         self.up = nn.ConvTranspose2d(5, 3, 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        code = F.relu(self.code(F.relu(self.conv(x)).flatten(1)))
+        code = F.relu(self.encode(F.relu(self.conv(x)).flatten(1)))
         return self.up(F.relu(self.unflatten(self.back(code))))
 
 

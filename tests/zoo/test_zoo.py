@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +119,15 @@ def test_onnx_computes_the_same(name: str, tmp_path) -> None:
     with torch.no_grad():
         for a, b in zip(session.run(None, given), flat(model(*inputs)), strict=True):
             np.testing.assert_allclose(a, b.numpy(), atol=1e-4)
+
+
+GROUPS = json.loads((Path(__file__).parent / "groups.json").read_text(encoding="utf-8"))
+"""Names and sizes of all groups, as they are known to be right. The ledger depends on the names: they must not change by accident."""
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_groups_are_those_that_are_known(name: str) -> None:
+    """Verification hides a wrong rule by freezing what it got wrong: here it shows."""
+    space = space_of(name)
+    assert {segment.name: segment.size for segment in space.segments} == GROUPS[name]
+    assert not space._refused or ZOO[name].frozen, space._refused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -144,6 +143,29 @@ def test_a_run_a_complete_one_and_one_that_goes_on(door: Door, tmp_path: Path) -
     assert code == 0 and "going on after 10 evaluations" in err and rows(parts) == whole
 
 
+UNLUCKY = """
+from spaces.models import Perceptron
+
+
+class Unlucky(Perceptron):
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("out of luck")
+        return super().forward(x)
+"""
+
+
+def test_a_step_that_fails_ends_the_run_with_its_reason_and_a_report(door: Door, tmp_path: Path) -> None:
+    """It fails in training: what can be seen before is seen before."""
+    (tmp_path / "unlucky_nets.py").write_text(UNLUCKY)
+    config = changed("model", "init_args", encoder={"class_path": "unlucky_nets.Unlucky", "init_args": {"widths": [64, 12, 6]}})
+    code, _, err = door(config)
+    assert code == 1 and "failures: cell " in err and "RuntimeError: out of luck" in err and "Traceback" not in err
+    assert (tmp_path / "runs" / "cells" / "report.html").exists()
+    code, _, err = door(config, command=("plan",))
+    assert code == 2 and err.count("\n") == 1 and "a step of a cell fails: RuntimeError: out of luck" in err
+
+
 PART = "evaluators.PairTraining"
 PERCEPTRON = "spaces.models.Perceptron"
 
@@ -163,6 +185,10 @@ def topology(name: str, **settings: Any) -> dict[str, Any]:
         (
             changed("model", "init_args", decoder={"class_path": PERCEPTRON, "init_args": {"widths": [5, 12, 64]}}),
             ["the decoder does not take what the encoder gives, (2, 6)", "in_features=5"],
+        ),
+        (
+            changed("model", "init_args", decoder={"class_path": PERCEPTRON, "init_args": {"widths": [6, 12, 60]}}),
+            ["a pair cannot be measured", "outputs (360, 60) do not fit the targets (360, 1, 8, 8)"],
         ),
         (topology("Edges", cells=5, edges=[[0, 1], [3, 4]]), ["topology Edges: not connected: no path leads from cell 0 to 2, 3, 4"]),
         (topology("Edges", cells=3, edges=[[0, 1], [1, 7]]), ["topology Edges: edge [1, 7]; expected two cells out of 0 to 2"]),
@@ -260,11 +286,8 @@ def one_thread() -> Iterator[None]:
 def test_a_driver_killed_on_ray_leaves_a_run_that_goes_on(door: Door, tmp_path: Path, one_thread: None) -> None:
     config = longer(steps=30, batches=40) | {"executor": "ray", "ray": {"workers": 2}}
     process, run = begun(config, tmp_path, 8)
-    try:
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
+    process.kill()  # SIGKILL
+    process.wait()
     done = rows(run)
     assert 8 <= len(done) < CELLS * 31
     code, _, err = door(config, runs="stopped")
@@ -285,5 +308,11 @@ def test_what_ships_is_sound_and_plans_in_seconds(name: str, capsys: pytest.Capt
     assert main(["plan", config]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for words in ("groups", "encoder.layers.0", "an input of the model", "smallest reachable", f"time: {rules.candidates} evaluations: about"):
+    for words in (
+        "groups",
+        "encoder.layers.0",
+        "an input of the model",
+        "smallest reachable",
+        f"time: {rules.candidates} evaluations: about",
+    ):
         assert words in out, words

@@ -22,7 +22,6 @@ from operators.mutation import VariancePruning
 from operators.schedules import Fixed, Increase
 from search import Finish, Ledger, Result, Search
 from search.coevolution import Coevolution, Complete, Ring
-from search.recipe import load
 from search.report.facts import Facts, gather
 from spaces import MixedPairs, PairSpace, VariationalPair
 from spaces.models import Perceptron
@@ -53,7 +52,7 @@ def search(
 class Reader(nn.Module):
     """Strings ``(batch, length)`` to codes ``(batch, latent)``."""
 
-    def __init__(self, symbols: int = 4, length: int = 3, latent: int = 12) -> None:
+    def __init__(self, symbols: int = 4, length: int = 4, latent: int = 16) -> None:
         super().__init__()
         self.embed = nn.Embedding(symbols, 6)
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(6 * length, 24), nn.ReLU(), nn.Linear(24, latent), nn.Tanh())
@@ -65,7 +64,7 @@ class Reader(nn.Module):
 class Writer(nn.Module):
     """Codes to logits ``(batch, symbols, length)``."""
 
-    def __init__(self, symbols: int = 4, length: int = 3, latent: int = 12) -> None:
+    def __init__(self, symbols: int = 4, length: int = 4, latent: int = 16) -> None:
         super().__init__()
         ends = nn.Linear(24, symbols * length), nn.Unflatten(1, (symbols, length))
         self.layers = nn.Sequential(nn.Linear(latent, 24), nn.ReLU(), *ends)
@@ -75,16 +74,17 @@ class Writer(nn.Module):
 
 
 def test_a_pair_that_reverses_strings_is_coevolved_and_pruned() -> None:
-    data = Strings(symbols=4, length=3, samples=60, task="reverse")
-    rules = Coevolution(Ring(3), steps=25, schedule=Increase(0.5), pruning=[PRUNING])
-    result = search(Pair(Reader(), Writer()), data, rules, epochs=2, learning_rate=2e-2, batch_size=16)
+    data = Strings(symbols=4, length=4, samples=250, task="reverse")
+    torch.manual_seed(0)
+    rules = Coevolution(Ring(3), steps=18, schedule=Increase(0.5), pruning=[PRUNING])
+    result = search(Pair(Reader(), Writer()), data, rules, epochs=3, learning_rate=1e-2, batch_size=16)
     assert result.reason == "steps"
     guessing = math.log(4)
     whole = sum(parameter.numel() for parameter in Pair(Reader(), Writer()).parameters())
     good = [m for m in result.front if m.metrics["loss"] < guessing / 3]
     assert good, [(m.metrics["loss"], m.metrics["params"]) for m in result.front]
     smallest = min(good, key=lambda m: m.metrics["params"])
-    assert smallest.metrics["params"] < whole and not smallest.candidate.genome.all()
+    assert smallest.metrics["params"] < 0.9 * whole and not smallest.candidate.genome.all()
 
     model = result.build(smallest)
     inputs, targets = next(iter(data.batches("search", 100)))
@@ -92,7 +92,7 @@ def test_a_pair_that_reverses_strings_is_coevolved_and_pruned() -> None:
         outputs = model(inputs)
     assert float(data.loss(outputs, targets).mean()) == pytest.approx(smallest.metrics["loss"], rel=1e-4)
     right = (outputs.argmax(1) == inputs.flip(1)).float().mean()  # strings that no training saw
-    assert right > 0.6
+    assert right > 0.8
 
 
 def test_denoising_pairs_restore_what_is_missing() -> None:
@@ -104,7 +104,9 @@ def test_denoising_pairs_restore_what_is_missing() -> None:
     for corruption in (Denoising(0.3), None):
         rules = Coevolution(Ring(3), steps=10, schedule=Fixed(0.2), pruning=[PRUNING])
         torch.manual_seed(0)
-        result = search(Pair(Perceptron((12, 10, 4)), Perceptron((4, 10, 12))), data, rules, corruption=corruption, learning_rate=1e-2)
+        result = search(
+            Pair(Perceptron((12, 10, 4)), Perceptron((4, 10, 12))), data, rules, corruption=corruption, epochs=4, learning_rate=1e-2
+        )
         best = min(result.front, key=lambda m: m.metrics["loss"])
         assert not any("reseed" in m.candidate.operator for m in result.front)
         with torch.no_grad():
@@ -131,9 +133,9 @@ def test_variational_pairs_keep_a_latent_near_a_normal_one() -> None:
     for beta in (0.0, 1.0):
         rules = Coevolution(Ring(3), steps=8, schedule=Fixed(0.2), pruning=[PRUNING])
         pair = VariationalPair(Moments(), Perceptron((4, 10, 12)))
-        result = search(pair, data, rules, corruption=Variational(beta), learning_rate=1e-2)
+        result = search(pair, data, rules, corruption=Variational(beta), epochs=6, learning_rate=1e-2)
         best = min(result.front, key=lambda m: m.metrics["loss"])
-        model = result.build(best)
+        model = result.build(best).eval()
         inputs, targets = next(iter(data.batches("search", 1000)))
         with torch.no_grad():
             mean, log_variance = model.encoder(inputs)
@@ -154,7 +156,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reconstructio
     space = MixedPairs(ENCODERS, DECODERS, shape=[12])
     rules = Coevolution(Complete(4), steps=8, schedule=Fixed(0.4), pruning=[PRUNING])
     finish = Finish(members=3, epochs=1, onnx=False)
-    return folder, data, search(None, data, rules, space, folder, finish=finish, learning_rate=1e-2)
+    return folder, data, search(None, data, rules, space, folder, finish=finish, epochs=4, learning_rate=1e-2)
 
 
 def steps_of(folder: Path) -> list[Evaluation]:
@@ -183,7 +185,8 @@ def test_cells_of_several_architectures_meet_and_their_members_are_built_and_exp
     assert folders
     for exported in folders:
         recipe = json.loads((exported / "recipe.json").read_text())
-        tested = assess(load(exported), data, data.batches("test", 256))
+        final = next(final for final in result.finals if final.folder.endswith(f"/{exported.name}"))
+        tested = assess(result.tuned(final), data, data.batches("test", 256))
         assert recipe["metrics"]["test_loss"] == pytest.approx(tested["loss"])
 
 
@@ -197,7 +200,7 @@ def facts_of(folder: Path) -> Facts:
 
 def test_the_report_tells_of_architectures_and_leaves_idle_ones_out(mixed: tuple[Path, Reconstruction, Result]) -> None:
     """The share of a segment is that of the cells which have it; without the architecture's bits, which nobody prunes."""
-    folder, _, result = mixed
+    folder, _, _ = mixed
     cells = facts_of(folder).cells
     assert cells is not None and cells.choices == {"encoder": 2, "decoder": 2}
     assert not any(name.startswith("architecture/") for name, _ in cells.segments)
