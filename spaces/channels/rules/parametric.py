@@ -38,11 +38,11 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
         if groups > 1:
             out = context.loci.merge([of_group, out], [groups, shape[1]])
     else:
+        if shape[1] > 1 or groups == 1:
+            context.meet(context.axis(weight, 1, "in"), inner)
         out = context.axis(weight, 0, "out")
         if groups > 1:
             context.meet(context.split(out, (groups, shape[0] // groups), node)[0], of_group)
-        if shape[1] > 1 or groups == 1:
-            context.meet(context.axis(weight, 1, "in"), inner)
     if groups > 1:
         context.loci.tag(of_group, "groups" if inputs > groups else "")
         if not context.attribute(node, _ConvNd, "groups", of_group):
