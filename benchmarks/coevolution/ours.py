@@ -104,7 +104,8 @@ def _cost(macs: float, samples: int) -> float:
 
 
 SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16}
-RULES: dict[str, Any] = {"mates": "together", "smallest": 0.08, "untouched": 4}
+RULES: dict[str, Any] = {"mates": "whole", "smallest": 0.08, "untouched": 8}
+"""Settled on seeds 100 and 101 of digits, which are not reported, by the search split: cells, steps, mates, noise, the cycle."""
 
 
 def _arm(name: str, cells: int, steps: int, pruning: Mutation) -> Coevolved:
@@ -114,10 +115,10 @@ def _arm(name: str, cells: int, steps: int, pruning: Mutation) -> Coevolved:
 PRODUCT: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        _arm("coevolution", 4, 60, ContributionPruning(noise=0.3)),
-        _arm("coevolution, random pruning", 4, 60, RandomPruning()),
-        _arm("one cell", 1, 60, ContributionPruning()),
-        _arm("one cell, random pruning", 1, 60, RandomPruning()),
+        _arm("coevolution", 4, 100, ContributionPruning(noise=0.1)),
+        _arm("coevolution, random pruning", 4, 100, RandomPruning()),
+        _arm("one cell", 1, 100, ContributionPruning(noise=0.1)),
+        _arm("one cell, random pruning", 1, 100, RandomPruning()),
     )
 }
 """Ours, what it is compared with for its guidance, and both without neighbours; all to the same sizes at the same steps."""
