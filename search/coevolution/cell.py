@@ -19,6 +19,7 @@ from evaluators.pairs import PairTraining
 from operators.controller import Controller
 from operators.forward import forward
 from operators.repair import fold
+from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset, zero
 from search.executors.randomness import Randomness
 from search.executors.work import failed, reason, worker_name
 from search.strategy import candidate_seed
@@ -111,7 +112,7 @@ class CellStep:
         encoder, decoder = self.rules.architectures(candidate.id, self.space)
         candidate = replace(candidate, genome=self.space.whole(encoder, decoder))
         pair = self._module(0, encoder, decoder)
-        _reset(pair)
+        reset(pair)
         metrics = self._measure(pair, candidate.genome, {"train_loss": float("nan")})
         metrics["train_loss"] = metrics["loss"]  # nothing was trained yet
         rate = self.rules.learning_rate or self.training.learning_rate
@@ -126,7 +127,7 @@ class CellStep:
         inputs, targets = self.training.draw(torch_rng)
         losses = self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets).double().numpy()
         i, j = self._select(losses, rng)
-        child = _Child(self.space.repair((states[i].encoder.keep & states[j].decoder.keep)[None])[0], i, j)
+        child = _Child(self._genome(states[i].encoder, states[j].decoder), i, j)
         pair = self._join(pairs, states, i, j)
         controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
         event = rng.random() < rules.probability(step)
@@ -134,28 +135,27 @@ class CellStep:
         if event and rules.prune_first:
             child, arm = self._prune(step, child, pair, controller, rng)
         rate = float(np.clip(states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step, *rules.learning_rate_bounds))
-        started = _of(moments(i), "encoder") | _of(moments(j), "decoder")
+        started = of_half(moments(i), "encoder") | of_half(moments(j), "decoder")
         train_loss, trained = self._train(pair, child.genome, started, rate, torch_rng)
         if event and not rules.prune_first:
             child, arm = self._prune(step, child, pair, controller, rng)
             self._masked(pair, child.genome)
         metrics = self._measure(pair, child.genome, {"train_loss": train_loss, "learning_rate": rate})
-        if not np.isfinite(list(metrics.values())).all() or not _finite(pair):
-            return self._reseed(candidate, states, losses, moments)
+        diverged = not np.isfinite(list(metrics.values())).all() or not is_finite(pair)
         if arm >= 0 and controller is not None:
-            after = float(self.training.losses([pair.encoder], [pair.decoder], inputs, targets)[0, 0])
+            after = np.inf if diverged else float(self.training.losses([pair.encoder], [pair.decoder], inputs, targets)[0, 0])
             controller.told(arm, after <= float(losses[i, j]) * (1 + rules.tolerance))
         memory = {} if controller is None else controller.state
+        if diverged:
+            return self._reseed(candidate, states, losses, moments, memory)
         mixture = self._mix(states[0].mixture, pairs, inputs, targets, rng)
         if mixture:
             metrics["mixture_loss"] = mixture[0]
-        parents = tuple(dict.fromkeys((states[i].encoder.origin, states[j].decoder.origin)))
-        candidate = replace(candidate, genome=child.genome, parents=parents, operator="+".join(("train", *child.done)))
         if not rules.replacement.replaces(states[0].metrics, metrics):
             old = replace(states[0], learning_rate=rate, memory=memory, mixture=mixture[1] if mixture else ())
-            genome = self.space.repair((old.encoder.keep & old.decoder.keep)[None])[0]
-            parents = tuple(dict.fromkeys((old.encoder.origin, old.decoder.origin)))
-            return Outcome(old, moments(0)), replace(candidate, genome=genome, parents=parents, operator="stay")
+            return Outcome(old, moments(0)), self._as_it_is(candidate, old, "stay")
+        parents = _origins(states[i].encoder, states[j].decoder)
+        candidate = replace(candidate, genome=child.genome, parents=parents, operator="+".join(("train", *child.done)))
         architectures = states[i].encoder.architecture, states[j].decoder.architecture
         state = self._state(candidate, pair, child.genome, architectures, rate, metrics)
         state = replace(state, memory=memory, mixture=mixture[1] if mixture else ())
@@ -179,11 +179,15 @@ class CellStep:
         if not masks or self.space.granularity != "units":
             return self.training.train(pair, masks, dict(moments), rate, generator)
         compact = self.space.compact(pair, genome)
-        loss, trained = self.training.train(compact, {}, _each(moments, lambda part: self.space.gather(genome, part)), rate, generator)
+        loss, trained = self.training.train(
+            compact, {}, each_moment(moments, lambda part: self.space.gather(genome, part)), rate, generator
+        )
         full = pair.state_dict()
         pair.load_state_dict(self.space.scatter(genome, compact.state_dict(), full))
         zeros = {name: torch.zeros_like(tensor) for name, tensor in full.items()}
-        return loss, _each(trained, lambda part: self.space.scatter(genome, part, {name: _like(part[name], zeros[name]) for name in part}))
+        return loss, each_moment(
+            trained, lambda part: self.space.scatter(genome, part, {name: empty_like(part[name], zeros[name]) for name in part})
+        )
 
     def _prune(self, step: int, child: _Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[_Child, int]:
         """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
@@ -200,7 +204,7 @@ class CellStep:
         genome = mutation(self.space, before[None], guide, rng)[0]
         names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
         if not self.rules.persistent:
-            _zero(pair, self.space.masks(genome))
+            zero(pair, self.space.masks(genome))
             return replace(child, done=names), arm
         (space, old), (_, new) = self.space.inside(child.genome), self.space.inside(genome)
         units = space.plan.length
@@ -210,18 +214,18 @@ class CellStep:
     def _guide(self, name: str, pair: nn.Module, cases: Sequence[Any]) -> np.ndarray:
         return self.space.record(pair, cases) if name == "outputs" else self.space.outgoing(pair)
 
-    def _reseed(self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments) -> tuple[Outcome, Candidate]:
-        """Where the training diverged, the cell goes on with the best pair of its neighbourhood."""
+    def _reseed(
+        self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments, memory: Mapping[str, list[float]]
+    ) -> tuple[Outcome, Candidate]:
+        """Where the training diverged, the cell goes on with the best pair of its neighbourhood, and with what it has learned itself."""
         own = np.diagonal(losses)
         best = int(np.argmin(np.where(np.isfinite(own), own, np.inf)))
         if not np.isfinite(own[best]):
             raise FloatingPointError(f"cell {candidate.id % self.cells} diverged, and so did all its neighbours; lower the learning rate")
-        state = states[best]
-        genome = self.space.repair((state.encoder.keep & state.decoder.keep)[None])[0]
-        parents = tuple(dict.fromkeys((state.encoder.origin, state.decoder.origin)))
         # half the rate: from the same weights the same rate would diverge again
-        state = replace(state, learning_rate=max(state.learning_rate / 2, self.rules.learning_rate_bounds[0]), mixture=())
-        return Outcome(state, moments(best)), replace(candidate, genome=genome, parents=parents, operator="reseed")
+        rate = max(states[best].learning_rate / 2, self.rules.learning_rate_bounds[0])
+        state = replace(states[best], learning_rate=rate, memory=memory, mixture=())
+        return Outcome(state, moments(best)), self._as_it_is(candidate, state, "reseed")
 
     def _mix(
         self, before: Sequence[float], pairs: Sequence[Any], inputs: Inputs, targets: Tensor, rng: np.random.Generator
@@ -233,7 +237,7 @@ class CellStep:
         tried = np.abs(weights + rng.normal(0, self.rules.mixture, len(weights)))
         tried /= tried.sum()
         with torch.no_grad():
-            outputs = torch.stack([forward(_quiet(pair), inputs) for pair in pairs])
+            outputs = torch.stack([forward(pair.eval(), inputs) for pair in pairs])  # they are loaded again before they are trained
         old, new = (self._mixed(outputs, w, targets) for w in (weights, tried))
         return (new, tuple(tried.tolist())) if new < old else (old, tuple(weights.tolist()))
 
@@ -246,6 +250,15 @@ class CellStep:
     def _data(self) -> Data:
         assert self.training.data is not None  # or it would not have been bound
         return self.training.data
+
+    def _genome(self, encoder: Half, decoder: Half) -> np.ndarray:
+        """The genome of a pair: what both halves keep."""
+        return self.space.repair((encoder.keep & decoder.keep)[None])[0]
+
+    def _as_it_is(self, candidate: Candidate, state: PairState, operator: str) -> Candidate:
+        """The candidate of a cell that goes on with a pair that is there."""
+        genome, parents = self._genome(*state.halves), _origins(*state.halves)
+        return replace(candidate, genome=genome, parents=parents, operator=operator)
 
     # -- modules and states -------------------------------------------------------------------------------------------
 
@@ -272,7 +285,7 @@ class CellStep:
         if not self.rules.persistent:
             return {}
         masks = self.space.masks(genome)
-        _zero(pair, masks)
+        zero(pair, masks)
         return masks
 
     def _measure(self, pair: nn.Module, genome: np.ndarray, known: Mapping[str, float]) -> dict[str, float]:
@@ -310,45 +323,8 @@ def _tournament(scores: np.ndarray, size: int, rng: np.random.Generator) -> int:
     return int(drawn[np.argmin(scores[drawn])])
 
 
-def _zero(pair: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        tensors = dict(pair.named_parameters()) | dict(pair.named_buffers())
-        for name, mask in masks.items():
-            tensors[name].mul_(mask)
-
-
-def _of(moments: Tensors, side: str) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in moments.items() if name.startswith(f"{side}.")}
-
-
-def _each(moments: Tensors, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Change an optimiser's moments, ``<parameter>/<name>``, as tensors by the parameters' names: one name after the other."""
-    changed: dict[str, Tensor] = {}
-    for kind in dict.fromkeys(name.rpartition("/")[2] for name in moments):
-        part = {name.rpartition("/")[0]: tensor for name, tensor in moments.items() if name.endswith(f"/{kind}")}
-        changed |= {f"{name}/{kind}": tensor for name, tensor in change(part).items()}
-    return changed
-
-
-def _like(moment: Tensor, zeros: Tensor) -> Tensor:
-    """What a moment is scattered into: zeros of the parameter's shape, or a number for one."""
-    return zeros.to(moment.dtype) if moment.ndim else torch.zeros_like(moment)
-
-
-def _finite(pair: nn.Module) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in pair.parameters())
-
-
-def _quiet(pair: nn.Module) -> nn.Module:
-    """In eval mode: pairs are loaded again before they are trained."""
-    return pair.eval()
-
-
-def _reset(pair: nn.Module) -> None:
-    """Draw fresh weights from torch's generator, module by module."""
-    for module in pair.modules():
-        if callable(reset := getattr(module, "reset_parameters", None)):
-            reset()
+def _origins(encoder: Half, decoder: Half) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((encoder.origin, decoder.origin)))
 
 
 def _name(mutation: object) -> str:

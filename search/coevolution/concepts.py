@@ -19,7 +19,7 @@ class SolutionConcept(ABC):
 
         A loss that is not finite counts as worse than any other.
         """
-        losses = np.where(np.isfinite(losses), losses, np.finfo(np.float64).max / 1e6)
+        losses = np.where(np.isfinite(losses), losses, np.finfo(np.float64).max / 1e6)  # so large that a mean of them is still finite
         return self._score(losses), self._score(losses.T)
 
 

@@ -134,7 +134,7 @@ class CellLoop:
         self._spent = float(self.ledger.note("elapsed") or 0.0)
         for _, evaluation in self.ledger.evaluations():
             if evaluation.state is not State.COMPLETE:
-                continue  # the reason is in the ledger; it is tried again
+                continue
             step, cell = divmod(evaluation.candidate.id, self._cells)
             self._next[cell] = max(self._next[cell], step + 1)
             self._count(evaluation)
