@@ -72,7 +72,6 @@ class Coevolved(Arm):
             points.append(measured(model, task, seed))
         return points, ledger_stop.spent
 
-
     def _batches(self, budget: float) -> int:
         """Batches of a step: the MACs of a pair fall with this power of its share of units."""
         untouched = self.rules["untouched"]
