@@ -50,10 +50,10 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _ratios(arms: dict[str, dict[int, float]]) -> list[float]:
-    """Of the seeds that all arms have."""
+    """Ours over the best control, of every seed that has controls; not all of them need have run."""
     others = [found for arm, found in arms.items() if arm != OURS and not arm.startswith(ALONE)]
-    seeds = [seed for seed in arms.get(OURS, {}) if all(seed in found for found in others)]
-    return [arms[OURS][seed] / max(found[seed] for found in others) for seed in seeds] if others else []
+    best = {seed: max(found[seed] for found in others if seed in found) for seed in {s for found in others for s in found}}
+    return [value / best[seed] for seed, value in arms.get(OURS, {}).items() if seed in best]
 
 
 def _guided(arms: dict[str, dict[int, float]], guided: str, random: str) -> list[float]:
