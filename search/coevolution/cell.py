@@ -53,11 +53,9 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _Child:
-    """A pair in the making: its genome, its origins in the neighbourhood, and what was done to it so far."""
+    """A pair in the making: its genome, and what was done to it so far."""
 
     genome: np.ndarray
-    encoder: int
-    decoder: int
     done: tuple[str, ...] = ()
 
 
@@ -127,7 +125,7 @@ class CellStep:
         inputs, targets = self.training.draw(torch_rng)
         losses = self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets).double().numpy()
         i, j = self._select(losses, rng)
-        child = _Child(self._genome(states[i].encoder, states[j].decoder), i, j)
+        child = _Child(self._genome(states[i].encoder, states[j].decoder))
         pair = self._join(pairs, states, i, j)
         controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
         event = rng.random() < rules.probability(step)
@@ -193,7 +191,7 @@ class CellStep:
         """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
         mutation: Any = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
-        amount = self.rules.amount(step, float(child.genome.mean()))
+        amount = self.rules.amount(step, float(self.space.inside(child.genome)[1].mean()))  # architectures that are idle do not count
         if amount is not None:
             mutation = copy.copy(mutation)
             mutation.amount = amount
@@ -205,11 +203,11 @@ class CellStep:
         names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
         if not self.rules.persistent:
             zero(pair, self.space.masks(genome))
-            return replace(child, done=names), arm
+            return _Child(child.genome, names), arm
         (space, old), (_, new) = self.space.inside(child.genome), self.space.inside(genome)
         units = space.plan.length
         fold(pair, space.plan, old[:units] > new[:units], cases)
-        return replace(child, genome=genome, done=names), arm
+        return _Child(genome, names), arm
 
     def _guide(self, name: str, pair: nn.Module, cases: Sequence[Any]) -> np.ndarray:
         return self.space.record(pair, cases) if name == "outputs" else self.space.outgoing(pair)
