@@ -185,9 +185,7 @@ class MixedPairs(Space):
     def outgoing(self, pair: nn.Module) -> np.ndarray:
         """Return :meth:`PairSpace.outgoing` of a full pair, ``(length,)``; NaN for loci of other architectures."""
         place: tuple[int, int] = pair.architectures  # type: ignore[assignment]
-        index, found = self._index[place], np.full(self.length, np.nan)
-        found[index[index >= 0]] = self._spaces[place].outgoing(pair)[index >= 0]
-        return found
+        return self._outside(place, self._spaces[place].outgoing(pair))
 
     def slice_indices(self, genome: np.ndarray) -> dict[str, dict[int, np.ndarray]]:
         """Return the kept positions of every sliced axis of the pair that the genome chooses."""
@@ -226,6 +224,15 @@ class MixedPairs(Space):
         place = self.architectures(genome)
         index = self._index[place]
         return self._spaces[place], np.where(index >= 0, genome[index], 1).astype(np.uint8)
+
+    def outside(self, genome: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return what is known of the loci of :meth:`inside`'s plan, float64, by the loci of this space ``(length,)``; NaN for others."""
+        return self._outside(self.architectures(genome), values)
+
+    def _outside(self, place: tuple[int, int], values: np.ndarray) -> np.ndarray:
+        index, found = self._index[place][: len(values)], np.full(self.length, np.nan)
+        found[index[index >= 0]] = values[index >= 0]
+        return found
 
     def _lay_out(self) -> None:
         """Find the segments that all pairs of an architecture have, and where the loci of each pair lie."""

@@ -170,6 +170,12 @@ class PairSpace(ChannelSpace):
         """Return the space of the pair that a genome chooses, and its genome there: this one."""
         return self, genome
 
+    def outside(self, genome: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return what is known of the loci of :meth:`inside`'s plan, float64, by the loci of this space ``(length,)``; NaN for others."""
+        found = np.full(self.length, np.nan)
+        found[: len(values)] = values
+        return found
+
     def repair(self, genomes: np.ndarray) -> np.ndarray:
         """Return valid genomes: unit groups as :class:`ChannelSpace` has them, and at least `min_keep` entries in every weight."""
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)

@@ -10,6 +10,7 @@ from operators.mutation.criterion_guided import CriterionGuided
 from operators.mutation.guided import Guided
 from operators.mutation.pruning import Pruning
 from operators.mutation.random_pruning import RandomPruning
+from operators.mutation.removal_pruning import RemovalPruning
 from operators.mutation.variance_pruning import VariancePruning
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Mutation",
     "Pruning",
     "RandomPruning",
+    "RemovalPruning",
     "VariancePruning",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 import numpy as np
 
@@ -26,8 +27,11 @@ class Pruning(Mutation):
         probability: share of the genomes that are changed at all.
 
     Attributes:
+        counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
         spared: how many loci the last call spared lest a segment fall empty.
     """
+
+    counts: Literal["loci", "params"] = "loci"
 
     def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:
         super().__init__(probability)

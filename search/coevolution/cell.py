@@ -16,7 +16,9 @@ from evaluators.base import Candidate, Evaluation, Evaluator, State
 from evaluators.data.base import Data, Inputs
 from evaluators.pair_state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
 from evaluators.pairs import PairTraining
+from evaluators.planned import PlannedCosts
 from operators.controller import Controller
+from operators.criteria import removal_losses
 from operators.forward import forward
 from operators.repair import fold
 from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset, zero
@@ -191,13 +193,14 @@ class CellStep:
         """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
         mutation: Any = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
-        amount = self.rules.amount(step, float(self.space.inside(child.genome)[1].mean()))  # architectures that are idle do not count
+        amount = self.rules.amount(step, self._kept(child.genome, getattr(mutation, "counts", "loci")))
         if amount is not None:
             mutation = copy.copy(mutation)
             mutation.amount = amount
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         cases = [next(iter(self._data.batches(self.rules.cases_split, self.rules.cases, generator)))]
-        guide = {name: self._guide(name, pair, cases) for name in mutation.needs}
+        self._masked(pair, child.genome)  # halves of two pairs: what one of them has lost is lost
+        guide = {name: self._guide(name, pair, child.genome, cases) for name in mutation.needs}
         before = child.genome if self.rules.persistent else self.space.whole(*self.space.architectures(child.genome))
         genome = mutation(self.space, before[None], guide, rng)[0]
         names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
@@ -209,8 +212,25 @@ class CellStep:
         fold(pair, space.plan, old[:units] > new[:units], cases)
         return _Child(genome, names), arm
 
-    def _guide(self, name: str, pair: nn.Module, cases: Sequence[Any]) -> np.ndarray:
-        return self.space.record(pair, cases) if name == "outputs" else self.space.outgoing(pair)
+    def _kept(self, genome: np.ndarray, counts: str) -> float:
+        """The share of its loci, or of its parameters, that a pair keeps; architectures that are idle do not count."""
+        if counts == "loci":
+            return float(self.space.inside(genome)[1].mean())
+        kept, whole = self.space.parameters(np.stack([genome, self.space.whole(*self.space.architectures(genome))]))
+        return float(kept / whole)
+
+    def _guide(self, name: str, pair: nn.Module, genome: np.ndarray, cases: Sequence[Any]) -> np.ndarray:
+        """What a mutation may know (:data:`search.coevolution.strategy.GUIDE`)."""
+        if name == "outputs":
+            return self.space.record(pair, cases)
+        if name == "outgoing":
+            return self.space.outgoing(pair)
+        space, bits = self.space.inside(genome)
+        units = bits[: space.plan.length]
+        if name == "removal":
+            return self.space.outside(genome, removal_losses(pair, cases, space.plan, self._data.loss, units == 1))
+        less = PlannedCosts(space.plan)(np.vstack([units, units & ~np.eye(len(units), dtype=np.uint8)]))["params"]
+        return self.space.outside(genome, 1 - less[1:] / less[0])
 
     def _reseed(
         self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments, memory: Mapping[str, list[float]]

@@ -20,8 +20,9 @@ from spaces.mixed_pairs import Pairs
 
 Mates = Literal["apart", "whole", "together"]
 MATES: tuple[Mates, ...] = ("apart", "whole", "together")
-GUIDE = {"outputs", "outgoing"}
-"""What a cell step tells mutations: recorded outputs of units, norms of the weights that read them."""
+GUIDE = {"outputs", "outgoing", "removal", "cost"}
+"""What a cell step tells mutations: recorded outputs of units, norms of the weights that read them, what the loss rises by where one is
+removed, and the share of the parameters that go with it."""
 
 
 class Coevolution:
@@ -44,9 +45,9 @@ class Coevolution:
         tournament: individuals (pairs) drawn, of which the best is taken.
         schedule: how likely a pruning event is at a step; None: never.
         pruning: mutations that only take away; at an event one of them at random.
-        smallest: share of the loci that is left at the last step: every event takes, whatever the mutation's own `amount`, what leads
-            there in equal ratios, so that cells are of about one size at a step and compare by their losses alone [O]. None: the
-            mutation's amount.
+        smallest: share that is left at the last step, of the loci or of the parameters, whichever the mutation counts: every event takes,
+            whatever the mutation's own `amount`, what leads there in equal ratios, so that cells are of about one size at a step and
+            compare by their losses alone [O]. None: the mutation's amount.
         untouched: steps before the first event.
         controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much they take [O].
         tolerance: a pruning was a success where the loss on the batch of the step, after training, is at most by this share above
