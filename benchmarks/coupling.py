@@ -4,14 +4,18 @@
 
 - ``zoo_models``, ``zoo_prunable``: models, and those of which nothing is frozen that is not documented (``tests/zoo/cases.py``).
 - ``share_of_parameters_prunable``: per model, of all parameters those in tensors that some group shortens.
-- ``seconds_per_1000_ops``: tracing, rules and plan of a residual network of about 1,000 operations, per 1,000; one thread. Verification by
-  running, which grows with the number of groups, is told apart as ``seconds_to_verify``.
+- ``seconds_per_1000_ops``: tracing, rules and plan of a residual network of about 1,000 operations, per 1,000; processor time, one thread.
+  Verification by running, which grows with the number of groups, is told apart as ``seconds_to_verify``.
+- ``memory_over_model``: growth of the peak memory by tracing, rules and plan of such a network, over the bytes of its parameters; in a
+  process of its own that has traced a small model before.
 - ``oracle_agreement``: of the channels that both prune (up to four a layer), the share whose coupled sets are the same
   (convolutions and linear layers); where they differ, ``VERDICTS`` says why.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import signal
 import time
 import warnings
@@ -27,7 +31,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from benchmarks import harness
 from spaces import ChannelSpace
 from spaces.channels import space as module
-from tests.zoo.cases import ZOO, space_of
+from tests.zoo.cases import ZOO, example_of, model_of
 
 Coupled = frozenset[tuple[str, str, int]]
 """Layer, ``in`` or ``out``, position."""
@@ -85,18 +89,30 @@ def clock(blocks: int) -> dict[str, float]:
     """Return what tracing with rules, and verifying, cost for a model of 6 operations a block."""
     model, example = Deep(blocks).eval(), torch.randn(2, 3, 8, 8)
     module.VERIFY = False
-    start = time.perf_counter()
+    start = time.process_time()
     space = ChannelSpace(model, example)
-    planned = time.perf_counter() - start
+    planned = time.process_time() - start
     module.VERIFY = True
     operations = sum(node.op == "call_function" for node in space._trace.graph.graph.nodes)
-    start = time.perf_counter()
+    start = time.process_time()
     ChannelSpace(model, example)
     return {
         "operations": operations,
         "seconds_per_1000_ops": planned * 1000 / operations,
-        "seconds_to_verify": time.perf_counter() - start - planned,
+        "seconds_to_verify": time.process_time() - start - planned,
     }
+
+
+def memory(blocks: int, width: int = 64) -> float:
+    """Return by how many times the size of a model the peak memory of this process grows while it is traced."""
+    torch.set_num_threads(1)
+    module.VERIFY = False
+    ChannelSpace(Deep(2).eval(), torch.randn(2, 3, 8, 8))
+    model = Deep(blocks, width).eval()
+    size = sum(p.nbytes for p in model.parameters())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ChannelSpace(model, torch.randn(2, 3, 8, 8))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / size
 
 
 def ours(space: ChannelSpace) -> dict[tuple[str, int], Coupled]:
@@ -207,17 +223,21 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     torch.manual_seed(0)
     shares, refused, oracles = {}, {}, {}
     for name in ZOO:
-        space = space_of(name)
+        space = ChannelSpace(model_of(name), example_of(name), **ZOO[name].options)
         shares[name], refused[name], oracles[name] = prunable_share(space), bool(space._refused), oracle(space)
     compared = {name: row for name, row in oracles.items() if "same" in row}
     differing = {name for name, row in compared.items() if row["same"] < row["channels"]}
     blocks = 40 if quick else 160
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        grown = pool.apply(memory, (blocks,))
     documented = {name: case.frozen for name, case in ZOO.items() if case.frozen}
     return {
         "zoo_models": len(ZOO),
         "zoo_prunable": sum(not refused[name] or bool(ZOO[name].frozen) for name in ZOO),
         "share_of_parameters_prunable": shares,
+        "prunable_share_median": sorted(shares.values())[len(shares) // 2],
         **clock(blocks),
+        "memory_over_model": grown,
         "oracle_models": len(compared),
         "oracle_agreement": sum(row["same"] for row in compared.values()) / sum(row["channels"] for row in compared.values()),
         "oracle_unexplained": sorted(differing - {*VERDICTS}),

@@ -33,13 +33,27 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
     """
     single = tuple(x[:1] for x in inputs)
     counter = FlopCounterMode(display=False)
-    with mode(model, False), torch.no_grad(), torch.random.fork_rng(devices=[]), _plain_kernels(), counter:
+    with mode(model, False), _no_gradients(model), torch.random.fork_rng(devices=[]), _plain_kernels(), counter:
         model(*single)
     return {
         "params": float(sum(p.numel() for p in model.parameters())),
         "macs": counter.get_total_flops() / 2,
         "bytes": float(sum(t.nbytes for t in chain(model.parameters(), model.buffers()))),
     }
+
+
+@contextmanager
+def _no_gradients(model: nn.Module) -> Iterator[None]:
+    """No gradients, and none wanted: the counter follows modules and stops at views of a parameter that wants some."""
+    wanting = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for p in wanting:
+            p.requires_grad_(False)
+        with torch.no_grad():
+            yield
+    finally:
+        for p in wanting:
+            p.requires_grad_()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spaces.base import Segment, Space
 from spaces.channels.plan import Attribute, AxisSlice, SlicePlan
+from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
 from spaces.channels.space import ChannelSpace
 from spaces.channels.trace import tensors_by_name
@@ -182,6 +183,9 @@ def shrink(model: nn.Module, slices: list[Slice], attributes: list[Setting], pla
             )
     for setting in attributes:
         try:
+            if is_made(setting.name):  # of code that is rewritten
+                model.get_submodule(setting.module)
+                continue
             getattr(model.get_submodule(setting.module), setting.name)
         except AttributeError:
             raise InputError(f"{place}: the model has no attribute {setting.module}.{setting.name}; {EXPECTED}") from None

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.channels.plan import SlicePlan, Tap
+from operators.criteria.watching import watched
+from spaces.channels.plan import SlicePlan
 
 
 class Activations:
@@ -21,7 +22,7 @@ class Activations:
 
     def __init__(self, plan: SlicePlan, genome: np.ndarray | None = None) -> None:
         self.plan = plan
-        self._kept = [_kept_loci(tap, genome) for tap in plan.taps]
+        self._kept = [tap.levels(genome) for tap in plan.taps]
         self._sums: list[Tensor | None] = [None] * len(plan.taps)
         self._counts = [0] * len(plan.taps)
 
@@ -31,15 +32,15 @@ class Activations:
         Raises:
             ValueError: its channels are not those that the genome keeps.
         """
-        tap, loci = self.plan.taps[index], self._kept[index]
+        tap, size = self.plan.taps[index], self._kept[index].shape[1]
         dim = tap.dim % output.ndim
-        if output.shape[dim] != len(loci):
-            raise ValueError(f"tap {tap.module!r}: {output.shape[dim]} channels, but the genome keeps {len(loci)}")
+        if output.shape[dim] != size:
+            raise ValueError(f"tap {tap.module!r}: {output.shape[dim]} channels, but the genome keeps {size}")
         others = tuple(d for d in range(output.ndim) if d != dim)
         sums = torch.linalg.vector_norm(output.detach(), ord=1, dim=others, dtype=_wide(output)) if others else output.detach().abs()
         before = self._sums[index]
         self._sums[index] = sums if before is None else before + sums
-        self._counts[index] += output.numel() // max(len(loci), 1)
+        self._counts[index] += output.numel() // max(size, 1)
 
     def mean(self) -> np.ndarray:
         """Return the mean absolute activation of every locus over samples, positions and taps, float64 of shape ``(length,)``.
@@ -47,11 +48,13 @@ class Activations:
         NaN where nothing was seen: loci that the genome drops, segments without a tap, taps that never ran.
         """
         totals, taps = np.zeros(self.plan.length), np.zeros(self.plan.length)
-        for loci, sums, count in zip(self._kept, self._sums, self._counts, strict=True):
+        for levels, sums, count in zip(self._kept, self._sums, self._counts, strict=True):
             if sums is not None and count:
-                prunable = loci >= 0
-                np.add.at(totals, loci[prunable], sums.double().cpu().numpy()[prunable] / count)
-                np.add.at(taps, loci[prunable], 1)
+                means = sums.double().cpu().numpy() / count
+                for loci in levels:
+                    prunable = loci >= 0
+                    np.add.at(totals, loci[prunable], means[prunable])
+                    np.add.at(taps, loci[prunable], 1)
         return np.divide(totals, taps, out=np.full(self.plan.length, np.nan), where=taps > 0)
 
 
@@ -65,22 +68,8 @@ def record(model: nn.Module, plan: SlicePlan, genome: np.ndarray | None = None) 
         genome: ``(length,)`` of a compact model, None for the full one.
     """
     activations = Activations(plan, genome)
-    modules = dict(model.named_modules(remove_duplicate=False))
-
-    def hook(index: int) -> torch.utils.hooks.RemovableHandle:
-        return modules[plan.taps[index].module].register_forward_hook(lambda module, inputs, output: activations.add(index, output))
-
-    handles = [hook(index) for index in range(len(plan.taps))]
-    try:
+    with watched(model, plan, activations.add):
         yield activations
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _kept_loci(tap: Tap, genome: np.ndarray | None) -> np.ndarray:
-    """Return the locus of every channel that is left of a tap's output."""
-    return tap.loci if genome is None else tap.loci[(tap.loci < 0) | (genome[tap.loci] != 0)]
 
 
 def _wide(output: Tensor) -> torch.dtype:

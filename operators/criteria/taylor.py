@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from operators.criteria.base import Batches, Criterion, Loss
 from operators.criteria.examination import by_segment, examined
+from operators.criteria.watching import watched
 from operators.forward import device_of, forward
 from spaces.channels.plan import SlicePlan, Tap
 from spaces.errors import InputError
@@ -47,8 +48,9 @@ def _gate_effects(losses: Tensor, outputs: list[tuple[Tap, Tensor]], length: int
     gradients = torch.autograd.grad(losses.sum(), [output for _, output in reached], allow_unused=True)
     for (tap, output), gradient in zip(reached, gradients, strict=True):
         if gradient is not None:
-            loci = torch.from_numpy(tap.loci).to(output.device)
-            effects.index_add_(1, loci[loci >= 0], _by_sample(tap, output.detach() * gradient, len(losses))[:, loci >= 0])
+            products = _by_sample(tap, output.detach() * gradient, len(losses))
+            for loci in torch.from_numpy(tap.levels()).to(output.device):
+                effects.index_add_(1, loci[loci >= 0], products[:, loci >= 0])
     return effects
 
 
@@ -64,19 +66,11 @@ def _by_sample(tap: Tap, products: Tensor, batch: int) -> Tensor:
 def _tapped(model: nn.Module, plan: SlicePlan) -> Iterator[list[tuple[Tap, Tensor]]]:
     """Collect the outputs of the plan's taps in the order in which they appear; they take part in gradients even in a frozen model."""
     outputs: list[tuple[Tap, Tensor]] = []
-    modules = dict(model.named_modules(remove_duplicate=False))
 
-    def collect(tap: Tap, output: Tensor) -> Tensor:
+    def collect(index: int, output: Tensor) -> Tensor:
         kept = output if output.requires_grad else output.detach().requires_grad_()
-        outputs.append((tap, kept))
+        outputs.append((plan.taps[index], kept))
         return kept.clone()  # the model may go on in place (ReLU, +=)
 
-    def attach(tap: Tap) -> torch.utils.hooks.RemovableHandle:
-        return modules[tap.module].register_forward_hook(lambda module, inputs, output: collect(tap, output))
-
-    handles = [attach(tap) for tap in plan.taps]
-    try:
+    with watched(model, plan, collect):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()

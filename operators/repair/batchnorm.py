@@ -19,7 +19,8 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor,
 
     Reset, then the cumulative average over batches of the batch mean and the (unbiased) batch variance, while everything
     but BatchNorm is in eval mode. Source: METHODS 5, the usual repair [P]. Modes and momenta come back as they were; layers that
-    keep no running statistics and models without BatchNorm are left alone, and then no batch is drawn.
+    keep no running statistics, those with an attribute ``fixed`` that is true (a frozen network around searched cells) and models
+    without BatchNorm are left alone, and then no batch is drawn.
 
     Args:
         limit: at most so many batches; None for all. Batches of a single sample are passed over.
@@ -27,7 +28,7 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor,
     Returns:
         the number of batches used; where it is 0 the statistics are as before.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and not getattr(m, "fixed", False)]
     if not layers:
         return 0
     modes = [(module, module.training) for module in model.modules()]

@@ -9,11 +9,12 @@ import numpy as np
 from torch import Tensor, fx
 
 from spaces.channels import rules
+from spaces.channels.literals import Literal, Pin
 from spaces.channels.loci import Loci, Reason
 from spaces.channels.plan import Role
 from spaces.channels.rules import Label
 from spaces.channels.rules.creation import UNIFORM
-from spaces.channels.trace import Trace, module_path, source_line
+from spaces.channels.trace import Trace, is_within, module_path, source_line
 
 
 class Notebook(Protocol):
@@ -24,9 +25,10 @@ class Notebook(Protocol):
     def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray: ...
     def promote(self, label: Label, role: Role) -> None: ...
     def record_cost(self, name: str, macs: int, labels: tuple[Label, ...], path: str) -> None: ...
-    def record_tap(self, module: str, dim: int, label: Label) -> None: ...
-    def drop_tap(self, module: str) -> None: ...
-    def record_literal(self, path: str, value: int, label: Label, where: str) -> None: ...
+    def record_tap(self, path: str, tensor: str, dim: int, label: Label, at_input: bool) -> bool: ...
+    def drop_tap(self, path: str) -> None: ...
+    def record_literal(self, literal: Literal) -> None: ...
+    def record_pin(self, pin: Pin) -> None: ...
     def record_attribute(self, path: str, kind: type | tuple[type, ...], name: str, label: Label) -> bool: ...
 
 
@@ -125,9 +127,14 @@ class Labelling:
         self.loci.unite(first, second)
         return first if first.size > 1 else second
 
-    def literal(self, node: fx.Node, value: Any, label: Label) -> None:
+    def literal(self, node: fx.Node, value: Any, label: Label, place: int | None = None) -> None:
         if isinstance(value, int) and label.size > 1:
-            self.notebook.record_literal(module_path(node), value, label, source_line(node))
+            name = node.name if self.counts and place is not None else ""
+            self.notebook.record_literal(Literal(module_path(node), value, label, source_line(node), name, place or 0))
+
+    def pinned(self, node: fx.Node, label: Label, text: str) -> None:
+        if label.size > 1:
+            self.notebook.record_pin(Pin(module_path(node), label, Reason(text, source_line(node))))
 
     def attribute(self, node: fx.Node, kind: type | tuple[type, ...], name: str, label: Label) -> bool:
         return self.notebook.record_attribute(module_path(node), kind, name, label)
@@ -137,17 +144,17 @@ class Labelling:
             batch = self.trace.batch if node in self.live else 1
             self.notebook.record_cost(name, -(-macs // batch), tuple(label for label in labels if label.size > 1), module_path(node))
 
-    def tap(self, node: fx.Node, tensor: str, dim: int, label: Label) -> None:
-        if not self.counts or node not in self.live or self.shape(node)[0] != self.trace.batch:
+    def tap(self, node: fx.Node, tensor: str, dim: int, label: Label, at_input: bool = False) -> None:
+        path, source = module_path(node), node.args[0]
+        if not self.counts or node not in self.live or self.shape(source if at_input else node)[:1] != (self.trace.batch,):
             return  # criteria look at outputs sample by sample
-        self.notebook.record_tap(tensor.rpartition(".")[0], dim, label)
-        source = node.args[0]
-        if (
-            rules.operation_name(node.target).startswith("batch_norm")
-            and isinstance(source, fx.Node)
-            and len(source.users) == 1
-            and len(source.args) > 1
-        ):
+        beyond = [source] if at_input else [*node.users]  # what a hook sees is what comes in or goes out
+        if any(isinstance(other, fx.Node) and is_within(other, path) for other in beyond):
+            return
+        if not self.notebook.record_tap(path, tensor, dim, label, at_input) or at_input:
+            return
+        is_norm = rules.operation_name(node.target).startswith("batch_norm")
+        if is_norm and isinstance(source, fx.Node) and len(source.users) == 1 and len(source.args) > 1:
             before = self.tensor(source.args[1])
             if before is not None:
-                self.notebook.drop_tap(before.rpartition(".")[0])
+                self.notebook.drop_tap(module_path(source))

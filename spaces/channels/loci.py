@@ -94,6 +94,12 @@ class Loci:
             return self._frozen.get(root)
         return next(r for factor in self._factors[root] if (r := self.reason(factor)) is not None)
 
+    def reasons(self, atom: int) -> list[Reason]:
+        """Return all reasons for which an atom, or what it is a product of, is frozen."""
+        root = self._find(int(atom))
+        own = [self._frozen[root]] if root in self._frozen else []
+        return own + [r for factor in self._factors.get(root, ()) for r in self.reasons(factor)]
+
     def resolve(self, atom: int) -> tuple[int, ...]:
         """Return the representatives that must all be kept for this atom to be, none where it is frozen."""
         root = self._find(int(atom))

@@ -54,15 +54,27 @@ class Attribute:
 class Tap:
     """A module whose output carries channels of a segment: where activations and gradients are looked at.
 
+    Heads of an attention are looked at where they end: at the input of the layer behind them, as Michel et al. 2019 do [P].
+
     Attributes:
         module: qualified name.
         dim: the channel axis of its output.
-        loci: locus of every output channel, -1 where it is always kept.
+        loci: locus of every output channel, -1 where it is always kept; ``(size,)``, or ``(levels, size)`` where a position stays if
+            all of several loci do.
+        at_input: the module's first input is looked at, not its output.
+        scored: `loci` with -1 for those that are looked at elsewhere; None: none is.
     """
 
     module: str
     dim: int
     loci: np.ndarray
+    at_input: bool = False
+    scored: np.ndarray | None = None
+
+    def levels(self, genome: np.ndarray | None = None) -> np.ndarray:
+        """Return the scored loci of every position that a genome keeps (None: of all), int64 ``(levels, kept)``."""
+        loci, scored = np.atleast_2d(self.loci), np.atleast_2d(self.loci if self.scored is None else self.scored)
+        return scored if genome is None else scored[:, np.append(genome != 0, True)[loci].all(axis=0)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spaces.channels.depth import IS_THERE, Skip
 from spaces.channels.plan import SlicePlan
+from spaces.channels.rewriting import Forward, Program, is_made, program_of
 
 _COPIED = frozenset((dict, list, set, OrderedDict))
 _REGISTERED = frozenset(("_parameters", "_buffers", "_modules"))
@@ -53,6 +54,8 @@ class Slicer:
             return drawn[id(module)]
         prefix = f"{path}." if path else ""
         blueprint = drawn[id(module)] = _Blueprint(attributes=list(self._attributes.get(path, ())))
+        made = [name for name, _ in blueprint.attributes if is_made(name)]
+        blueprint.program = program_of(module, made) if made else None
         for kind in ("_parameters", "_buffers"):
             tensors = getattr(module, kind)
             blueprint.tensors += [(kind, name, self._slices.get(prefix + name, [])) for name, t in tensors.items() if t is not None]
@@ -67,13 +70,14 @@ class Slicer:
 
 @dataclass(eq=False)
 class _Blueprint:
-    """What there is to copy in one module: tensors with their slices (axis, number of the index), modules, sizes."""
+    """What there is to copy in one module: tensors with their slices (axis, number of the index), modules, sizes, rewritten code."""
 
     tensors: list[tuple[str, str, list[tuple[int, int]]]] = field(default_factory=list)
     children: list[tuple[str, _Blueprint]] = field(default_factory=list)
     listed: list[tuple[str, Any, _Blueprint]] = field(default_factory=list)
     aliases: list[tuple[str, Any]] = field(default_factory=list)
     attributes: list[tuple[str, int]] = field(default_factory=list)
+    program: Program | None = None
 
 
 def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones: dict[int, Any]) -> nn.Module:
@@ -100,8 +104,11 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     for name, index in blueprint.attributes:
         if name == IS_THERE:
             continue
-        before = state[name]
+        before = state.get(name)
         state[name] = type(before)([kept[index].numel(), *before[1:]]) if isinstance(before, tuple | list) else kept[index].numel()
+    program = blueprint.program or getattr(state.get("forward"), "program", None)  # or the model was pruned before
+    if program is not None:
+        state["forward"] = Forward(clone, program)
     return clone
 
 

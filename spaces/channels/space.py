@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import chain, combinations, islice, product
 from typing import Any
 
 import numpy as np
@@ -17,23 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Space
-from spaces.channels.analysis import Analysis, Follower
-from spaces.channels.depth import DEPTH, IS_THERE
+from spaces.channels.analysis import Analysis
+from spaces.channels.depth import IS_THERE
+from spaces.channels.limits import Limits, limits
+from spaces.channels.literals import Follower
+from spaces.channels.matching import Rewriting
 from spaces.channels.plan import SlicePlan
 from spaces.channels.reference import Reference
+from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
-from spaces.channels.trace import canonical_names, differs_in_training, mode, trace
-from spaces.channels.wishes import by_group
+from spaces.channels.trace import canonical_names, differs_in_training, mode, others, trace
+from spaces.channels.verification import PROGRESS, Verification
+from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.errors import InputError
 
-TOLERANCE = 1e-4
-"""Largest difference between a compact model and its masked reference, relative to max(1, largest output), at which a group is trusted."""
-HALF_TOLERANCE = 0.05
-"""The same where a model computes in half precision."""
-MOST_TRIALS = 32
-"""So many combinations of attributes are tried to make a group follow."""
-PROGRESS = 5.0
-"""Seconds between two lines that tell how far verification is."""
 VERIFY = True
 """Tests of the rules alone switch verification off."""
 
@@ -54,6 +49,7 @@ class ChannelSpace(Space):
         tie: lists of patterns; groups that match a list keep the same places (``[["blocks.*.mlp.fc1"]]``: one width for all blocks).
         split: pattern -> into how many groups of neighbouring channels a group is cut, named ``name/1``, ``name/2``, ...
         least: pattern -> the smallest share of a group that is kept.
+        most: pattern -> the largest share; the base model, all of whose groups are whole, stays a candidate.
         depth: patterns of residual blocks (``blocks.*``) that may be left out as a whole; a segment ``depth`` has a locus for each.
 
     Raises:
@@ -71,36 +67,39 @@ class ChannelSpace(Space):
         split: dict[str, int] | None = None,
         least: dict[str, float] | None = None,
         depth: Sequence[str] = (),
+        most: dict[str, float] | None = None,
     ) -> None:
         steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
         if min([*steps, min_keep]) < 1:
             raise InputError(f"space: round_to and min_keep must be at least 1, got {round_to} and {min_keep}")
-        if not all(0 <= share <= 1 for share in (least or {}).values()):
-            raise InputError(f"space.least: shares are from 0 to 1, got {least}")
+        for place, shares in (("least", least), ("most", most)):
+            if not all(0 <= share <= 1 for share in (shares or {}).values()):
+                raise InputError(f"space.{place}: shares are from 0 to 1, got {shares}")
         self.model = model
         self.example = (example,) if isinstance(example, Tensor) else tuple(example)
         self.round_to, self.min_keep, self.freeze = round_to, min_keep, tuple(freeze)
         self.tie, self.split, self.least = tuple(map(tuple, tie)), dict(split or {}), dict(least or {})
+        self.most = dict(most or {})
         self.depth, self._whole_blocks = tuple(depth), dict[str, str]()
         self._refused: dict[str, str] = {}
         self._followers: list[Follower] = []
+        self._rewritings: dict[str, Rewriting] = {}
+        start = time.monotonic()
         self._accept(self._analyse())
+        if time.monotonic() - start > PROGRESS:
+            count = len(self._trace.graph.graph.nodes)
+            print(f"space: {count} operations are traced; {len(self.segments)} groups to verify", file=sys.stderr, flush=True)
         if VERIFY:
-            self._verify()
+            Verification(self).run()
         if not self.plan.segments:
             reasons = "; ".join(dict.fromkeys(f"{f.axis}: {f.reason}" for f in self.plan.frozen))
             raise InputError(f"model {type(model).__name__}: nothing can be pruned ({reasons[:400]})")
         self._limits  # noqa: B018 patterns that match nothing are told now
 
     @property
-    def _tolerance(self) -> float:
-        half = any(t.dtype in (torch.float16, torch.bfloat16) for t in chain(self.model.parameters(), self.example))
-        return HALF_TOLERANCE if half or self._trace.half else TOLERANCE
-
-    @property
     def fingerprint(self) -> str:
         plan = [[a.tensor, a.dim, a.loci.tolist()] for a in self.plan.axes]
-        least = [self.least] if self.least else []
+        least = [{"least": self.least, "most": self.most}] if self.most else [self.least] if self.least else []
         text = json.dumps([[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep, *least])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -116,11 +115,12 @@ class ChannelSpace(Space):
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)
+        whole = genomes.all(axis=1)  # the base model stays what it is, whatever the upper bounds
         for segment, part in zip(self.segments, self.slices.values(), strict=True):
             bits = genomes[:, part]
             kept = bits.sum(axis=1, dtype=np.int64)
             target = self._valid_count(kept, segment.size, segment.name)
-            rows = np.flatnonzero(kept != target)
+            rows = np.flatnonzero((kept != target) & ~whole)
             if len(rows):
                 genomes[rows, part] = _resize(bits[rows], target[rows])
         return genomes
@@ -201,6 +201,7 @@ class ChannelSpace(Space):
             "frozen": [{"axis": f.axis, "reason": f.reason, "where": f.where} for f in self.plan.frozen],
             "axes": table,
             "attributes": [{"module": f.module, "name": f.name} for f in self._followers],
+            "rewritten": [*dict.fromkeys(a.module for a in self.plan.attributes if is_made(a.name))],
             "notes": [*self.notes, *(f"depth: {path} always stays: {reason}" for path, reason in self._whole_blocks.items())],
         }
 
@@ -216,8 +217,34 @@ class ChannelSpace(Space):
         self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
         self._analysis.blocks = [block for block in self._analysis.blocks if block.path not in self._whole_blocks]
         self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
-        self._analysis.followers = list(self._followers)
-        return self._analysis.plan(self._refused)
+        self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
+        plan = self._analysis.plan(self._refused)
+        self._others = others(self.example) if self._trace.branch else []
+        if self._others:
+            self._check_branch()
+        return plan
+
+    def _check_branch(self) -> None:
+        """Run other inputs through the side of a branch that was traced; say that there is one.
+
+        Raises:
+            InputError: some take the other side, which was not seen.
+        """
+        everything = Reference(self._trace, self.model, {}, np.ones(1, dtype=np.uint8))
+        for inputs in (self.example, *self._others):
+            try:
+                with mode(self.model, False), torch.no_grad():
+                    same = _difference(self.model(*inputs), everything(*inputs)) <= TOLERANCE
+            except Exception:  # the trace asserts what it was traced for
+                same = False
+            if not same:
+                raise InputError(
+                    f"model {type(self.model).__name__}: torch.export cannot trace it at {self._trace.branch}: not all "
+                    "inputs take the branch that it sees there; make that line independent of tensor values"
+                )
+        self.notes.append(
+            f"only the branch of the example input is known: {self._trace.branch}; {len(self._others)} other inputs took it, too"
+        )
 
     @cached_property
     def _value_loci(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -225,122 +252,23 @@ class ChannelSpace(Space):
         return self._analysis.node_loci(), self._analysis.weight_loci()
 
     def _accept(self, plan: SlicePlan) -> None:
-        self._followers = list(self._analysis.followers)
+        self._followers, self._rewritings = list(self._analysis.followers), dict(self._analysis.rewritings)
         self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(self.model, plan)
         self.__dict__.pop("length", None), self.__dict__.pop("slices", None), self.__dict__.pop("choices", None)
         self.__dict__.pop("_limits", None), self.__dict__.pop("_value_loci", None)
 
-    def _verify(self) -> None:
-        """Earn trust by running: reduce every group on its own, then all of them at random; what disagrees is frozen."""
-        self._refused = self._distrusted()
-        if self._refused:
-            self._accept(self._analysis.plan(self._refused))
-        while self.segments and (culprit := self._culprit()):
-            reason = "reduced together with others it differs from the masked model"
-            if culprit == DEPTH:
-                self._whole_blocks |= {block.path: reason for block in self._analysis.blocks}
-                self._analysis.blocks = []
-            self._refused |= {culprit: reason}
-            self._accept(self._analysis.plan(self._refused))
-
-    def _distrusted(self) -> dict[str, str]:
-        """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
-
-        Where one disagrees, attributes of the modules that hold a number which has to follow are made to.
-        """
-        self._whole_blocks |= self._distrusted_blocks()
-        refused = {}
-        told = time.monotonic()
-        for number, (name, part) in enumerate(self.slices.items()):
-            if time.monotonic() - told > PROGRESS:
-                told = time.monotonic()
-                print(f"space: {number} of {len(self.segments)} groups are verified", file=sys.stderr, flush=True)
-            if name == DEPTH:
-                continue
-            genome = np.ones(self.length, dtype=np.uint8)
-            genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
-            wrong = self._wrong(genome)
-            if wrong is not None and not self._helped(name, genome):
-                refused[name] = f"reduced on its own {wrong}"
-        return refused
-
-    def _distrusted_blocks(self) -> dict[str, str]:
-        """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which stay."""
-        wrong = {}
-        for path, locus in self._analysis.gates().items():
-            genome = np.ones(self.length, dtype=np.uint8)
-            genome[locus] = 0
-            told = self._wrong(genome)
-            if told is not None:
-                wrong[path] = f"left out on its own {told}"
-        if wrong:
-            self._analysis.blocks = [block for block in self._analysis.blocks if block.path not in wrong]
-            self._accept(self._analysis.plan())
-        return wrong
-
-    def _wrong(self, genome: np.ndarray) -> str | None:
-        """Return what is wrong with a compact model, or None."""
-        try:
-            difference = self.difference(genome)
-        except Exception as error:
-            return f"the model does not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return None if difference <= self._tolerance else f"it differs from the masked model by {difference:.2g}"
-
-    def _helped(self, name: str, genome: np.ndarray) -> bool:
-        """Try to have attributes follow, some for each number in the code or none; keep the first that make it right."""
-        before = self._analysis.followers
-        taken = {(f.module, f.name) for f in before}
-        candidates = [[f for f in holders if (f.module, f.name) not in taken] for holders in self._analysis.candidates(name)]
-        trials = ([*chain(*choice)] for choice in product(*map(_subsets, candidates)))
-        for trial in islice((t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS):
-            self._analysis.followers = before + trial
-            self._accept(self._analysis.plan())
-            if self._wrong(genome) is None:
-                return True
-        self._analysis.followers = before
-        self._accept(self._analysis.plan())
-        return False
-
-    def _culprit(self) -> str | None:
-        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group with which it is."""
-        least = self.repair(np.zeros((1, self.length), dtype=np.uint8))
-        least[:, self.slices.get(DEPTH, slice(0))] = 1  # a block that is left out would hide what is in it
-        for drawn in np.concatenate([self.sample(2, np.random.default_rng(0)), least]):
-            if self._wrong(drawn) is None:
-                continue
-            genome = np.ones(self.length, dtype=np.uint8)
-            for name, part in self.slices.items():
-                genome[part] = drawn[part]
-                if self._wrong(genome) is not None:
-                    return name
-        return None
-
     @cached_property
-    def _limits(self) -> dict[str, tuple[int, float]]:
-        """Return of every group the number that counts are a multiple of, and the smallest share."""
-        names = [segment.name for segment in self.plan.segments]
-        steps, shares = by_group("space.round_to", self.round_to, names, 1), by_group("space.least", self.least, names, 0.0)
-        return {name: (steps[name], shares[name]) for name in names}
+    def _limits(self) -> dict[str, Limits]:
+        """Return what counts of every group are bound to."""
+        return limits(self.plan.segments, self.round_to, self.min_keep, self.least, self.most)
 
     def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
-        step, share = self._limits[name] if name else (self.round_to if isinstance(self.round_to, int) else 1, 0.0)
-        least = min(max(self.min_keep, math.ceil(share * size - 1e-9)), size)
-        if name == DEPTH:  # all blocks may go, and they are no channels that a processor wants in multiples
-            step, least = 1, math.ceil(share * size - 1e-9)
-        rounded = np.rint(kept / step).astype(np.int64) * step
-        lowest = -(-least // step) * step  # the smallest multiple that keeps enough
-        target = np.minimum(np.maximum(rounded, lowest), size)
-        whole_is_nearer = (size - kept < np.abs(kept - target)) | (kept == size)
-        return np.where(whole_is_nearer, size, target)
+        bound = self._limits[name] if name else Limits(size, self.round_to if isinstance(self.round_to, int) else 1, self.min_keep)
+        return bound.nearest(kept)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers slice and never verify: the graph stays in the driver."""
         return {key: value for key, value in self.__dict__.items() if key != "_value_loci"} | {"_trace": None, "_analysis": None}
-
-
-def _subsets(holders: list[Follower]) -> list[tuple[Follower, ...]]:
-    """Return single attributes, then pairs, and so on, none at last: the likeliest first."""
-    return [*chain(*(combinations(holders, n) for n in range(1, len(holders) + 1))), ()]
 
 
 def _resize(bits: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from spaces import ChannelSpace
+from tests.zoo import assembled as parts
 from tests.zoo import convolutional as conv
+from tests.zoo import literals, strangers
 from tests.zoo import sequences as seq
 
 
@@ -45,10 +47,8 @@ def shaped(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
 
 
 FROZEN = {
-    "Refinement": "the context's channels: `torch.split(context, [8, 6])` holds numbers that no attribute of a module holds",
-    "GPT": "heads and embedding width: `C // self.n_head` in the code makes each follow the other",
-    "Llama": "head dimension: attention without an explicit scale",
-    "MultiQuery": "head dimension: attention without an explicit scale",
+    "MobileViT": "heads of the attention: `t.reshape(*t.shape[:3], 2, 4)` unpacks a shape, which torch.fx cannot follow",
+    "Perceiver": "width of the latents: nn.MultiheadAttention wants an inner width equal to the outer",
     "TorchAttention": "heads and embedding width: nn.MultiheadAttention wants an inner width equal to the outer",
     "TorchEncoder": "heads and embedding width: nn.MultiheadAttention wants an inner width equal to the outer",
 }
@@ -70,13 +70,13 @@ ZOO: dict[str, Case] = {
             conv.ResNeXt,
             conv.ConvNeXt,
             conv.Normalised,
-            conv.SuperResolution,
-            conv.Pieces,
-            conv.Unflattened,
-            conv.Yolo,
-            conv.Twice,
-            conv.Functional,
-            conv.Bfloat,
+            parts.SuperResolution,
+            parts.Pieces,
+            parts.Unflattened,
+            parts.Yolo,
+            parts.Twice,
+            parts.Functional,
+            parts.Bfloat,
             seq.ViT,
             seq.SeparateViT,
             seq.Mixer,
@@ -89,10 +89,25 @@ ZOO: dict[str, Case] = {
     "Recurrent": Case(seq.Recurrent, shaped(4, 5)),
     "MessagePassing": Case(seq.MessagePassing, lambda n: (torch.randn(n, 5), torch.randint(0, n, (7, 2)))),
     "Conditioned": Case(seq.Conditioned, lambda n: (torch.randint(0, 10, (n, 2)),)),
-    "Refinement": Case(conv.Refinement, lambda n: (torch.randn(n, 3, 8, 8), torch.randn(n, 3, 8, 8))),
-    "Autoencoder": Case(conv.Autoencoder, shaped(2, 16)),
-    "WeightNormed": Case(conv.WeightNormed, shaped(6)),
+    "Refinement": Case(parts.Refinement, lambda n: (torch.randn(n, 3, 8, 8), torch.randn(n, 3, 8, 8))),
+    "Autoencoder": Case(parts.Autoencoder, shaped(2, 16)),
+    "WeightNormed": Case(parts.WeightNormed, shaped(6)),
+    **{model.__name__: Case(model, images) for model in (literals.NumberedViT, literals.Branches)},
+    "Decoder": Case(literals.Decoder, lambda n: (torch.randn(n, 4, 6), torch.randn(n, 7, 5))),
 }
+
+STRANGERS: dict[str, Case] = {
+    "Conformer": Case(strangers.Conformer, shaped(12, 8)),
+    "MobileViT": Case(strangers.MobileViT, images),
+    "WaveNet": Case(strangers.WaveNet, shaped(1, 9)),
+    "CapsuleNet": Case(strangers.CapsuleNet, images),
+    "Perceiver": Case(strangers.Perceiver, shaped(9, 6)),
+    "AttentionUNet": Case(strangers.AttentionUNet, images),
+    "Transducer": Case(strangers.Transducer, lambda n: (torch.randn(n, 7, 6), torch.randint(0, 8, (n, 4)))),
+    "Swin": Case(strangers.Swin, images),
+}
+"""Models of people who have not read the rules."""
+ZOO |= STRANGERS
 
 for _name, _text in FROZEN.items():
     ZOO[_name] = replace(ZOO[_name], frozen=_text)

@@ -48,13 +48,13 @@ class ViTBlock(nn.Module):
 class ViT(nn.Module):
     """Fused qkv, class token, position embedding, embedding width over the residual stream."""
 
-    def __init__(self, dim: int = 16, heads: int = 4, depth: int = 2) -> None:
+    def __init__(self, dim: int = 16, heads: int = 4, depth: int = 2, channels: int = 3, classes: int = 4) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, dim, 4, 4)
+        self.patch = nn.Conv2d(channels, dim, 4, 4)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.randn(1, 5, dim) * 0.2)
         self.blocks = nn.ModuleList(ViTBlock(dim, FusedAttention(dim, heads)) for _ in range(depth))
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 4)
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch(x).flatten(2).transpose(1, 2)
@@ -117,11 +117,19 @@ class CausalAttention(nn.Module):
 class GPT(nn.Module):
     """Causal attention, learned positions, embedding and head tied."""
 
-    def __init__(self, width: int = 16, heads: int = 4, depth: int = 2, attention: type[nn.Module] = CausalAttention) -> None:
+    def __init__(
+        self,
+        width: int = 16,
+        heads: int = 4,
+        depth: int = 2,
+        attention: type[nn.Module] = CausalAttention,
+        vocabulary: int = 20,
+        block: int = 8,
+    ) -> None:
         super().__init__()
-        self.wte, self.wpe = nn.Embedding(20, width), nn.Embedding(8, width)
+        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(block, width)
         self.blocks = nn.ModuleList(ViTBlock(width, attention(width, heads)) for _ in range(depth))
-        self.ln_f, self.lm_head = nn.LayerNorm(width), nn.Linear(width, 20, bias=False)
+        self.ln_f, self.lm_head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
         self.lm_head.weight = self.wte.weight
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +81,29 @@ def test_a_search_exports_a_smaller_model_that_onnxruntime_runs(name: str, tmp_p
         (found,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
         np.testing.assert_allclose(found, slim(inputs).detach().numpy(), atol=1e-5)
         assert sum(p.numel() for p in slim.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+ROOT = Path(__file__).parents[2]
+SHORT = ("--executor", "inline", "--search.budget.evaluations", "24", "--training.epochs", "2", "--finish.members", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["vit", "unet", "gpt"])
+def test_ten_lines_through_the_door_to_a_file_that_onnxruntime_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ROOT / "examples" / "zoo" / f"{name}.yaml"
+    assert len([line for line in config.read_text().splitlines() if line and not line.startswith("#")]) <= 10
+    path = os.pathsep.join([str(ROOT), str(config.parent)])
+    command = [sys.executable, str(ROOT / "run_search.py"), str(config), *SHORT]
+    done = subprocess.run(command, cwd=tmp_path, timeout=800, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (folder,) = (tmp_path / "runs" / name / "models").glob("*/recipe.json")
+    monkeypatch.setattr(sys, "path", [str(config.parent), *sys.path])
+    slim = load(folder)  # the recipe knows the model by its class
+    onnx = folder.parent / "model.onnx"
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    shape = [size if isinstance(size, int) else 3 for size in given.shape]
+    inputs = torch.randint(0, 30, shape) if "int" in given.type else torch.randn(shape)
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, {given.name: inputs.numpy()})[0], slim(inputs).numpy(), atol=1e-4)

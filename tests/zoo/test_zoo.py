@@ -23,6 +23,10 @@ NO_BATCH = ("MessagePassing",)
 """Models whose first axis is no batch: one sample of it is no input."""
 
 
+IDLE = ("residual_convs.2.",)
+"""WaveNet's last residual convolution leads nowhere."""
+
+
 def genomes_of(space: ChannelSpace, n: int = 2) -> np.ndarray:
     return np.concatenate([space.sample(n, np.random.default_rng(1)), space.repair(np.zeros((1, space.length), dtype=np.uint8))])
 
@@ -45,7 +49,7 @@ def test_it_learns_and_its_weights_fit_back_into_the_full_model(name: str) -> No
     model, before = space.build(genome).train(), {k: v.clone() for k, v in space.model.state_dict().items()}
     optimiser = torch.optim.SGD(model.parameters(), 0.01)
     torch.stack([y.float().square().mean() for y in flat(model(*example_of(name, 4)))]).sum().backward()
-    trained = [(key, p) for key, p in model.named_parameters() if p.requires_grad]
+    trained = [(key, p) for key, p in model.named_parameters() if p.requires_grad and not key.startswith(IDLE)]
     assert trained and all(p.grad is not None and p.grad.isfinite().all() for _, p in trained), [k for k, p in trained if p.grad is None]
     optimiser.step()
     assert space.difference(genome, compact=model) < tolerance(name)

@@ -14,10 +14,10 @@ def create(context: Context, node: Call) -> Labels:
     """Zeros, ones, noise: no position differs from another."""
     sizes: Any = argument(node, 1 if str(node.target).startswith("aten.new_") else 0, "size")
     out: list[Label] = []
-    for size, given in zip(context.shape(node), sizes, strict=True):
+    for place, (size, given) in enumerate(zip(context.shape(node), sizes, strict=True)):
         out.append(context.loci.new(size))
         if isinstance(given, int) and size > 1:
-            context.literal(node, given, out[-1])
+            context.literal(node, given, out[-1], place)
     return tuple(out)
 
 

@@ -59,6 +59,7 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
     _bias(context, node, argument(node, 2, "bias"), out)
     if context.tensor(weight) is not None:
         context.tap(node, name, dim, out)
+        context.tap(node, name, dim, channels, at_input=True)
     return (*labels[:dim], out, *(context.plain("an axis of positions", node) for _ in labels[dim + 1 :]))
 
 
@@ -76,6 +77,7 @@ def linear(context: Context, node: Call) -> Labels:
     _bias(context, node, argument(node, 2, "bias"), out)
     if context.tensor(weight) is not None:
         context.tap(node, name, len(labels) - 1, out)
+        context.tap(node, name, len(labels) - 1, labels[-1], at_input=True)
     return (*labels[:-1], out)
 
 

@@ -47,8 +47,9 @@ def divide(context: Context, node: Call) -> list[Labels]:
     given = node.args[1]
     if len({*sizes}) == 1:
         inner = _equal(context, node, label, len(sizes), shape[dim])[1]
-        for number in [] if "chunk" in str(node.target) else given if isinstance(given, list | tuple) else [given]:
-            context.literal(node, number, inner)
+        numbers: Any = [] if "chunk" in str(node.target) else given if isinstance(given, list | tuple) else [given]
+        for place, number in enumerate(numbers):
+            context.literal(node, number, inner, place)
         return [replaced(labels, dim, inner) for _ in sizes]
     if not isinstance(given, list | tuple):
         context.freeze(label, "a division of the channels into parts of different sizes", node)
@@ -56,7 +57,7 @@ def divide(context: Context, node: Call) -> list[Labels]:
     for index, size in enumerate(sizes):
         piece = label[start : start + size]
         if isinstance(given, list | tuple) and len(given) == len(sizes):
-            context.literal(node, given[index], piece)
+            context.literal(node, given[index], piece, index)
         pieces.append(replaced(labels, dim, piece if len(piece) > 1 else context.freeze(piece, "a part of one channel", node)))
         start += size
     return pieces

@@ -27,7 +27,22 @@ ACTIVATIONS = (
     "softshrink",
 )
 DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
-COPIES = ("clone", "detach", "alias", "contiguous", "to", "_to_copy", "type_as", "lift_fresh_copy", "zeros_like", "ones_like", "randn_like")
+COPIES = (
+    "clone",
+    "detach",
+    "alias",
+    "contiguous",
+    "to",
+    "_to_copy",
+    "type_as",
+    "lift_fresh_copy",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "rand_like",
+    "randn_like",
+)
 FUNCTIONS = (
     "abs",
     "neg",

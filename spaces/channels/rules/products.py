@@ -76,7 +76,7 @@ def attention(context: Context, node: Call) -> Labels:
         batch.append(label)
     if argument(node, 6, "scale") is None:
         for label in (query[-1], key[-1]):
-            context.freeze(label, "attention scales with the head dimension; expected an explicit scale=", node)
+            context.pinned(node, label, "attention scales with the head dimension; expected an explicit scale=")
     inner = context.meet(query[-1], key[-1])
     mask = argument(node, 3, "attn_mask")
     if isinstance(mask, fx.Node):

@@ -27,6 +27,9 @@ def recurrent(context: Context, node: Call) -> list[Labels]:
     if step != (4 if biased else 2):
         return context.freeze_inputs(node, "a recurrent layer with a projection")
     inputs = context.labels(source)
+    first_weight = context.tensor(weights[0])
+    if first_weight is not None:
+        context.tap(node, first_weight, len(inputs) - 1, inputs[-1], at_input=True)
     size = context.shape(weights[1])[1]
     hidden: Label | None = None
     features, positions = inputs[-1], math.prod(context.shape(source)[:-1])

@@ -61,3 +61,11 @@ def along(context: Context, node: Call) -> Any:
         out = replaced(out, d, context.plain(f"{name} over this axis", node))
     value = context.value(node)
     return out if isinstance(value, Tensor) else [out for _ in value]
+
+
+@rule("triu", "tril", "triu_", "tril_")
+def triangle(context: Context, node: Call) -> Labels:
+    """One corner of the last two axes becomes zero: no channels there."""
+    labels = context.labels(node.args[0])
+    still = tuple(context.freeze(label, "a triangle of the channels", node) for label in labels[-2:])
+    return (*labels[:-2], *still)

@@ -53,8 +53,14 @@ class Context(Protocol):
     def meet(self, first: Label, second: Label) -> Label:
         """Tie two axes position by position; return the label of what comes out."""
 
-    def literal(self, node: Call, value: Any, label: Label) -> None:
-        """Record that a number in the call must be the number of kept positions: attributes of the module that hold it may follow."""
+    def literal(self, node: Call, value: Any, label: Label, place: int | None = None) -> None:
+        """Record that a number in the call must be the number of kept positions: attributes of the module that hold it may follow.
+
+        `place` is that of the number among the sizes of the call, where its code may be rewritten to read it from an attribute.
+        """
+
+    def pinned(self, node: Call, label: Label, text: str) -> None:
+        """Record that the call makes a factor of the size of this axis, which has to stay what it was: its code is rewritten."""
 
     def attribute(self, node: Call, kind: type | tuple[type, ...], name: str, label: Label) -> bool:
         """Have an attribute of the innermost module follow, where that is of this kind; return whether it is."""
@@ -62,8 +68,8 @@ class Context(Protocol):
     def cost(self, node: Call, name: str, macs: int, *labels: Label) -> None:
         """Record an operation of `macs` for the example's batch, in proportion to the kept share of these axes."""
 
-    def tap(self, node: Call, tensor: str, dim: int, label: Label) -> None:
-        """Record that the module which owns `tensor` puts out these channels along `dim`."""
+    def tap(self, node: Call, tensor: str, dim: int, label: Label, at_input: bool = False) -> None:
+        """Record that the module which owns `tensor`, and is this call, puts out (or takes in) these channels along `dim`."""
 
 
 Rule = Callable[[Context, Call], Any]

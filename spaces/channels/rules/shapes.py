@@ -24,9 +24,11 @@ def reshape(context: Context, node: Call) -> Labels:
         else:
             for d in targets:
                 out[d] = labels[sources[0]]
-    for d, number in enumerate(_numbers(node, len(after))):
+    numbers = _numbers(node, len(after))
+    first = next((d for d, number in enumerate(numbers) if number is not None), 0)
+    for d, number in enumerate(numbers):
         if isinstance(number, int) and number == after[d] and varies(out[d]):
-            context.literal(node, number, out[d])
+            context.literal(node, number, out[d], d - first)
     return tuple(out)
 
 
@@ -135,7 +137,7 @@ def expand(context: Context, node: Call) -> Labels:
         else:
             out.append(context.loci.new(size))
             if isinstance(sizes, list | tuple) and isinstance(sizes[dim], int) and sizes[dim] != -1:
-                context.literal(node, sizes[dim], out[-1])
+                context.literal(node, sizes[dim], out[-1], dim)
     return tuple(out)
 
 

@@ -22,7 +22,12 @@ def smallest(space: ChannelSpace) -> dict[str, int]:
 class TestWithWishes(SpaceContract):
     def space(self) -> ChannelSpace:
         return space_of(
-            round_to={"*.fc1": 8, "patch": 4}, least={"patch": 0.5}, tie=[["blocks.*.mlp.fc1"]], split={"patch": 2}, freeze=["*.heads"]
+            round_to={"*.fc1": 8, "patch": 4},
+            least={"patch": 0.5},
+            tie=[["blocks.*.mlp.fc1"]],
+            split={"patch": 2},
+            freeze=["*.heads"],
+            most={"*.fc1": 0.5},
         )
 
     def inputs(self) -> tuple[torch.Tensor, ...]:
@@ -33,6 +38,18 @@ def test_round_to_and_least_hold_for_their_groups_alone():
     kept = smallest(space_of(round_to={"*.fc1": 8, "patch": 5}, least={"patch": 0.5, "*.head_dim": 0.75}))
     assert kept["blocks.0.mlp.fc1"] == 8 and kept["patch"] == 10 and kept["blocks.1.attn.q.head_dim"] == 3
     assert kept["blocks.0.attn.q.heads"] == 1
+
+
+def test_an_upper_bound_holds_for_everything_but_the_base_model():
+    space = space_of(most={"patch": 0.5, "*.fc1": 0.3}, round_to={"*.fc1": 8}, least={"patch": 0.25})
+    genomes = space.sample(40, np.random.default_rng(0))
+    assert {*genomes[:, space.slices["patch"]].sum(1)} <= {*range(4, 9)}
+    assert {*genomes[:, space.slices["blocks.0.mlp.fc1"]].sum(1)} == {8}
+    nearly = space.base.copy()
+    nearly[-1] = 0
+    assert space.repair(nearly[None])[0, space.slices["patch"]].sum() == 8
+    assert (space.repair(space.base[None]) == space.base).all()
+    assert space.fingerprint != space_of(round_to={"*.fc1": 8}, least={"patch": 0.25}).fingerprint
 
 
 def test_tied_groups_are_one():
@@ -59,6 +76,8 @@ def test_heads_are_frozen_by_the_name_of_their_group():
     [
         ({"round_to": {"nosuch": 8}}, r"space.round_to: 'nosuch' matches no group; there are patch"),
         ({"least": {"patch": 2.0}}, "space.least: shares are from 0 to 1"),
+        ({"most": {"patch": -0.1}}, "space.most: shares are from 0 to 1"),
+        ({"most": {"patch": 0.5}, "least": {"patch": 0.75}}, "space.most: patch has 16 channels, at most 8 and at least 12 of them"),
         ({"least": {"nosuch": 0.5}}, "space.least: 'nosuch' matches no group"),
         (
             {"tie": [["patch", "*.fc1"]]},

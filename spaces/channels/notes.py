@@ -1,0 +1,99 @@
+"""What the rules wrote down of a model: axes and their atoms, costs, taps, numbers in the code, attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from spaces.channels.literals import Literal, Pin
+from spaces.channels.loci import Loci
+from spaces.channels.plan import Role
+from spaces.channels.trace import tensors_by_name
+
+
+@dataclass(eq=False)
+class Axis:
+    """An axis of a parameter or buffer, and the atoms of its positions."""
+
+    tensor: str
+    dim: int
+    role: Role
+    atoms: np.ndarray
+
+
+class Notes:
+    """Where the rules write down what they find in all traces of one model.
+
+    Attributes:
+        literals: numbers in the code that must follow.
+        pins: factors in the code that must stay.
+    """
+
+    def __init__(self, model: nn.Module, blocks: list[str]) -> None:
+        self.model, self.loci = model, Loci()
+        self._chosen = blocks
+        self._tensors = tensors_by_name(model)
+        self._paths = {id(module): name for name, module in model.named_modules()}
+        self._axes: dict[tuple[str, int], Axis] = {}
+        self._by_atom: dict[int, Axis] = {}
+        self._operations: dict[tuple[str, str], tuple[int, tuple[np.ndarray, ...]]] = {}
+        self._taps: dict[tuple[str, bool], tuple[int, np.ndarray]] = {}
+        self._known: dict[tuple[str, str], np.ndarray] = {}
+        self.literals: list[Literal] = []
+        self.pins: list[Pin] = []
+
+    def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray:
+        """Return the atoms of an axis, made on first use."""
+        key = (tensor, dim)
+        if key not in self._axes:
+            axis = self._axes[key] = Axis(tensor, dim, role, self.loci.new(self._tensors[tensor].shape[dim]))
+            if len(axis.atoms):
+                self._by_atom[int(axis.atoms[0])] = axis
+        return self._axes[key].atoms
+
+    def promote(self, label: np.ndarray, role: Role) -> None:
+        """Give the axis whose own atoms these are a role, unless it has one."""
+        axis = self._by_atom.get(int(label[0])) if label.size else None
+        if axis is not None and axis.role == "own" and np.array_equal(axis.atoms, label):
+            axis.role = role
+
+    def entries(self) -> list[Literal | Pin]:
+        """Return all that the code says of sizes."""
+        return [*self.literals, *self.pins]
+
+    def record_cost(self, name: str, macs: int, labels: tuple[np.ndarray, ...], path: str) -> None:
+        """Add the cost of one call in the module at `path`; a module that is used twice costs twice."""
+        key = (name, next((block for block in self._chosen if f"{path}.".startswith(f"{block}.")), ""))
+        before = self._operations.get(key, (0, ()))[0]
+        self._operations[key] = (before + macs, labels)
+
+    def record_tap(self, path: str, tensor: str, dim: int, label: np.ndarray, at_input: bool) -> bool:
+        """Look at what the module at `path` gives or takes, if it owns the tensor; return whether it does."""
+        module, owned = self.model.get_submodule(path), self._tensors[tensor]
+        if not any(t is owned for t in (*module._parameters.values(), *module._buffers.values())):
+            return False
+        self._taps[self._paths[id(module)], at_input] = (dim, label)
+        return True
+
+    def drop_tap(self, path: str) -> None:
+        """Look elsewhere: a normalisation follows."""
+        self._taps.pop((self._paths[id(self.model.get_submodule(path))], False), None)
+
+    def record_literal(self, literal: Literal) -> None:
+        """Note a number in the code that must follow."""
+        self.literals.append(literal)
+
+    def record_pin(self, pin: Pin) -> None:
+        """Note a factor in the code that must stay."""
+        self.pins.append(pin)
+
+    def record_attribute(self, path: str, kind: type | tuple[type, ...], name: str, label: np.ndarray) -> bool:
+        """Have an attribute follow, where the module is of the kind that has it."""
+        module = self.model.get_submodule(path)
+        if not isinstance(module, kind):
+            return False
+        if label.size > 1:
+            self._known[self._paths[id(module)], name] = label
+        return True

@@ -1,0 +1,205 @@
+"""Verification: groups are trusted when a smaller model was run and agreed with the masked one; numbers in the code follow by trial."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain, combinations, islice, product
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from spaces.base import Segment
+from spaces.channels.analysis import Analysis
+from spaces.channels.depth import DEPTH
+from spaces.channels.literals import Follower
+from spaces.channels.matching import Calls
+from spaces.channels.plan import SlicePlan
+from spaces.channels.rewriting import Unwritable
+from spaces.channels.trace import Trace, mode
+
+TOLERANCE = 1e-4
+"""Largest difference between a compact model and its masked reference, relative to max(1, largest output), at which a group is trusted."""
+HALF_TOLERANCE = 0.05
+"""The same where a model computes in half precision."""
+MOST_TRIALS = 32
+"""So many combinations of attributes are tried to make a group follow."""
+PROGRESS = 5.0
+"""Seconds between two lines that tell how far verification is."""
+
+
+class Verified(Protocol):
+    """What verification needs of a space, and changes in it."""
+
+    model: nn.Module
+    example: tuple[Any, ...]
+    plan: SlicePlan
+    segments: tuple[Segment, ...]
+    _analysis: Analysis
+    _trace: Trace
+    _refused: dict[str, str]
+    _whole_blocks: dict[str, str]
+    _others: list[tuple[Any, ...]]
+
+    @property
+    def slices(self) -> dict[str, slice]: ...
+    @property
+    def length(self) -> int: ...
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray: ...
+    def repair(self, genomes: np.ndarray) -> np.ndarray: ...
+    def difference(self, genome: np.ndarray, inputs: tuple[Any, ...] | None = None) -> float: ...
+    def _accept(self, plan: SlicePlan) -> None: ...
+
+
+class Verification:
+    """Runs what a plan promises, and has everything frozen that is not kept."""
+
+    def __init__(self, space: Verified) -> None:
+        self.space = space
+        self._calls: Calls | None = None
+        self._unwritable: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Earn trust: reduce every group on its own, then all of them at random; what disagrees is frozen."""
+        space = self.space
+        space._refused = self._distrusted()
+        if space._refused:
+            space._accept(space._analysis.plan(space._refused))
+        while space.segments and (culprit := self._culprit()):
+            reason = "reduced together with others it differs from the masked model"
+            if culprit == DEPTH:
+                space._whole_blocks |= {block.path: reason for block in space._analysis.blocks}
+                space._analysis.blocks = []
+            space._refused |= {culprit: reason}
+            space._accept(space._analysis.plan(space._refused))
+
+    @property
+    def _tolerance(self) -> float:
+        half = any(t.dtype in (torch.float16, torch.bfloat16) for t in chain(self.space.model.parameters(), self.space.example))
+        return HALF_TOLERANCE if half or self.space._trace.half else TOLERANCE
+
+    def _distrusted(self) -> dict[str, str]:
+        """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
+
+        Where one disagrees, attributes of the modules that hold a number which has to follow are made to; then their code is rewritten.
+        """
+        space = self.space
+        space._whole_blocks |= self._distrusted_blocks()
+        refused = {}
+        told = time.monotonic()
+        for number, (name, part) in enumerate(space.slices.items()):
+            if time.monotonic() - told > PROGRESS:
+                told = time.monotonic()
+                print(f"space: {number} of {len(space.segments)} groups are verified", file=sys.stderr, flush=True)
+            if name == DEPTH:
+                continue
+            genome = np.ones(space.length, dtype=np.uint8)
+            genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
+            wrong = self._wrong(genome)
+            if wrong is not None and not self._helped(name, genome):
+                refused[name] = "; ".join([f"reduced on its own {wrong}", *self._reasons(name)])
+        return refused
+
+    def _distrusted_blocks(self) -> dict[str, str]:
+        """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which stay."""
+        space, wrong = self.space, {}
+        for path, locus in space._analysis.gates().items():
+            genome = np.ones(space.length, dtype=np.uint8)
+            genome[locus] = 0
+            told = self._wrong(genome)
+            if told is not None:
+                wrong[path] = f"left out on its own {told}"
+        if wrong:
+            space._analysis.blocks = [block for block in space._analysis.blocks if block.path not in wrong]
+            space._accept(space._analysis.plan())
+        return wrong
+
+    def _wrong(self, genome: np.ndarray) -> str | None:
+        """Return what is wrong with a compact model, or None."""
+        try:
+            difference = max(self.space.difference(genome, inputs) for inputs in (self.space.example, *self.space._others))
+        except Exception as error:
+            return f"the model does not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return None if difference <= self._tolerance else f"it differs from the masked model by {difference:.2g}"
+
+    def _helped(self, name: str, genome: np.ndarray) -> bool:
+        """Make numbers in the code follow: attributes that hold them, unless a factor has to stay, then the code itself."""
+        pinned = bool(self.space._analysis.pin_of(name))
+        return (pinned and self._rewritten(name, genome)) or self._followed(name, genome) or (not pinned and self._rewritten(name, genome))
+
+    def _followed(self, name: str, genome: np.ndarray) -> bool:
+        """Try to have attributes follow, some for each number in the code or none; keep the first that make it right."""
+        analysis = self.space._analysis
+        before = analysis.followers
+        taken = {(f.module, f.name) for f in before}
+        candidates = [[f for f in holders if (f.module, f.name) not in taken] for holders in analysis.candidates(name)]
+        trials = ([*chain(*choice)] for choice in product(*map(_subsets, candidates)))
+        for trial in islice((t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS):
+            analysis.followers = before + trial
+            self.space._accept(analysis.plan())
+            if self._wrong(genome) is None:
+                return True
+        analysis.followers = before
+        self.space._accept(analysis.plan())
+        return False
+
+    def _rewritten(self, name: str, genome: np.ndarray) -> bool:
+        """Try to rewrite the code of modules that hold a number which has to follow; keep it where that makes it right."""
+        analysis = self.space._analysis
+        before = analysis.rewritings
+        for paths in analysis.writable(name):
+            made = dict(before)
+            for path in paths:
+                if path not in made and path not in self._unwritable:
+                    try:
+                        made[path] = self._call_of(path).rewriting(path, *analysis.numbers_of(path))
+                    except Unwritable as error:
+                        self._unwritable[path] = str(error)
+            if len(made) > len(before):
+                analysis.rewritings = made
+                self.space._accept(analysis.plan())
+                if self._wrong(genome) is None:
+                    return True
+        analysis.rewritings = before
+        self.space._accept(analysis.plan())
+        return False
+
+    def _call_of(self, path: str) -> Calls:
+        if self._calls is None:
+            paths = dict.fromkeys(entry.path for entry in self.space._analysis.entries())
+            with mode(self.space.model, False):
+                self._calls = Calls(self.space.model, self.space.example, paths)
+        return self._calls
+
+    def _reasons(self, name: str) -> Iterator[str]:
+        """Tell what the group wanted, and why code could not be rewritten."""
+        pin = self.space._analysis.pin_of(name)
+        if pin:
+            yield pin
+        paths = self.space._analysis.writable(name)[-1]
+        told = dict.fromkeys(f"{path or 'the model'}: {self._unwritable[path]}" for path in paths if path in self._unwritable)
+        if told:
+            yield "its code cannot be rewritten: " + next(iter(told))
+
+    def _culprit(self) -> str | None:
+        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group with which it is."""
+        space = self.space
+        least = space.repair(np.zeros((1, space.length), dtype=np.uint8))
+        least[:, space.slices.get(DEPTH, slice(0))] = 1  # a block that is left out would hide what is in it
+        for drawn in np.concatenate([space.sample(2, np.random.default_rng(0)), least]):
+            if self._wrong(drawn) is None:
+                continue
+            genome = np.ones(space.length, dtype=np.uint8)
+            for name, part in space.slices.items():
+                genome[part] = drawn[part]
+                if self._wrong(genome) is not None:
+                    return name
+        return None
+
+
+def _subsets(holders: list[Follower]) -> list[tuple[Follower, ...]]:
+    """Return single attributes, then pairs, and so on, none at last: the likeliest first."""
+    return [*chain(*(combinations(holders, n) for n in range(1, len(holders) + 1))), ()]
