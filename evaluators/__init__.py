@@ -12,18 +12,24 @@ from evaluators.data import (
     Data,
     Digits,
     MnistFolder,
+    NiftiFolder,
     NpzFile,
+    Phantoms,
     Reconstruction,
     Regression,
     Restoring,
+    Segmentation,
     Strings,
     Task,
+    overlap_by_case,
 )
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
 from evaluators.latency import Latency, measure
+from evaluators.lineage import LineageTraining
 from evaluators.pairs import PairTraining
 from evaluators.quality import Quality
+from evaluators.supernet import SupernetSearch, SupernetSettings, SupernetTraining
 from evaluators.training import Training, fit
 from evaluators.trial_training import TrialTraining
 from evaluators.weights import pack_weights, unpack_weights
@@ -45,16 +51,23 @@ __all__ = [
     "Evaluators",
     "FineTuning",
     "Latency",
+    "LineageTraining",
     "MnistFolder",
+    "NiftiFolder",
     "NpzFile",
     "PairTraining",
+    "Phantoms",
     "Quality",
     "Reconstruction",
     "Regression",
     "Report",
     "Restoring",
+    "Segmentation",
     "State",
     "Strings",
+    "SupernetSearch",
+    "SupernetSettings",
+    "SupernetTraining",
     "Task",
     "Training",
     "TrialTraining",
@@ -64,6 +77,7 @@ __all__ = [
     "fit",
     "measure",
     "mode",
+    "overlap_by_case",
     "pack_weights",
     "smallest",
     "unpack_weights",

@@ -33,7 +33,8 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
     model = None if builds(settings) else _model(settings)
     strategy = settings.make("strategy")
-    trained = model is not None and settings.checkpoint is None and not isinstance(strategy, Coevolution)  # which trains from the start
+    whole = model is not None and not getattr(type(model), "hollow", False)  # a stack of cells is nothing without them
+    trained = whole and settings.checkpoint is None and not isinstance(strategy, Coevolution)  # which trains from the start
     return Search(
         model,
         settings.make("data") if settings.has("data") else None,

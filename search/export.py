@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from evaluators.onnx_extra import onnx_session, quiet_exporter
 from search.recipe import RECIPE, WEIGHTS, Recipe, describe_genome, load, pack_weights, settings_of, slices_of
 from spaces.base import Space
+from spaces.cells import CellSpace
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
-from spaces.mixed_pairs import MixedPairs
 
 ONNX = "model.onnx"
 TOLERANCE = 1e-4
@@ -43,9 +43,9 @@ class Origin:
     space: Mapping[str, Any] | None = None
 
 
-def base_of(space: Space, genome: np.ndarray) -> nn.Module | None:
-    """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome builds; None if unknown."""
-    return space.build(genome) if isinstance(space, MixedPairs) else getattr(space, "model", None)
+def base_of(space: Space, genome: np.ndarray) -> nn.Module:
+    """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome builds."""
+    return space.model if isinstance(space, ChannelSpace) else space.build(genome)
 
 
 def export(
@@ -87,14 +87,13 @@ def export(
     origin = origin or Origin()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / RECIPE).unlink(missing_ok=True)
-    sliced = isinstance(space, ChannelSpace)
     weights, tied = pack_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
     recipe = Recipe(
         id=id,
-        model=dict(origin.model) if origin.model is not None and sliced else None,
-        space=dict(origin.space) if origin.space is not None and not sliced else None,
+        model=_model(space, genome, origin),
+        space=dict(origin.space) if origin.space is not None and not isinstance(space, ChannelSpace | CellSpace) else None,
         slices=slices_of(space, genome) if isinstance(space, ChannelSpace) else [],
         attributes=settings_of(space, genome) if isinstance(space, ChannelSpace) else [],
         tied=tied,
@@ -168,6 +167,13 @@ def outputs_of(result: Any) -> list[Tensor]:
     if isinstance(result, Mapping):
         result = list(result.values())
     return [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
+
+
+def _model(space: Space, genome: np.ndarray, origin: Origin) -> dict[str, Any] | None:
+    """What makes the model that the recipe's slices cut, or with a cell space the very model; None where nobody knows."""
+    if origin.model is None or not isinstance(space, ChannelSpace | CellSpace):
+        return None
+    return space.model_spec(genome, origin.model) if isinstance(space, CellSpace) else dict(origin.model)
 
 
 def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:

@@ -30,8 +30,10 @@ from search.identity import describe
 from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
+from search.searched_cells import became, keep_cases
 from search.strategy import candidate_seed
 from search.winner import Winner
+from spaces.cells import SupernetSpace
 from spaces.channels.trace import mode
 from spaces.errors import InputError
 from spaces.mixed_pairs import Pairs
@@ -47,7 +49,7 @@ Progress = Callable[[str, int, int], None]
 class Finish:
     """Fine-tunes some members of the front and exports them. What is done already is not done again.
 
-    A pair of a coevolution begins with the weights that its cell left it.
+    A pair of a coevolution begins with the weights that its cell left it, a candidate that inherited its weights with what it became.
 
     A trial of a hyper-parameter search has been trained when it comes here: it is exported with the weights that its training ended
     with, from its checkpoint or, where there is none, from the same training once more; the test split is measured then, once.
@@ -138,9 +140,9 @@ class Finish:
 
     def _stage(self, problem: Problem) -> tuple[Evaluator, str]:
         """Return what is done to a member, and its settings in one line."""
-        if isinstance(problem.space, TrialSpace):
+        if isinstance(problem.space, TrialSpace | SupernetSpace):
             return Winner(problem.evaluator), "as trained in the search"
-        if isinstance(problem.space, Pairs):  # its evaluator gives a built pair the weights that its cell left it
+        if isinstance(problem.space, Pairs) or problem.evaluator.inherits:  # it gives what was built the weights that the search left it
             return Evaluators([problem.evaluator, FineTuning(self.training)]), self._settings
         return FineTuning(self.training), self._settings
 
@@ -182,7 +184,11 @@ class Finish:
         final = Final(candidate.id, searched.metrics if searched else dict(problem.base), settings=settings, reason=note["reason"])
         if not final.reason:
             final = replace(final, test={name: value for name, value in note["metrics"].items() if name.startswith("test_")})
-            final = self._export(problem, directory, candidate, arrays["weights"], origin, final)
+            space, genome = became(problem.space, candidate, lambda: ledger.evaluation(candidate.id).arrays)  # type: ignore[union-attr]
+            model = replace(candidate, genome=genome)
+            final = self._export(replace(problem, space=space), directory, model, arrays["weights"], origin, final)
+            if final.folder:
+                keep_cases(problem, space, genome, unpack_weights(arrays["weights"]), ledger, candidate.id, directory / final.folder)
             if isinstance(problem.space, Pairs) and final.folder:
                 ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"]))
         final.save(ledger)

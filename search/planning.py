@@ -21,6 +21,7 @@ from search.progress import duration
 from search.reach import Reach, number
 from search.strategy import candidate_seed
 from spaces.base import Space
+from spaces.cells import SupernetSpace
 from spaces.trials import TrialSpace
 
 _TIMED = 5
@@ -157,7 +158,7 @@ def _seconds(problem: Problem, seed: int) -> float:
     Of a training, which says its epochs, two epochs are timed, of which the first one warms up.
     """
     epochs = getattr(problem.evaluator, "epochs", None)
-    if isinstance(problem.space, TrialSpace) and isinstance(epochs, int):
+    if isinstance(problem.space, TrialSpace | SupernetSpace) and isinstance(epochs, int):
         return epochs * _epoch_seconds(problem, seed)
     genomes = problem.space.sample(_TIMED, np.random.default_rng(seed))
     times = []

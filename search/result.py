@@ -23,6 +23,7 @@ from search.finish import front_of
 from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import RECIPE, Recipe, load
+from search.searched_cells import became
 from search.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
@@ -111,7 +112,8 @@ class Result:
         space, data = self.problem.space, self.problem.evaluator.data
         if data is None:
             raise InputError("export: no data; expected data with an example of the inputs")
-        genome, model = evaluation.candidate.genome, self.build(evaluation)
+        model = self.build(evaluation)
+        space, genome = became(space, evaluation.candidate, lambda: evaluation.arrays)
         base = base_of(space, genome)
         return export(Path(folder), evaluation.candidate.id, genome, model, space, data.example(), base=base, metrics=evaluation.metrics)
 

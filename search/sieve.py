@@ -44,7 +44,7 @@ class Sieve:
 
     def admit(self, genome: np.ndarray) -> bool:
         """Note that a genome ``(length,)`` passes; False where it has passed before."""
-        digest = blake2b(self.space.pack(genome), digest_size=16).digest()
+        digest = blake2b(self.space.pack(self.space.canonical(genome[None])[0]), digest_size=16).digest()
         if digest in self._seen:
             return False
         self._seen.add(digest)

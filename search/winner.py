@@ -22,7 +22,8 @@ class Winner(Evaluator):
     """Evaluates once more, which costs nothing where a checkpoint has it all, then measures the test split, once.
 
     Reports: those of the evaluator, and a final one with ``test_loss``, ``test_error``, ... and the weights that the model ended with
-    as ``arrays["weights"]`` (see :func:`evaluators.weights.unpack_weights`).
+    as ``arrays["weights"]`` (see :func:`evaluators.weights.unpack_weights`). Where the space builds networks that are trained already (a
+    :class:`~spaces.cells.SupernetSpace` over one), ``test_loss_before`` and so on are those of the network before the evaluation.
 
     Args:
         evaluator: of the search, bound.
@@ -44,8 +45,12 @@ class Winner(Evaluator):
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
         last = Report({})
+        before = {f"{name}_before": value for name, value in self._tested(model).items()} if getattr(self.space, "trained", False) else {}
         for last in self.evaluator.evaluate(model, candidate):
             yield Report(dict(last.metrics), last.step)
+        yield Report(last.metrics | before | self._tested(model), last.step + 1, {"weights": pack_weights(model)})
+
+    def _tested(self, model: nn.Module) -> dict[str, float]:
+        assert self.data is not None
         measured = assess(model, self.data, Preloaded(self.data).batches("test", _BATCH, device_of(model)))
-        metrics = last.metrics | {f"test_{name}": value for name, value in measured.items()}
-        yield Report(metrics, last.step + 1, {"weights": pack_weights(model)})
+        return {f"test_{name}": value for name, value in measured.items()}

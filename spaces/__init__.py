@@ -1,6 +1,7 @@
-"""WHAT can vary: channels, choices, joint spaces."""
+"""WHAT can vary: channels, choices, cells, joint spaces."""
 
 from spaces.base import Segment, Space
+from spaces.cells import CellSpace, SupernetSpace
 from spaces.channels import ChannelSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
@@ -11,6 +12,7 @@ from spaces.trials import TrialSpace
 
 __all__ = [
     "Categorical",
+    "CellSpace",
     "ChannelSpace",
     "Choice",
     "ChoiceSpace",
@@ -26,6 +28,7 @@ __all__ = [
     "Part",
     "Segment",
     "Space",
+    "SupernetSpace",
     "TrialSpace",
     "VariationalPair",
 ]

@@ -71,6 +71,10 @@ class Space(ABC):
         """
         return {}
 
+    def canonical(self, genomes: np.ndarray) -> np.ndarray:
+        """Return one genome for all that build the same model, ``(n, length)``: how duplicates are told; a copy of `genomes` by default."""
+        return genomes.copy()
+
     @cached_property
     def length(self) -> int:
         return sum(segment.size for segment in self.segments)

@@ -1,7 +1,7 @@
 """``python -m benchmarks.coevolution [--quick] [--json FILE]`` collects what was recorded; ``--quick`` records a little anew instead.
 
-What is recorded by what: ``faithful`` (and its ``--extra``), ``floors``, ``controls``, ``ours``; each goes on where it stopped. How busy
-workers are and what moves between cells is measured here.
+What is recorded by what: ``faithful`` (and its ``--extra``), ``floors``, ``improved``, ``controls``, ``ours``, ``mixed``;
+each goes on where it stopped. How busy workers are and what moves between cells is measured here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from benchmarks.coevolution.arms import BUDGET, TASKS
 from benchmarks.coevolution.cells import cell_figures
 from benchmarks.coevolution.controls import ARMS, record
 from benchmarks.coevolution.fronts import front_figures
+from benchmarks.coevolution.improved import improved_figures
+from benchmarks.coevolution.mixed import mixed_figures
 from benchmarks.coevolution.published import faithful_figures
 
 
@@ -41,7 +43,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _collected(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     (figures, settings), (more, others) = faithful_figures(folder), front_figures(folder)
-    return figures | more, settings | others
+    return figures | more | improved_figures(folder) | mixed_figures(folder), settings | others
 
 
 if __name__ == "__main__":

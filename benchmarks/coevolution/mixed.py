@@ -47,8 +47,10 @@ def mixed_figures(folder: Path = FOLDER) -> dict[str, Any]:
     whole = {seed: found for seed, found in values.items() if set(found) == {*PAIRS, "all"}}
     if not whole:
         return {"heterogeneous_ratio": None}
+    ratios = spread(found["all"] / max(found[name] for name in PAIRS) for found in whole.values())
     return {
-        "heterogeneous_ratio": spread(found["all"] / max(found[name] for name in PAIRS) for found in whole.values()),
+        "heterogeneous_ratio": ratios["median"],
+        "heterogeneous_ratios": ratios,
         "heterogeneous_hypervolume": {name: spread(found[name] for found in whole.values()) for name in (*PAIRS, "all")},
     }
 

@@ -154,8 +154,8 @@ def _arm(name: str, cells: int, steps: int, pruning: Mutation) -> Coevolved:
 PRODUCT: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        _arm("coevolution", 4, 100, RemovalPruning(noise=0.1)),
-        _arm("coevolution, random pruning", 4, 100, RandomOrder()),
+        _arm("coevolution", 2, 100, RemovalPruning(noise=0.1)),
+        _arm("coevolution, random pruning", 2, 100, RandomOrder()),
         _arm("one cell", 1, 100, RemovalPruning(noise=0.1)),
         _arm("one cell, random pruning", 1, 100, RandomOrder()),
     )

@@ -5,9 +5,12 @@ from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.clusters import BinaryClusters
 from evaluators.data.digits import Digits
 from evaluators.data.mnist import MnistFolder
+from evaluators.data.nifti import NiftiFolder
 from evaluators.data.npz import NpzFile
+from evaluators.data.phantoms import Phantoms
 from evaluators.data.preloaded import Preloaded
 from evaluators.data.reconstruction import Reconstruction, Restoring
+from evaluators.data.segmentation import Segmentation, overlap_by_case
 from evaluators.data.strings import Strings
 from evaluators.data.task import Classification, Regression, Task
 
@@ -20,12 +23,16 @@ __all__ = [
     "Digits",
     "Inputs",
     "MnistFolder",
+    "NiftiFolder",
     "NpzFile",
+    "Phantoms",
     "Preloaded",
     "Reconstruction",
     "Regression",
     "Restoring",
+    "Segmentation",
     "Split",
     "Strings",
     "Task",
+    "overlap_by_case",
 ]

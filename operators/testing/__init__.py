@@ -8,6 +8,15 @@ from operators.testing.crossover import CrossoverContract
 from operators.testing.initialisation import InitialisationContract
 from operators.testing.mutation import MutationContract
 from operators.testing.pruning import PruningContract
+from operators.testing.rule import RuleContract
 from operators.testing.selection import SelectionContract
 
-__all__ = ["CriterionContract", "CrossoverContract", "InitialisationContract", "MutationContract", "PruningContract", "SelectionContract"]
+__all__ = [
+    "CriterionContract",
+    "CrossoverContract",
+    "InitialisationContract",
+    "MutationContract",
+    "PruningContract",
+    "RuleContract",
+    "SelectionContract",
+]

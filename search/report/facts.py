@@ -15,6 +15,7 @@ from search.finals import BASE, Final, load_finals
 from search.front import Front
 from search.ledger import Ledger
 from search.report.cell_facts import CellFacts
+from search.report.supernet_facts import Course, gather_courses
 from search.trials import TrialRow, gather_trials
 
 
@@ -51,6 +52,7 @@ class Facts:
         reasons: why candidates failed, and how often.
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
         cells: of a coevolution; else None.
+        courses: of a search of cells, the best first; else empty.
     """
 
     about: About
@@ -70,6 +72,7 @@ class Facts:
     ended: str = ""
     trials: list[TrialRow] = field(default_factory=list)
     cells: CellFacts | None = None
+    courses: list[Course] = field(default_factory=list)
 
     @property
     def objectives(self) -> list[str]:
@@ -163,6 +166,7 @@ def gather(ledger: Ledger) -> Facts:
         ended=_reason(ledger.note("ended")),
         trials=gather_trials(ledger, about),
         cells=cells,
+        courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
     )
 
 

@@ -14,7 +14,7 @@ from evaluators.base import State
 from search.export import write_bytes
 from search.figures import title
 from search.ledger import Ledger
-from search.report import cell_figures, figures, trial_figures, words
+from search.report import cell_figures, figures, supernet_figures, trial_figures, words
 from search.report.cell_facts import CellFacts
 from search.report.facts import Facts, gather
 from search.report.front_figure import front_figure
@@ -48,15 +48,19 @@ def report_html(facts: Facts, directory: Path) -> str:
     two = len(facts.objectives) > 1
     several = len(facts.objectives) > 2
     tuning = bool(facts.trials)
+    masks = not tuning and not facts.courses
     frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
     parts = [
         *(_trials(facts) if tuning else []),
         *(_cells(facts, facts.cells) if facts.cells is not None else []),
+        *(_courses(facts) if facts.courses else []),
         section("The front", drawing(front_figure(facts), "front"), _front_words(facts)) if two and len(facts.ids) else "",
         section("All objectives", drawing(figures.objectives_figure(facts), "objectives"), "A line is a member of the front.")
         if several and facts.front
         else "",
-        section("Finished models", words.finals_table(facts), _FINISHED) if facts.finals and not tuning else "",
+        section("Finished models", words.finals_table(facts), _TRAINED if facts.courses else _FINISHED)
+        if facts.finals and not tuning
+        else "",
         pair(
             section(
                 "Progress",
@@ -69,13 +73,13 @@ def report_html(facts: Facts, directory: Path) -> str:
                 "Which operators make members of the front. Beside each name: its candidates.",
             ),
         )
-        if facts.history and not (tuning and not two)
+        if facts.history and not (tuning and not two) and not facts.courses
         else "",
         section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS)
-        if facts.front and not tuning
+        if facts.front and masks
         else "",
         section("Where they come from", drawing(figures.lineage_figure(facts), "lineage"), _LINEAGE)
-        if facts.front and facts.parents and not tuning
+        if facts.front and facts.parents and masks
         else "",
         pair(
             section("What cannot be pruned", frozen, "Every axis that the search leaves whole, with the reason.") if frozen else "",
@@ -107,6 +111,27 @@ def _trials(facts: Facts) -> list[str]:
             section("Who was stopped", stopped, "Trials that did not come to their end, and why.")
             if (stopped := words.stopped_table(facts))
             else "",
+        ),
+    ]
+
+
+def _courses(facts: Facts) -> list[str]:
+    """The sections of a search of cells: those of its best candidate, and what all of them cost."""
+    best = facts.courses[0]
+    share = best.metrics["search_cost"]
+    epochs = round(sum(best.macs) / (share * best.macs.max())) if share else best.epochs
+    cost = f"{escape(_COST)} The best candidate paid {100 * share:.0f} % of a search of all {epochs} epochs with all operations."
+    return [
+        section(
+            f"The cell of candidate {best.id}",
+            drawing(supernet_figures.graph_figure(best), "cell"),
+            f"<code>{escape(best.genotype)}</code>",
+        ),
+        section("Cases", drawing(supernet_figures.cases_figure(best), "cases"), _CASES) if best.cases else "",
+        section("What became of the operations", drawing(supernet_figures.importances_figure(best), "operations"), _OPERATIONS),
+        pair(
+            section("Coming to rest", drawing(supernet_figures.divergences_figure(best), "divergences"), _DIVERGENCES),
+            section("What an epoch cost", drawing(supernet_figures.cost_figure(facts.courses, epochs), "cost"), cost),
         ),
     ]
 
@@ -195,3 +220,14 @@ _LINEAGE = (
     "The ancestors of the exported members: when each was asked, what it costs, and which operator made it. "
     "Members of the front are outlined."
 )
+_TRAINED = (
+    "Tested on the test split, which the search never saw, with the weights that the cell was trained to. Realised is what was counted on "
+    "the exported model; the checks are the largest difference of ONNX Runtime to torch."
+)
+_CASES = "Dice overlap of every case of the test split, without cells and with them."
+_OPERATIONS = (
+    "Importance, the softmax of the architecture parameters over the operations that are left, an edge a panel. A cross is an operation "
+    "that goes: nothing is paid for it from there on. Edges in bold are in the cell that was found."
+)
+_DIVERGENCES = "Jensen-Shannon divergence between an edge's importances of the latest epochs and of those before; crosses are removals."
+_COST = "Multiply-accumulates of an epoch, and the memory of a training step."

@@ -1,0 +1,151 @@
+"""What a search costs that stops early, and what its cells are worth. ``python -m benchmarks.cells [--quick] [--json FILE]``
+
+It replays the table that ``python -m benchmarks.cells.stages`` records (committed). Costs are CPU seconds of the searching process on one
+thread, since the wall clock of a shared machine tells of its neighbours; wall clock and multiply-accumulates stand beside them. Qualities
+are those of retrained cells on the test split, averaged over retrainings and paired by seed: data, first weights, order of samples and
+the seeds of retraining are the same for all rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from benchmarks.cells.rules import EQUAL_COST, HAND, OURS, TOP_3
+from benchmarks.cells.stages import FOLDER
+from benchmarks.cells.tasks import TASKS
+
+MARGIN = 0.01
+"""A threshold by hand counts as good where its quality is at most that much below the full search's."""
+
+Shard = dict[str, Any]
+
+
+def shards(folder: Path, task: str, seeds: Sequence[int] = range(100)) -> list[Shard]:
+    """Return the complete shards of a task in the order of their seeds."""
+    files = [folder / f"{task}-{seed}.json" for seed in seeds]
+    found = [json.loads(file.read_text()) for file in files if file.exists()]
+    return [shard for shard in found if all(len(shard["retrained"].get(run["genotype"], ())) > 1 for run in shard["runs"].values())]
+
+
+def quality(shard: Shard, name: str) -> float:
+    """Return the test metric of a run's cell, the mean over its retrainings."""
+    metric = f"test_{TASKS[shard['task']].metric}"
+    return float(np.mean([metrics[metric] for metrics in shard["retrained"][shard["runs"][name]["genotype"]].values()]))
+
+
+def total(shard: Shard, name: str, key: str = "cpu_seconds") -> float:
+    """Return what a run cost."""
+    return float(np.sum(shard["runs"][name][key]))
+
+
+def geometric(values: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def difference(values: Sequence[float]) -> dict[str, float | None]:
+    """Return mean, standard error, and the lower one-sided 90 % limit of paired differences; None where one pair is all there is."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return {"mean": float(array.mean()), "error": None, "lower": None, "n": len(array)}
+    error = float(array.std(ddof=1) / np.sqrt(len(array)))
+    return {
+        "mean": float(array.mean()),
+        "error": error,
+        "lower": float(array.mean() - student.ppf(0.9, len(array) - 1) * error),
+        "n": len(array),
+    }
+
+
+def against(found: Sequence[Shard], one: str, other: str) -> dict[str, float | None]:
+    """Return the difference of two runs' qualities."""
+    return difference([quality(shard, one) - quality(shard, other) for shard in found])
+
+
+def memory(shard: Shard, name: str) -> tuple[float, float]:
+    """Return the bytes of a run averaged over its time, and its largest after the first removal, both over the full search's.
+
+    A search without any removal has no such peak: 1.
+    """
+    full, run = shard["runs"]["full"], shard["runs"][name]
+    average = np.average(run["memory"], weights=run["cpu_seconds"]) / np.average(full["memory"], weights=full["cpu_seconds"])
+    first = min((int(epoch) for epoch in run["removed"]), default=run["epochs"])
+    later = run["memory"][first:]
+    return float(average), float(max(later) / max(full["memory"])) if later else 1.0
+
+
+def of_task(found: Sequence[Shard]) -> dict[str, Any]:
+    """Return all figures of one task."""
+    randoms = [name for name in found[0]["runs"] if name.startswith("random ") and name.split()[1].isdigit()]
+    searched = difference([quality(s, "full") - float(np.mean([quality(s, name) for name in randoms])) for s in found])
+    good = [name for name in HAND if (against(found, name, "full")["mean"] or 0.0) >= -MARGIN]
+    prices = {name: float(np.mean([total(s, name) for s in found])) for name in (OURS, *HAND)}
+    best = min(good, key=prices.__getitem__) if good else max(HAND, key=lambda name: against(found, name, "full")["mean"] or 0.0)
+    memories = np.array([memory(s, OURS) for s in found])
+    same = [[s["runs"][OURS]["best"][edge] == operation for edge, operation in s["runs"]["full"]["best"].items()] for s in found]
+    names = ("full", OURS, *HAND, *EQUAL_COST, TOP_3, *randoms)
+    return {
+        "seeds": [s["seed"] for s in found],
+        "cost_ratio": geometric([total(s, "full") / total(s, OURS) for s in found]),
+        "cost_ratio_wall": geometric([total(s, "full", "seconds") / total(s, OURS, "seconds") for s in found]),
+        "cost_ratio_macs": geometric([total(s, "full", "macs") / total(s, OURS, "macs") for s in found]),
+        "quality_difference": against(found, OURS, "full"),
+        "searched_over_random_cells": searched,
+        "valid": bool(searched["error"] and searched["mean"] >= 2 * searched["error"]),
+        "same_operation_share": float(np.mean(same)),
+        "ours_over_rivals": {name: against(found, OURS, name) for name in (*EQUAL_COST, TOP_3)},
+        "calibrated_cost_vs_best": prices[OURS] / prices[best],
+        "best_threshold": best,
+        "best_threshold_is_good": bool(good),
+        "memory_average": float(memories[:, 0].mean()),
+        "memory_peak_after_removal": float(memories[:, 1].mean()),
+        "before": float(np.mean([list(s["before"].values()) for s in found])) if found[0]["before"] else None,
+        "arms": {
+            name: {
+                "quality": float(np.mean([quality(s, name) for s in found])),
+                "over_full": against(found, name, "full"),
+                **({"cost_share": float(np.mean([total(s, name) / total(s, "full") for s in found]))} if name not in randoms else {}),
+                **({"epochs": float(np.mean([s["runs"][name]["epochs"] for s in found]))} if name not in randoms else {}),
+            }
+            for name in names
+        },
+    }
+
+
+def measure(quick: bool, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return figures and settings; of the tasks together the worse one counts."""
+    table = {task: of_task(found) for task in TASKS if (found := shards(folder, task))}
+
+    def worst(pick: Callable[[dict[str, Any]], float | None], choose: Callable[..., float] = min) -> float | None:
+        values = [pick(figures) for figures in table.values()]
+        known = [value for value in values if value is not None]
+        return choose(known) if known and len(known) == len(values) else None
+
+    figures: dict[str, Any] = {
+        "cost_ratio": worst(lambda f: f["cost_ratio"]),
+        "cost_ratio_valid": bool(table) and all(f["valid"] for f in table.values()),
+        "quality_difference": worst(lambda f: f["quality_difference"]["mean"]),
+        "quality_difference_lower": worst(lambda f: f["quality_difference"]["lower"]),
+        "same_operation_share": worst(lambda f: f["same_operation_share"]),
+        "ours_over_random_removal": worst(lambda f: f["ours_over_rivals"]["random removal"]["mean"]),
+        "ours_over_fixed_stop": worst(lambda f: f["ours_over_rivals"]["fixed stop"]["mean"]),
+        "calibrated_cost_vs_best": worst(lambda f: f["calibrated_cost_vs_best"], max),
+        "memory_average": worst(lambda f: f["memory_average"], max),
+        "memory_peak_after_removal": worst(lambda f: f["memory_peak_after_removal"], max),
+        "tasks": table,
+    }
+    settings = {
+        task: {
+            "epochs": TASKS[task].epochs,
+            "warmup": TASKS[task].settings.warmup,
+            "retraining_epochs": TASKS[task].retraining.epochs,
+            "ours": {name: value for name, value in vars(TASKS[task].ours).items() if not name.startswith("_")},
+        }
+        for task in table
+    }
+    return figures, settings

@@ -1,0 +1,122 @@
+"""The two tasks: hard enough that the cell matters, small enough for a processor."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from evaluators.assessment import assess
+from evaluators.data import Arrays, Classification, Data, Digits, Phantoms
+from evaluators.data.base import SPLITS
+from evaluators.data.preloaded import Preloaded
+from evaluators.supernet.settings import SupernetSettings
+from evaluators.training import Training, fit
+from operators.stability import Rule, Stability
+from spaces.cells import CellStack, Dense, Design, SkipUNet
+
+
+class Task(ABC):
+    """Data and network of a seed, and how its cells are searched and retrained.
+
+    Attributes:
+        metric: of the test split, more is better.
+        epochs: of the search of full length, and the limit of every other.
+        settings: of the search; retraining: of its cell.
+        ours: the rule.
+    """
+
+    metric: str
+    epochs: int
+    settings: SupernetSettings
+    retraining: Training
+    ours: Rule = Stability()
+
+    @property
+    def identity(self) -> str:
+        """What a recorded search depends on, as text: a shard of other settings is not mixed with these."""
+        names = [name for kind in reversed(type(self).__mro__) for name in vars(kind) if not name.startswith("_")]
+        values = {name: getattr(self, name) for name in names if name != "identity"}
+        plain = {name: value for name, value in values.items() if not callable(value) or isinstance(value, Rule)}
+        return json.dumps({name: _plain(value) for name, value in plain.items()}, sort_keys=True)
+
+    @abstractmethod
+    def data(self, seed: int) -> Data:
+        """Return the data of a seed; the test split is for retrained cells alone."""
+
+    @abstractmethod
+    def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
+        """Return the network with its places, and what it is worth before it has cells (nothing, where it cannot be)."""
+
+
+class CrowdedDigits(Task):
+    """scikit-learn's digits, each somewhere on a larger canvas of noise; 256 for the weights, 700 for the architecture.
+
+    A stack of a normal and a reduction cell, 10 edges in all.
+    """
+
+    metric = "accuracy"
+    epochs = 80
+    settings = SupernetSettings(warmup=8, batch_size=32, learning_rate=0.05, architecture_learning_rate=0.01, share=4)
+    retraining = Training(epochs=30, batch_size=32, learning_rate=0.01, keep_best=False)
+    canvas, noise, counts = 12, 0.5, (256, 700, 97, 744)
+
+    def data(self, seed: int) -> Data:
+        digits = Digits(seed=seed)
+        parts = [next(digits.batches(split, 2000)) for split in SPLITS]
+        images = np.concatenate([np.asarray(inputs) for inputs, _ in parts])
+        labels = np.concatenate([np.asarray(targets) for _, targets in parts])
+        rng = np.random.default_rng([seed, 7])
+        canvas = np.full((len(images), 1, self.canvas, self.canvas), images.min(), dtype=np.float32)
+        for i, (row, column) in enumerate(rng.integers(0, self.canvas - 7, (len(images), 2))):
+            canvas[i, :, row : row + 8, column : column + 8] = images[i]
+        canvas += self.noise * rng.normal(size=canvas.shape).astype(np.float32)
+        order = rng.permutation(len(images))
+        edges = np.cumsum([0, *self.counts])
+        rows = {split: order[a:b] for split, a, b in zip(SPLITS, edges, edges[1:], strict=False)}
+        return Arrays(canvas, labels, rows, Classification(10))  # type: ignore[arg-type]
+
+    def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
+        return Design(CellStack(width=8, cells=2, reductions=[1], joined=2), data.example(), Dense(2)), {}
+
+
+class SkipPhantoms(Task):
+    """Phantoms of 32 x 32, in a U-Net that was trained on cleaner ones and then frozen; a cell goes into its two skips, 5 edges.
+
+    The network is as one that comes from another scanner: what the skips pass on is noisier than what the decoder has learned to read, so
+    it matters what a cell makes of it. On images like its own no cell improved it.
+    """
+
+    metric = "dice"
+    epochs = 80
+    settings = SupernetSettings(warmup=8, batch_size=20, architecture_learning_rate=0.01, share=2)
+    retraining = Training(epochs=30, batch_size=20, learning_rate=0.01, keep_best=False)
+    difficulty, counts = 0.5, {"train": 80, "calibration": 160, "search": 20, "test": 200}
+    easy, easy_counts = 0.1, {"train": 240, "calibration": 1, "search": 20, "test": 1}
+    backbone = Training(epochs=25, batch_size=20, learning_rate=0.01, keep_best=False)
+
+    def data(self, seed: int) -> Data:
+        return Phantoms(32, self.counts, self.difficulty, seed)  # type: ignore[arg-type]
+
+    def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
+        torch.manual_seed(seed)
+        network = SkipUNet((4, 8, 16))
+        for _ in fit(network, Phantoms(32, self.easy_counts, self.easy, 5000 + seed), self.backbone):  # type: ignore[arg-type]
+            pass
+        before = assess(network, data, Preloaded(data).batches("test", 256))
+        return Design(network, data.example(), Dense(2), width=8), {f"test_{self.metric}": before[self.metric]}
+
+
+def _plain(value: Any) -> Any:
+    """Return settings as plain data."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    held = getattr(value, "__dict__", None)
+    return {name: item for name, item in held.items() if not name.startswith("_")} if held is not None else value
+
+
+TASKS: dict[str, Task] = {"digits": CrowdedDigits(), "phantoms": SkipPhantoms()}

@@ -1,0 +1,34 @@
+"""An epoch for all edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from operators.stability.base import Rule
+from operators.stability.history import EdgeHistory
+from spaces.errors import InputError
+
+
+class FixedStop(Rule):
+    """At one epoch every edge keeps its best operations; with one of each the search is over.
+
+    The paper's own observation as a rule: final operations are among the best 3 of their edge by about epoch 45 (arXiv 2604.14849).
+
+    Args:
+        epoch: when, from 1; where an edge has no check by then (warm-up), at its first.
+        keep: operations that stay; what is left of a search with more is paid for to the last epoch.
+
+    Raises:
+        InputError: less than 1 of either.
+    """
+
+    def __init__(self, epoch: int = 45, keep: int = 1) -> None:
+        for name, number in (("epoch", epoch), ("keep", keep)):
+            if number < 1:
+                raise InputError(f"rule FixedStop: {name} {number}; expected at least 1")
+        self.epoch, self.keep_best = epoch, keep
+
+    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
+        return {edge: history.best(self.keep_best) for edge, history in edges.items()} if epoch >= self.epoch else {}

@@ -1,0 +1,33 @@
+"""Cells: small graphs of operations that are searched, in networks that have places for them."""
+
+from spaces.cells.cell import Cell, Place
+from spaces.cells.design import Design
+from spaces.cells.graph import CellGraph, Dense, Edges, Plan
+from spaces.cells.insertion import Insertion
+from spaces.cells.mixed import Supernet
+from spaces.cells.network import CellNetwork
+from spaces.cells.networks import CellStack, SkipUNet
+from spaces.cells.operations import DARTS, NONE, OPERATIONS, Operations
+from spaces.cells.space import CellSpace
+from spaces.cells.supernet_space import SupernetSpace
+
+__all__ = [
+    "DARTS",
+    "NONE",
+    "OPERATIONS",
+    "Cell",
+    "CellGraph",
+    "CellNetwork",
+    "CellSpace",
+    "CellStack",
+    "Dense",
+    "Design",
+    "Edges",
+    "Insertion",
+    "Operations",
+    "Place",
+    "Plan",
+    "SkipUNet",
+    "Supernet",
+    "SupernetSpace",
+]
