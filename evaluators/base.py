@@ -74,11 +74,14 @@ class Evaluator(ABC):
         metrics: names of the metrics that the last report of :meth:`evaluate` gives.
         state: the folder of the run's heavy state, where an evaluator may keep checkpoints; None: nothing is kept. Workers on other
             machines need it on a file system that all of them share.
+        inherits: whether candidates begin with weights that earlier ones left in ``state``, and end with their own: there is such a folder
+            then in a search in memory, too, and fine-tuning goes on from these weights.
     """
 
     screened: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     state: Path | None = None
+    inherits: bool = False
     space: Space
     data: Data | None
 
@@ -111,6 +114,10 @@ class Evaluators(Evaluator):
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(name for part in self.parts for name in part.metrics)
+
+    @property
+    def inherits(self) -> bool:  # type: ignore[override]
+        return any(part.inherits for part in self.parts)
 
     @property
     def state(self) -> Path | None:

@@ -225,9 +225,9 @@ class Search:
         """The folder of heavy state, absolute: a worker runs in another one."""
         if directory is not None:
             return directory.state.absolute()
-        if not isinstance(self.strategy, Coevolution):
+        if not isinstance(self.strategy, Coevolution) and not self.preparation.evaluator.inherits:
             return None
-        self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="secateur-")  # its pairs live in files
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="secateur-")  # pairs, and what children inherit, are files
         return Path(self._temporary.name)
 
     def _prepare(self, directory: RunDirectory | None) -> Problem:

@@ -1,0 +1,109 @@
+"""A whole search whose children inherit weights: repeated, killed and taken up again, finished, on Ray."""
+
+import pytest
+import torch
+
+from evaluators import Cost, Evaluator, LineageTraining, Report, Training, assess, fit
+from evaluators.data import Digits
+from search import Evolution, Finish, Search
+from search.executors.ray_tasks import RayExecutor
+from spaces.models import Perceptron
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+class Killer(Evaluator):
+    """Ends the process' work at a candidate, when its weights are on disk and the ledger knows nothing of it."""
+
+    metrics = ("alive",)
+    at = None
+
+    def evaluate(self, model, candidate):
+        if candidate.id == self.at:
+            raise Killed
+        yield Report({"alive": 1.0})
+
+
+@pytest.fixture
+def data():
+    return Digits(train_samples=100)
+
+
+@pytest.fixture
+def model(data):
+    torch.manual_seed(0)
+    model = Perceptron((64, 12, 10))
+    for _ in fit(model, data, Training(epochs=3)):
+        pass
+    return model
+
+
+@pytest.fixture
+def make(model, data):
+    def search(directory=None, **settings):
+        return Search(
+            model,
+            data,
+            evaluators=[Cost(), LineageTraining(steps=4, batch_size=32), Killer()],
+            objectives=["loss", "macs"],
+            strategy=Evolution(population=6),
+            lag=4,
+            chunk=2,
+            directory=directory,
+            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2),
+            study=False,
+            **settings,
+        )
+
+    return search
+
+
+def members(result):
+    return [(m.candidate.id, m.candidate.genome.tobytes(), m.metrics) for m in result.front]
+
+
+def test_two_searches_find_one_front_of_lineages_and_a_member_is_what_was_scored(make, data):
+    one, other = make().run(evaluations=24), make().run(evaluations=24)
+    assert members(one) == members(other)
+    generations = [m.metrics["generation"] for m in one.front]
+    assert max(generations) >= 2
+    assert [m.metrics["lineage_steps"] for m in one.front] == [4 * (generation + 1) for generation in generations]
+    for member in one.front:
+        built = assess(one.build(member).eval(), data, data.batches("search", 256))
+        assert built["loss"] == member.metrics["loss"]
+
+
+def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twice(make, tmp_path, monkeypatch):
+    whole = make().run(evaluations=18)
+    trained = []
+    train = LineageTraining._train
+    monkeypatch.setattr(LineageTraining, "_train", lambda self, model, seed: trained.append(seed) or train(self, model, seed))
+    for at in (3, 13):
+        monkeypatch.setattr(Killer, "at", at)
+        with pytest.raises(Killed):
+            make(tmp_path / "run").run(evaluations=18)
+    monkeypatch.setattr(Killer, "at", None)
+    result = make(tmp_path / "run").run(evaluations=18)
+    assert members(result) == members(whole)
+    assert len(trained) == len(set(trained)) == 19  # the base model, and every candidate
+
+
+def test_fine_tuning_begins_with_what_was_inherited(make, data, tmp_path):
+    result = make(tmp_path / "run").run(evaluations=16)
+    (final,) = result.finals
+    assert not final.reason and final.differences["after"] < 1e-4
+    member = next(m for m in result.front if m.candidate.id == final.id)
+    assert final.test["test_loss_before"] == pytest.approx(
+        assess(result.build(member).eval(), data, data.batches("test", 256))["loss"], rel=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_workers_that_share_the_folder_find_the_same_front(make, tmp_path):
+    inline = make(tmp_path / "inline").run(evaluations=24)
+    executor = RayExecutor(workers=2, batch=1)
+    result = make(tmp_path / "ray", executor=executor).run(evaluations=24)
+    assert members(result) == members(inline)
+    assert max(m.metrics["generation"] for m in result.front) >= 2
