@@ -24,7 +24,7 @@ from spaces.channels.plan import SlicePlan
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
-from spaces.channels.trace import canonical_names, differs_in_training, mode, others, trace
+from spaces.channels.trace import canonical_names, differs_in_training, mode, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.errors import InputError
@@ -218,33 +218,7 @@ class ChannelSpace(Space):
         self._analysis.blocks = [block for block in self._analysis.blocks if block.path not in self._whole_blocks]
         self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
-        plan = self._analysis.plan(self._refused)
-        self._others = others(self.example) if self._trace.branch else []
-        if self._others:
-            self._check_branch()
-        return plan
-
-    def _check_branch(self) -> None:
-        """Run other inputs through the side of a branch that was traced; say that there is one.
-
-        Raises:
-            InputError: some take the other side, which was not seen.
-        """
-        everything = Reference(self._trace, self.model, {}, np.ones(1, dtype=np.uint8))
-        for inputs in (self.example, *self._others):
-            try:
-                with mode(self.model, False), torch.no_grad():
-                    same = _difference(self.model(*inputs), everything(*inputs)) <= TOLERANCE
-            except Exception:  # the trace asserts what it was traced for
-                same = False
-            if not same:
-                raise InputError(
-                    f"model {type(self.model).__name__}: torch.export cannot trace it at {self._trace.branch}: not all "
-                    "inputs take the branch that it sees there; make that line independent of tensor values"
-                )
-        self.notes.append(
-            f"only the branch of the example input is known: {self._trace.branch}; {len(self._others)} other inputs took it, too"
-        )
+        return self._analysis.plan(self._refused)
 
     @cached_property
     def _value_loci(self) -> tuple[dict[str, Any], dict[str, Any]]:

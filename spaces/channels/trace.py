@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import logging
 import re
 import sys
 import traceback
@@ -19,7 +18,6 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from spaces.errors import InputError
 
@@ -42,7 +40,6 @@ class Trace:
         constants: placeholder name -> tensor that belongs to no module.
         values: node name -> fake tensor (or tuple of them, or number) of the example's shapes.
         batch: number of samples of the example.
-        branch: the line with a branch on values of which the example's side was traced, empty where there is none.
     """
 
     graph: fx.GraphModule
@@ -50,7 +47,6 @@ class Trace:
     constants: dict[str, Tensor]
     values: dict[str, Any]
     batch: int
-    branch: str = ""
 
     @property
     def half(self) -> bool:
@@ -66,7 +62,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
     The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be traced.
     """
     with mode(model, training):
-        program, branch = _export(model, example)
+        program = _export(model, example)
     graph = inline(program.graph_module)
     batch = next((len(x) for x in example if isinstance(x, Tensor) and x.ndim), 1)
     first = canonical_names(model)
@@ -76,10 +72,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
             state[spec.arg.name] = first.get(spec.target, spec.target)
         elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
             constants[spec.arg.name] = program.constants[spec.target]
-    # what is asked of values has no answer without them
-    drafted = {node.name: node.meta.get("val") for node in graph.graph.nodes}
-    values = drafted if branch else _values(graph, model, state, constants, example)
-    return Trace(graph, state, constants, values, batch, branch)
+    return Trace(graph, state, constants, _values(graph, model, state, constants, example), batch)
 
 
 def differs_in_training(model: nn.Module) -> bool:
@@ -168,20 +161,16 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def _export(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[ExportedProgram, str]:
-    """Return the traced model, and the line with a branch on values, of which only the example's side is there."""
+def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
     dynamic = tuple({0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in example)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operation that hides what is in it
     try:
         with redirect_stderr(io.StringIO()):  # torch prints the whole graph there before it raises
             try:
-                return torch.export.export(model, example, dynamic_shapes=dynamic, strict=False), ""
+                return torch.export.export(model, example, dynamic_shapes=dynamic, strict=False)
             except Exception:  # a model that fixes its batch size is fine too; what else is wrong shows again
-                try:
-                    return torch.export.export(model, example, strict=False), ""
-                except GuardOnDataDependentSymNode as error:
-                    return _drafted(model, example, _culprit(error).removeprefix(" at "))
+                return torch.export.export(model, example, strict=False)
     except Exception as error:
         raise InputError(
             f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: {_first_line(error)}; "
@@ -189,27 +178,6 @@ def _export(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[ExportedProg
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _drafted(model: nn.Module, example: tuple[Tensor, ...], branch: str) -> tuple[ExportedProgram, str]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # a page of advice
-    try:
-        return torch.export.draft_export(model, example), branch
-    finally:
-        logging.disable(before)
-
-
-def others(example: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
-    """Return other arguments like those of the example: of the other sign, larger, at random, in another order."""
-    generator = torch.Generator().manual_seed(0)
-
-    def vary(x: Tensor, kind: int) -> Tensor:
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            return x.flip(kind % x.ndim) if isinstance(x, Tensor) and x.ndim else x
-        return (-x, 3 * x + 1, torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x) - 1)[kind]
-
-    return [tuple(vary(x, kind) for x in example) for kind in range(3)]
 
 
 def _culprit(error: BaseException) -> str:

@@ -120,6 +120,9 @@ def test_figures_are_made_of_shards(tmp_path):
         for name, loss in (("coevolution", 0.030), ("from scratch", 0.040), ("random", 0.033 + 0.001 * seed)):
             controls.record(tmp_path, DIGITS, Known(name, [Point(loss, loss, 900)]), seed)
     controls.record(tmp_path, DIGITS, Known("coevolution", [Point(0.01, 0.01, 900)]), 3)  # its controls are not there yet
+    assert front_figures(tmp_path)[0]["digits_hypervolume_ratio"] is None, "the other task may be the worse one"
+    for name, loss in (("coevolution", 0.010), ("random", 0.050)):
+        controls.record(tmp_path, TASKS["digits-missing"], Known(name, [Point(loss, loss, 900)]), 0)
     figures, settings = front_figures(tmp_path)
     expected = [(1 - 0.03 / DIGITS.constant(s)) / (1 - (0.033 + 0.001 * s) / DIGITS.constant(s)) for s in (0, 1, 2)]
     assert figures["digits_hypervolume_ratio"] == pytest.approx(np.median(expected), rel=1e-3)
