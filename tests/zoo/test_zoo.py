@@ -111,8 +111,12 @@ def test_the_rules_are_right_without_verification(name: str, monkeypatch: pytest
     assert ChannelSpace(model_of(name), example_of(name), **ZOO[name].options).fingerprint == trusted.fingerprint
 
 
+NO_ONNX = (*NO_BATCH, "Bfloat", "Perceiver")
+"""torch 2.13 cannot write them, whole or pruned: bf16 on the CPU, attention over tensors of three dimensions."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in ZOO if n not in (*NO_BATCH, "Bfloat")])
+@pytest.mark.parametrize("name", [n for n in ZOO if n not in NO_ONNX])
 def test_onnx_computes_the_same(name: str, tmp_path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     space = space_of(name)
