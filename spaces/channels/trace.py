@@ -15,15 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from spaces.errors import InputError
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+\n\s*(?P<code>[^\n]+)')
-
-
 _TORCH = str(Path(torch.__file__).parent)
 _CALL = re.compile(r"@\d+")
 _BLOCKS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
@@ -38,7 +35,7 @@ class Trace:
         graph: undecomposed ATen graph; its placeholders are state (parameters, buffers, constants), then the user's inputs.
         state: placeholder name -> qualified name of the parameter or buffer (tied ones under their first name).
         constants: placeholder name -> tensor that belongs to no module.
-        values: node name -> fake tensor (or tuple of them, or number) of the example's shapes.
+        values: node name -> tensor on the meta device (or tuple of them, or number) of the example's shapes.
         batch: number of samples of the example.
     """
 
@@ -72,7 +69,8 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
             state[spec.arg.name] = first.get(spec.target, spec.target)
         elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
             constants[spec.arg.name] = program.constants[spec.target]
-    return Trace(graph, state, constants, _values(graph, model, state, constants, example), batch)
+    values = {node.name: _of_example(node.meta.get("val")) for node in graph.graph.nodes}
+    return Trace(graph, state, constants, values, batch)
 
 
 def differs_in_training(model: nn.Module) -> bool:
@@ -192,32 +190,16 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph on fake tensors and keeps what every node gave."""
+def _of_example(value: Any) -> Any:
+    """Return what tracing noted of a node with the example's sizes in place of symbols; tensors without content.
 
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__(graph, garbage_collect_values=False)
-        self.values: dict[str, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.values[n.name] = super().run_node(n)
-        return self.values[n.name]
-
-
-def _values(
-    graph: fx.GraphModule, model: nn.Module, state: dict[str, str], constants: dict[str, Tensor], example: tuple[Tensor, ...]
-) -> dict[str, Any]:
-    """Return the shapes of all nodes for the example's sizes, at no cost in memory or time."""
-    tensors = tensors_by_name(model)
-    inputs = iter(example)
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
-        arguments = []
-        for node in graph.graph.find_nodes(op="placeholder"):
-            real = tensors[state[node.name]] if node.name in state else constants[node.name] if node.name in constants else next(inputs)
-            arguments.append(fake.from_tensor(real.detach()) if isinstance(real, Tensor) else real)
-        recorder = _Recorder(graph)
-        recorder.run(*arguments)
-    return recorder.values
+    What depends on the content of tensors (``nonzero``, ``item``) counts as one.
+    """
+    if isinstance(value, Tensor):
+        return torch.empty_strided(_of_example([*value.shape]), _of_example([*value.stride()]), dtype=value.dtype, device="meta")
+    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+        return value.node.hint if value.node.has_hint() else 1
+    return type(value)(map(_of_example, value)) if isinstance(value, tuple | list) else value
 
 
 def tensors_by_name(model: nn.Module) -> dict[str, Tensor]:

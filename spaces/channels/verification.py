@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations, islice, product
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ HALF_TOLERANCE = 0.05
 """The same where a model computes in half precision."""
 MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
+FEW = 4
+"""So many groups are tried one by one without trying them together first."""
 PROGRESS = 5.0
 """Seconds between two lines that tell how far verification is."""
 
@@ -60,6 +62,7 @@ class Verification:
         self.space = space
         self._calls: Calls | None = None
         self._unwritable: dict[str, str] = {}
+        self._runs, self._told = 0, time.monotonic()
 
     def run(self) -> None:
         """Earn trust: reduce every group on its own, then all of them at random; what disagrees is frozen."""
@@ -88,27 +91,32 @@ class Verification:
         space = self.space
         space._whole_blocks |= self._distrusted_blocks()
         refused = {}
-        told = time.monotonic()
-        for number, (name, part) in enumerate(space.slices.items()):
-            if time.monotonic() - told > PROGRESS:
-                told = time.monotonic()
-                print(f"space: {number} of {len(space.segments)} groups are verified", file=sys.stderr, flush=True)
-            if name == DEPTH:
-                continue
+        parts = {name: part for name, part in space.slices.items() if name != DEPTH}
+
+        def halved(names: Sequence[str]) -> np.ndarray:
             genome = np.ones(space.length, dtype=np.uint8)
-            genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
-            wrong = self._wrong(genome)
-            if wrong is not None and not self._helped(name, genome):
+            for part in map(parts.__getitem__, names):
+                genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
+            return genome
+
+        for name in self._suspects([*parts], halved):
+            wrong = self._wrong(halved([name]))
+            if wrong is not None and not self._helped(name, halved([name])):
                 refused[name] = "; ".join([f"reduced on its own {wrong}", *self._reasons(name)])
         return refused
 
     def _distrusted_blocks(self) -> dict[str, str]:
         """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which stay."""
         space, wrong = self.space, {}
-        for path, locus in space._analysis.gates().items():
+        gates = space._analysis.gates()
+
+        def without(paths: Sequence[str]) -> np.ndarray:
             genome = np.ones(space.length, dtype=np.uint8)
-            genome[locus] = 0
-            told = self._wrong(genome)
+            genome[[gates[path] for path in paths]] = 0
+            return genome
+
+        for path in self._suspects([*gates], without):
+            told = self._wrong(without([path]))
             if told is not None:
                 wrong[path] = f"left out on its own {told}"
         if wrong:
@@ -116,8 +124,25 @@ class Verification:
             space._accept(space._analysis.plan())
         return wrong
 
+    def _suspects(self, names: Sequence[str], reduced: Callable[[Sequence[str]], np.ndarray]) -> Iterator[str]:
+        """Yield, in order, those of `names` that have to be tried alone.
+
+        Many are trusted at once where every run of :func:`separating` agrees; else both halves of them are looked at. So a model of n groups
+        that are all right takes 2 log n runs, each of which may cost as much as the model has operations.
+        """
+        if len(names) <= FEW:
+            yield from names
+        elif any(self._wrong(reduced(some)) is not None for some in separating(names)):
+            middle = len(names) // 2
+            yield from self._suspects(names[:middle], reduced)
+            yield from self._suspects(names[middle:], reduced)
+
     def _wrong(self, genome: np.ndarray) -> str | None:
         """Return what is wrong with a compact model, or None."""
+        self._runs += 1
+        if time.monotonic() - self._told > PROGRESS:
+            self._told = time.monotonic()
+            print(f"space: {self._runs} smaller models are verified", file=sys.stderr, flush=True)
         try:
             difference = self.space.difference(genome)
         except Exception as error:
@@ -197,6 +222,16 @@ class Verification:
                 if self._wrong(genome) is not None:
                     return name
         return None
+
+
+def separating(names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield subsets of `names` such that of any two there is one that has the first without the second.
+
+    So two groups that should have been one never shrink alike in all of them.
+    """
+    for bit in range((len(names) - 1).bit_length()):
+        for side in (0, 1):
+            yield [name for position, name in enumerate(names) if position >> bit & 1 == side]
 
 
 def _subsets(holders: list[Follower]) -> list[tuple[Follower, ...]]:
