@@ -149,12 +149,16 @@ class _Tracer(fx.Tracer):
 @contextmanager
 def _lengths(names: dict[str, Any]) -> Iterator[None]:
     """Have ``len`` of a traced value be a call of the graph, in the file with these names."""
+    own = "len" in names
     before = names.get("len", len)
     names["len"] = lambda x: x.tracer.create_proxy("call_function", len, (x,), {}) if isinstance(x, fx.Proxy) else before(x)
     try:
         yield
     finally:
-        names["len"] = before
+        if own:
+            names["len"] = before
+        else:
+            del names["len"]
 
 
 def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str, Any]]:

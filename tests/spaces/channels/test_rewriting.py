@@ -160,3 +160,7 @@ def test_a_name_in_a_recipe_does_not_become_code(name, capsys):
     with pytest.raises(InputError, match="cannot be rewritten"):
         shrink(model, [], [Setting("0", name, 3)])
     assert "ran" not in capsys.readouterr().out
+
+
+def test_tracing_leaves_the_file_of_the_model_as_it_was() -> None:
+    assert "len" not in globals() and "make" not in globals()

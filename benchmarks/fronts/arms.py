@@ -1,0 +1,187 @@
+"""What is compared: points, a budget of MACs, and what an arm is."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.fronts.tasks import Ground
+from evaluators.optimisation import parameter_groups
+from operators.repair.batchnorm import recalibrate
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trained compact model: losses over the constant predictor's, MACs over the unpruned network's, and what was spent when it was there."""
+
+    search: float
+    test: float
+    macs: float
+    spent: float = 0.0
+
+
+class Spent:
+    """Counts samples times MACs: a forward pass 1, a backward pass 2."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget, self.total = budget, 0.0
+
+    @property
+    def left(self) -> float:
+        """What may still be spent."""
+        return self.budget - self.total
+
+    def step(self, macs: float, samples: int) -> None:
+        """Add a gradient step."""
+        self.total += 3 * macs * samples
+
+    def forward(self, macs: float, samples: int) -> None:
+        """Add a forward pass."""
+        self.total += macs * samples
+
+
+class Arm(ABC):
+    """A way to come to a front of small networks."""
+
+    name: str
+
+    @abstractmethod
+    def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
+        """Return trained models and what was spent, at most `budget`; nothing may be chosen by the test split."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine.
+
+    Attributes:
+        smoothing: of the labels.
+    """
+
+    rate: float = 3e-3
+    batch: int = 32
+    decay: float = 0.01
+    rise: float = 0.2
+
+
+def scoring(ground: Ground) -> int:
+    """Samples that pass forward when a network is scored: for the statistics of BatchNorm, where there is any, and on the search split."""
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in ground.space.model.modules())
+    return ground.data.size("search") + (ground.data.size("calibration") if norms else 0)
+
+
+def epochs_for(ground: Ground, budget: float, macs: float, batch: int) -> int:
+    """Gradient steps that a budget holds for a network, its scoring included."""
+    return max(0, int((budget - scoring(ground) * macs) / (3 * macs * batch)))
+
+
+def measured(ground: Ground, model: nn.Module, macs: float, spent: Spent) -> Point:
+    """Score a trained model; the test split is looked at as well, for the table alone."""
+    recalibrate(model, ground.data.batches("calibration", 256))
+    spent.forward(macs, scoring(ground))
+    return Point(ground.loss(model, "search"), ground.loss(model, "test"), macs, spent.total)
+
+
+class Batches:
+    """Batches of the training split for ever, full ones, drawn by a generator."""
+
+    def __init__(self, ground: Ground, batch: int, generator: torch.Generator) -> None:
+        self.inputs, self.targets = ground.whole("train")
+        self.batch, self.generator = batch, generator
+        self._order, self._place = torch.empty(0, dtype=torch.long), 0
+
+    def __call__(self) -> Tensor:
+        """The rows of the next batch."""
+        if self._place + self.batch > len(self._order):
+            self._order, self._place = torch.randperm(len(self.inputs), generator=self.generator), 0
+        self._place += self.batch
+        return self._order[self._place - self.batch : self._place]
+
+
+def train(
+    ground: Ground,
+    model: nn.Module,
+    macs: float,
+    steps: int,
+    recipe: Recipe,
+    spent: Spent,
+    generator: torch.Generator,
+    factor: Callable[[int], float] | None = None,
+    taught: Tensor | None = None,
+    share: float = 0.5,
+) -> None:
+    """Train in place.
+
+    Args:
+        factor: of the learning rate at every step; None: one cycle.
+        taught: what a teacher says of every training sample, logits; None: labels alone.
+        share: of the teacher in the loss.
+    """
+    batches = Batches(ground, recipe.batch, generator)
+    optimiser = torch.optim.AdamW(parameter_groups(model, recipe.decay), lr=recipe.rate, fused=True)
+    factor = factor or (lambda step: one_cycle((step + 1) / steps, recipe.rise))
+    model.train()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * factor(step)
+        rows = batches()
+        outputs = model(batches.inputs[rows])
+        loss = ground.data.loss(outputs, batches.targets[rows]).mean()
+        if taught is not None:
+            loss = (1 - share) * loss + share * _soft(outputs, taught[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        spent.step(macs, recipe.batch)
+    model.eval()
+
+
+def _soft(outputs: Tensor, taught: Tensor) -> Tensor:
+    """Cross-entropy with what the teacher thinks likely."""
+    return -(taught.softmax(1) * outputs.log_softmax(1)).sum(1).mean()
+
+
+def one_cycle(done: float, rise: float) -> float:
+    """Up over a part of a training, down to zero by a cosine."""
+    return done / rise if done < rise else (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
+
+
+def fresh(ground: Ground, genome: np.ndarray, seed: int) -> nn.Module:
+    """A mask's network with weights drawn anew."""
+    torch.manual_seed(seed)
+    model = ground.space.build(genome)
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    for name, table in model.named_modules():
+        if isinstance(table, nn.Embedding) and name:
+            nn.init.normal_(table.weight, std=0.3)
+    return model
+
+
+def narrow(ground: Ground, shares: Sequence[float]) -> np.ndarray:
+    """The mask that keeps the first channels of every group, by its share, at least one."""
+    genome = np.zeros(ground.space.length, dtype=np.uint8)
+    for part, share in zip(ground.space.slices.values(), shares, strict=True):
+        genome[part.start : part.start + max(1, round(share * (part.stop - part.start)))] = 1
+    return ground.space.repair(genome[None])[0]
+
+
+def chosen(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats on the search split, smallest first."""
+    values = np.array([[p.search, p.macs] for p in points])
+    return sorted((points[int(i)] for i in np.flatnonzero(moocore.is_nondominated(values, keep_weakly=False))), key=lambda p: p.macs)
+
+
+def hypervolume(points: Sequence[Point], split: str = "test") -> float:
+    """Area over (loss / the constant predictor's, ln of MACs / unpruned) to the reference (1, 0), of points chosen on search."""
+    values = np.array([[getattr(p, split), np.log(p.macs)] for p in chosen(points)])
+    return float(moocore.hypervolume(values, ref=np.array([1.0, 1e-9])))
