@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from spaces.channels.attention import plain
 from spaces.channels.depth import Skip
 from spaces.channels.plan import SlicePlan, Tap
 
@@ -39,7 +40,8 @@ def watched(model: nn.Module, plan: SlicePlan, see: See) -> Iterator[None]:
 
     handles = [attach(index, tap) for index, tap in enumerate(plan.taps) if not tap.module.startswith(left_out)]
     try:
-        yield
+        with plain(model):
+            yield
     finally:
         for handle in handles:
             handle.remove()

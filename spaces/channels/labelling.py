@@ -24,6 +24,7 @@ class Notebook(Protocol):
 
     def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray: ...
     def promote(self, label: Label, role: Role) -> None: ...
+    def inherit(self, label: Label, parts: list[Label]) -> None: ...
     def record_cost(self, name: str, macs: int, labels: tuple[Label, ...], path: str) -> None: ...
     def record_tap(self, path: str, tensor: str, dim: int, label: Label, at_input: bool) -> bool: ...
     def drop_tap(self, path: str) -> None: ...
@@ -38,12 +39,18 @@ class Labelling:
     Attributes:
         labels_of: labels of every node that gives a tensor (a list of them for several), by node name.
         live: nodes that depend on an input of the model.
+        seen: nodes on which an output depends, or that change something. What the others do with channels changes nothing
+            (attention weights that nobody looks at).
     """
 
     def __init__(self, notebook: Notebook, trace: Trace, counts: bool) -> None:
         self.notebook, self.trace, self.loci, self.counts = notebook, trace, notebook.loci, counts
         self.labels_of: dict[str, Any] = {}
         self.live: set[fx.Node] = set()
+        self.seen: set[fx.Node] = set()
+        for node in reversed(trace.graph.graph.nodes):
+            if node.op == "output" or _changes_something(node) or node in self.seen:
+                self.seen |= {node, *node.all_input_nodes}
         for node in trace.graph.graph.nodes:
             is_input = node.op == "placeholder" and node.name not in trace.state and node.name not in trace.constants
             if is_input or any(source in self.live for source in node.all_input_nodes):
@@ -111,7 +118,8 @@ class Labelling:
         return self.loci.plain(Reason(text, source_line(node)))
 
     def freeze(self, label: Label, text: str, node: fx.Node) -> Label:
-        self.loci.freeze(label, Reason(text, source_line(node)))
+        if node in self.seen:
+            self.loci.freeze(label, Reason(text, source_line(node)))
         return self.plain(text, node)
 
     def freeze_inputs(self, node: fx.Node, text: str) -> Any:
@@ -121,7 +129,9 @@ class Labelling:
         return self._nothing(node, text)
 
     def split(self, label: Label, sizes: Sequence[int], node: fx.Node) -> list[Label]:
-        return self.loci.split(label, sizes, Reason("a part of an axis that does not vary", source_line(node)))
+        parts = self.loci.split(label, sizes, Reason("a part of an axis that does not vary", source_line(node)))
+        self.notebook.inherit(label, [part for part in parts if part.size > 1])
+        return parts
 
     def meet(self, first: Label, second: Label) -> Label:
         self.loci.unite(first, second)
@@ -158,3 +168,7 @@ class Labelling:
             before = self.tensor(source.args[1])
             if before is not None:
                 self.notebook.drop_tap(module_path(source))
+
+
+def _changes_something(node: fx.Node) -> bool:
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from spaces.channels.attention import plain_class
 from spaces.channels.literals import Literal, Pin
 from spaces.channels.loci import Loci
 from spaces.channels.plan import Role
@@ -37,7 +38,7 @@ class Notes:
         self._tensors = tensors_by_name(model)
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._axes: dict[tuple[str, int], Axis] = {}
-        self._by_atom: dict[int, Axis] = {}
+        self._owned: dict[int, tuple[Axis, np.ndarray]] = {}
         self._operations: dict[tuple[str, str], tuple[int, tuple[np.ndarray, ...]]] = {}
         self._taps: dict[tuple[str, bool], tuple[int, np.ndarray]] = {}
         self._known: dict[tuple[str, str], np.ndarray] = {}
@@ -50,14 +51,25 @@ class Notes:
         if key not in self._axes:
             axis = self._axes[key] = Axis(tensor, dim, role, self.loci.new(self._tensors[tensor].shape[dim]))
             if len(axis.atoms):
-                self._by_atom[int(axis.atoms[0])] = axis
+                self._owned[int(axis.atoms[0])] = axis, axis.atoms
         return self._axes[key].atoms
 
     def promote(self, label: np.ndarray, role: Role) -> None:
-        """Give the axis whose own atoms these are a role, unless it has one."""
-        axis = self._by_atom.get(int(label[0])) if label.size else None
-        if axis is not None and axis.role == "own" and np.array_equal(axis.atoms, label):
+        """Give the axis whose own atoms these are, all of them or those of its parts, a role, unless it has one."""
+        axis = self._owner(label)
+        if axis is not None and axis.role == "own":
             axis.role = role
+
+    def inherit(self, label: np.ndarray, parts: list[np.ndarray]) -> None:
+        """Have the axes that one was divided into belong to the parameter that it belongs to."""
+        axis = self._owner(label)
+        if axis is not None:
+            for part in parts:
+                self._owned.setdefault(int(part[0]), (axis, part))
+
+    def _owner(self, label: np.ndarray) -> Axis | None:
+        axis, own = self._owned.get(int(label[0]), (None, label)) if label.size else (None, label)
+        return axis if np.array_equal(own, label) else None
 
     def entries(self) -> list[Literal | Pin]:
         """Return all that the code says of sizes."""
@@ -92,7 +104,7 @@ class Notes:
     def record_attribute(self, path: str, kind: type | tuple[type, ...], name: str, label: np.ndarray) -> bool:
         """Have an attribute follow, where the module is of the kind that has it."""
         module = self.model.get_submodule(path)
-        if not isinstance(module, kind):
+        if not issubclass(plain_class(module), kind):
             return False
         if label.size > 1:
             self._known[self._paths[id(module)], name] = label

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.channels.attention import PACKED, plain_class
 from spaces.channels.depth import IS_THERE, Skip
 from spaces.channels.plan import SlicePlan
 from spaces.channels.rewriting import Forward, Program, is_made, program_of
@@ -88,13 +89,16 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
         skip = clones[id(module)] = Skip()
         skip.training = module.training
         return skip
-    clone: Any = object.__new__(type(module))
+    kind = plain_class(module)
+    clone: Any = object.__new__(kind)
     clones[id(module)] = clone
     # copy.copy fails on parametrised modules; the dictionary is all that a module is
     state = {k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()}
+    if kind is not type(module):
+        state[PACKED] = False
     object.__setattr__(clone, "__dict__", state)
-    for kind, name, slices in blueprint.tensors:
-        state[kind][name] = _slice(state[kind][name], slices, kept, clones)
+    for group, name, slices in blueprint.tensors:
+        state[group][name] = _slice(state[group][name], slices, kept, clones)
     for name, child in blueprint.children:
         state["_modules"][name] = _clone(state["_modules"][name], child, kept, clones)
     for key, place, child in blueprint.listed:

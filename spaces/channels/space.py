@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import sys
@@ -24,7 +25,7 @@ from spaces.channels.plan import SlicePlan
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
-from spaces.channels.trace import canonical_names, differs_in_training, mode, trace
+from spaces.channels.trace import canonical_names, differs_in_training, mode, tensors_by_name, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.errors import InputError
@@ -178,16 +179,22 @@ class ChannelSpace(Space):
         """Return the module attributes that follow: module name -> attribute -> size."""
         return self._slicer.attributes(genome)
 
-    def difference(self, genome: np.ndarray, inputs: tuple[Tensor, ...] | None = None, compact: nn.Module | None = None) -> float:
+    def difference(
+        self, genome: np.ndarray, inputs: tuple[Tensor, ...] | None = None, compact: nn.Module | None = None, precise: bool = False
+    ) -> float:
         """Return max(abs(a - b)) / max(1, max(abs(b))) between a compact model a and the masked reference b, in eval mode.
 
         Args:
             inputs: arguments of one forward call; the example by default.
             compact: a tuned model of this genome, whose weights the reference then takes; built by default.
+            precise: compute in double precision. Fails where the code makes tensors of a certain precision.
         """
         inputs = self.example if inputs is None else inputs
         state = None if compact is None else self.scatter(genome, compact.state_dict())
         model = self.build(genome) if compact is None else compact
+        if precise:
+            inputs, model = tuple(map(_double, inputs)), (model if compact is None else copy.deepcopy(model)).double()
+            state = {name: _double(tensor) for name, tensor in (tensors_by_name(self.model) | (state or {})).items()}
         with mode(model, False), torch.no_grad():
             return _difference(model(*inputs), self.reference(genome, state)(*inputs))
 
@@ -251,6 +258,10 @@ def _resize(bits: np.ndarray, target: np.ndarray) -> np.ndarray:
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(bits.shape[1]), bits.shape), axis=1)
     return (rank < target[:, None]).astype(np.uint8)
+
+
+def _double(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _difference(a: Any, b: Any) -> float:

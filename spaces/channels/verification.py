@@ -21,10 +21,13 @@ from spaces.channels.plan import SlicePlan
 from spaces.channels.rewriting import Unwritable
 from spaces.channels.trace import Trace, mode
 
-TOLERANCE = 1e-4
-"""Largest difference between a compact model and its masked reference, relative to max(1, largest output), at which a group is trusted."""
-HALF_TOLERANCE = 0.05
-"""The same where a model computes in half precision."""
+PRECISE_TOLERANCE = 1e-6
+"""Largest difference between a compact model and its masked reference, relative to max(1, largest output), at which a group is trusted.
+
+Both compute in double precision, else what hardly matters to the output (the scale of an attention that looks everywhere alike) would hide.
+"""
+TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
+"""The same where the code makes tensors of single precision, and of half."""
 MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
 FEW = 4
@@ -51,7 +54,9 @@ class Verified(Protocol):
     def length(self) -> int: ...
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray: ...
     def repair(self, genomes: np.ndarray) -> np.ndarray: ...
-    def difference(self, genome: np.ndarray, inputs: tuple[Any, ...] | None = None) -> float: ...
+    def difference(
+        self, genome: np.ndarray, inputs: tuple[Any, ...] | None = None, compact: nn.Module | None = None, precise: bool = False
+    ) -> float: ...
     def _accept(self, plan: SlicePlan) -> None: ...
 
 
@@ -63,6 +68,7 @@ class Verification:
         self._calls: Calls | None = None
         self._unwritable: dict[str, str] = {}
         self._runs, self._told = 0, time.monotonic()
+        self._precise, self._tolerance = self._precision()
 
     def run(self) -> None:
         """Earn trust: reduce every group on its own, then all of them at random; what disagrees is frozen."""
@@ -78,10 +84,16 @@ class Verification:
             space._refused |= {culprit: reason}
             space._accept(space._analysis.plan(space._refused))
 
-    @property
-    def _tolerance(self) -> float:
-        half = any(t.dtype in (torch.float16, torch.bfloat16) for t in chain(self.space.model.parameters(), self.space.example))
-        return HALF_TOLERANCE if half or self.space._trace.half else TOLERANCE
+    def _precision(self) -> tuple[bool, float]:
+        """Return whether the whole model runs in double precision, and the tolerance."""
+        space = self.space
+        try:
+            if space.difference(np.ones(space.length, dtype=np.uint8), precise=True) <= PRECISE_TOLERANCE:
+                return True, PRECISE_TOLERANCE
+        except Exception:  # what else is wrong with it shows again
+            pass
+        half = any(t.dtype in (torch.float16, torch.bfloat16) for t in chain(space.model.parameters(), space.example))
+        return False, HALF_TOLERANCE if half or space._trace.half else TOLERANCE
 
     def _distrusted(self) -> dict[str, str]:
         """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
@@ -144,7 +156,7 @@ class Verification:
             self._told = time.monotonic()
             print(f"space: {self._runs} smaller models are verified", file=sys.stderr, flush=True)
         try:
-            difference = self.space.difference(genome)
+            difference = self.space.difference(genome, precise=self._precise)
         except Exception as error:
             return f"the model does not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return None if difference <= self._tolerance else f"it differs from the masked model by {difference:.2g}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spaces import ChannelSpace
 from tests.zoo import assembled as parts
 from tests.zoo import convolutional as conv
-from tests.zoo import literals, strangers
+from tests.zoo import layers, literals, strangers
 from tests.zoo import sequences as seq
 
 
@@ -48,9 +48,7 @@ def shaped(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
 
 FROZEN = {
     "MobileViT": "heads of the attention: `t.reshape(*t.shape[:3], 2, 4)` unpacks a shape, which torch.fx cannot follow",
-    "Perceiver": "width of the latents: nn.MultiheadAttention wants an inner width equal to the outer",
-    "TorchAttention": "heads and embedding width: nn.MultiheadAttention wants an inner width equal to the outer",
-    "TorchEncoder": "heads and embedding width: nn.MultiheadAttention wants an inner width equal to the outer",
+    "TorchDecoder": "heads of `look`: their mean is an output",
 }
 """What of a model stays whole, and why."""
 
@@ -83,12 +81,13 @@ ZOO: dict[str, Case] = {
         )
     },
     **{model.__name__: Case(model, tokens) for model in (seq.GPT, seq.HeadwiseGPT, seq.Llama, seq.MultiQuery)},
-    **{model.__name__: Case(model, shaped(5, 6)) for model in (seq.TorchAttention, seq.TorchEncoder)},
+    **{model.__name__: Case(model, shaped(5, 6)) for model in (layers.TorchAttention, layers.TorchEncoder)},
     # with a single feature left torch multiplies without a matrix product, which no counter sees
-    "LinearAttention": Case(seq.LinearAttention, shaped(5, 6), {"min_keep": 2}),
-    "Recurrent": Case(seq.Recurrent, shaped(4, 5)),
-    "MessagePassing": Case(seq.MessagePassing, lambda n: (torch.randn(n, 5), torch.randint(0, n, (7, 2)))),
-    "Conditioned": Case(seq.Conditioned, lambda n: (torch.randint(0, 10, (n, 2)),)),
+    "TorchDecoder": Case(layers.TorchDecoder, lambda n: (torch.randn(n, 4, 5), torch.randn(n, 6, 6))),
+    "LinearAttention": Case(layers.LinearAttention, shaped(5, 6), {"min_keep": 2}),
+    "Recurrent": Case(layers.Recurrent, shaped(4, 5)),
+    "MessagePassing": Case(layers.MessagePassing, lambda n: (torch.randn(n, 5), torch.randint(0, n, (7, 2)))),
+    "Conditioned": Case(layers.Conditioned, lambda n: (torch.randint(0, 10, (n, 2)),)),
     "Refinement": Case(parts.Refinement, lambda n: (torch.randn(n, 3, 8, 8), torch.randn(n, 3, 8, 8))),
     "Autoencoder": Case(parts.Autoencoder, shaped(2, 16)),
     "WeightNormed": Case(parts.WeightNormed, shaped(6)),

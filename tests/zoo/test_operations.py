@@ -24,7 +24,7 @@ def test_what_stays_whole_is_documented_with_its_reason(name: str):
     space = space_of(name)
     assert f"| {name} | {ZOO[name].frozen} |" in PAGE
     assert all("on its own" in reason for reason in space._refused.values())
-    assert space._refused or name == "WeightNormed"
+    assert space._refused or name in ("WeightNormed", "TorchDecoder")
 
 
 @pytest.mark.parametrize("name", ["Refinement", "GPT", "ResNeXt"])

@@ -12,8 +12,8 @@ from spaces import ChannelSpace
 from spaces.channels.depth import DEPTH
 from tests.zoo.cases import ZOO, example_of, model_of, space_of
 
-UNSEEN = ("Functional", "CapsuleNet", "Swin")
-"""What raw parameters make in the code of a whole model passes no module; rows of windows are no samples."""
+UNSEEN = ("Functional", "CapsuleNet", "Swin", "TorchDecoder")
+"""What raw parameters make in the code of a whole model passes no module; rows of windows, or of positions, are no samples."""
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -45,6 +45,14 @@ def test_scores_are_there_for_all_and_a_compact_model_reports_the_same_loci(name
         gone = {locus for tap in space.plan.taps if tap.module.startswith("blocks.1.") for locus in tap.levels().ravel().tolist()}
         there = [locus for locus in range(blocks.start) if genome[locus] and not (depth and locus in gone)]
         assert np.isfinite(seen[there]).all() and np.isnan(seen[genome[: blocks.start] == 0]).all()
+
+
+@pytest.mark.parametrize("name", ["TorchAttention", "TorchEncoder", "Perceiver"])
+def test_heads_of_torchs_own_attention_are_seen_in_the_users_model(name: str) -> None:
+    space, inputs = space_of(name), example_of(name, 4)
+    for criterion in (Activation(), Taylor()):
+        scores = criterion.score(space.model, [(inputs[0], torch.zeros(4))], space.plan, loss)
+        assert all((values > 0).any() for values in scores.values()), criterion
 
 
 def test_taylor_foresees_what_closing_a_head_a_little_does() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from spaces.channels.attention import Attention
 from spaces.channels.rules.registry import Call, Context, Label, Labels, argument, replaced, rule, varies
 
 
@@ -28,7 +29,11 @@ def reshape(context: Context, node: Call) -> Labels:
     first = next((d for d, number in enumerate(numbers) if number is not None), 0)
     for d, number in enumerate(numbers):
         if isinstance(number, int) and number == after[d] and varies(out[d]):
-            context.literal(node, number, out[d], d - first)
+            if context.attribute(node, Attention, "num_heads", out[d]):
+                context.loci.tag(out[d], "heads")
+                context.loci.tag(out[d + 1], "head_dim")
+            else:
+                context.literal(node, number, out[d], d - first)
     return tuple(out)
 
 
