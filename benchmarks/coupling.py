@@ -61,7 +61,7 @@ VERDICTS = {
     "GPT": GRID,
     "Swin": GRID,
     "Branches": "ours: the first eight channels of the stem go to a, which theirs takes from b",
-    "AttentionUNet": "ours: a gate of one channel scales all of them; theirs ties that channel to the first one, and through it what goes into the gate",
+    "AttentionUNet": "ours: a gate of one channel scales all; theirs ties that channel to the first of them",
     "WaveNet": "both: the last residual convolution leads nowhere; ours keeps it as wide as what it is added to, so that forward runs",
     "LinearAttention": "ours: what an einsum sums over is not what it gives; theirs ties both",
 }

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 PACKED = "_qkv_same_embed_dim"
 """Where this is true, torch's transformer layers go past ``forward``."""
 

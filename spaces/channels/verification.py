@@ -139,8 +139,8 @@ class Verification:
     def _suspects(self, names: Sequence[str], reduced: Callable[[Sequence[str]], np.ndarray]) -> Iterator[str]:
         """Yield, in order, those of `names` that have to be tried alone.
 
-        Many are trusted at once where every run of :func:`separating` agrees; else both halves of them are looked at. So a model of n groups
-        that are all right takes 2 log n runs, each of which may cost as much as the model has operations.
+        Many are trusted at once where every run of :func:`separating` agrees; else both halves of them are looked at. So a model
+        of n groups that are all right takes 2 log n runs, each of which may cost as much as the model has operations.
         """
         if len(names) <= FEW:
             yield from names
