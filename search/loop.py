@@ -59,6 +59,7 @@ class Loop:
         feasible: number of results counted that are feasible.
         restored: number of results taken from the ledger.
         asked: number of candidates asked.
+        steps: of candidates that are not finished and have reported, the step (an epoch) of their last report.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Loop:
         self._chunks: deque[list[Candidate]] = deque()  # asked, not told
         self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
         self._flying: dict[int, Candidate] = {}  # submitted, not finished
+        self.steps: dict[int, int] = {}
         self._stopped: dict[int, tuple[Report, str]] = {}  # pruned by the strategy at this report, and why
         self._old: set[int] = set()  # results from the ledger that are not counted yet
         self._failures: Counter[str] = Counter()
@@ -174,6 +176,7 @@ class Loop:
         elif isinstance(event, Reported):
             if event.id not in self._stopped:
                 self.ledger.add_report(event.id, event.report)
+                self.steps[event.id] = event.report.step
                 if why := self.strategy.should_stop(self._flying[event.id], event.report):
                     self._stopped[event.id] = event.report, why if isinstance(why, str) else ""
                     self.executor.cancel(event.id)
@@ -186,6 +189,7 @@ class Loop:
             report, why = self._stopped.pop(id)
             e = replace(pruned(self.problem.evaluator, e.candidate, report, e.seconds, e.worker, e.attempts), reason=why)
         del self._flying[id]
+        self.steps.pop(id, None)
         self.ledger.add_evaluation(e)
         self.states[e.state] += 1
         self._waiting[id] = e

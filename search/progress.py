@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -128,6 +128,7 @@ class SearchProgress:
             f"{_done(loop)}{f'/{total}' if total is not None else ''} evaluations",
             f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
             f"{workers} worker{'s' if workers != 1 else ''}",
+            steps(loop.steps.values()),
             f"feasible {loop.feasible / max(loop.states[State.COMPLETE], 1):.0%}" if loop.problem.constraints or not single else "",
             *self._found(loop),
             f"{pruned} pruned" if pruned else "",
@@ -176,6 +177,12 @@ class SearchProgress:
 
 def _done(loop: Loop) -> int:
     return sum(loop.states.values())
+
+
+def steps(running: Iterable[int]) -> str:
+    """Write how far unfinished candidates are, by the steps of their last reports: ``at step 7``, ``at steps 3 to 9``; empty for none."""
+    found = sorted(set(running))
+    return f"at step{'s' if found[1:] else ''} {' to '.join(map(str, dict.fromkeys((found[0], found[-1]))))}" if found else ""
 
 
 def duration(seconds: float) -> str:

@@ -83,13 +83,13 @@ class Result:
             console.print(self._searched())
 
     def build(self, member: int | Evaluation = 0) -> nn.Module:
-        """Return the model of a member of the front (its place, or itself) as it was scored: evaluated once more, from the same seed."""
+        """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode: evaluated once more, from the same seed."""
         candidate = (self.front[member] if isinstance(member, int) else member).candidate
         with Randomness(candidate.seed):
             model = self.problem.space.build(candidate.genome)
             for _ in self.problem.evaluator.evaluate(model, candidate):
                 pass  # what an evaluator does to a model (recalibrated statistics, trained weights) is part of what was scored
-        return model
+        return model.eval()
 
     def tuned(self, final: int | Final = 0) -> nn.Module:
         """Return a fine-tuned member of :attr:`finals` (its place, or itself), loaded from the files that were exported.

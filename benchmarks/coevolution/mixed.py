@@ -21,8 +21,10 @@ from benchmarks.coevolution.ours import PLAIN, PRODUCT, Coevolved
 from benchmarks.harness import spread
 from search.coevolution import Ring
 
-SHARE = 1 / 3
+SHARE = 1 / 2
 """Of the budget of the other arms."""
+CELLS = Ring(3)
+"""Every cell is the neighbour of both others."""
 PAIRS = {
     "shallow": ((64, 48, 10), (10, 48, 64)),
     "plain": PLAIN,
@@ -31,11 +33,11 @@ PAIRS = {
 
 
 def arms() -> dict[str, Coevolved]:
-    """The coevolution of the other figures on a ring of six, with each architecture and with all of them."""
+    """The coevolution of the other figures on a ring of three, with each architecture and with all of them."""
     ours = PRODUCT["coevolution"]
     assert isinstance(ours, Coevolved)
     sets = {name: (pair,) for name, pair in PAIRS.items()} | {"all": tuple(PAIRS.values())}
-    return {name: replace(ours, name=name, topology=Ring(6), pairs=pairs) for name, pairs in sets.items()}
+    return {name: replace(ours, name=name, topology=CELLS, pairs=pairs) for name, pairs in sets.items()}
 
 
 def mixed_figures(folder: Path = FOLDER) -> dict[str, Any]:

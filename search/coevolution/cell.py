@@ -13,15 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluation, Evaluator, State
-from evaluators.data.base import Data, Inputs
+from evaluators.data.base import Data
 from evaluators.pair_state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
 from evaluators.pairs import PairTraining
-from evaluators.planned import PlannedCosts
-from operators.controller import Controller
-from operators.criteria import removal_losses
-from operators.forward import forward
-from operators.repair import fold
-from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset, zero
+from search.coevolution.mixture import mixed
+from search.coevolution.pruning import CellPruning, Child
+from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset
 from search.executors.randomness import Randomness
 from search.executors.work import failed, reason, worker_name
 from search.strategy import candidate_seed
@@ -53,14 +50,6 @@ class Outcome:
         return save(pack_moments(self.moments))
 
 
-@dataclass(frozen=True, eq=False)
-class _Child:
-    """A pair in the making: its genome, and what was done to it so far."""
-
-    genome: np.ndarray
-    done: tuple[str, ...] = ()
-
-
 class CellStep:
     """The work of all cells: who they are follows from the id of the candidate, ``step * cells + cell``. Goes to the workers once.
 
@@ -78,6 +67,7 @@ class CellStep:
     ) -> None:
         self.rules, self.space, self.evaluator, self.training, self.seed, self.files = rules, space, evaluator, training, seed, files
         self.cells = len(rules.neighbourhoods)
+        self._pruning = CellPruning(rules, space, training)
         self._pool: dict[tuple[int, int, int], nn.Module] = {}
 
     def run(self, id: int, states: Sequence[PairState], moments: Moments) -> tuple[Evaluation, Outcome | None]:
@@ -127,19 +117,19 @@ class CellStep:
         inputs, targets = self.training.draw(torch_rng)
         losses = self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets).double().numpy()
         i, j = self._select(losses, rng)
-        child = _Child(self._genome(states[i].encoder, states[j].decoder))
+        child = Child(self._genome(states[i].encoder, states[j].decoder))
         pair = self._join(pairs, states, i, j)
         controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
         event = rng.random() < rules.probability(step)
         arm = -1
         if event and rules.prune_first:
-            child, arm = self._prune(step, child, pair, controller, rng)
+            child, arm = self._pruning.prune(step, child, pair, controller, rng)
         rate = float(np.clip(states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step, *rules.learning_rate_bounds))
         started = of_half(moments(i), "encoder") | of_half(moments(j), "decoder")
         train_loss, trained = self._train(pair, child.genome, started, rate, torch_rng)
         if event and not rules.prune_first:
-            child, arm = self._prune(step, child, pair, controller, rng)
-            self._masked(pair, child.genome)
+            child, arm = self._pruning.prune(step, child, pair, controller, rng)
+            self._pruning.mask(pair, child.genome)
         metrics = self._measure(pair, child.genome, {"train_loss": train_loss, "learning_rate": rate})
         diverged = not np.isfinite(list(metrics.values())).all() or not is_finite(pair)
         if arm >= 0 and controller is not None:
@@ -148,7 +138,9 @@ class CellStep:
         memory = {} if controller is None else controller.state
         if diverged:
             return self._reseed(candidate, states, losses, moments, memory)
-        mixture = self._mix(states[0].mixture, pairs, inputs, targets, rng)
+        mixture = None
+        if rules.mixture:
+            mixture = mixed(states[0].mixture, pairs, inputs, targets, self._data.loss, rules.mixture, rng)
         if mixture:
             metrics["mixture_loss"] = mixture[0]
         if not rules.replacement.replaces(states[0].metrics, metrics):
@@ -175,7 +167,7 @@ class CellStep:
         self, pair: nn.Module, genome: np.ndarray, moments: Tensors, rate: float, generator: torch.Generator
     ) -> tuple[float, dict[str, Tensor]]:
         """Train a full pair; where whole units are gone, the compact one in its stead, which costs only what it keeps."""
-        masks = self._masked(pair, genome)
+        masks = self._pruning.mask(pair, genome)
         if not masks or self.space.granularity != "units":
             return self.training.train(pair, masks, dict(moments), rate, generator)
         compact = self.space.compact(pair, genome)
@@ -189,49 +181,6 @@ class CellStep:
             trained, lambda part: self.space.scatter(genome, part, {name: empty_like(part[name], zeros[name]) for name in part})
         )
 
-    def _prune(self, step: int, child: _Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[_Child, int]:
-        """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
-        arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
-        mutation: Any = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
-        amount = self.rules.amount(step, self._kept(child.genome, getattr(mutation, "counts", "loci")))
-        if amount is not None:
-            mutation = copy.copy(mutation)
-            mutation.amount = amount
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        cases = [next(iter(self._data.batches(self.rules.cases_split, self.rules.cases, generator)))]
-        self._masked(pair, child.genome)  # halves of two pairs: what one of them has lost is lost
-        guide = {name: self._guide(name, pair, child.genome, cases) for name in mutation.needs}
-        before = child.genome if self.rules.persistent else self.space.whole(*self.space.architectures(child.genome))
-        genome = mutation(self.space, before[None], guide, rng)[0]
-        names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
-        if not self.rules.persistent:
-            zero(pair, self.space.masks(genome))
-            return _Child(child.genome, names), arm
-        (space, old), (_, new) = self.space.inside(child.genome), self.space.inside(genome)
-        units = space.plan.length
-        fold(pair, space.plan, old[:units] > new[:units], cases)
-        return _Child(genome, names), arm
-
-    def _kept(self, genome: np.ndarray, counts: str) -> float:
-        """The share of its loci, or of its parameters, that a pair keeps; architectures that are idle do not count."""
-        if counts == "loci":
-            return float(self.space.inside(genome)[1].mean())
-        kept, whole = self.space.parameters(np.stack([genome, self.space.whole(*self.space.architectures(genome))]))
-        return float(kept / whole)
-
-    def _guide(self, name: str, pair: nn.Module, genome: np.ndarray, cases: Sequence[Any]) -> np.ndarray:
-        """What a mutation may know (:data:`search.coevolution.strategy.GUIDE`)."""
-        if name == "outputs":
-            return self.space.record(pair, cases)
-        if name == "outgoing":
-            return self.space.outgoing(pair)
-        space, bits = self.space.inside(genome)
-        units = bits[: space.plan.length]
-        if name == "removal":
-            return self.space.outside(genome, removal_losses(pair, cases, space.plan, self._data.loss, units == 1))
-        less = PlannedCosts(space.plan)(np.vstack([units, units & ~np.eye(len(units), dtype=np.uint8)]))["params"]
-        return self.space.outside(genome, 1 - less[1:] / less[0])
-
     def _reseed(
         self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments, memory: Mapping[str, list[float]]
     ) -> tuple[Outcome, Candidate]:
@@ -244,25 +193,6 @@ class CellStep:
         rate = max(states[best].learning_rate / 2, self.rules.learning_rate_bounds[0])
         state = replace(states[best], learning_rate=rate, memory=memory, mixture=())
         return Outcome(state, moments(best)), self._as_it_is(candidate, state, "reseed")
-
-    def _mix(
-        self, before: Sequence[float], pairs: Sequence[Any], inputs: Inputs, targets: Tensor, rng: np.random.Generator
-    ) -> tuple[float, tuple[float, ...]] | None:
-        """One step of a (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]); its loss, and the weights."""
-        if not self.rules.mixture:
-            return None
-        weights = np.array(before if len(before) == len(pairs) else [1 / len(pairs)] * len(pairs))
-        tried = np.abs(weights + rng.normal(0, self.rules.mixture, len(weights)))
-        tried /= tried.sum()
-        with torch.no_grad():
-            outputs = torch.stack([forward(pair.eval(), inputs) for pair in pairs])  # they are loaded again before they are trained
-        old, new = (self._mixed(outputs, w, targets) for w in (weights, tried))
-        return (new, tuple(tried.tolist())) if new < old else (old, tuple(weights.tolist()))
-
-    def _mixed(self, outputs: Tensor, weights: np.ndarray, targets: Tensor) -> float:
-        """The mean loss of the weighted mean of outputs ``(pairs, batch, ...)``."""
-        mean = torch.tensordot(torch.from_numpy(weights).to(outputs), outputs, 1)
-        return float(self._data.loss(mean, targets).mean())
 
     @property
     def _data(self) -> Data:
@@ -297,14 +227,6 @@ class CellStep:
         pair.encoder.load_state_dict(states[i].encoder.weights)
         pair.decoder.load_state_dict(states[j].decoder.weights)
         return pair
-
-    def _masked(self, pair: nn.Module, genome: np.ndarray) -> dict[str, Tensor]:
-        """Return the masks that persist, after they were put on."""
-        if not self.rules.persistent:
-            return {}
-        masks = self.space.masks(genome)
-        zero(pair, masks)
-        return masks
 
     def _measure(self, pair: nn.Module, genome: np.ndarray, known: Mapping[str, float]) -> dict[str, float]:
         screened = {name: float(values[0]) for name, values in self.evaluator.screen(genome[None]).items()}
@@ -343,8 +265,3 @@ def _tournament(scores: np.ndarray, size: int, rng: np.random.Generator) -> int:
 
 def _origins(encoder: Half, decoder: Half) -> tuple[int, ...]:
     return tuple(dict.fromkeys((encoder.origin, decoder.origin)))
-
-
-def _name(mutation: object) -> str:
-    """``VariancePruning`` -> ``variance``."""
-    return type(mutation).__name__.removesuffix("Pruning").lower()

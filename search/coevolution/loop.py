@@ -44,7 +44,7 @@ class CellLoop:
         listeners: as of :class:`search.loop.Loop`.
 
     Attributes:
-        front, states, feasible, restored, asked: as of :class:`search.loop.Loop`.
+        front, states, feasible, restored, asked, steps: as of :class:`search.loop.Loop`.
         busy: seconds that workers spent in steps.
 
     Raises:
@@ -83,6 +83,7 @@ class CellLoop:
         self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
         self._next = [0] * self._cells  # the step that each cell does next
         self._sent = [0] * self._cells  # the step that is submitted next
+        self.steps: dict[int, int] = {}  # as of a search: a cell tells nothing before its step is done
         self._flying: set[int] = set()
         self._kept: set[int] = set()  # files on disk
         self._idle = self._lost = 0

@@ -188,7 +188,7 @@ def test_training_the_compact_pair_is_training_the_masked_one(tmp_path: Path, op
     pairs, moments = [tiny_pair(), tiny_pair()], [{}, {}]
     for seed in range(3):
         loss, moments[0] = work._train(pairs[0], genome, moments[0], 1e-2, torch.Generator().manual_seed(seed))
-        masks = work._masked(pairs[1], genome)
+        masks = work._pruning.mask(pairs[1], genome)
         other, moments[1] = work.training.train(pairs[1], masks, moments[1], 1e-2, torch.Generator().manual_seed(seed))
         assert loss == pytest.approx(other, rel=1e-5)
     assert masks
