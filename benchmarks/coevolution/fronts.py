@@ -15,10 +15,8 @@ from benchmarks.harness import spread
 
 OURS = "coevolution"
 """The arm of the product that the figure is about."""
-ALONE = ("one cell",)
-"""Arms of the product without neighbours: told beside it, no controls."""
 GUIDED = (("coevolution", "coevolution, random pruning"), ("one cell", "one cell, random pruning"))
-"""Guided pruning, and random pruning to the same sizes at the same steps."""
+"""Guided pruning, and random pruning to the same sizes at the same steps; a cell alone at half the budget."""
 
 
 def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -27,9 +25,12 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
     The ratio is ours over the best control's of the same seed, its median over seeds, of the worse task.
     """
     values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for file in sorted(folder.glob("front-*.json")):
+    lone: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for file in sorted(folder.glob("*.json")):
         shard = json.loads(file.read_text())
-        values[shard["task"]][shard["arm"]][shard["seed"]] = shard["hypervolume"]
+        if shard.get("setting") in ("front", "lone"):
+            kind = values if shard["setting"] == "front" else lone
+            kind[shard["task"]][shard["arm"]][shard["seed"]] = shard["hypervolume"]
     ratios = {task: _ratios(arms) for task, arms in values.items()}
     medians = [float(np.median(found)) for found in ratios.values() if found]
     figures = {
@@ -37,11 +38,13 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
         "digits_hypervolume_ratios": {task: spread(found) for task, found in ratios.items() if found},
         "guided_over_random": {
             f"{task}: {guided}": spread(found)
-            for task, arms in values.items()
+            for task in values
+            for arms in (values[task], lone[task])
             for guided, random in GUIDED
             if (found := _guided(arms, guided, random))
         },
         "digits_hypervolume": {task: {arm: spread(found.values()) for arm, found in arms.items()} for task, arms in values.items()},
+        "lone_hypervolume": {task: {arm: spread(found.values()) for arm, found in arms.items()} for task, arms in lone.items() if arms},
     }
     return figures, {
         "front_epochs": EPOCHS,
@@ -51,7 +54,7 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
 
 def _ratios(arms: dict[str, dict[int, float]]) -> list[float]:
     """Ours over the best control, of every seed that has controls; not all of them need have run."""
-    others = [found for arm, found in arms.items() if arm != OURS and not arm.startswith(ALONE)]
+    others = [found for arm, found in arms.items() if arm != OURS]
     best = {seed: max(found[seed] for found in others if seed in found) for seed in {s for found in others for s in found}}
     return [value / best[seed] for seed, value in arms.get(OURS, {}).items() if seed in best]
 

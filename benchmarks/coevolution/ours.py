@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.coevolution.arms import LATENT, TASKS, WIDTHS, Arm, Point, Task, macs, measured
+from benchmarks.coevolution.arms import BUDGET, LATENT, TASKS, WIDTHS, Arm, Point, Task, macs, measured
 from benchmarks.coevolution.controls import record
 from benchmarks.coevolution.faithful import FOLDER
 from evaluators import Cost, PairTraining
@@ -163,6 +163,8 @@ PRODUCT: dict[str, Arm] = {
     )
 }
 """Ours, what it is compared with for its guidance, and both without neighbours; all to the same sizes at the same steps."""
+SHARES = {"one cell": 0.5, "one cell, random pruning": 0.5}
+"""Of the budget: a cell alone is trained for as long as each of two is. Recorded apart from the others, as ``lone``."""
 
 
 def main() -> None:
@@ -175,7 +177,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for task in TASKS.values():
             for name in arguments.arms:
-                record(FOLDER, task, PRODUCT[name], seed)
+                record(FOLDER, task, PRODUCT[name], seed, SHARES.get(name, 1) * BUDGET, "lone" if name in SHARES else "front")
 
 
 if __name__ == "__main__":
