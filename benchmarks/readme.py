@@ -64,7 +64,7 @@ def table() -> str:
         path = RESULTS / f"{name}.json"
         if path.exists():
             lines.append(f"| `{name}` | {meaning} | {_text(json.loads(path.read_text())['figures'].get(figure))} | {asked} |")
-    return "\n".join(lines + _arms())
+    return "\n".join(lines + _arms() + _autoencoders())
 
 
 def _arms() -> list[str]:
@@ -82,6 +82,25 @@ def _arms() -> list[str]:
     ]
     arms = sorted(result["figures"]["arms"].items(), key=lambda item: -item[1]["hypervolume"]["median"])
     return lines + [f"| {name} | {_spread(arm['hypervolume'])} | {_spread(arm['hypervolume_finetuned'])} |" for name, arm in arms]
+
+
+def _autoencoders() -> list[str]:
+    path = RESULTS / "coevolution.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())["figures"]["digits_hypervolume"]
+    if len(found) < 2:
+        return []
+    plain, missing = found["digits"], found["digits-missing"]
+    lines = [
+        "",
+        "Every arm of `coevolution` on digits at equal MACs of gradient steps, five seeds (median, quartiles; larger is better):",
+        "",
+        "| arm | hypervolume | with a quarter of the pixels missing |",
+        "| --- | --- | --- |",
+    ]
+    names = sorted(plain.keys() & missing.keys(), key=lambda name: -plain[name]["median"])
+    return lines + [f"| {name} | {_spread(plain[name])} | {_spread(missing[name])} |" for name in names]
 
 
 def _spread(values: dict[str, float]) -> str:

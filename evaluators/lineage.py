@@ -5,31 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import to_device
+from evaluators.distillation import Distillation
+from evaluators.lineage_files import Inheritance, LineageFiles
 from evaluators.optimisation import OptimiserName, ScheduleName, make_optimiser, make_schedule, needs_two_samples, train_mode
+from evaluators.planned import PlannedCosts
 from evaluators.quality import Quality
+from evaluators.removal import Worth, has_norms
+from evaluators.teaching import Teacher
 from evaluators.training import Training
 from operators.forward import device_of, forward
 from spaces.base import Space
+from spaces.channels.plan import SlicePlan
 from spaces.channels.trace import mode
 from spaces.errors import InputError
 from spaces.mixed_pairs import Pairs
 
 _ENDLESS = 2**31
+_BASE = -1  # the base model's id
 
 
 class LineageTraining(Evaluator):
@@ -45,7 +49,8 @@ class LineageTraining(Evaluator):
 
     Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are steps), ``loss`` and the data's
     metrics on the search split, ``generation`` (how many ancestors it goes on from) and ``lineage_steps`` (gradient steps since the base
-    model, its own included), and ``activation`` as in :class:`Quality`.
+    model, its own included), ``training_macs`` (where the space has a slice plan: of all passes of the evaluation but a teacher's, a
+    backward pass counts 2), ``activation`` as in :class:`Quality`, and with `worth` the arrays ``removal`` and ``cost``, ``(length,)``.
 
     With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``, written before the report. A
     candidate that has its file is not trained again, whoever evaluates it: a resumed run, ``Result.build``, the finish, which fine-tunes
@@ -57,6 +62,10 @@ class LineageTraining(Evaluator):
 
     Args:
         steps: gradient steps of a candidate; 0 measures what it inherits.
+        first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates without parents go on from the
+            base model then, as the engine evaluated it, and a copy of it is it. None: as many as of all.
+        stretch: smaller models take more steps: `steps` over the share of the base model's MACs to this power. 0: all take as many; 1: all
+            take as many MACs.
         batch_size: of training.
         learning_rate: at the peak of the cycle.
         optimiser: ``adamw`` or ``sgd``; it begins anew with every candidate.
@@ -65,9 +74,14 @@ class LineageTraining(Evaluator):
         clip: largest norm of the gradient; None leaves it as it is.
         recalibration: the split whose inputs give the BatchNorm statistics after training; None leaves those of training.
         record_activations: whether reports carry ``activation``.
+        worth: says what each channel is worth, for :class:`operators.mutation.RemovalPruning`; null: nothing does.
+        distillation: learn from the base model as well, as the engine evaluated it; it itself learns from labels alone. Null: so do all.
+        mixtures: of training samples, which the base model labels once and children learn from beside the samples; the distillation's
+            weight is 1 then, since mixtures have no labels.
 
     Raises:
-        InputError: a setting out of its range; when it is bound: no data, or a space without full tensors to inherit.
+        InputError: a setting out of its range; when it is bound: no data, a space without full tensors to inherit, or without a slice plan
+            where `stretch` or `worth` asks for one.
     """
 
     inherits = True
@@ -83,17 +97,29 @@ class LineageTraining(Evaluator):
         clip: float | None = None,
         recalibration: Split | None = "calibration",
         record_activations: bool = True,
+        first_steps: int | None = None,
+        stretch: float = 0.0,
+        worth: Worth | None = None,
+        distillation: Distillation | None = None,
+        mixtures: int = 0,
     ) -> None:
-        if steps < 0:
-            raise InputError(f"evaluator LineageTraining: steps {steps}; expected at least 0")
+        for name, value in (("steps", steps), ("first_steps", first_steps or 0), ("stretch", stretch), ("mixtures", mixtures)):
+            if value < 0:
+                raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
+        if mixtures and (distillation is None or distillation.weight != 1):
+            raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation of weight 1")
         Training(1, optimiser, learning_rate, weight_decay, batch_size, schedule, clip)  # says what is wrong before anything starts
         self.steps, self.batch_size, self.learning_rate, self.optimiser = steps, batch_size, learning_rate, optimiser
         self.weight_decay, self.schedule, self.clip = weight_decay, schedule, clip
+        self.first_steps, self.stretch, self.worth = first_steps, stretch, worth
+        self.distillation, self.mixtures = distillation, mixtures
+        self._teacher: Teacher | None = None
         self.quality = Quality(recalibration=recalibration, record_activations=record_activations)
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (*(("train_loss",) if self.steps else ()), *self.quality.metrics, "generation", "lineage_steps")
+        compute = ("training_macs",) if getattr(self, "_planned", None) else ()
+        return (*(("train_loss",) if self.steps else ()), *self.quality.metrics, "generation", "lineage_steps", *compute)
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
@@ -104,8 +130,22 @@ class LineageTraining(Evaluator):
                 f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected spaces.ChannelSpace, "
                 "or a space with its gather and scatter"
             )
+        plan = getattr(space, "plan", None)
+        self._planned = PlannedCosts(plan) if isinstance(plan, SlicePlan) else None
+        if self._planned is None and (self.stretch or self.worth):
+            raise InputError(
+                f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice plan; expected spaces.ChannelSpace"
+            )
         self.quality.bind(space, data)
-        own = [self.steps, self.batch_size, self.learning_rate, self.optimiser, self.weight_decay, self.schedule, self.clip]
+        own: list[Any] = [self.steps, self.batch_size, self.learning_rate, self.optimiser, self.weight_decay, self.schedule, self.clip]
+        if self.first_steps is not None or self.stretch or self.distillation:
+            own += [
+                self.first_steps,
+                self.stretch,
+                None if self.distillation is None else sorted(vars(self.distillation).items()),
+                self.mixtures,
+            ]
+        self._teacher = None
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()
 
@@ -122,18 +162,67 @@ class LineageTraining(Evaluator):
         if files is not None and not known and all(map(math.isfinite, metrics.values())):  # else it failed, and nobody descends from it
             compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
             files.write(candidate.id, found.with_tensors(self._scatter(candidate, compact, found.tensors)))
-        yield Report(metrics, arrays=measured.arrays)
+        arrays, tried = dict(measured.arrays), 0.0
+        if self.worth is not None:
+            space: Any = self.space
+            assert self.data is not None
+            more, tried = self.worth(space, candidate.genome, model, self.data, 3.0 * self._samples(found.own_steps or self.steps))
+            arrays |= more
+        yield Report(metrics | self._compute(model, candidate, found.own_steps, tried), arrays=arrays)
+
+    def _compute(self, model: nn.Module, candidate: Candidate, steps: int, tried: float) -> dict[str, float]:
+        """Return the MACs of all passes of an evaluation that took so many steps; none where they are not known."""
+        if self._planned is None:
+            return {}
+        assert self.data is not None
+        split = self.quality.recalibration
+        scored = self.data.size("search") + (self.data.size(split) if split and has_norms(model) else 0)
+        macs = float(self._planned(candidate.genome[None])["macs"][0])
+        return {"training_macs": macs * (3.0 * self._samples(steps) + scored + tried)}
+
+    def _samples(self, steps: int) -> int:
+        """Return how many samples pass in so many steps."""
+        assert self.data is not None
+        size = self.data.size("train")
+        batches = [min(self.batch_size, size - start) for start in range(0, size, self.batch_size)]
+        batches = [batch for batch in batches if batch >= self._least] or batches
+        return steps // len(batches) * sum(batches) + sum(batches[: steps % len(batches)])
+
+    @cached_property
+    def _least(self) -> int:
+        """Samples that a batch needs."""
+        space: Any = self.space
+        return 2 if has_norms(getattr(space, "model", None) or nn.Identity()) else 1
+
+    def _steps(self, candidate: Candidate, parent: Inheritance | None) -> int:
+        """Return a candidate's gradient steps."""
+        steps = self.steps
+        if self.first_steps is not None and parent is None:
+            steps = self.first_steps
+        elif self.first_steps is not None and not candidate.parents and self._is_base(candidate.genome):
+            return 0  # the base model itself, once more
+        if not self.stretch or self._planned is None or self.space.base is None:
+            return steps
+        macs = self._planned(np.stack([candidate.genome, self.space.base]))["macs"]
+        return round(steps * float(macs[1] / max(macs[0], 1.0)) ** self.stretch)
 
     def _descend(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance:
         """Give a model the weights of its candidate's first parent, train it, and return what is known of it, with the parent's tensors."""
-        parent = files.read(candidate.parents[0]) if files is not None and candidate.parents else None
+        first = candidate.parents[0] if candidate.parents else _BASE if self.first_steps is not None else None
+        parent = files.read(first) if files is not None and first is not None and first != candidate.id else None
         if parent is not None and parent.owner["run"] != self._run:
             parent = None
         if parent is not None:
             self._load(model, candidate, parent.tensors)
         before, generation = (0, 0) if parent is None else (parent.steps, parent.generation + 1)
-        loss = self._train(model, candidate.seed)
-        return Inheritance({} if parent is None else parent.tensors, self._owner(candidate), loss, before + self.steps, generation)
+        steps = self._steps(candidate, parent)
+        taught = self.distillation is not None and candidate.id != _BASE and (parent is not None or self.first_steps is None)
+        loss = self._train(model, candidate.seed, steps, self._taught_by(files, device_of(model)) if taught and steps else None)
+        tensors = {} if parent is None else parent.tensors
+        return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, steps)
+
+    def _is_base(self, genome: np.ndarray) -> bool:
+        return self.space.base is not None and np.array_equal(genome, self.space.base)
 
     def _load(self, model: nn.Module, candidate: Candidate, full: Mapping[str, Tensor]) -> None:
         space: Any = self.space
@@ -144,41 +233,61 @@ class LineageTraining(Evaluator):
         space: Any = self.space
         return dict(space.scatter(candidate.genome, compact, full or None))
 
-    def _train(self, model: nn.Module, seed: int) -> float:
-        """Take the steps and return the mean loss; nothing is drawn from the random numbers outside."""
-        if not self.steps:
+    def _taught_by(self, files: LineageFiles | None, device: torch.device) -> Teacher:
+        """Return the base model, as the engine evaluated it where it left its file, else as it was given."""
+        if self._teacher is None:
+            assert self.data is not None and self.space.base is not None
+            with torch.random.fork_rng(devices=[]):
+                model = self.space.build(self.space.base)
+            left = files.read(_BASE) if files is not None else None
+            if left is not None and left.owner["run"] == self._run:
+                model.load_state_dict(dict(left.tensors))
+            self._teacher = Teacher(model.to(device), self.data, mixtures=self.mixtures)
+        return self._teacher
+
+    def _train(self, model: nn.Module, seed: int, steps: int, teacher: Teacher | None = None) -> float:
+        """Take so many steps and return the mean loss; nothing is drawn from the random numbers outside."""
+        if not steps:
             return 0.0
         assert self.data is not None
         device = device_of(model)
         optimiser = make_optimiser(self.optimiser, model, self.learning_rate, self.weight_decay)
-        schedule = make_schedule(self.schedule, optimiser, self.learning_rate, self.steps)
+        schedule = make_schedule(self.schedule, optimiser, self.learning_rate, steps)
         total = torch.zeros((), dtype=torch.float64, device=device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), mode(model, True):
             torch.manual_seed(seed)
             train_mode(model)
-            batches = self._batches(torch.Generator().manual_seed(seed), 2 if needs_two_samples(model) else 1)
-            for step, batch in zip(range(1, self.steps + 1), batches, strict=False):
+            batches = self._batches(torch.Generator().manual_seed(seed), 2 if needs_two_samples(model) else 1, teacher)
+            for step, (batch, taught) in zip(range(1, steps + 1), batches, strict=False):
                 inputs, targets = to_device(batch, device)
-                loss = self.data.loss(forward(model, inputs), targets).mean()
+                outputs = forward(model, inputs)
+                losses = self.data.loss(outputs, targets)
+                if taught is not None and self.distillation is not None:
+                    losses = self.distillation(losses, outputs, taught, targets)
+                loss = losses.mean()
                 optimiser.zero_grad()
                 loss.backward()
                 if self.clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), self.clip)
                 optimiser.step()
-                if schedule is not None and step < self.steps:  # the last step has no successor
+                if schedule is not None and step < steps:  # the last step has no successor
                     schedule.step()
                 total += loss.detach()
-        return total.item() / self.steps
+        return total.item() / steps
 
-    def _batches(self, order: torch.Generator, least: int) -> Iterator[Any]:
-        """Yield batches of the training split, epoch after epoch; those of less than `least` samples have no statistics."""
+    def _batches(self, order: torch.Generator, least: int, teacher: Teacher | None) -> Iterator[tuple[Any, Tensor | None]]:
+        """Yield batches of the training split, epoch after epoch, and what the teacher says of them, None without one.
+
+        Those of less than `least` samples have no statistics.
+        """
         assert self.data is not None
         if min(self.data.size("train"), self.batch_size) < least:
             raise InputError(f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm")
         for _ in range(_ENDLESS):
-            for batch in self.data.batches("train", self.batch_size, order):
+            plain = ((batch, None) for batch in self.data.batches("train", self.batch_size, order)) if teacher is None else None
+            for batch, taught in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
                 if len(batch[1]) >= least:
-                    yield batch
+                    yield batch, taught
 
     def _owner(self, candidate: Candidate) -> dict[str, Any]:
         """What a file must say for a candidate to take it as its own."""
@@ -189,64 +298,5 @@ class LineageTraining(Evaluator):
             "parents": list(map(int, candidate.parents)),
         }
 
-
-@dataclass(frozen=True, eq=False)
-class Inheritance:
-    """What a candidate leaves to its children.
-
-    Attributes:
-        tensors: the full model's ``state_dict``: its own values where it keeps them, else its ancestors'.
-        owner: whose they are.
-        train_loss: of its own training.
-        steps: gradient steps since the base model.
-        generation: ancestors since the base model.
-    """
-
-    tensors: Mapping[str, Tensor]
-    owner: dict[str, Any]
-    train_loss: float
-    steps: int
-    generation: int
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Inheritance:
-        """Return it with other tensors."""
-        return Inheritance(tensors, self.owner, self.train_loss, self.steps, self.generation)
-
-
-class LineageFiles:
-    """What the candidates of a run leave to their children, one safetensors file each, written to a temporary name and renamed.
-
-    Args:
-        folder: of the run's heavy state; the files lie in ``lineage`` below it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "lineage"
-
-    def path(self, id: int) -> Path:
-        """Return where the file of a candidate lies; the base model has the id -1."""
-        return self.folder / ("base.safetensors" if id < 0 else f"{id:08d}.safetensors")
-
-    def write(self, id: int, left: Inheritance) -> None:
-        """Keep what a candidate leaves; a reader sees all of it or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(id)
-        temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-        plain = {"owner": left.owner, "train_loss": left.train_loss, "steps": left.steps, "generation": left.generation}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
-        try:
-            save_file(tensors, temporary, metadata={"lineage": json.dumps(plain)})
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def read(self, id: int) -> Inheritance | None:
-        """Return what a candidate left; None where there is no file, or a damaged one."""
-        try:
-            with safe_open(self.path(id), "pt") as file:
-                plain = json.loads(file.metadata()["lineage"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-            return Inheritance(tensors, plain["owner"], plain["train_loss"], plain["steps"], plain["generation"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            return None
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_teacher": None}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from search.front import Front
     from search.halving import SuccessiveHalving
     from search.ledger import Ledger
+    from search.lineages import Lineages
     from search.loop import Loop
     from search.planning import Plan
     from search.problem import Constraint, Objective, Problem
@@ -38,6 +39,7 @@ __all__ = [
     "Front",
     "InlineExecutor",
     "Ledger",
+    "Lineages",
     "Loop",
     "NonDominationPruner",
     "Objective",
@@ -69,6 +71,7 @@ _HOMES = {
     "Front": "search.front",
     "InlineExecutor": "search.executors.inline",
     "Ledger": "search.ledger",
+    "Lineages": "search.lineages",
     "Loop": "search.loop",
     "NonDominationPruner": "search.pruners",
     "Objective": "search.problem",

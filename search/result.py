@@ -83,7 +83,10 @@ class Result:
             console.print(self._searched())
 
     def build(self, member: int | Evaluation = 0) -> nn.Module:
-        """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode: evaluated once more, from the same seed."""
+        """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode.
+
+        It is evaluated once more, from the same seed.
+        """
         candidate = (self.front[member] if isinstance(member, int) else member).candidate
         with Randomness(candidate.seed):
             model = self.problem.space.build(candidate.genome)

@@ -96,7 +96,7 @@ def of_task(found: Sequence[Shard]) -> dict[str, Any]:
         "cost_ratio_macs": geometric([total(s, "full", "macs") / total(s, OURS, "macs") for s in found]),
         "quality_difference": against(found, OURS, "full"),
         "searched_over_random_cells": searched,
-        "valid": bool(searched["error"] and searched["mean"] >= 2 * searched["error"]),
+        "valid": bool(searched["error"] and (searched["mean"] or 0.0) >= 2 * searched["error"]),
         "same_operation_share": float(np.mean(same)),
         "ours_over_rivals": {name: against(found, OURS, name) for name in (*EQUAL_COST, TOP_3)},
         "calibrated_cost_vs_best": prices[OURS] / prices[best],

@@ -24,7 +24,7 @@ from operators.stability import Histories, Never, Rule
 
 RETRAININGS = 2
 """Of every cell, with seeds that all cells of a search share."""
-RANDOM = 2
+RANDOM = 4
 """Random cells a seed."""
 
 Run = dict[str, Any]

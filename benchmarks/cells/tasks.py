@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cells.augmentation import AugmentedStack
 from evaluators.assessment import assess
 from evaluators.data import Arrays, Classification, Data, Digits, Phantoms
 from evaluators.data.base import SPLITS
@@ -17,7 +18,7 @@ from evaluators.data.preloaded import Preloaded
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.training import Training, fit
 from operators.stability import Rule, Stability
-from spaces.cells import CellStack, Dense, Design, SkipUNet
+from spaces.cells import Dense, Design, SkipUNet
 
 
 class Task(ABC):
@@ -54,16 +55,26 @@ class Task(ABC):
 
 
 class CrowdedDigits(Task):
-    """scikit-learn's digits, each somewhere on a larger canvas of noise; 256 for the weights, 700 for the architecture.
+    """scikit-learn's digits, each somewhere on a larger canvas of noise; 320 for the weights, 512 for the architecture.
 
-    A stack of a normal and a reduction cell, 10 edges in all.
+    A stack of a normal and a reduction cell, 10 edges in all. Before, searched cells were worse than random ones (.68 against .73). What it
+    seems to have been, on seeds 100 and 101 with one or two retrainings each (accuracies of retrained cells; not yet shown on four seeds):
+
+    * There was nothing to win: under noise of .5, on 256 images, cells of average poolings alone reached .62, of separable 3x3 convolutions
+      .54. Now (noise .3, 320 images, augmented) they reach .75 and, of 5x5 ones, .92; cells drawn at random lie around .8.
+    * Partial channels: a quarter of 8 channels are 2, on which no convolution shows what it is worth. All channels take part.
+    * Edge normalisation: one edge of a node took nearly all the weight, and the operations of the others stayed as they began. There is
+      none, as in DARTS: .89 instead of .81 (seed 100).
+    * Overfitting, see :class:`~benchmarks.cells.augmentation.AugmentedStack`: without augmentation half of the cell were skips and
+      poolings (.73), with it seven of eight operations are convolutions (.90; seed 101).
     """
 
     metric = "accuracy"
     epochs = 80
-    settings = SupernetSettings(warmup=8, batch_size=32, learning_rate=0.05, architecture_learning_rate=0.01, share=4)
-    retraining = Training(epochs=30, batch_size=32, learning_rate=0.01, keep_best=False)
-    canvas, noise, counts = 12, 0.5, (256, 700, 97, 744)
+    settings = SupernetSettings(warmup=5, batch_size=64, learning_rate=0.1, architecture_learning_rate=0.02, share=1, normalise=False)
+    retraining = Training(epochs=40, batch_size=64, learning_rate=0.01, keep_best=False)
+    canvas, noise, counts = 10, 0.3, (320, 512, 97, 868)
+    shift, background = 2, -0.8
 
     def data(self, seed: int) -> Data:
         digits = Digits(seed=seed)
@@ -81,7 +92,8 @@ class CrowdedDigits(Task):
         return Arrays(canvas, labels, rows, Classification(10))  # type: ignore[arg-type]
 
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
-        return Design(CellStack(width=8, cells=2, reductions=[1], joined=2), data.example(), Dense(2)), {}
+        stack = AugmentedStack(self.shift, self.noise, self.background, width=4, cells=2, reductions=[1], joined=2)
+        return Design(stack, data.example(), Dense(2)), {}
 
 
 class SkipPhantoms(Task):

@@ -19,7 +19,7 @@ from operators.repair.batchnorm import recalibrate
 
 @dataclass(frozen=True)
 class Point:
-    """A trained compact model: losses over the constant predictor's, MACs over the unpruned network's, and what was spent when it was there."""
+    """A trained compact model: losses over the constant predictor's, MACs over the unpruned network's, and what had been spent by then."""
 
     search: float
     test: float
@@ -59,16 +59,15 @@ class Arm(ABC):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine.
-
-    Attributes:
-        smoothing: of the labels.
-    """
+    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine."""
 
     rate: float = 3e-3
     batch: int = 32
     decay: float = 0.01
     rise: float = 0.2
+
+
+RECIPE = Recipe(batch=64)
 
 
 def scoring(ground: Ground) -> int:

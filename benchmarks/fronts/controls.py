@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fronts.arms import Arm, Point, Recipe, Spent, epochs_for, fresh, measured, narrow, train
+from benchmarks.fronts.arms import RECIPE, Arm, Point, Recipe, Spent, epochs_for, fresh, measured, narrow, train
 from benchmarks.fronts.tasks import Ground
 from evaluators.counting import count
 from operators.criteria import Criterion, Magnitude
@@ -62,6 +62,14 @@ def scores(weights: Weights, criterion: Criterion) -> np.ndarray:
     return found
 
 
+def logits(ground: Ground, teacher: nn.Module, spent: Spent) -> Tensor:
+    """What a network says of the training samples."""
+    inputs, _ = ground.whole("train")
+    spent.forward(1.0, len(inputs))
+    with torch.no_grad():
+        return torch.cat([teacher.eval()(part) for part in inputs.split(256)])
+
+
 def kept(ground: Ground, genome: np.ndarray, scores: np.ndarray, macs: float) -> np.ndarray:
     """The mask of the best loci of `genome` that costs at most so much, as far as there is one; no group falls empty."""
     order = np.flatnonzero(genome)[np.argsort(scores[genome == 1], kind="stable")]
@@ -83,19 +91,20 @@ class Pruning(Arm):
     Attributes:
         once: every size is pruned from the unpruned network.
         dense: share of the budget before the first pruning.
-        rounds: sizes; MACs fall in equal ratios down to `smallest`.
+        rounds: sizes; MACs fall in equal ratios down to what every pruning arm goes down to.
         later: learning rate of the rounds over the first one's.
+        distilled: share of the unpruned network in the loss of what is pruned.
     """
 
     name: str
     once: bool = False
     dense: float = 0.2
-    rounds: int = 16
-    smallest: float = 0.005
+    rounds: int = 30
     later: float = 0.5
-    recipe: Recipe = Recipe()
+    recipe: Recipe = RECIPE
     share: Share = "between"
     criterion: Criterion = field(default_factory=Magnitude)
+    distilled: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         spent, weights, points = Spent(budget), Weights(ground), []
@@ -103,22 +112,32 @@ class Pruning(Arm):
         genome = np.ones(ground.space.length, dtype=np.uint8)
         points.append(self._trained(ground, weights, genome, self.dense * budget, self.recipe, spent, generator))
         later = Recipe(self.recipe.rate * self.later, self.recipe.batch, self.recipe.decay, self.recipe.rise)
-        sizes = np.geomspace(1, self.smallest, self.rounds + 1)[1:]
+        sizes = np.geomspace(1, ground.smallest, self.rounds + 1)[1:]
         dense = scores(weights, self.criterion)
+        taught = logits(ground, weights.whole(), spent) if self.distilled else None
         full, left = weights.full, spent.left
         for size, part in zip(sizes, parts(sizes, self.share), strict=True):
             if self.once:
                 weights.full, genome = full, kept(ground, np.ones_like(genome), dense, size)
             else:
                 genome = kept(ground, genome, scores(weights, self.criterion), size)
-            points.append(self._trained(ground, weights, genome, min(left * part, spent.left), later, spent, generator))
+            points.append(self._trained(ground, weights, genome, min(left * part, spent.left), later, spent, generator, taught))
         return points, spent.total
 
     def _trained(
-        self, ground: Ground, weights: Weights, genome: np.ndarray, budget: float, recipe: Recipe, spent: Spent, generator: torch.Generator
+        self,
+        ground: Ground,
+        weights: Weights,
+        genome: np.ndarray,
+        budget: float,
+        recipe: Recipe,
+        spent: Spent,
+        generator: torch.Generator,
+        taught: Tensor | None = None,
     ) -> Point:
         model, macs = weights.model(genome), ground.macs(genome)
-        train(ground, model, macs, epochs_for(ground, budget, macs, recipe.batch), recipe, spent, generator)
+        steps = epochs_for(ground, budget, macs, recipe.batch)
+        train(ground, model, macs, steps, recipe, spent, generator, taught=taught, share=self.distilled)
         weights.take(genome, model)
         return measured(ground, model, macs, spent)
 
@@ -131,24 +150,36 @@ class FromScratch(Arm):
         sizes: how many; widths fall in equal ratios from the unpruned network's to `smallest` of it.
         random: widths of every group are drawn on their own, log-uniformly.
         shelf: networks of another make.
+        dense: share of the budget that trains the unpruned network first, which the others then learn from; 0: nothing is distilled.
+        distilled: its share in their loss.
     """
 
     name: str
     sizes: int = 10
     smallest: float = 0.06
     largest: float = 1.0
-    recipe: Recipe = Recipe()
+    recipe: Recipe = RECIPE
     share: Share = "between"
     random: bool = False
     shelf: bool = False
+    dense: float = 0.0
+    distilled: float = 1.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
-        spent, points = Spent(budget), []
+        spent, points = Spent(budget), list[Point]()
         made = self._networks(ground)
         generator = torch.Generator().manual_seed(ground.seed)
+        taught = None
+        if self.dense:
+            teacher = fresh(ground, np.ones(ground.space.length, dtype=np.uint8), ground.seed)
+            steps = epochs_for(ground, self.dense * budget, 1.0, self.recipe.batch)
+            train(ground, teacher, 1.0, steps, self.recipe, spent, generator)
+            points.append(measured(ground, teacher, 1.0, spent))
+            taught, made, budget = logits(ground, teacher, spent), made[1:], spent.left
         for number, ((macs, make), part) in enumerate(zip(made, parts([macs for macs, _ in made], self.share), strict=True)):
             model = make(1000 * ground.seed + number)
-            train(ground, model, macs, epochs_for(ground, budget * part, macs, self.recipe.batch), self.recipe, spent, generator)
+            steps = epochs_for(ground, budget * part, macs, self.recipe.batch)
+            train(ground, model, macs, steps, self.recipe, spent, generator, taught=taught, share=self.distilled)
             points.append(measured(ground, model, macs, spent))
         return points, spent.total
 

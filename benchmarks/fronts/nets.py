@@ -53,10 +53,10 @@ class _Block(nn.Module):
         self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         heard = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.mix(heard.transpose(1, 2).reshape(batch, length, width))
+        x = x + self.mix(heard.transpose(1, 2).reshape(batch, length, -1))
         return x + self.down(torch.relu(self.up(self.norm2(x))))
 
 
@@ -65,7 +65,11 @@ class Recurrent(nn.Module):
 
     def __init__(self, symbols: int, width: int) -> None:
         super().__init__()
-        self.tokens, self.memory, self.head = nn.Embedding(symbols, width), nn.GRU(width, width, batch_first=True), nn.Linear(width, symbols)
+        self.tokens, self.memory, self.head = (
+            nn.Embedding(symbols, width),
+            nn.GRU(width, width, batch_first=True),
+            nn.Linear(width, symbols),
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.memory(self.tokens(tokens))[0]).transpose(1, 2)

@@ -121,6 +121,11 @@ class Ground:
         """The same of several masks ``(n, length)``."""
         return self._cost.screen(genomes)["macs"] / self.unit
 
+    @cached_property
+    def smallest(self) -> float:
+        """The share of the MACs that pruning arms go down to: a tenth above what one channel a group takes."""
+        return 1.1 * self.macs(self.space.repair(np.zeros((1, self.space.length), dtype=np.uint8))[0])
+
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a split."""
         inputs, targets = next(self.data.batches(split, self.data.size(split)))

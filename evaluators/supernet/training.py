@@ -6,28 +6,25 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from evaluators.assessment import assess
 from evaluators.counting import count
-from evaluators.data.base import Data, Split
-from evaluators.data.preloaded import Batch, Preloaded, to_device
-from evaluators.optimisation import train_mode
+from evaluators.data.base import Data
 from evaluators.supernet.record import EpochRecord
+from evaluators.supernet.retraining import retrain
 from evaluators.supernet.settings import SupernetSettings
-from evaluators.supernet.surgery import remove
-from evaluators.supernet.unrolled import unrolled_gradients
-from evaluators.training import Training, fit
-from operators.forward import device_of, forward
+from evaluators.supernet.steps import Steps
+from evaluators.training import Training
+from operators.forward import device_of
 from operators.stability import Histories, Rule, window_divergences
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
 from spaces.cells.mixed import Supernet
+from spaces.cells.space import CellSpace
 from spaces.errors import InputError
 
 _WINDOW = 5
@@ -59,22 +56,8 @@ class SupernetTraining:
         self.supernet: Supernet = self.design.supernet(held.share, held.normalise)
         self.records: list[EpochRecord] = []
         self.histories = Histories()
-        self._weights = torch.optim.SGD(
-            self.supernet.weights(), lr=held.learning_rate, momentum=held.momentum, weight_decay=held.weight_decay
-        )
-        self._alphas = torch.optim.Adam(
-            self.supernet.architecture.parameters(),
-            lr=held.architecture_learning_rate,
-            betas=(0.5, 0.999),
-            weight_decay=held.architecture_weight_decay,
-        )
-        self._orders = {split: torch.Generator().manual_seed((self.seed + number) % 2**63) for number, split in enumerate(self._splits, 1)}
-        self._memory: tuple[int, int] = (0, 0)  # of how many operations, and bytes that their forward pass keeps
+        self._steps = Steps(self.supernet, self.data, held, self.seed)
         self._macs: tuple[int, float] = (0, 0.0)
-
-    @property
-    def _splits(self) -> tuple[Split, Split]:
-        return "train", self.settings.held_out
 
     def to(self, device: torch.device | str) -> SupernetTraining:
         """Train there; call it before the first epoch."""
@@ -106,11 +89,8 @@ class SupernetTraining:
         number = len(self.records) + 1
         learning = number > self.settings.warmup
         before = {edge: self._raw(edge) for edge in self.supernet.architecture.alphas} if learning else {}
-        rate = self._rate(number, epochs)
-        for group in self._weights.param_groups:
-            group["lr"] = rate
         macs, parameters = self._cost()
-        losses = self._train(rate, learning)
+        losses = self._steps.epoch(self._rate(number, epochs), learning)
         importances = self._importances()
         removed: dict[str, list[str]] = {}
         if learning:
@@ -132,7 +112,7 @@ class SupernetTraining:
             removed,
             macs,
             parameters,
-            self._bytes(),
+            self._steps.memory(),
             time.perf_counter() - began,
             time.process_time() - cpu_began,
         )
@@ -146,101 +126,12 @@ class SupernetTraining:
         share = 0.5 * (1 + math.cos(math.pi * (number - 1) / max(1, epochs)))
         return self.settings.learning_rate * (0.01 + 0.99 * share)
 
-    def _train(self, rate: float, learning: bool) -> tuple[float, float | None]:
-        """Return the mean losses of the weights' and of the architecture's steps."""
-        device = device_of(self.supernet)
-        totals, samples = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(2)], [0, 0]
-        self.supernet.train()
-        train_mode(self.supernet)
-        others = self._cycle()
-        for batch in self._batches("train"):
-            if learning and self._alphas.param_groups[0]["params"]:
-                held = next(others)
-                totals[1] += self._learn_architecture(batch, held, rate) * len(held[1])
-                samples[1] += len(held[1])
-            totals[0] += self._learn_weights(batch) * len(batch[1])
-            samples[0] += len(batch[1])
-        return totals[0].item() / samples[0], totals[1].item() / samples[1] if samples[1] else None
-
-    def _learn_weights(self, batch: Batch) -> Tensor:
-        active = self._active()
-        if self._memory[0] == active:
-            loss = self._loss(batch)
-        else:
-            kept: dict[int, int] = {}
-
-            def keep(tensor: Tensor) -> Tensor:
-                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-                return tensor
-
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                loss = self._loss(batch)
-            own = {p.untyped_storage().data_ptr() for p in self.supernet.parameters()}
-            self._memory = (active, sum(size for place, size in kept.items() if place not in own))
-        weights = self._weights.param_groups[0]["params"]
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
-        nn.utils.clip_grad_norm_(weights, self.settings.clip)
-        self._weights.step()
-        self._weights.zero_grad()
-        return loss.detach().double()
-
-    def _learn_architecture(self, batch: Batch, held: Batch, rate: float) -> Tensor:
-        alphas = self._alphas.param_groups[0]["params"]
-        if self.settings.order == 1:
-            loss = self._loss(held)
-            gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
-            value = loss.detach().double()
-        else:
-            values: list[Tensor] = []
-
-            def held_loss() -> Tensor:
-                values.append(self._loss(held))
-                return values[-1]
-
-            weights = self._weights.param_groups[0]["params"]
-            momenta = [self._weights.state.get(weight, {}).get("momentum_buffer") for weight in weights]
-            gradients = tuple(
-                unrolled_gradients(
-                    weights,
-                    alphas,
-                    lambda: self._loss(batch),
-                    held_loss,
-                    rate,
-                    self.settings.weight_decay,
-                    momenta,
-                    self.settings.momentum,
-                )
-            )
-            value = values[0].detach().double()
-        for alpha, gradient in zip(alphas, gradients, strict=True):
-            alpha.grad = gradient
-        self._alphas.step()
-        self._alphas.zero_grad()
-        return value
-
-    def _loss(self, batch: Batch) -> Tensor:
-        inputs, targets = batch
-        return self.data.loss(forward(self.supernet, inputs), targets).mean()
-
-    def _batches(self, split: Split) -> Iterator[Batch]:
-        """One pass over a split; a last batch of a single sample, which has no statistics, is left out."""
-        device = device_of(self.supernet)
-        for number, batch in enumerate(self.data.batches(split, self.settings.batch_size, self._orders[split])):
-            if number == 0 or len(batch[1]) > 1:
-                yield to_device(batch, device)
-
-    def _cycle(self) -> Iterator[Batch]:
-        while True:
-            yield from self._batches(self.settings.held_out)
-
     def _remove(self, number: int, epochs: int, rule: Rule) -> dict[str, list[str]]:
         rng = np.random.default_rng([self.seed, number])
         removed = {}
         for edge, kept in rule.keep(number, epochs, self.histories.edges, rng).items():
             removed[edge] = [name for name in self.supernet.architecture.named(edge) if name not in kept]
-            remove(self.supernet, edge, kept, self._weights, self._alphas)
+            self._steps.remove(edge, kept)
             self.histories.reset(edge, self.supernet.architecture.named(edge))
         return removed
 
@@ -274,22 +165,12 @@ class SupernetTraining:
     def _raw(self, edge: str) -> Tensor:
         return self.supernet.architecture.alphas[edge].detach().clone()
 
-    def _active(self) -> int:
-        return sum(len(names) for names in self.supernet.architecture.active.values())
-
     def _cost(self) -> tuple[float, int]:
-        if self._macs[0] != self._active():
+        if self._macs[0] != self.supernet.architecture.size:
             device = device_of(self.supernet)
             example = tuple(x.to(device) for x in self.data.example())
-            self._macs = (self._active(), count(self.supernet, example)["macs"])
+            self._macs = (self.supernet.architecture.size, count(self.supernet, example)["macs"])
         return self._macs[1], sum(parameter.numel() for parameter in self.supernet.parameters())
-
-    def _bytes(self) -> int:
-        """Bytes of the latest training step: parameters, buffers, gradients, moments, and what the forward pass kept for the backward."""
-        held = sum(t.nbytes for t in chain(self.supernet.parameters(), self.supernet.buffers()))
-        moving = [*self._weights.param_groups[0]["params"], *self._alphas.param_groups[0]["params"]]
-        moments = chain.from_iterable(found.values() for o in (self._weights, self._alphas) for found in o.state.values())
-        return held + sum(p.nbytes for p in moving) + sum(m.nbytes for m in moments if isinstance(m, Tensor)) + self._memory[1]
 
     # -- putting away -----------------------------------------------------------------------------------------------------------
 
@@ -299,12 +180,9 @@ class SupernetTraining:
             "seed": self.seed,
             "active": {edge: list(names) for edge, names in self.supernet.architecture.active.items()},
             "supernet": {name: tensor.detach().clone() for name, tensor in self.supernet.state_dict().items()},
-            "weights": _copied(self._weights.state_dict()),
-            "alphas": _copied(self._alphas.state_dict()),
             "histories": self.histories.state(),
             "records": [asdict(record) for record in self.records],
-            "orders": {split: order.get_state() for split, order in self._orders.items()},
-            "memory": list(self._memory),
+            **self._steps.state(),
             "random": torch.get_rng_state(),
         }
 
@@ -317,40 +195,21 @@ class SupernetTraining:
         for edge, names in state["active"].items():
             kept = tuple(name for name in names if name in self.supernet.architecture.named(edge))
             if len(kept) < len(self.supernet.architecture.named(edge)):
-                remove(self.supernet, edge, kept, self._weights, self._alphas)
+                self._steps.remove(edge, kept)
         self.supernet.load_state_dict(state["supernet"])
-        self._weights.load_state_dict(_copied(state["weights"]))
-        self._alphas.load_state_dict(_copied(state["alphas"]))
+        self._steps.restore(state)
         self.histories = Histories.of(state["histories"])
         self.records = [EpochRecord(**record) for record in state["records"]]
-        for split, order in state["orders"].items():
-            self._orders[split].set_state(order)
-        self._memory = (state["memory"][0], state["memory"][1])
         torch.set_rng_state(state["random"])
 
     # -- afterwards -------------------------------------------------------------------------------------------------------------
 
     def retrain(self, genotype: str, seed: int, epochs: int, training: Training | None = None) -> dict[str, float]:
-        """Train a cell anew, with all channels; return ``loss`` and metrics of the search split, those of the test split, params and macs.
-
-        Args:
-            training: settings, of which `epochs` replaces the epochs; None: the default ones.
-        """
-        settings = training or Training()
-        arguments = {name: value for name, value in vars(settings).items() if name in _TRAINING}
-        torch.manual_seed(seed % 2**63)
-        network = self.design.build(text.read(genotype)).to(device_of(self.supernet))
-        metrics: dict[str, float] = {}
-        for report in fit(network, self.data, Training(**(arguments | {"epochs": epochs}))):
-            metrics = report.metrics
-        test = assess(network, self.data, Preloaded(self.data).batches("test", 256, device_of(network)))
-        cost = count(network, tuple(x.to(device_of(network)) for x in self.data.example()))
-        return metrics | {f"test_{name}": value for name, value in test.items()} | {name: cost[name] for name in ("params", "macs")}
+        """Train a cell anew where this search is trained: see :func:`~evaluators.supernet.retraining.retrain`."""
+        return retrain(self.design, self.data, genotype, seed, epochs, training, device_of(self.supernet))
 
     def random_genotype(self, seed: int) -> str:
         """Return a cell drawn at random, the control of every search."""
-        from spaces.cells.space import CellSpace
-
         space = CellSpace.of(self.design)
         return space.write(space.sample(1, np.random.default_rng(seed))[0])
 
@@ -368,15 +227,3 @@ def check_length(epochs: int, settings: SupernetSettings, rule: Rule) -> None:
             f"supernet: {type(rule).__name__} decides after {rule.needs} checks, but {epochs} epochs less a warmup of {settings.warmup} "
             f"give {epochs - settings.warmup}; expected at least {settings.warmup + rule.needs} epochs"
         )
-
-
-_TRAINING = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule", "clip", "monitor", "keep_best", "patience")
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy of nested plain data and tensors: what an optimiser goes on with is not what was put away."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {name: _copied(item) for name, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value

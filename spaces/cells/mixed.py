@@ -55,6 +55,11 @@ class Architecture(nn.Module):
         for edge in self.active:
             self.weights[edge] = self.alphas[edge].softmax(0) if edge in self.alphas else torch.ones(1)
 
+    @property
+    def size(self) -> int:
+        """Active operations of all edges, ``none`` included."""
+        return sum(len(names) for names in self.active.values())
+
     def named(self, edge: str) -> tuple[str, ...]:
         """Return the active operations of ``kind/edge`` but ``none``."""
         return tuple(name for name in self.active[edge] if name != NONE)

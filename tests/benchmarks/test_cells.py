@@ -4,15 +4,18 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.cells import claims
 from benchmarks.cells import record as recording
+from benchmarks.cells.augmentation import AugmentedStack
 from benchmarks.cells.rules import EQUAL_COST, HAND, OURS, TOP_3
 from benchmarks.cells.tasks import TASKS, CrowdedDigits
 from evaluators.supernet.training import SupernetTraining
 from evaluators.training import Training
 from operators.stability import FixedStop, Never, Stability
 from spaces.cells import CellStack, Dense, Design
+from spaces.cells import genotype as text
 
 
 class Tiny(CrowdedDigits):
@@ -32,6 +35,27 @@ def test_tasks_share_no_sample_between_splits_and_fit_their_networks():
         assert data.size("test") >= 200
         assert task.settings.warmup + task.ours.needs < task.epochs
         assert data.fingerprint == task.data(100).fingerprint != task.data(101).fingerprint
+
+
+def test_images_are_shifted_one_by_one_in_training_alone():
+    network = AugmentedStack(2, 0.0, -1.0, width=2, cells=1, joined=1)
+    images = torch.arange(2 * 36, dtype=torch.float32).reshape(2, 1, 6, 6).repeat(20, 1, 1, 1)
+    torch.manual_seed(0)
+    moved = network.augmented(images)
+    seen = set()
+    for image, found in zip(images[:, 0], moved[:, 0], strict=True):
+        whole = torch.nn.functional.pad(image, (2, 2, 2, 2), value=-1.0)
+        shifts = [(i, j) for i in range(5) for j in range(5) if torch.equal(whole[i : i + 6, j : j + 6], found)]
+        assert len(shifts) == 1
+        seen.update(shifts)
+    assert len(seen) > 10, "every image has a shift of its own"
+    noisy = AugmentedStack(0, 0.5, -1.0, width=2, cells=1, joined=1).augmented(images)
+    assert (noisy - images).std().item() == pytest.approx(0.5, rel=0.1)
+    data = Tiny().data(3)
+    cell = Design(network, data.example(), Dense(1)).build(text.read("normal: 0<a:skip,b:skip; reduction: 0<a:skip,b:skip"))
+    cell.eval()
+    with torch.no_grad():
+        assert torch.equal(cell(*data.example()), cell(*data.example())), "nothing is drawn outside training"
 
 
 @pytest.fixture(scope="module")

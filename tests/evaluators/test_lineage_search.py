@@ -79,7 +79,7 @@ def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twi
     whole = make().run(evaluations=18)
     trained = []
     train = LineageTraining._train
-    monkeypatch.setattr(LineageTraining, "_train", lambda self, model, seed: trained.append(seed) or train(self, model, seed))
+    monkeypatch.setattr(LineageTraining, "_train", lambda self, model, seed, *rest: trained.append(seed) or train(self, model, seed, *rest))
     for at in (3, 13):
         monkeypatch.setattr(Killer, "at", at)
         with pytest.raises(Killed):

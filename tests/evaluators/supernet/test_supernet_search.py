@@ -27,7 +27,7 @@ def space(nodes: int = 2) -> SupernetSpace:
 
 
 def evaluator(epochs: int = 4, share: int = 1, **more: object) -> SupernetSearch:
-    settings = SupernetSettings(**(FAST | {"share": share}))  # type: ignore[arg-type]
+    settings = SupernetSettings(**(FAST | {"share": share, "normalise": share > 1}))  # type: ignore[arg-type]
     arguments = {"rule": FixedStop(epoch=3, keep=2), "supernet": settings, "training": Training(epochs=3, batch_size=16)} | more
     return SupernetSearch(epochs, **arguments)  # type: ignore[arg-type]
 
@@ -104,7 +104,7 @@ def test_a_finished_search_is_not_paid_for_twice_and_other_settings_are_another_
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with two searches: 0 with all channels, 1 with partial ones."""
+    """A run's folder with two searches: 0 with all channels, 1 with partial ones and edge normalisation."""
     folder = tmp_path_factory.mktemp("run")
     search(folder / "state", 0)
     search(folder / "state", 1, share=2)
@@ -144,7 +144,9 @@ def test_a_built_cell_is_a_slice_of_the_supernet(run: Path, candidate: int) -> N
     """It computes what the supernet computes whose other operations and edges have no weight."""
     where = reduced(run, candidate)
     assert where.found is not None
-    training = SupernetTraining(where.design, data(), SupernetSettings(**(FAST | {"share": where.found.share})))  # type: ignore[arg-type]
+    assert bool(where.found.scales) == (candidate == 1)
+    settings = FAST | {"share": where.found.share, "normalise": candidate == 1}
+    training = SupernetTraining(where.design, data(), SupernetSettings(**settings))  # type: ignore[arg-type]
     training.restore(torch.load(run / "state" / "cells" / f"{candidate}.supernet.pt")["state"])
     net = training.supernet.eval()
     x = data().example()
@@ -155,12 +157,12 @@ def test_a_built_cell_is_a_slice_of_the_supernet(run: Path, candidate: int) -> N
             kind, name = edge.split("/")
             source, target = name.split("-")
             chosen = cells[kind].get((source, target))
-            betas = net.architecture.betas[f"{kind}/{target}"]
-            sources = where.design.plan.incoming[target]
-            mask = torch.tensor([(s, target) in cells[kind] for s in sources])
-            share = betas.detach().masked_fill(~mask, -torch.inf).softmax(0)[sources.index(source)]
             net.architecture.weights[edge] = torch.tensor([float(name == chosen) for name in names])
-            net.architecture.shares[edge] = share
+            if candidate == 1:
+                betas = net.architecture.betas[f"{kind}/{target}"]
+                sources = where.design.plan.incoming[target]
+                mask = torch.tensor([(s, target) in cells[kind] for s in sources])
+                net.architecture.shares[edge] = betas.detach().masked_fill(~mask, -torch.inf).softmax(0)[sources.index(source)]
         assert torch.allclose(where.build(genome).eval()(*x), net.network(*x), atol=1e-5)
 
 

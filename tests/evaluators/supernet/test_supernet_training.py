@@ -25,7 +25,7 @@ def test_what_is_removed_is_gone_from_module_optimisers_and_clock() -> None:
     assert [list(edge.operations) for edge in net.edges("normal/a-0")] == [["sep_conv_3"]]
     assert records[4].macs < records[0].macs and records[4].parameters < records[0].parameters and records[4].memory < records[1].memory
     held = {id(p) for p in net.parameters()}
-    for optimiser in (search._weights, search._alphas):
+    for optimiser in (search._steps.weights, search._steps.alphas):
         assert {id(p) for group in optimiser.param_groups for p in group["params"]} <= held
         assert {id(p) for p in optimiser.state} <= held, "an optimiser remembers what is gone"
     assert sum(row.numel() for row in net.architecture.alphas.values()) == 4 + 4, "one edge of each kind is still open"
@@ -47,10 +47,10 @@ def test_what_stays_keeps_its_alpha_and_its_moments() -> None:
     search = training()
     list(search.run(3, Never()))
     before = search.supernet.architecture.alphas["normal/a-0"]
-    values, moments = before.detach().clone(), search._alphas.state[before]["exp_avg"].clone()
+    values, moments = before.detach().clone(), search._steps.alphas.state[before]["exp_avg"].clone()
     search._remove(3, 9, Script({3: {"normal/a-0": ("skip", "sep_conv_3")}}))
     now = search.supernet.architecture.alphas["normal/a-0"]
-    assert torch.equal(now.detach(), values[[0, 2, 3]]) and torch.equal(search._alphas.state[now]["exp_avg"], moments[[0, 2, 3]])
+    assert torch.equal(now.detach(), values[[0, 2, 3]]) and torch.equal(search._steps.alphas.state[now]["exp_avg"], moments[[0, 2, 3]])
 
 
 def test_the_history_of_an_edge_starts_anew_after_a_removal() -> None:
@@ -209,3 +209,28 @@ def test_retraining_begins_anew_and_is_repeatable() -> None:
     one, two = (search.retrain(genotype, 0, 2) for _ in range(2))
     assert one == two != search.retrain(genotype, 1, 2)
     assert {"loss", "error", "test_loss", "test_error", "params", "macs"} <= one.keys()
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_gradient_of_the_architecture_is_that_of_finite_differences(normalise: bool) -> None:
+    search = training(normalise=normalise)
+    architecture = search.supernet.architecture
+    assert bool(len(architecture.betas)) == normalise, "without edge normalisation there is nothing to learn about edges"
+    batch = next(search._steps._batches("calibration"))
+    search.supernet.train().double()
+    batch = (batch[0].double(), batch[1])
+    parameters = list(architecture.parameters())
+    gradients = torch.autograd.grad(search._steps._loss(batch), parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            for place in range(len(parameter)):
+                sides = []
+                for move in (1e-4, -2e-4):
+                    parameter[place] += move
+                    sides.append(search._steps._loss(batch).item())
+                parameter[place] += 1e-4
+                assert gradient[place].item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-3, abs=1e-6)
+    assert all(gradient.abs().max() > 1e-4 for gradient in gradients)
+    if not normalise:
+        architecture.mix()
+        assert set(architecture.shares.values()) == {1.0}, "every edge counts one"

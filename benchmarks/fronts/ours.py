@@ -1,0 +1,123 @@
+"""The product's arm: lines of candidates, pruned while they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fronts.arms import Arm, Point, scoring
+from benchmarks.fronts.tasks import Ground
+from evaluators import Cost, LineageTraining
+from evaluators.distillation import Distillation
+from evaluators.removal import CriterionWorth, RemovalTrials, Worth
+from operators.mutation import RemovalPruning
+from search import Lineages, Search
+
+
+@dataclass
+class Pruned(Arm):
+    """:class:`search.Lineages` over the channels; every candidate may be on the front.
+
+    How many steps a candidate takes follows from the budget, were every round to hit its size.
+
+    Attributes:
+        dense: share of the budget that trains the unpruned network.
+        stretch: see :class:`evaluators.LineageTraining`.
+        distilled: share of the unpruned network in the loss of the others.
+        mixtures: of training samples, which it labels for the others; so many for each of these.
+    """
+
+    name: str = "lineages"
+    lines: int = 1
+    rounds: int = 30
+    dense: float = 0.2
+    rate: float = 3e-3
+    batch: int = 64
+    stretch: float = 0.4
+    decay: float = 0.01
+    distilled: float = 1.0
+    mixtures: int = 10
+    worth: Worth = field(default_factory=CriterionWorth)
+    power: float = 0.0
+    noise: float = 0.0
+    brood: int = 8
+    growth: float = 0.0
+
+    def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
+        first, steps = self._steps(ground, budget)
+        evaluator = LineageTraining(
+            steps,
+            self.batch,
+            self.rate,
+            weight_decay=self.decay,
+            first_steps=first,
+            stretch=self.stretch,
+            worth=self.worth,
+            distillation=Distillation(1.0, self.distilled) if self.distilled else None,
+            mixtures=self.mixtures * ground.data.size("train") if self.distilled == 1 else 0,
+        )
+        spending = _Spending(ground.unit)
+        search = Search(
+            ground.space.model,
+            ground.data,
+            space=ground.space,
+            evaluators=[Cost(), evaluator],
+            objectives=["loss", "macs"],
+            strategy=Lineages(
+                self.lines,
+                self.rounds,
+                ground.smallest,
+                brood=self.brood,
+                growth=self.growth,
+                mutation=RemovalPruning(power=self.power, noise=self.noise),
+            ),
+            criteria=[],
+            seed=ground.seed,
+            lag=self.lines,
+            chunk=1,
+            listeners=[spending],
+        )
+        result = search.run(evaluations=None)
+        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground)
+        points = []
+        for member in result.front:
+            model = result.build(member)
+            spent = base + spending.after[member.candidate.id]
+            points.append(Point(ground.loss(model, "search"), ground.loss(model, "test"), member.metrics["macs"] / ground.unit, spent))
+        return points, base + spending.spent
+
+    def _taught(self, ground: Ground) -> int:
+        """Passes of the unpruned network as a teacher."""
+        return ground.data.size("train") * (1 + (self.mixtures if self.distilled == 1 else 0)) if self.distilled else 0
+
+    def _steps(self, ground: Ground, budget: float) -> tuple[int, int]:
+        """Steps of the unpruned network, and of the others as if they were as large."""
+        sizes = np.array([ground.smallest ** (k / self.rounds) for k in range(1, self.rounds + 1)])
+        broods = np.clip(np.round(sizes**-self.growth), 1, self.brood)
+        first = int(self.dense * budget / (3 * self.batch))
+        macs = self.lines * broods * sizes
+        left = budget - 3 * first * self.batch - self._taught(ground) - scoring(ground) * (2 + macs.sum())
+        if not isinstance(self.worth, RemovalTrials):
+            return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * self.batch))
+        tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate else 1)
+        steps = left / (macs * sizes**-self.stretch).sum() / (3 * self.batch)
+        for _ in range(20):
+            training = 3 * self.batch * steps * sizes**-self.stretch
+            tried = np.where(tries <= self.worth.share * training, tries, 3 * self.worth.cases)
+            steps *= left / (macs * (training + tried)).sum()
+        return first, int(0.99 * steps)
+
+
+class _Spending:
+    """Adds up what candidates took."""
+
+    def __init__(self, unit: float) -> None:
+        self.unit, self.spent = unit, 0.0
+        self.after: dict[int, float] = {}
+
+    def evaluated(self, evaluation: Any, joined: bool) -> None:
+        took = evaluation.metrics.get("training_macs", 0.0) / self.unit
+        self.spent += took
+        self.after[evaluation.candidate.id] = self.spent

@@ -1,0 +1,79 @@
+"""What candidates leave to their children, in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Inheritance:
+    """What a candidate leaves to its children.
+
+    Attributes:
+        tensors: the full model's ``state_dict``: its own values where it keeps them, else its ancestors'.
+        owner: whose they are.
+        train_loss: of its own training.
+        steps: gradient steps since the base model.
+        generation: ancestors since the base model.
+        own_steps: its own of these steps.
+    """
+
+    tensors: Mapping[str, Tensor]
+    owner: dict[str, Any]
+    train_loss: float
+    steps: int
+    generation: int
+    own_steps: int = 0
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Inheritance:
+        """Return it with other tensors."""
+        return replace(self, tensors=tensors)
+
+
+class LineageFiles:
+    """What the candidates of a run leave to their children, one safetensors file each, written to a temporary name and renamed.
+
+    Args:
+        folder: of the run's heavy state; the files lie in ``lineage`` below it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "lineage"
+
+    def path(self, id: int) -> Path:
+        """Return where the file of a candidate lies; the base model has the id -1."""
+        return self.folder / ("base.safetensors" if id < 0 else f"{id:08d}.safetensors")
+
+    def write(self, id: int, left: Inheritance) -> None:
+        """Keep what a candidate leaves; a reader sees all of it or nothing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(id)
+        temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+        plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "own_steps")}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
+        try:
+            save_file(tensors, temporary, metadata={"lineage": json.dumps(plain)})
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read(self, id: int) -> Inheritance | None:
+        """Return what a candidate left; None where there is no file, or a damaged one."""
+        try:
+            with safe_open(self.path(id), "pt") as file:
+                plain = json.loads(file.metadata()["lineage"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            return Inheritance(tensors, plain["owner"], plain["train_loss"], plain["steps"], plain["generation"], plain["own_steps"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None

@@ -1,0 +1,144 @@
+"""Pruning while training: chains of candidates from the base model to the smallest, each going on from the one before."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evaluators.base import Candidate, Evaluation, State
+from operators.mutation import Pruning, RemovalPruning
+from search.problem import Problem
+from search.strategy import Strategy
+from spaces.errors import InputError
+
+
+@dataclass(eq=False)
+class _Line:
+    """A chain: how many rounds it has gone, who it ends with, and of the round under way how many children there are and which came."""
+
+    rounds: int = 0
+    latest: Evaluation | None = None
+    open: int = 0
+    came: list[Evaluation] = field(default_factory=list)
+
+
+class Lineages(Strategy):
+    """Lines from the base model to the smallest, each candidate its predecessor's child by one pruning mutation. [O]
+
+    With :class:`evaluators.LineageTraining` every candidate goes on from the weights that its predecessor ended with, so what is pruned
+    has been trained, and every size on the way is a candidate for the front (gradual pruning, as in Zhu and Gupta 2017, arXiv
+    1710.01878, by channels). `cost` falls in equal ratios to `smallest` of the base model's; a round makes up for
+    what the last one fell short of.
+    The next round of a line is asked when the last one has been told; several lines keep as many workers busy.
+
+    As models become cheap a round tries several children, of which the best in the first objective (of those that are feasible as far as
+    possible) is the parent of the next: ``share ** -growth``, at most `brood`, at this share of the base model's cost.
+
+    Args:
+        lines: how many; they differ by their seeds, and by what the mutation draws.
+        rounds: of pruning.
+        smallest: share of the base model's cost that the last round leaves.
+        cost: the screened metric that falls; the arrays ``cost`` and ``removal`` of the evaluations tell what goes with a channel.
+        brood: most children of a round.
+        growth: power of the share; 0: every round has one child.
+        mutation: a pruning mutation whose needs the evaluations' arrays or the problem's guide meet; its amount is set by the round.
+
+    Raises:
+        InputError: a setting out of its range; at the start: a space without a base model, a cost that is not screened.
+    """
+
+    def __init__(
+        self,
+        lines: int = 1,
+        rounds: int = 30,
+        smallest: float = 0.003,
+        cost: str = "macs",
+        brood: int = 8,
+        growth: float = 0.0,
+        mutation: Pruning | None = None,
+    ) -> None:
+        for name, value in (("lines", lines), ("rounds", rounds), ("brood", brood)):
+            if value < 1:
+                raise InputError(f"Lineages: {name} {value}; expected at least 1")
+        if not 0 < smallest < 1:
+            raise InputError(f"Lineages: smallest {smallest}; expected a share above 0 and below 1")
+        if growth < 0:
+            raise InputError(f"Lineages: growth {growth}; expected at least 0")
+        self.lines, self.rounds, self.smallest, self.cost = lines, rounds, smallest, cost
+        self.brood, self.growth = brood, growth
+        self.mutation = mutation or RemovalPruning()
+
+    def start(self, problem: Problem, seed: int) -> None:
+        super().start(problem, seed)
+        if problem.space.base is None:
+            raise InputError(f"Lineages: {type(problem.space).__name__} has no base model; expected a space of masks")
+        if self.cost not in problem.evaluator.screened:
+            accepted = ", ".join(problem.evaluator.screened) or "none"
+            raise InputError(f"Lineages: cost {self.cost!r} is not screened; expected one of {accepted}")
+        self._open: dict[int, _Line] = {}
+        self._wanted: deque[tuple[_Line, np.ndarray]] = deque()
+        for _ in range(self.lines):
+            line = _Line(open=1)
+            self._wanted.append((line, problem.space.base))
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._open)
+
+    def ask(self, n: int) -> list[Candidate]:
+        asked: list[Candidate] = []
+        while self._wanted and len(asked) < n:
+            line, genome = self._wanted.popleft()
+            if line.latest is None:
+                candidate = self._candidate(genome.copy(), operator="base")
+            else:
+                candidate = self._candidate(genome, (line.latest.candidate.id,), type(self.mutation).__name__)
+            self._open[candidate.id] = line
+            asked.append(candidate)
+        return asked
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        for evaluation in evaluations:
+            line = self._open.pop(evaluation.candidate.id)
+            line.came.append(evaluation)
+            if len(line.came) == line.open:
+                self._next(line)
+
+    def _next(self, line: _Line) -> None:
+        """End a line's round; where one of its children can be a parent, begin the next."""
+        alive = [e for e in line.came if e.state is State.COMPLETE and np.isfinite(self.problem.values([e])).all()]
+        line.came = []
+        if not alive:
+            return  # the line has broken off
+        violations, values = self.problem.violations(alive), self.problem.values(alive)[:, 0]
+        line.latest = alive[int(np.lexsort((values, violations))[0])]
+        while line.rounds < self.rounds:
+            line.rounds += 1
+            children = self._children(line.latest, line.rounds)
+            if children:
+                line.open = len(children)
+                self._wanted.extend((line, child) for child in children)
+                return  # else it is small enough for this round already, or all that could go is spared: the next asks for more
+
+    def _children(self, parent: Evaluation, rounds: int) -> list[np.ndarray]:
+        """Return the different genomes of a round."""
+        share = self.smallest ** (rounds / self.rounds)
+        pruned = [self._pruned(parent, share) for _ in range(max(1, min(self.brood, round(share**-self.growth))))]
+        different = {child.tobytes(): child for child in pruned if not np.array_equal(child, parent.candidate.genome)}
+        return list(different.values())
+
+    def _pruned(self, parent: Evaluation, share: float) -> np.ndarray:
+        genome, base = parent.candidate.genome, self.problem.space.base
+        assert base is not None
+        cost, whole = self.problem.evaluator.screen(np.stack([genome, base]))[self.cost]
+        if share * whole >= cost:
+            return genome
+        mutation = copy.copy(self.mutation)
+        mutation.amount = 1 - share * float(whole) / float(cost)
+        guide = dict(self.problem.guide)
+        guide |= {name: array for name, array in parent.arrays.items() if array.shape == genome.shape}
+        return mutation(self.problem.space, genome[None], guide, self.rng)[0]

@@ -1,0 +1,179 @@
+"""The tasks, what is counted, what arms may spend, and the figures made of shards."""
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.fronts.arms import Point, Recipe, Spent, chosen, epochs_for, fresh, hypervolume, measured, narrow, scoring, train
+from benchmarks.fronts.controls import FromScratch, Pruning, Weights, kept, parts
+from benchmarks.fronts.figures import figures
+from benchmarks.fronts.ours import Pruned
+from benchmarks.fronts.peers import Searched, TorchPruning
+from benchmarks.fronts.record import record, shard_file
+from benchmarks.fronts.roster import CONTROLS, MAIN, OURS
+from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
+from evaluators import count
+from spaces.models import ResidualNet
+
+
+class Tiny(NoisyDigits):
+    """The digits with a small net, so that an arm takes a second."""
+
+    name = "tiny"
+    epochs = 6
+
+    def model(self):
+        return ResidualNet((4, 6))
+
+
+@cache
+def ground():
+    return Ground(Tiny(), 0)
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_tasks_are_the_same_for_a_seed_and_differ_between_seeds(name):
+    task = TASKS[name]
+    one, same, other = task.data(0), task.data(0), task.data(1)
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    torch.manual_seed(0)
+    outputs = task.model()(one.example()[0])
+    inputs, targets = next(one.batches("train", 2))
+    assert one.loss(outputs, targets).shape == (2,)
+    for ratio in (1.0, 0.1):
+        assert task.shelf(ratio).eval()(inputs).shape == outputs.shape
+    whole, small = (count(task.shelf(ratio), one.example())["macs"] for ratio in (1.0, 0.1))
+    assert small < 0.3 * whole
+    assert whole < 1.5 * count(task.model(), one.example())["macs"]
+
+
+def test_the_constant_predictor_is_the_reference():
+    assert ground().constants["test"] == pytest.approx(np.log(10), rel=0.05)
+
+
+def test_a_gradient_step_counts_three_forward_passes_and_scoring_one():
+    g, spent = ground(), Spent(100.0)
+    genome = narrow(g, [0.5] * len(g.space.segments))
+    model, macs = fresh(g, genome, 0), g.macs(genome)
+    assert macs == count(model, g.data.example())["macs"] / g.unit < 0.5
+    train(g, model, macs, 4, Recipe(batch=10), spent, torch.Generator().manual_seed(0))
+    assert spent.total == pytest.approx(4 * 10 * 3 * macs)
+    measured(g, model, macs, spent)
+    assert spent.total == pytest.approx((120 + g.data.size("search") + g.data.size("calibration")) * macs)
+    assert epochs_for(g, 1000.0, macs, 10) == int((1000 - scoring(g) * macs) / (30 * macs))
+
+
+def test_training_learns():
+    g, model = ground(), fresh(ground(), ground().space.base, 0)
+    before = g.loss(model, "test")
+    train(g, model, 1.0, 120, Recipe(1e-2, 32), Spent(1e9), torch.Generator().manual_seed(0))
+    measured(g, model, 1.0, Spent(1e9))
+    assert g.loss(model, "test") < 0.8 < before
+
+
+def test_fresh_networks_follow_from_the_seed_alone():
+    genome = narrow(ground(), [0.5] * len(ground().space.segments))
+    one, same, other = (fresh(ground(), genome, seed) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_pruning_keeps_the_best_and_every_group():
+    g = ground()
+    scores = np.arange(g.space.length, dtype=float)
+    genome = kept(g, g.space.base, scores, 0.3)
+    assert g.macs(genome) <= 0.3
+    assert all(genome[part].any() for part in g.space.slices.values())
+    assert genome.sum() > len(g.space.segments)
+    for part in g.space.slices.values():  # the lowest go first in every group
+        assert (np.diff(genome[part].astype(int)) >= 0).all()
+
+
+def test_a_pruned_network_has_the_values_of_the_whole_one():
+    g, weights = ground(), Weights(ground())
+    genome = narrow(g, [0.5] * len(g.space.segments))
+    model = weights.model(genome)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    weights.take(genome, model)
+    values = torch.cat([weights.full[name].flatten() for name, _ in model.named_parameters()])
+    assert 0.05 < (values == 7).float().mean() < 0.9
+    assert all((p == 7).all() for p in weights.model(genome).parameters())
+
+
+def test_parts_of_a_budget():
+    np.testing.assert_allclose(parts([1, 0.25], "macs"), [0.5, 0.5])
+    np.testing.assert_allclose(parts([1, 0.25], "epochs"), [0.8, 0.2])
+    np.testing.assert_allclose(parts([1, 0.25], "between"), [2 / 3, 1 / 3])
+
+
+def small(arm):
+    """The same arm, for a budget of a few steps."""
+    changes = {"rounds": 4} if hasattr(arm, "rounds") else {"sizes": 4} if hasattr(arm, "sizes") else {"steps": 2, "finals": 2}
+    if isinstance(arm, Pruned):
+        changes |= {"growth": 0.3, "noise": 0.2, "mixtures": 1}
+    return replace(arm, **changes)
+
+
+OTHERS = ("uniform width, distilled", "off the shelf", TorchPruning.name, "Optuna NSGA-II")
+
+
+@pytest.mark.parametrize("name", [*OURS, "one-shot magnitude", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_arms_spend_their_budget_and_no_more(name):
+    arm = small((OURS | CONTROLS)[name])
+    points, spent = arm.run(ground(), ground().budget)
+    assert 0.7 * ground().budget < spent <= 1.01 * ground().budget
+    assert points
+    assert min(p.macs for p in points) < 0.5
+    assert all(0 < p.spent <= spent + 1e-6 for p in points)
+
+
+def test_arms_follow_from_the_seed():
+    arm = small(OURS[MAIN])
+    assert arm.run(ground(), 0.6 * ground().budget) == arm.run(ground(), 0.6 * ground().budget)
+
+
+def test_the_front_is_chosen_by_search_and_scored_by_test():
+    points = [Point(0.5, 0.6, 0.1), Point(0.4, 0.9, 0.2), Point(0.6, 0.1, 0.15)]
+    assert chosen(points) == points[:2]
+    assert hypervolume(points) == pytest.approx(0.4 * np.log(10))
+    assert hypervolume(points, "search") == pytest.approx(0.5 * np.log(10) + 0.1 * np.log(5))
+
+
+def shard(folder, task, arm, seed, value, share=1.0):
+    points = [{"search": 0.2, "test": 0.25, "macs": 1.0, "spent": 1.0}, {"search": 0.3, "test": 0.3, "macs": 0.4, "spent": 2.0}]
+    text = {"task": task, "arm": arm, "seed": seed, "share": share, "hypervolume": value, "points": points}
+    shard_file(folder, task, arm, seed, share).write_text(json.dumps(text))
+
+
+def test_figures_hold_ours_against_the_best_control_of_the_same_seed(tmp_path):
+    for seed, (ours, one, other) in enumerate([(2.2, 2.0, 1.0), (2.0, 1.0, 2.0)]):
+        for arm, value in ((MAIN, ours), ("one", one), ("other", other)):
+            shard(tmp_path, "digits", arm, seed, value)
+        shard(tmp_path, "digits", MAIN, seed, 2.1, 0.5)
+    shard(tmp_path, "digits", "one", 7, 9.0)  # a seed that ours has not
+    found, settings = figures(tmp_path)
+    assert found["hypervolume_ratio"] == pytest.approx((1.1 * 1.0) ** 0.5)
+    assert found["compute_ratio"]["digits"]["median"] == 0.5
+    assert found["loss_at_half"]["digits"][MAIN]["median"] == pytest.approx(0.05)
+    assert settings["seeds"]["digits"]["one"] == [0, 1, 7]
+
+
+def test_a_shard_that_is_there_is_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "tiny", Tiny())
+    arm = FromScratch("scratch", sizes=2)
+    first = record(tmp_path, "tiny", arm, 0, 0.2)
+    monkeypatch.setattr(FromScratch, "run", None)
+    assert record(tmp_path, "tiny", arm, 0, 0.2) == first
+    assert len(first["points"]) == 2
+
+
+def test_the_peers_are_what_they_are_called():
+    assert {arm.method for arm in CONTROLS.values() if isinstance(arm, Searched)} == {"tpe", "nsga2", "regularised"}
+    assert any(isinstance(arm, TorchPruning) for arm in CONTROLS.values())
+    assert any(isinstance(arm, Pruning) and arm.once for arm in CONTROLS.values())

@@ -1,0 +1,133 @@
+"""Lines from the base model to the smallest."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators import Cost, Digits, Evaluation, LineageTraining, State
+from evaluators.removal import RemovalTrials
+from operators.mutation import RandomPruning, RemovalPruning
+from search import Lineages, Search
+from search.testing import evaluate, pruning
+from spaces.errors import InputError
+from spaces.models import Perceptron
+
+
+def played(strategy, problem, spoil=lambda e: e, seed=0):
+    """Ask and tell until nothing more is asked; return the evaluations."""
+    strategy.start(problem, seed)
+    told = []
+    while candidates := strategy.ask(8):
+        told += [spoil(e) for e in evaluate(problem, candidates)]
+        strategy.tell(told[-len(candidates) :])
+    return told
+
+
+def randomly(**settings):
+    return Lineages(mutation=RandomPruning(), **settings)
+
+
+def test_a_line_goes_from_the_base_model_to_the_smallest_in_equal_ratios():
+    problem = pruning(200)
+    told = played(randomly(rounds=10, smallest=0.1), problem)
+    assert (told[0].candidate.genome == problem.space.base).all()
+    assert [e.candidate.parents for e in told] == [(), *((i,) for i in range(len(told) - 1))]
+    costs = np.array([problem.evaluator.screen(e.candidate.genome[None])["macs"][0] for e in told])
+    np.testing.assert_allclose(costs / costs[0], 0.1 ** (np.arange(11) / 10), atol=0.06)
+    for before, after in itertools.pairwise(told):
+        assert (after.candidate.genome <= before.candidate.genome).all()
+
+
+def test_lines_are_side_by_side_and_differ():
+    problem = pruning(100)
+    strategy = randomly(lines=3, rounds=4)
+    strategy.start(problem, 0)
+    first = strategy.ask(8)
+    assert len(first) == 3
+    assert strategy.ask(8) == []
+    assert strategy.waiting
+    strategy.tell(evaluate(problem, first[:2]))
+    second = strategy.ask(8)
+    assert [c.parents for c in second] == [(0,), (1,)]
+    assert (second[0].genome != second[1].genome).any()
+
+
+def test_cheap_rounds_try_several_children_and_go_on_from_the_best():
+    problem = pruning(100)
+    told = played(randomly(rounds=6, smallest=0.05, growth=0.5, brood=3), problem)
+    parents = sorted({parent for e in told for parent in e.candidate.parents})
+    families = [[e for e in told if e.candidate.parents == (parent,)] for parent in parents]
+    sizes = [len(family) for family in families]
+    assert sizes[0] == 1
+    assert max(sizes) == 3
+    assert sizes == sorted(sizes)
+    for family, parent in zip(families, parents[1:], strict=False):
+        values = problem.values(family)[:, 0]
+        assert family[int(values.argmin())].candidate.id == parent
+
+
+def test_it_follows_from_the_seed_alone():
+    first, second, other = (played(randomly(lines=2, rounds=5), pruning(60), seed=seed) for seed in (1, 1, 2))
+    assert [e.candidate.genome.tolist() for e in first] == [e.candidate.genome.tolist() for e in second]
+    assert [e.candidate.genome.tolist() for e in first] != [e.candidate.genome.tolist() for e in other]
+
+
+def test_a_line_breaks_off_at_a_failure_and_the_others_go_on():
+    told = played(
+        randomly(lines=2, rounds=5), pruning(60), lambda e: replace(e, state=State.FAILED, metrics={}) if e.candidate.id == 2 else e
+    )
+    assert 2 not in {parent for e in told for parent in e.candidate.parents}
+    kept = [e.candidate.genome.mean() for e in told if e.candidate.id > 2]
+    assert len(kept) >= 3
+    assert kept[-1] < 0.1
+
+
+def test_the_arrays_of_the_parent_say_what_goes():
+    problem = pruning(40)
+    strategy = Lineages(rounds=2, smallest=0.25, mutation=RemovalPruning(power=0))
+    strategy.start(problem, 0)
+    (base,) = evaluate(problem, strategy.ask(1))
+    rises, costs = np.linspace(1, 2, 40), np.full(40, 1 / 40)
+    strategy.tell([Evaluation(base.candidate, State.COMPLETE, base.metrics, {"removal": rises, "cost": costs})])
+    (child,) = strategy.ask(1)
+    gone = np.flatnonzero(child.genome == 0)
+    assert gone.tolist() == list(range(len(gone)))
+    assert len(gone) == 20
+
+
+def test_a_whole_search_prunes_while_it_trains():
+    torch.manual_seed(0)
+    model = Perceptron((64, 12, 8, 10))
+    evaluator = LineageTraining(10, 32, 1e-2, first_steps=40, worth=RemovalTrials(16, share=10.0))
+    search = Search(
+        model,
+        Digits(train_samples=100),
+        evaluators=[Cost(), evaluator],
+        objectives=["loss", "macs"],
+        strategy=Lineages(rounds=6, smallest=0.1),
+        criteria=[],
+        lag=1,
+        chunk=1,
+    )
+    result = search.run(evaluations=None)
+    assert result.reason == "exhausted"
+    assert result.counts["evaluations"] == 7
+    smallest = min(result.front, key=lambda e: e.metrics["macs"])
+    assert smallest.metrics["macs"] <= 0.15 * result.problem.base["macs"]
+    assert smallest.metrics["generation"] == 7
+    assert smallest.metrics["lineage_steps"] == 40 + 6 * 10
+
+
+def test_what_does_not_fit_is_refused_in_one_line():
+    for settings, text in [
+        ({"lines": 0}, "lines 0; expected at least 1"),
+        ({"rounds": 0}, "rounds 0; expected at least 1"),
+        ({"smallest": 1}, "smallest 1; expected a share"),
+    ]:
+        with pytest.raises(InputError, match=text):
+            Lineages(**settings)
+    with pytest.raises(InputError, match="cost 'params' is not screened; expected one of macs"):
+        Lineages(cost="params").start(pruning(10), 0)
