@@ -41,7 +41,12 @@ PROBES = 4
 """So many channels of every layer are compared."""
 
 GRID = "ours: features of a grid (heads, groups, equal parts) go as whole rows or columns; one by one the model would no longer run"
+ONE = "both: theirs takes nn.MultiheadAttention for one layer and does not list its output projection"
 VERDICTS = {
+    "TorchAttention": ONE,
+    "TorchEncoder": ONE,
+    "TorchDecoder": ONE,
+    "Perceiver": ONE,
     "ViT": GRID,
     "SeparateViT": GRID,
     "HeadwiseGPT": GRID,
