@@ -24,7 +24,6 @@ from search.coevolution import Coevolution, Ring, Topology, Torus
 from spaces import MixedPairs, Pair, PairSpace
 from spaces.models import Perceptron
 
-UNITS = sum(WIDTHS[1:-1])
 _CASES = 100
 _POWER = 0.8
 """The share of the units that is left falls with at least this power of that of the parameters."""
@@ -69,7 +68,7 @@ class Coevolved(Arm):
         rules = Coevolution(
             topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, ahead=1, cases=_CASES, **self.rules
         )
-        ledger_stop = _Spending(budget, batches * self.batch, len(rules.neighbourhoods), self._macs, _CASES)
+        ledger_stop = _Spending(budget, batches * self.batch, len(rules.neighbourhoods), self._macs, _CASES * self._units)
         torch.manual_seed(seed)
         halves = [(Perceptron(encoder), Perceptron(decoder)) for encoder, decoder in self.pairs]
         several = len(halves) > 1
@@ -98,8 +97,13 @@ class Coevolved(Arm):
         sizes = [self.rules["smallest"] ** (max(0, step - untouched) / (self.steps - untouched)) for step in range(1, self.steps + 1)]
         left = budget / (len(self.topology.neighbourhoods()) * self._macs)
         if any("removal" in mutation.needs for mutation in self.pruning):
-            left -= _CASES * UNITS * sum(size ** (1 + _POWER) for size in sizes[untouched - 1 : -1])
+            left -= _CASES * self._units * sum(size ** (1 + _POWER) for size in sizes[untouched - 1 : -1])
         return int(left / (3 * self.batch * sum(sizes)))
+
+    @property
+    def _units(self) -> float:
+        """Of an unpruned pair, on average."""
+        return sum(sum(encoder[1:]) + sum(decoder[1:-1]) for encoder, decoder in self.pairs) / len(self.pairs)
 
     @property
     def _macs(self) -> float:
@@ -113,21 +117,24 @@ class _Spending:
     The forward passes in which units are left out one by one count as well, all of them at the size that the pair had before.
     """
 
-    def __init__(self, budget: float, samples: int, cells: int, whole: float, cases: int) -> None:
+    def __init__(self, budget: float, samples: int, cells: int, whole: float, passes: float) -> None:
         self.budget, self.spent = budget, 0.0
-        self._samples, self._cases = samples, cases
+        self._samples = samples
+        self._space: Any = None
         self._tried: dict[int, float] = {}
-        self._latest: deque[float] = deque([3 * whole * samples + cases * UNITS * whole], maxlen=cells)
+        self._latest: deque[float] = deque([3 * whole * samples + passes * whole], maxlen=cells)
 
     def evaluated(self, evaluation: Any, joined: bool) -> None:
         candidate, macs = evaluation.candidate, evaluation.metrics["macs"]
-        self._tried[candidate.id] = self._cases * float(candidate.genome.sum()) * macs
+        own = candidate.genome if self._space is None else self._space.inside(candidate.genome)[1]  # without idle architectures
+        self._tried[candidate.id] = _CASES * float(own.sum()) * macs
         if candidate.operator != "init":
             passes = max(self._tried[parent] for parent in candidate.parents) if "removal" in candidate.operator else 0.0
             self._latest.append(3 * macs * self._samples + passes)
             self.spent += self._latest[-1]
 
     def tick(self, loop: Any) -> None:
+        self._space = loop.problem.space
         if self.spent + max(self._latest) * loop.running > self.budget:
             loop.interrupt()
 
