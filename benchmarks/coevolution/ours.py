@@ -83,7 +83,7 @@ class Coevolved(Arm):
             listeners=[ledger_stop],
         )
         result = search.run(evaluations=None)
-        if ledger_stop.spent < 0.8 * budget:  # a signal ends a search in good order
+        if result.reason == "interrupted" and ledger_stop.spent < 0.8 * budget:  # a signal ends a search in good order
             raise KeyboardInterrupt(f"{self.name}, seed {seed}: stopped at {ledger_stop.spent / budget:.0%} of its budget")
         points = []
         for member in result.front:

@@ -17,7 +17,7 @@ from spaces.channels import space as module
 from tests.zoo.blocks import Random, Shuffle, Tokens
 
 MANY = int(os.environ.get("SECATEUR_FUZZ", "200"))
-"""Of the long test; five hundred take seven minutes: ``SECATEUR_FUZZ=500 make slow ARGS=tests/zoo/test_fuzz.py``."""
+"""Of the long test; five hundred take five minutes: ``SECATEUR_FUZZ=500 make slow ARGS=tests/zoo/test_fuzz.py``."""
 SETTINGS = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
