@@ -30,6 +30,9 @@ TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
 """The same where the code makes tensors of single precision, and of half."""
 MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
+TOGETHER = 1e-12, 1e-6
+"""The same for many groups at once, in double precision and else. Rounding, no more: of the first layers little comes through where half of
+every one is gone. What is above that is looked at in halves, which costs time and nothing else."""
 FEW = 4
 """So many groups are tried one by one without trying them together first."""
 PROGRESS = 5.0
@@ -144,13 +147,14 @@ class Verification:
         """
         if len(names) <= FEW:
             yield from names
-        elif any(self._wrong(reduced(some)) is not None for some in separating(names)):
+        elif any(self._wrong(reduced(some), TOGETHER[not self._precise]) is not None for some in separating(names)):
             middle = len(names) // 2
             yield from self._suspects(names[:middle], reduced)
             yield from self._suspects(names[middle:], reduced)
 
-    def _wrong(self, genome: np.ndarray) -> str | None:
+    def _wrong(self, genome: np.ndarray, tolerance: float | None = None) -> str | None:
         """Return what is wrong with a compact model, or None."""
+        tolerance = self._tolerance if tolerance is None else tolerance
         self._runs += 1
         if time.monotonic() - self._told > PROGRESS:
             self._told = time.monotonic()
@@ -159,7 +163,7 @@ class Verification:
             difference = self.space.difference(genome, precise=self._precise)
         except Exception as error:
             return f"the model does not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return None if difference <= self._tolerance else f"it differs from the masked model by {difference:.2g}"
+        return None if difference <= tolerance else f"it differs from the masked model by {difference:.2g}"
 
     def _helped(self, name: str, genome: np.ndarray) -> bool:
         """Make numbers in the code follow: attributes that hold them, unless a factor has to stay, then the code itself."""
