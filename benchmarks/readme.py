@@ -38,6 +38,7 @@ FIGURES = (
     ("coevolution", "faithful_within_quartiles", "the published setting: medians within the published quartiles, where known", "true"),
     ("coevolution", "faithful_largest_difference", "and the largest difference of a median (L1)", "reported"),
     ("coevolution", "digits_hypervolume_ratio", "autoencoders on digits over the best control, the worse task", "at least 1.02"),
+    ("coevolution", "heterogeneous_ratio", "cells of three architectures over those of the best one alone", "reported"),
     ("coevolution", "improved_l1", "ours on the paper's data, L1 on fresh test data (noise floor .05)", "at most .055"),
     ("coevolution", "improved_kept", "at this share of the parameters", "at most .50"),
     ("coevolution", "busy_share_simulated", "share of time that 16 simulated workers are busy, 64 cells", ".90"),
