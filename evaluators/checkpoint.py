@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import socket
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from spaces.files import replacing
 
 
 class Checkpoint:
@@ -41,13 +41,8 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a state; who reads meanwhile finds the one before."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-        try:
-            torch.save({"key": self.key, "state": state}, temporary)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path) as file:
+            torch.save({"key": self.key, "state": state}, file)
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:

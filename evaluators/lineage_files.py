@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from spaces.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +56,10 @@ class LineageFiles:
 
     def write(self, id: int, left: Inheritance) -> None:
         """Keep what a candidate leaves; a reader sees all of it or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(id)
-        temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
         plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "own_steps")}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
-        try:
-            save_file(tensors, temporary, metadata={"lineage": json.dumps(plain)})
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path(id)) as file:
+            save_file(tensors, file, metadata={"lineage": json.dumps(plain)})
 
     def read(self, id: int) -> Inheritance | None:
         """Return what a candidate left; None where there is no file, or a damaged one."""

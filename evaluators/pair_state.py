@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from spaces.errors import InputError
+from spaces.files import replacing
 
 Tensors = Mapping[str, Tensor]
 HALVES = ("encoder", "decoder")
@@ -132,13 +131,8 @@ class CellFiles:
 
     def write(self, id: int, content: bytes) -> None:
         """Keep a pair; a reader sees all of it or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{id:08d}.{socket.gethostname()}-{os.getpid()}.tmp"
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(self.path(id))
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path(id)) as file:
+            file.write_bytes(content)
 
     def read(self, id: int) -> bytes:
         """Return the content of a file.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from evaluators.training import Training, fit
 from evaluators.weights import pack_weights
 from search.identity import describe, weights_digest
 from spaces.errors import InputError
+from spaces.files import replacing
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -125,8 +124,5 @@ class Baseline:
         for folder in self.folders:
             path = folder / f"{self.key}.safetensors"
             if not path.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self.key}-", delete=False) as file:
-                    file.write(packed)
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, path)
+                with replacing(path) as part:
+                    part.write_bytes(packed)

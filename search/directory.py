@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from spaces.errors import InputError
+from spaces.files import replacing
 
 PACKAGES = ("secateur", "torch", "numpy", "deap", "optuna", "ray", "networkx", "jsonargparse", "safetensors", "onnx", "onnxruntime")
 
@@ -89,10 +90,8 @@ class RunDirectory:
 
 def write(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, whole."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    with replacing(path) as part:
+        part.write_text(text)
 
 
 def environment() -> dict[str, object]:

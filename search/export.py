@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -23,6 +21,7 @@ from spaces.base import Space
 from spaces.cells import CellSpace
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
+from spaces.files import write_bytes
 
 ONNX = "model.onnx"
 TOLERANCE = 1e-4
@@ -139,16 +138,6 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
         return {"missing": f"onnxruntime differs from torch by {difference:.1e}, more than {TOLERANCE:g} of the largest output"}
     write_bytes(file, content)
     return {"file": file.name, "max_difference": difference, "dynamic_batch": dynamic, "bytes": len(content)}
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole, even after a power cut."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as temporary:
-        temporary.write(content)
-        temporary.flush()
-        os.fsync(temporary.fileno())
-    os.chmod(temporary.name, 0o644)
-    os.replace(temporary.name, file)
 
 
 def relative_difference(first: list[Tensor], second: list[Tensor]) -> float:

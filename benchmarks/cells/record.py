@@ -21,6 +21,7 @@ from benchmarks.harness import rounded
 from evaluators.supernet.record import EpochRecord
 from evaluators.supernet.training import SupernetTraining
 from operators.stability import Histories, Never, Rule
+from spaces.files import replacing
 
 RETRAININGS = 2
 """Of every cell, with seeds that all cells of a search share."""
@@ -154,7 +155,5 @@ def _run(search: SupernetTraining, records: list[EpochRecord], shared: int = 0, 
 
 
 def _write(file: Path, shard: Mapping[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(rounded(shard), separators=(",", ":")))
-    part.replace(file)
+    with replacing(file) as part:
+        part.write_text(json.dumps(rounded(shard), separators=(",", ":")))

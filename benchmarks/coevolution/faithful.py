@@ -32,6 +32,7 @@ from benchmarks.coevolution.clusters import Clusters, clusters
 from benchmarks.coevolution.events import Event, Schedule, conjunctive, exponential, final_quarter, population, random, revive, variance
 from benchmarks.coevolution.nets import Layers, Trainer, alive, initial, l1
 from benchmarks.harness import rounded
+from spaces.files import replacing
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "coevolution"
 CELLS, BATCH, EPOCHS, EVERY = 10, 5, 400, 20
@@ -281,9 +282,8 @@ def record(folder: Path, setting: str, arm: str, seeds: Sequence[int], epochs: i
 
 def write(file: Path, shard: dict[str, Any]) -> None:
     """Write a shard as one line, whole or not at all."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(_short(rounded(shard))) + "\n")
-    part.replace(file)
+    with replacing(file) as part:
+        part.write_text(json.dumps(_short(rounded(shard))) + "\n")
 
 
 def _short(value: Any) -> Any:

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 from evaluators.base import State
-from search.export import write_bytes
 from search.figures import title
 from search.ledger import Ledger
 from search.report import cell_figures, figures, supernet_figures, trial_figures, words
@@ -19,6 +18,7 @@ from search.report.cell_facts import CellFacts
 from search.report.facts import Facts, gather
 from search.report.front_figure import front_figure
 from search.report.page import drawing, page, pair, section
+from spaces.files import write_bytes
 
 REPORT, FRONT = "report.html", "front.csv"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from spaces.errors import InputError
+from spaces.files import write_bytes
 
 FORMAT = 1
 FOLDER = "cells"
@@ -49,11 +48,10 @@ class Found:
 
 def write(folder: Path, candidate: int, found: Found, weights: Mapping[str, Tensor]) -> Found:
     """Write both files, the JSON last: where it is there, the weights are whole. Returns what was written, with the hash."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()})
     found = Found(**(asdict(found) | {"weights": hashlib.sha256(content).hexdigest()}))
-    _write(folder / f"{candidate}.safetensors", content)
-    _write(folder / f"{candidate}.json", json.dumps(asdict(found), indent=2).encode())
+    write_bytes(folder / f"{candidate}.safetensors", content)
+    write_bytes(folder / f"{candidate}.json", json.dumps(asdict(found), indent=2).encode())
     return found
 
 
@@ -100,12 +98,3 @@ def _read(file: Path) -> Found:
         if isinstance(error, InputError):
             raise
         raise InputError(f"space: {file}: not the end of a search of cells; search again, or name another candidate") from None
-
-
-def _write(file: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as temporary:
-        temporary.write(content)
-        temporary.flush()
-        os.fsync(temporary.fileno())
-    os.chmod(temporary.name, 0o644)
-    os.replace(temporary.name, file)
