@@ -201,15 +201,15 @@ def theirs(space: ChannelSpace, channels: list[tuple[str, int]]) -> Iterator[tup
         yield (name, position), frozenset(found)
 
 
-def oracle(space: ChannelSpace) -> dict[str, Any]:
+def oracle(space: ChannelSpace, patience: int = PATIENCE) -> dict[str, Any]:
     """Compare every channel that can go with what Torch-Pruning says of it."""
     mine = ours(space)
     try:
-        with warnings.catch_warnings(), limited(PATIENCE):
+        with warnings.catch_warnings(), limited(patience):
             warnings.simplefilter("ignore")
             found = dict(theirs(space, probes(mine)))
     except Late:
-        return {"refused": f"its graph is not built within {PATIENCE} s"}
+        return {"refused": f"its graph is not built within {patience} s"}
     except Exception as error:
         return {"refused": f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"}
     both = {channel: coupled for channel, coupled in found.items() if coupled is not None}
@@ -238,7 +238,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     shares, refused, oracles = {}, {}, {}
     for name in ZOO:
         space = ChannelSpace(model_of(name), example_of(name), **ZOO[name].options)
-        shares[name], refused[name], oracles[name] = prunable_share(space), bool(space._refused), oracle(space)
+        shares[name], refused[name], oracles[name] = prunable_share(space), bool(space._refused), oracle(space, 2 if quick else PATIENCE)
     compared = {name: row for name, row in oracles.items() if "same" in row}
     differing = {name for name, row in compared.items() if row["same"] < row["channels"]}
     blocks = 40 if quick else 160

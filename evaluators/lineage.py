@@ -138,13 +138,7 @@ class LineageTraining(Evaluator):
             )
         self.quality.bind(space, data)
         own: list[Any] = [self.steps, self.batch_size, self.learning_rate, self.optimiser, self.weight_decay, self.schedule, self.clip]
-        if self.first_steps is not None or self.stretch or self.distillation:
-            own += [
-                self.first_steps,
-                self.stretch,
-                None if self.distillation is None else sorted(vars(self.distillation).items()),
-                self.mixtures,
-            ]
+        own += [self.first_steps, self.stretch, self.mixtures, self.distillation and sorted(vars(self.distillation).items())]
         self._teacher = None
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()

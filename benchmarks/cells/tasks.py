@@ -97,30 +97,31 @@ class CrowdedDigits(Task):
 
 
 class SkipPhantoms(Task):
-    """Phantoms of 32 x 32, in a U-Net that was trained on cleaner ones and then frozen; a cell goes into its two skips, 5 edges.
+    """Phantoms of 32 x 32, in a U-Net that was trained on cleaner ones and then frozen; a cell goes into its skip, 5 edges.
 
-    The network is as one that comes from another scanner: what the skips pass on is noisier than what the decoder has learned to read, so
-    it matters what a cell makes of it. On images like its own no cell improved it.
+    The network is as one that comes from another scanner (Dice .94 on its own images, .60 on these): what the skip passes on is noisier
+    than what the decoder has learned to read, and the U-Net is shallow, so it matters what a cell makes of it and how far it sees. On
+    images like its own no cell improved it. On seed 101 cells of one operation reached .62 (skip, poolings), .66 (3x3) and .68 (5x5).
     """
 
     metric = "dice"
-    epochs = 80
-    settings = SupernetSettings(warmup=8, batch_size=20, architecture_learning_rate=0.01, share=2)
+    epochs = 100
+    settings = SupernetSettings(warmup=6, batch_size=20, learning_rate=0.05, architecture_learning_rate=0.02, share=1, normalise=False)
     retraining = Training(epochs=30, batch_size=20, learning_rate=0.01, keep_best=False)
-    difficulty, counts = 0.5, {"train": 80, "calibration": 160, "search": 20, "test": 200}
-    easy, easy_counts = 0.1, {"train": 240, "calibration": 1, "search": 20, "test": 1}
-    backbone = Training(epochs=25, batch_size=20, learning_rate=0.01, keep_best=False)
+    difficulty, counts = 0.5, {"train": 100, "calibration": 100, "search": 20, "test": 200}
+    easy, easy_counts = 0.1, {"train": 480, "calibration": 1, "search": 20, "test": 1}
+    backbone = Training(epochs=40, batch_size=20, learning_rate=0.003, keep_best=False)
 
     def data(self, seed: int) -> Data:
         return Phantoms(32, self.counts, self.difficulty, seed)  # type: ignore[arg-type]
 
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
         torch.manual_seed(seed)
-        network = SkipUNet((4, 8, 16))
+        network = SkipUNet((8, 16))
         for _ in fit(network, Phantoms(32, self.easy_counts, self.easy, 5000 + seed), self.backbone):  # type: ignore[arg-type]
             pass
         before = assess(network, data, Preloaded(data).batches("test", 256))
-        return Design(network, data.example(), Dense(2), width=8), {f"test_{self.metric}": before[self.metric]}
+        return Design(network, data.example(), Dense(2), width=4), {f"test_{self.metric}": before[self.metric]}
 
 
 def _plain(value: Any) -> Any:

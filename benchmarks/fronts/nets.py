@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.trial_pruning.tasks import Transformer
+
 
 class PlainNet(nn.Module):
     """A small LeNet with BatchNorm: convolutions and pooling by turns, then a linear head."""
@@ -26,38 +28,13 @@ class PlainNet(nn.Module):
         return self.head(self.features(x).flatten(1))
 
 
-class CharacterNet(nn.Module):
-    """A causal transformer: tokens ``(batch, length)`` to logits ``(batch, symbols, length)``."""
+class CharacterNet(Transformer):
+    """A causal transformer: tokens ``(batch, length)`` to logits ``(batch, symbols, length)``. Its tables begin small."""
 
     def __init__(self, symbols: int, length: int, width: int = 32, depth: int = 2, heads: int = 4) -> None:
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(symbols, width), nn.Embedding(length, width)
+        super().__init__(symbols, length, width, depth, heads, dropout=0.0)
         for table in (self.tokens, self.places):
             nn.init.normal_(table.weight, std=0.3)
-        self.blocks = nn.ModuleList([_Block(width, heads) for _ in range(depth)])
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, symbols)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1]).expand_as(tokens))
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x)).transpose(1, 2)
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, _ = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.mix(heard.transpose(1, 2).reshape(batch, length, -1))
-        return x + self.down(torch.relu(self.up(self.norm2(x))))
 
 
 class Recurrent(nn.Module):

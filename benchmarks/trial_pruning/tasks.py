@@ -247,10 +247,10 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         heard = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.dropout(self.mix(heard.transpose(1, 2).reshape(batch, length, width)))
+        x = x + self.dropout(self.mix(heard.transpose(1, 2).reshape(batch, length, -1)))
         return x + self.dropout(self.down(torch.relu(self.up(self.norm2(x)))))
 
 
