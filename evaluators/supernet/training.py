@@ -179,6 +179,7 @@ class SupernetTraining:
         return {
             "seed": self.seed,
             "active": {edge: list(names) for edge, names in self.supernet.architecture.active.items()},
+            "settled": dict(self.supernet.architecture.settled),
             "supernet": {name: tensor.detach().clone() for name, tensor in self.supernet.state_dict().items()},
             "histories": self.histories.state(),
             "records": [asdict(record) for record in self.records],
@@ -196,6 +197,7 @@ class SupernetTraining:
             kept = tuple(name for name in names if name in self.supernet.architecture.named(edge))
             if len(kept) < len(self.supernet.architecture.named(edge)):
                 self._steps.remove(edge, kept)
+        self.supernet.architecture.settled = dict(state.get("settled", {}))
         self.supernet.load_state_dict(state["supernet"])
         self._steps.restore(state)
         self.histories = Histories.of(state["histories"])

@@ -20,7 +20,8 @@ _SPREAD = 1e-3
 class Architecture(nn.Module):
     """The architecture parameters: an alpha for every active operation of an edge, and a beta for every edge of a node. [P] PC-DARTS
 
-    An edge with one operation left has no alpha: there is nothing to learn.
+    An edge with one operation left has no alpha: there is nothing to learn. How it stood against the others then is kept, since edges are
+    still to be chosen by it.
 
     Args:
         kinds: of cells.
@@ -30,6 +31,7 @@ class Architecture(nn.Module):
 
     Attributes:
         active: ``kind/edge`` -> the operations that are left, ``none`` last.
+        settled: ``kind/edge`` -> softmax(alpha) of the operation that alone is left, at the time when the others went.
     """
 
     def __init__(self, kinds: tuple[str, ...], plan: Plan, operations: Operations, normalise: bool = True) -> None:
@@ -42,6 +44,7 @@ class Architecture(nn.Module):
         self.betas = nn.ParameterDict(
             {f"{kind}/{node}": nn.Parameter(_SPREAD * torch.randn(len(sources))) for kind in kinds for node, sources in several.items()}
         )
+        self.settled: dict[str, float] = {}
         self.weights: dict[str, Tensor] = {}
         self.shares: dict[str, Tensor | float] = {}
 
@@ -73,10 +76,12 @@ class Architecture(nn.Module):
 
     def strengths(self) -> dict[str, float]:
         """Return of every ``kind/edge`` what decides whether it is kept: the largest softmax(alpha) that is not ``none``'s, times
-        softmax(beta). [P] PC-DARTS"""
+        softmax(beta). [P] PC-DARTS. Of an edge with one operation left that is its softmax(alpha) when the others went, or all such edges
+        were equally strong where they are not weighed against each other. [O]"""
         with torch.no_grad():
             self.mix()
-        return {edge: float(self.weights[edge][: len(self.named(edge))].max() * self.shares[edge]) for edge in self.active}
+        best = {edge: float(self.weights[edge][: len(self.named(edge))].max()) for edge in self.active} | self.settled
+        return {edge: best[edge] * float(self.shares[edge]) for edge in self.active}
 
     def scales(self) -> dict[str, float]:
         """Return the beta (before softmax) of every ``kind/edge``, 0 of one that is alone at its node; empty where none are weighed."""
@@ -101,6 +106,7 @@ class Architecture(nn.Module):
         old = self.alphas.get(edge)
         self.active[edge] = stay
         if old is not None and len(stay) == 1:
+            self.settled[edge] = float(old.detach().softmax(0)[places[0]])
             del self.alphas[edge]
         elif old is not None:
             self.alphas[edge] = nn.Parameter(old.detach()[places].clone())

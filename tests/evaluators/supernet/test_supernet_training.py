@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.supernet import SupernetSettings
+from evaluators.supernet import SupernetSettings, SupernetTraining
 from operators.stability import FixedStop, Never, Rule, Stability
+from spaces.cells import genotype as text
 from spaces.errors import InputError
 from tests.evaluators.supernet.case import FAST, Script, data, design, equal, training
 
@@ -201,6 +202,20 @@ def test_the_cell_follows_strengths_and_importances() -> None:
     best = dict.fromkeys(strengths, "skip")
     cell = design(2).discretise(strengths, best)
     assert set(cell["normal"]) == {("a", "0"), ("b", "0"), ("b", "1"), ("0", "1")}
+
+
+@pytest.mark.parametrize("chosen", [{"a", "b"}, {"a", "0"}, {"b", "0"}])
+def test_edges_with_one_operation_left_are_as_strong_as_when_the_others_went(chosen: set[str]) -> None:
+    """Nothing weighs them against each other any more, and a tie would be decided by their order."""
+    first, later = (SupernetTraining(design(2), data(), SupernetSettings(normalise=False)) for _ in range(2))
+    for edge in list(first.supernet.architecture.active):
+        source = edge.split("/")[1].split("-")[0]
+        with torch.no_grad():
+            first.supernet.architecture.alphas[edge].copy_(torch.tensor([2.0 if source in chosen else 1.0, 0.0, 0.0, 0.0]))
+        first._steps.remove(edge, first.supernet.architecture.named(edge)[:1])
+    assert all({source for source, node in cell if node == "1"} == chosen for cell in text.read(first.genotype).values())
+    later.restore(first.state())
+    assert later.genotype == first.genotype
 
 
 def test_retraining_begins_anew_and_is_repeatable() -> None:
