@@ -65,6 +65,36 @@ def start(made, candidate):
     yield model
 
 
+def told(made, candidate):
+    """All reports as plain values, the weights at the end, and what torch draws next."""
+    *reports, model = start(made, candidate)
+    return [(r.step, r.metrics) for r in reports], weights(model), torch.rand(3).tolist()
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in [*model.state_dict().items(), *model.named_buffers()]}
+
+
+def same(one, other):
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys() and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+    assert one[2] == other[2], "what torch draws afterwards differs"
+
+
+def stopped(made, candidate, epochs):
+    """Evaluate until a strategy has seen so many reports."""
+    reports = start(made, candidate)
+    for _ in range(epochs):
+        next(reports)
+    reports.close()
+
+
+def with_state(folder, **settings):
+    made = evaluator(**settings)
+    made.state = folder
+    return made
+
+
 class Waiting(Digits):
     """Digits that stop in the middle of an epoch and say so."""
 
