@@ -1,4 +1,4 @@
-"""The network of the digits task: it sees every image a little aside and with new noise at every step of training."""
+"""The networks of the tasks: in training they see every image anew, or they would know their few images by heart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.cells import CellStack
+from spaces.cells import CellStack, SkipUNet
 
 
 class AugmentedStack(CellStack):
@@ -41,3 +41,19 @@ class AugmentedStack(CellStack):
         rows, columns = torch.arange(height)[:, None] + down, torch.arange(width) + aside
         moved = padded[torch.arange(n)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
         return moved + self.noise * torch.randn_like(moved)
+
+
+class AugmentedUNet(SkipUNet):
+    """A U-Net that turns and mirrors a batch while it is trained, and what it makes of it back, so that labels stay as they are.
+
+    Without it the search of seed 101 ended with skips and poolings, worse than its own cell of epoch 20 (Dice .661 and .680).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(batch, 1, size, size)`` to logits ``(batch, classes, size, size)``."""
+        if not self.training:
+            return super().forward(x)
+        turns, mirrored = torch.randint(0, 4, ()).item(), torch.rand(()).item() < 0.5
+        turned = torch.rot90(x.flip(3) if mirrored else x, turns, (2, 3))
+        back = torch.rot90(super().forward(turned), -turns, (2, 3))
+        return back.flip(3) if mirrored else back
