@@ -18,7 +18,7 @@ from evaluators.data.preloaded import Preloaded
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.training import Training, fit
 from operators.stability import Rule, Stability
-from spaces.cells import Dense, Design
+from spaces.cells import Dense, Design, Edges
 
 
 class Task(ABC):
@@ -110,7 +110,7 @@ class SkipPhantoms(Task):
     epochs = 100
     settings = SupernetSettings(warmup=6, batch_size=20, learning_rate=0.05, architecture_learning_rate=0.02, share=1, normalise=False)
     retraining = Training(epochs=30, batch_size=20, learning_rate=0.01, keep_best=False)
-    difficulty, counts = 0.5, {"train": 100, "calibration": 100, "search": 20, "test": 200}
+    difficulty, counts = 0.5, {"train": 100, "calibration": 200, "search": 20, "test": 200}
     easy, easy_counts = 0.1, {"train": 480, "calibration": 1, "search": 20, "test": 1}
     backbone = Training(epochs=40, batch_size=20, learning_rate=0.003, keep_best=False)
 
@@ -123,7 +123,8 @@ class SkipPhantoms(Task):
         for _ in fit(network, Phantoms(32, self.easy_counts, self.easy, 5000 + seed), self.backbone):  # type: ignore[arg-type]
             pass
         before = assess(network, data, Preloaded(data).batches("test", 256))
-        return Design(network, data.example(), Dense(2), width=4, inputs_per_node=1), {f"test_{self.metric}": before[self.metric]}
+        chain = Edges(("a>0", "b>0", "0>1", "1>2"), outputs=("2",))
+        return Design(network, data.example(), chain, width=4), {f"test_{self.metric}": before[self.metric]}
 
 
 def _plain(value: Any) -> Any:
