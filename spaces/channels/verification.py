@@ -30,7 +30,7 @@ TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
 """The same where the code makes tensors of single precision, and of half."""
 MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
-TOGETHER = 1e-12, 1e-6
+TOGETHER = 1e-12, 1e-5
 """The same for many groups at once, in double precision and else. Rounding, no more: of the first layers little comes through where half of
 every one is gone. What is above that is looked at in halves, which costs time and nothing else."""
 FEW = 4
