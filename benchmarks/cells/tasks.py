@@ -60,8 +60,8 @@ class Task(ABC):
 class CrowdedDigits(Task):
     """scikit-learn's digits, each somewhere on a larger canvas of noise; 320 for the weights, 512 for the architecture.
 
-    A stack of a reduction and a normal cell, 8 edges in all. At first searched cells were worse than random ones. What it was, on seeds from
-    100 on (accuracies of retrained cells; a few seeds each, so causes are likely, not shown):
+    A stack of a reduction and a normal cell, 8 edges in all. At first searched cells were worse than random ones. What it was, on seeds
+    from 100 on (accuracies of retrained cells; a few seeds each, so causes are likely, not shown):
 
     * There was nothing to win: under noise of .5, on 256 images, cells of average poolings alone reached .62, of separable 3x3
       convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of 5x5 ones, .92.
