@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from search.executors.ray_tasks import RayExecutor
     from search.executors.simulated import SimulatedExecutor
     from search.finish import Finish
+    from search.from_run import FromRun
     from search.front import Front
     from search.halving import SuccessiveHalving
     from search.ledger import Ledger
@@ -36,6 +37,7 @@ __all__ = [
     "Evolution",
     "Executor",
     "Finish",
+    "FromRun",
     "Front",
     "InlineExecutor",
     "Ledger",
@@ -68,6 +70,7 @@ _HOMES = {
     "Evolution": "search.evolution",
     "Executor": "search.executors.base",
     "Finish": "search.finish",
+    "FromRun": "search.from_run",
     "Front": "search.front",
     "InlineExecutor": "search.executors.inline",
     "Ledger": "search.ledger",

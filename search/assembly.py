@@ -11,10 +11,24 @@ from search.engine import Search
 from search.executors import InlineExecutor
 from search.executors.base import Executor
 from search.export import Origin
+from search.from_run import FromRun
 from search.preparation import MakeSpace
 from search.progress import Progress
 from search.settings import Settings
+from search.strategy import Strategy
 from spaces.base import Space
+from spaces.errors import InputError
+
+
+def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevolution:
+    """Let a strategy begin with the candidates of another run, where one is named."""
+    if run is None:
+        return strategy
+    if not hasattr(strategy, "initialisation"):
+        name = type(strategy).__name__
+        raise InputError(f"warm_start: {name} begins in a way of its own; expected search.Evolution or search.RandomSearch as strategy")
+    strategy.initialisation = FromRun(run, then=strategy.initialisation)
+    return strategy
 
 
 def assemble(settings: Settings, progress: Progress | None = None) -> Search:
@@ -32,7 +46,7 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     torch.set_num_threads(max(1, int(ray.cpus_per_task)))  # as in every task: results depend on the number of threads
     executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
     model = None if builds(settings) else _model(settings)
-    strategy = settings.make("strategy")
+    strategy = _warm(settings.make("strategy"), settings.warm_start)
     whole = model is not None and not getattr(type(model), "hollow", False)  # a stack of cells is nothing without them
     trained = whole and settings.checkpoint is None and not isinstance(strategy, Coevolution)  # which trains from the start
     return Search(

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from operators.base import Guide
 from operators.initialisation import FromCriteria, Initialisation, UniformBudget
 from search.problem import Problem
+from spaces.base import Space
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +26,15 @@ Draw = Callable[[int], list[Proposal]]
 """Gives that many new proposals, at random."""
 
 
+def default_initialisation(space: Space, guide: Guide) -> Initialisation:
+    """Return what a search begins with by default: from criteria where there are scores, else random genomes of all sizes."""
+    scored = any(entry.ndim == 1 for entry in guide.values())
+    return FromCriteria() if scored and (space.choices == 2).any() else UniformBudget()
+
+
 def initial(problem: Problem, initialisation: Initialisation | None, rng: np.random.Generator) -> Draw:
-    """Return the draw that a search begins with; by default from criteria where there are scores, else random genomes of all sizes."""
-    scores = {name: entry for name, entry in problem.guide.items() if entry.ndim == 1}
-    chosen = initialisation or (FromCriteria() if scores and (problem.space.choices == 2).any() else UniformBudget())
+    """Return the draw that a search begins with."""
+    chosen = initialisation or default_initialisation(problem.space, problem.guide)
 
     def draw(n: int) -> list[Proposal]:
         genomes = chosen(problem.space, n, problem.guide, rng)

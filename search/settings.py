@@ -100,6 +100,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--constraints", type=list[str], default=[], help="'METRIC <= NUMBER', >=, with %% for a share of the base model's")
     parser.add_subclass_arguments((Strategy, Coevolution), "strategy", help="how to look")
     parser.add_argument(
+        "--warm_start", type=str | None, help="folder of another run; the strategy begins with its candidates"
+    )
+    parser.add_argument(
         "--criteria", type=list[Criterion] | None, help="scores of the base model, the guide; null: magnitude, Taylor, activation"
     )
     parser.add_argument("--executor", type=Literal["ray", "inline"], default="ray", help="Ray workers, or this process alone")
@@ -120,6 +123,7 @@ class Settings:
         self.objectives: list[str] = config.objectives
         self.constraints: list[str] = config.constraints
         self.executor: str = config.executor
+        self.warm_start: str | None = config.warm_start
         self.checkpoint = self._find(config.checkpoint) if config.checkpoint else None
         self.study: StudySettings = self.make("study")
         self.search: SearchSettings = self.make("search")

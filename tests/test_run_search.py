@@ -56,6 +56,18 @@ def test_every_configuration_is_sound(config):
         settings.make(key)
 
 
+def test_a_run_begins_with_the_candidates_of_another(door, tmp_path):
+    first = tmp_path / "runs" / "tiny"
+    assert door(TINY, *SMALL)[0] == 0
+    code, _, err = door(TINY, *SMALL, "--name", "second", "--warm_start", str(first), "--executor", "inline")
+    assert code == 0, err
+    ledgers = [Ledger.reader(folder / "ledger.db") for folder in (first, tmp_path / "runs" / "second")]
+    before, after = ([candidate.genome.tobytes() for candidate in ledger.candidates()] for ledger in ledgers)
+    assert set(after[:7]) <= set(before)
+    code, _, err = door(TINY, *SMALL, "--name", "third", "--warm_start", str(tmp_path / "nowhere"))
+    assert code == 2 and err.count("\n") == 1 and "nowhere" in err and not (tmp_path / "runs" / "third").exists()
+
+
 def test_a_run_shows_its_table_and_the_same_line_again_says_that_it_is_complete(door, tmp_path):
     code, out, err = door(TINY, *SMALL)
     assert code == 0 and "base model" in out and "candidate" in out
