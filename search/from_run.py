@@ -46,8 +46,9 @@ class FromRun(Initialisation):
         if self._left is None:
             self._left = deque(self._carried(space, rng))
         taken = [self._left.popleft() for _ in range(min(n, len(self._left)))]
-        rest = (self.then or default_initialisation(space, guide))(space, n - len(taken), guide, rng)
-        return np.concatenate([np.reshape(taken, (-1, space.length)).astype(np.uint8), rest])
+        if len(taken) < n:
+            taken.extend((self.then or default_initialisation(space, guide))(space, n - len(taken), guide, rng))
+        return np.stack(taken) if taken else np.empty((0, space.length), dtype=np.uint8)
 
     def _open(self) -> Ledger:
         folder = Path(self.run)
