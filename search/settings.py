@@ -99,9 +99,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'")
     parser.add_argument("--constraints", type=list[str], default=[], help="'METRIC <= NUMBER', >=, with %% for a share of the base model's")
     parser.add_subclass_arguments((Strategy, Coevolution), "strategy", help="how to look")
-    parser.add_argument(
-        "--warm_start", type=str | None, help="folder of another run; the strategy begins with its candidates"
-    )
+    parser.add_argument("--warm_start", type=str | None, help="folder of another run; the strategy begins with its candidates")
     parser.add_argument(
         "--criteria", type=list[Criterion] | None, help="scores of the base model, the guide; null: magnitude, Taylor, activation"
     )
