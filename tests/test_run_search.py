@@ -59,7 +59,7 @@ def test_every_configuration_is_sound(config):
 def test_a_run_begins_with_the_candidates_of_another(door, tmp_path):
     first = tmp_path / "runs" / "tiny"
     assert door(TINY, *SMALL)[0] == 0
-    code, _, err = door(TINY, *SMALL, "--name", "second", "--warm_start", str(first), "--executor", "inline")
+    code, _, err = door(TINY, *SMALL, "--name", "second", "--seed", "5", "--warm_start", str(first), "--executor", "inline")
     assert code == 0, err
     ledgers = [Ledger.reader(folder / "ledger.db") for folder in (first, tmp_path / "runs" / "second")]
     before, after = ([candidate.genome.tobytes() for candidate in ledger.candidates()] for ledger in ledgers)

@@ -105,7 +105,7 @@ class CrowdedDigits(Task):
 class SkipPhantoms(Task):
     """Phantoms of 32 x 32, in a U-Net that was trained on cleaner ones and then frozen; a cell goes into its skip, 4 edges.
 
-    The network is as one that comes from another scanner (Dice .94 on its own images, .64 and .66 on these): what the skip passes on is
+    The network is as one that comes from another scanner (Dice .64 and .66 on these): what the skip passes on is
     noisier than what the decoder has learned to read, and the U-Net is shallow, so it matters what a cell makes of it and how far it sees.
     On images like its own no cell improved it. On seed 101 cells of one operation reached .67 (skip, average pooling), .69 (3x3) and .70
     (5x5 with dilation), random ones .67 to .70. Not settled yet: on seed 100 the search is hardly better than random cells.
