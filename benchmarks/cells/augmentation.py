@@ -53,7 +53,7 @@ class AugmentedUNet(SkipUNet):
         """Map images ``(batch, 1, size, size)`` to logits ``(batch, classes, size, size)``."""
         if not self.training:
             return super().forward(x)
-        turns, mirrored = torch.randint(0, 4, ()).item(), torch.rand(()).item() < 0.5
+        turns, mirrored = int(torch.randint(0, 4, ())), float(torch.rand(())) < 0.5
         turned = torch.rot90(x.flip(3) if mirrored else x, turns, (2, 3))
         back = torch.rot90(super().forward(turned), -turns, (2, 3))
         return back.flip(3) if mirrored else back
