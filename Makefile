@@ -1,10 +1,13 @@
 # make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 2000" changes it
 # make test     the tests, under ten minutes on two cores;  make slow  the long ones;  make lint  ruff, mypy, import-linter
+#               WORKERS=1 is one test at a time, WORKERS=0 in this very process
 VENV ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/digits_channels.yaml
 ARGS ?=
+WORKERS ?= 2
 PY := $(VENV)/bin/python
+PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 .PHONY: search install develop test slow lint clean
 
@@ -24,10 +27,10 @@ $(VENV)/.developing: $(VENV)/.installed
 	touch $@
 
 test: develop
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 slow: develop
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 lint: develop
 	$(VENV)/bin/ruff check
