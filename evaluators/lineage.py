@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,10 @@ class LineageTraining(Evaluator):
     the values that its last owner gave it. Neither the optimiser's moments nor the weights of further parents are inherited.
 
     Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are steps), ``loss`` and the data's
-    metrics on the search split, ``generation`` (how many ancestors it goes on from) and ``lineage_steps`` (gradient steps since the base
-    model, its own included), ``training_macs`` (where the space has a slice plan: of all passes of the evaluation but a teacher's, a
-    backward pass counts 2), ``activation`` as in :class:`Quality`, and with `worth` the arrays ``removal`` and ``cost``, ``(length,)``.
+    metrics on the search split, ``generation`` (how many ancestors it goes on from), ``lineage_steps`` (gradient steps since the base
+    model, its own included), ``rung`` (where there are several: how many of its last ancestors had its genome), ``training_macs`` (where
+    the space has a slice plan: of all passes of the evaluation but a teacher's, a backward pass counts 2), ``activation`` as in
+    :class:`Quality`, and with `worth` the arrays ``removal`` and ``cost``, ``(length,)``.
 
     With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``, written before the report. A
     candidate that has its file is not trained again, whoever evaluates it: a resumed run, ``Result.build``, the finish, which fine-tunes
@@ -61,7 +62,8 @@ class LineageTraining(Evaluator):
     What stands behind it in a list of evaluators sees the trained model; what changes weights there is not inherited.
 
     Args:
-        steps: gradient steps of a candidate; 0 measures what it inherits.
+        steps: gradient steps of a candidate; 0 measures what it inherits. Several numbers are those of the rungs of
+            :class:`search.Ladder`: a candidate with its parent's genome stands one rung above it.
         first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates without parents go on from the
             base model then, as the engine evaluated it, and a copy of it is it. None: as many as of all.
         stretch: smaller models take more steps: `steps` over the share of the base model's MACs to this power. 0: all take as many; 1: all
@@ -88,7 +90,7 @@ class LineageTraining(Evaluator):
 
     def __init__(
         self,
-        steps: int = 16,
+        steps: int | Sequence[int] = 16,
         batch_size: int = 64,
         learning_rate: float = 2e-3,
         optimiser: OptimiserName = "adamw",
@@ -103,13 +105,17 @@ class LineageTraining(Evaluator):
         distillation: Distillation | None = None,
         mixtures: int = 0,
     ) -> None:
-        for name, value in (("steps", steps), ("first_steps", first_steps or 0), ("stretch", stretch), ("mixtures", mixtures)):
+        self.steps = (steps,) if isinstance(steps, int) else tuple(steps)
+        if not self.steps:
+            raise InputError("evaluator LineageTraining: steps []; expected a number, or one for every rung")
+        least = min(self.steps)
+        for name, value in (("steps", least), ("first_steps", first_steps or 0), ("stretch", stretch), ("mixtures", mixtures)):
             if value < 0:
                 raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
         if mixtures and (distillation is None or distillation.weight != 1):
             raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation of weight 1")
         Training(1, optimiser, learning_rate, weight_decay, batch_size, schedule, clip)  # says what is wrong before anything starts
-        self.steps, self.batch_size, self.learning_rate, self.optimiser = steps, batch_size, learning_rate, optimiser
+        self.batch_size, self.learning_rate, self.optimiser = batch_size, learning_rate, optimiser
         self.weight_decay, self.schedule, self.clip = weight_decay, schedule, clip
         self.first_steps, self.stretch, self.worth = first_steps, stretch, worth
         self.distillation, self.mixtures = distillation, mixtures
@@ -119,7 +125,13 @@ class LineageTraining(Evaluator):
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         compute = ("training_macs",) if getattr(self, "_planned", None) else ()
-        return (*(("train_loss",) if self.steps else ()), *self.quality.metrics, "generation", "lineage_steps", *compute)
+        rung = ("rung",) if self.rungs > 1 else ()
+        return (*(("train_loss",) if max(self.steps) else ()), *self.quality.metrics, "generation", "lineage_steps", *rung, *compute)
+
+    @property
+    def rungs(self) -> int:
+        """How often a candidate may be trained on."""
+        return len(self.steps)
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
@@ -137,7 +149,15 @@ class LineageTraining(Evaluator):
                 f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice plan; expected spaces.ChannelSpace"
             )
         self.quality.bind(space, data)
-        own: list[Any] = [self.steps, self.batch_size, self.learning_rate, self.optimiser, self.weight_decay, self.schedule, self.clip]
+        own: list[Any] = [
+            self.steps if self.rungs > 1 else self.steps[0],
+            self.batch_size,
+            self.learning_rate,
+            self.optimiser,
+            self.weight_decay,
+            self.schedule,
+            self.clip,
+        ]
         own += [self.first_steps, self.stretch, self.mixtures, self.distillation and sorted(vars(self.distillation).items())]
         self._teacher = None
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
@@ -150,9 +170,11 @@ class LineageTraining(Evaluator):
         found = own if own is not None and known else self._descend(model, candidate, files)
         if known:
             self._load(model, candidate, found.tensors)
-        metrics: dict[str, float] = {"train_loss": found.train_loss} if self.steps else {}
+        metrics: dict[str, float] = {"train_loss": found.train_loss} if max(self.steps) else {}
         (measured,) = self.quality.evaluate(model, candidate)
         metrics |= measured.metrics | {"generation": float(found.generation), "lineage_steps": float(found.steps)}
+        if self.rungs > 1:
+            metrics["rung"] = float(found.rung)
         if files is not None and not known and all(map(math.isfinite, metrics.values())):  # else it failed, and nobody descends from it
             compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
             files.write(candidate.id, found.with_tensors(self._scatter(candidate, compact, found.tensors)))
@@ -160,7 +182,7 @@ class LineageTraining(Evaluator):
         if self.worth is not None:
             space: Any = self.space
             assert self.data is not None
-            more, tried = self.worth(space, candidate.genome, model, self.data, 3.0 * self._samples(found.own_steps or self.steps))
+            more, tried = self.worth(space, candidate.genome, model, self.data, 3.0 * self._samples(found.own_steps or max(self.steps)))
             arrays |= more
         yield Report(metrics | self._compute(model, candidate, found.own_steps, tried), arrays=arrays)
 
@@ -190,7 +212,7 @@ class LineageTraining(Evaluator):
 
     def _steps(self, candidate: Candidate, parent: Inheritance | None) -> int:
         """Return a candidate's gradient steps."""
-        steps = self.steps
+        steps = self.steps[min(self._rung(candidate, parent), self.rungs - 1)]
         if self.first_steps is not None and parent is None:
             steps = self.first_steps
         elif self.first_steps is not None and not candidate.parents and self._is_base(candidate.genome):
@@ -213,7 +235,12 @@ class LineageTraining(Evaluator):
         taught = self.distillation is not None and candidate.id != _BASE and (parent is not None or self.first_steps is None)
         loss = self._train(model, candidate.seed, steps, self._taught_by(files, device_of(model)) if taught and steps else None)
         tensors = {} if parent is None else parent.tensors
-        return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, steps)
+        return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, steps, self._rung(candidate, parent))
+
+    def _rung(self, candidate: Candidate, parent: Inheritance | None) -> int:
+        """Return how many of its last ancestors had a candidate's genome."""
+        again = parent is not None and candidate.parents and parent.owner["genome"] == self._owner(candidate)["genome"]
+        return parent.rung + 1 if again and parent is not None else 0
 
     def _is_base(self, genome: np.ndarray) -> bool:
         return self.space.base is not None and np.array_equal(genome, self.space.base)

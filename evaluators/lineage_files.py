@@ -26,6 +26,7 @@ class Inheritance:
         steps: gradient steps since the base model.
         generation: ancestors since the base model.
         own_steps: its own of these steps.
+        rung: how many of its last ancestors had its own genome.
     """
 
     tensors: Mapping[str, Tensor]
@@ -34,6 +35,7 @@ class Inheritance:
     steps: int
     generation: int
     own_steps: int = 0
+    rung: int = 0
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Inheritance:
         """Return it with other tensors."""
@@ -56,7 +58,7 @@ class LineageFiles:
 
     def write(self, id: int, left: Inheritance) -> None:
         """Keep what a candidate leaves; a reader sees all of it or nothing."""
-        plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "own_steps")}
+        plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "own_steps", "rung")}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
         with replacing(self.path(id)) as file:
             save_file(tensors, file, metadata={"lineage": json.dumps(plain)})
@@ -67,6 +69,6 @@ class LineageFiles:
             with safe_open(self.path(id), "pt") as file:
                 plain = json.loads(file.metadata()["lineage"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-            return Inheritance(tensors, plain["owner"], plain["train_loss"], plain["steps"], plain["generation"], plain["own_steps"])
+            return Inheritance(tensors, **plain)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None

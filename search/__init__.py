@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from search.from_run import FromRun
     from search.front import Front
     from search.halving import SuccessiveHalving
+    from search.ladder import Ladder
     from search.ledger import Ledger
     from search.lineages import Lineages
     from search.loop import Loop
@@ -40,6 +41,7 @@ __all__ = [
     "FromRun",
     "Front",
     "InlineExecutor",
+    "Ladder",
     "Ledger",
     "Lineages",
     "Loop",
@@ -73,6 +75,7 @@ _HOMES = {
     "FromRun": "search.from_run",
     "Front": "search.front",
     "InlineExecutor": "search.executors.inline",
+    "Ladder": "search.ladder",
     "Ledger": "search.ledger",
     "Lineages": "search.lineages",
     "Loop": "search.loop",

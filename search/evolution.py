@@ -13,6 +13,7 @@ from operators.crossover import Crossover, SegmentWise, Uniform
 from operators.initialisation import Initialisation
 from operators.mutation import ActivationGuided, BitFlip, BudgetShift, CriterionGuided, Mutation
 from operators.selection import NSGA2Selection, NSGA3Selection, Selection
+from search.ladder import Ladder
 from search.population import Member, Population
 from search.problem import Problem
 from search.proposals import Proposal, initial
@@ -39,6 +40,7 @@ class Evolution(Strategy):
         selection: who survives; by default NSGA-II, from four objectives on NSGA-III.
         tournament: members that compete to be a parent; 1 is chance.
         redraws: how often a duplicate or infeasible child is drawn again before it is mended.
+        fidelity: whether candidates are looked at briefly first, and who of them is trained on; by default all are evaluated once.
 
     Raises:
         InputError: for a population or tournament without members; at the start, for a mutation that needs scores that nothing provides.
@@ -53,6 +55,7 @@ class Evolution(Strategy):
         selection: Selection | None = None,
         tournament: int = 2,
         redraws: int = 4,
+        fidelity: Ladder | None = None,
     ) -> None:
         for name, value, least in (("population", population, 2), ("tournament", tournament, 1), ("redraws", redraws, 0)):
             if value < least:
@@ -61,6 +64,7 @@ class Evolution(Strategy):
             raise InputError("Evolution: mutations is empty; give at least one, or leave it out for the default")
         self.population, self.tournament, self.redraws = population, tournament, redraws
         self.initialisation, self.crossover, self.mutations, self.selection = initialisation, crossover, mutations, selection
+        self.fidelity = fidelity
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -71,14 +75,19 @@ class Evolution(Strategy):
         self._crossovers = _crossovers(problem, self.crossover)
         self._mutations = _mutations(problem, self.mutations)
         self._first = deque(self._beginning())
+        if self.fidelity is not None:
+            self.fidelity.start(problem, self.rng)
 
     def ask(self, n: int) -> list[Candidate]:
-        proposals = [self._first.popleft() for _ in range(min(n, len(self._first)))]
+        proposals = [] if self.fidelity is None else self.fidelity.due(n)
+        proposals += [self._first.popleft() for _ in range(min(n - len(proposals), len(self._first)))]
         proposals += self._sieve.take(n - len(proposals), self._children)
         return [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self._members.tell(evaluations)
+        if self.fidelity is not None:
+            self.fidelity.tell(evaluations)
 
     def _beginning(self) -> list[Proposal]:
         base = self.problem.space.base

@@ -13,6 +13,7 @@ from evaluators.base import State
 from search.figures import bound, figure, share, title
 from search.finals import BASE, COSTS, Final
 from search.report.facts import Facts
+from search.report.ladder_facts import rungs
 from search.report.page import card, rows
 from search.table import main_cost, tested_metrics
 from search.trials import TOLD, TrialRow, best_first, counted, short, value
@@ -294,6 +295,15 @@ def failures_table(reasons: Counter[str]) -> str:
     """Return why candidates failed, the commonest first; an empty string where none did."""
     body = [[f"{count:,}", f"<code>{escape(reason)}</code>"] for reason, count in reasons.most_common(12)]
     return rows(["candidates", "reason"], body) if body else ""
+
+
+def rungs_table(facts: Facts) -> str:
+    """Return what became of each rung of a ladder; an empty string where there was none."""
+    body = [
+        [str(rung.number), f"{rung.looked:,}", f"{rung.went_on:,}", f"{rung.correlation.tau:.2f} of {rung.correlation.n:,}"]
+        for rung in rungs(facts)
+    ]
+    return rows(["rung", "looked at", "went on", "rank correlation with the last rung"], body, "numbers") if body else ""
 
 
 def surroundings(directory: Path) -> str:

@@ -75,6 +75,7 @@ def report_html(facts: Facts, directory: Path) -> str:
         )
         if facts.history and not (tuning and not two) and not facts.courses
         else "",
+        section("The rungs", ladder, _RUNGS) if (ladder := words.rungs_table(facts)) else "",
         section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS)
         if facts.front and masks
         else "",
@@ -230,4 +231,8 @@ _OPERATIONS = (
     "that goes: nothing is paid for it from there on. Edges in bold are in the cell that was found."
 )
 _DIVERGENCES = "Jensen-Shannon divergence between an edge's importances of the latest epochs and of those before; crosses are removals."
+_RUNGS = (
+    "How many candidates were looked at on each rung and trained on from there; and Kendall's rank correlation of what it said with what "
+    "became of those who came to the last one, size held fixed: 1 is the same order, 0 chance."
+)
 _COST = "Multiply-accumulates of an epoch, and the memory of a training step."
