@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -93,6 +93,10 @@ class Evaluator(ABC):
         """Return metrics that need no data, each of shape ``(n,)``; vectorised, called in the driver."""
         return {}
 
+    def retain(self, ids: Collection[int]) -> None:
+        """Delete what candidates left in ``state`` to their children, but for these; called in the driver now and then."""
+        return
+
     @abstractmethod
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded for the candidate."""
@@ -135,6 +139,10 @@ class Evaluators(Evaluator):
 
     def screen(self, genomes: np.ndarray) -> dict[str, np.ndarray]:
         return {name: values for part in self.parts for name, values in part.screen(genomes).items()}
+
+    def retain(self, ids: Collection[int]) -> None:
+        for part in self.parts:
+            part.retain(ids)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         metrics: dict[str, float] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,9 @@ class LineageTraining(Evaluator):
 
     With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``, written before the report. A
     candidate that has its file is not trained again, whoever evaluates it: a resumed run, ``Result.build``, the finish, which fine-tunes
-    from there. A file that is damaged or of another run or genome counts as none. Files are not deleted, since who may still become a
-    parent is known to the strategy alone: count on the full model's bytes times the evaluations. Workers on several machines need
-    the folder on a file system that they share. Without a folder everybody begins with the base model.
+    from there. A file that is damaged or of another run or genome counts as none. Files of those who can neither become parents any more
+    nor are on the front are deleted now and then, where the strategy knows who they are (:meth:`search.Strategy.heirs`). Workers on several
+    machines need the folder on a file system that they share. Without a folder everybody begins with the base model.
 
     What stands behind it in a list of evaluators sees the trained model; what changes weights there is not inherited.
 
@@ -162,6 +162,10 @@ class LineageTraining(Evaluator):
         self._teacher = None
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()
+
+    def retain(self, ids: Collection[int]) -> None:
+        if self.state is not None:
+            LineageFiles(Path(self.state)).retain(ids)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         files = None if self.state is None else LineageFiles(Path(self.state))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,13 @@ class LineageFiles:
     def path(self, id: int) -> Path:
         """Return where the file of a candidate lies; the base model has the id -1."""
         return self.folder / ("base.safetensors" if id < 0 else f"{id:08d}.safetensors")
+
+    def retain(self, ids: Collection[int]) -> None:
+        """Delete all files but those of these candidates and of the base model."""
+        kept = {self.path(id) for id in (*ids, -1)}
+        for file in self.folder.glob("*.safetensors"):
+            if file not in kept:
+                file.unlink(missing_ok=True)
 
     def write(self, id: int, left: Inheritance) -> None:
         """Keep what a candidate leaves; a reader sees all of it or nothing."""

@@ -89,6 +89,9 @@ class Evolution(Strategy):
         if self.fidelity is not None:
             self.fidelity.tell(evaluations)
 
+    def heirs(self) -> set[int]:
+        return self._members.ids | (self.fidelity.ids if self.fidelity is not None else set())
+
     def _beginning(self) -> list[Proposal]:
         base = self.problem.space.base
         first = [] if base is None or not self._sieve.admit(base) else [Proposal(base, operator="base")]

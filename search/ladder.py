@@ -114,6 +114,12 @@ class Ladder:
                 self._arrived.append((before, float(row[0]), float(row[1]) if len(row) > 1 else 0.0))
 
     @property
+    def ids(self) -> set[int]:
+        """Of those who may still go on, or who are about to."""
+        standing = {climber.id for cohort in self._filling for climber in cohort.climbers}
+        return standing | {climber.id for climber in self._due} | self._climbing.keys()
+
+    @property
     def correlations(self) -> list[RankCorrelation]:
         """Of what each rung but the last said with what the last one did, over the latest 256 who came there."""
         scores = np.array([scores for scores, _, _ in self._arrived]).reshape(-1, self.rungs - 1)

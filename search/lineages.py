@@ -89,6 +89,10 @@ class Lineages(Strategy):
     def waiting(self) -> bool:
         return bool(self._open)
 
+    def heirs(self) -> set[int]:
+        waiting = (line for line, _ in self._wanted)
+        return {e.candidate.id for line in (*self._open.values(), *waiting) for e in (*line.came, line.latest) if e is not None}
+
     def ask(self, n: int) -> list[Candidate]:
         asked: list[Candidate] = []
         while self._wanted and len(asked) < n:

@@ -24,6 +24,7 @@ from spaces.errors import InputError
 Order = Literal["strict", "arrival"]
 _TICK = 0.5  # seconds after which the loop looks up, events or not
 _GRACE = 10.0, 0.25  # when the time is up running candidates may still finish: for so many seconds, and this share of the budget
+_TIDY = 64  # after so many results what nobody will inherit is deleted
 _TRIAL = 50  # so many results are enough to see that a run cannot succeed
 _ORDERLY = ("", "evaluations", "stall", "exhausted")  # ends (or none yet) that let everything asked be finished
 
@@ -88,14 +89,15 @@ class Loop:
         self._hear = [listener.evaluated for listener in listeners if hasattr(listener, "evaluated")]
         self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
         self._limit = math.inf if budget.evaluations is None else budget.evaluations
-        self._chunks: deque[list[Candidate]] = deque()  # asked, not told
+        self._open: dict[int, Candidate] = {}  # asked, not told
+        self._chunks: deque[list[Candidate]] = deque()  # the same in the order in which they are told, where that is strict
         self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
         self._flying: dict[int, Candidate] = {}  # submitted, not finished
         self.steps: dict[int, int] = {}
         self._stopped: dict[int, tuple[Report, str]] = {}  # pruned by the strategy at this report, and why
         self._old: set[int] = set()  # results from the ledger that are not counted yet
         self._failures: Counter[str] = Counter()
-        self._told = self._counted = self._within = self._idle = 0
+        self._told = self._tidied = self._counted = self._within = self._idle = 0
         self._ended = ""  # why nothing more is asked
         self._leave = self._started = False
         self._spent, self._began = 0.0, time.monotonic()
@@ -167,8 +169,17 @@ class Loop:
         if self._ended not in _ORDERLY:
             for id in self.executor.withdraw():
                 del self._flying[id]
+        self._tidy()
         for tick in self._look:
             tick(self)
+
+    def _tidy(self) -> None:
+        """Now and then have deleted what nobody will inherit any more; all that is told is in the ledger by now."""
+        if not self.problem.evaluator.inherits or self._told - self._tidied < _TIDY or (heirs := self.strategy.heirs()) is None:
+            return
+        self._tidied = self._told
+        parents = {parent for candidate in self._open.values() for parent in candidate.parents}
+        self.problem.evaluator.retain(heirs | parents | self._open.keys() | {member.candidate.id for member in self.front.members})
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -201,6 +212,7 @@ class Loop:
             self.strategy.tell(evaluations)
             self._told += len(evaluations)
             for evaluation in evaluations:
+                del self._open[evaluation.candidate.id]
                 self._count(evaluation)
             self._ask()
 
@@ -224,7 +236,9 @@ class Loop:
             if ids != list(range(self.asked, self.asked + len(ids))):
                 raise ValueError(f"{type(self.strategy).__name__}.ask: expected ids from {self.asked} on, got {ids}")
             self.asked += len(ids)
-            self._chunks.append(candidates)
+            self._open.update((candidate.id, candidate) for candidate in candidates)
+            if self.order == "strict":
+                self._chunks.append(candidates)
             self._submit([candidate for candidate in candidates if not self._recall(candidate)])
 
     def _room(self) -> bool:

@@ -45,6 +45,11 @@ class Population:
             if len(self._waiting) >= self.size:
                 self._survive()
 
+    @property
+    def ids(self) -> set[int]:
+        """Of all who may still be chosen."""
+        return {member.id for member in (*self.members, *self._waiting)}
+
     def choose(self, n: int, size: int) -> list[Member]:
         """Return the winners of `n` tournaments among `size` members each; none where there are no members."""
         if self._waiting:

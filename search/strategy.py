@@ -44,6 +44,13 @@ class Strategy(ABC):
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from results, failed ones included, in an order that the loop fixes."""
 
+    def heirs(self) -> set[int] | None:
+        """Return the ids of those told who may still become parents, or None where that may be anybody.
+
+        What others left to children is deleted, so that a long search with inherited weights does not fill the disk.
+        """
+        return None
+
     def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
         """Whether a running candidate is to be pruned after this report; a text says yes, and why.
 

@@ -42,13 +42,13 @@ def model(data):
 
 @pytest.fixture
 def make(model, data):
-    def search(directory=None, **settings):
+    def search(directory=None, population=6, **settings):
         return Search(
             model,
             data,
             evaluators=[Cost(), LineageTraining(steps=4, batch_size=32), Killer()],
             objectives=["loss", "macs"],
-            strategy=Evolution(population=6),
+            strategy=Evolution(population=population),
             lag=4,
             chunk=2,
             directory=directory,
@@ -88,6 +88,18 @@ def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twi
     result = make(tmp_path / "run").run(evaluations=18)
     assert members(result) == members(whole)
     assert len(trained) == len(set(trained)) == 19  # the base model, and every candidate
+
+
+def test_what_nobody_inherits_any_more_is_deleted_and_nothing_changes_by_that(make, data, tmp_path, monkeypatch):
+    kept = make(tmp_path / "kept", population=20).run(evaluations=48)
+    monkeypatch.setattr("search.loop._TIDY", 4)
+    make(tmp_path / "tidied", population=20).run(evaluations=31)
+    tidied = make(tmp_path / "tidied", population=20).run(evaluations=48)
+    assert members(tidied) == members(kept)
+    files = [len(list((tmp_path / name).rglob("lineage/*.safetensors"))) for name in ("kept", "tidied")]
+    assert files[0] == 49 and 20 < files[1] < 40, files
+    for member in tidied.front:
+        assert assess(tidied.build(member).eval(), data, data.batches("search", 256))["loss"] == member.metrics["loss"]
 
 
 def test_fine_tuning_begins_with_what_was_inherited(make, data, tmp_path):

@@ -55,6 +55,22 @@ def test_lines_are_side_by_side_and_differ():
     assert (second[0].genome != second[1].genome).any()
 
 
+def test_heirs_are_those_who_may_still_be_parents():
+    problem = pruning(100)
+    strategy = randomly(lines=2, rounds=4, growth=1.0, brood=3)
+    strategy.start(problem, 0)
+    ids, parents, heirs = [], [], []
+    while candidates := strategy.ask(1):
+        ids += [c.id for c in candidates]
+        parents.append({parent for c in candidates for parent in c.parents})
+        strategy.tell(evaluate(problem, candidates))
+        heirs.append(strategy.heirs())
+    for turn, known in enumerate(heirs):
+        told = set(ids[: turn + 1])
+        assert set.union(set(), *parents[turn + 1 :]) & told <= known
+    assert max(map(len, heirs)) < len(ids) / 2
+
+
 def test_cheap_rounds_try_several_children_and_go_on_from_the_best():
     problem = pruning(100)
     told = played(randomly(rounds=6, smallest=0.05, growth=0.5, brood=3), problem)
