@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fronts.latency import LATENCIES, latency_ratio
 from benchmarks.fronts.record import FOLDER
 from benchmarks.fronts.roster import MAIN, OURS
+from benchmarks.fronts.rungs import RUNGS, correlations
 from benchmarks.harness import spread
 
 Values = dict[int, float]
@@ -34,6 +36,8 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     return {
         "hypervolume_ratio": _geometric(medians.values()) if medians else None,
         "hypervolume_ratio_by_task": {task: {"mean": medians[task]} | spread(found) for task, found in ratios.items() if found},
+        "rank_correlation": correlations(RUNGS) if folder == FOLDER else {},
+        "latency_ratio": latency_ratio(LATENCIES) if folder == FOLDER else None,
         "compute_ratio": {task: spread(found) for task, found in computes.items() if found},
         "loss_at_half": {task: {arm: spread(found) for arm, s in arms.items() if (found := _at_half(s))} for task, arms in table.items()},
         "hypervolume": {

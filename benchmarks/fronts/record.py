@@ -19,6 +19,7 @@ import torch
 from benchmarks.fronts.arms import Arm, hypervolume
 from benchmarks.fronts.roster import CONTROLS, OURS
 from benchmarks.fronts.tasks import TASKS, Ground
+from spaces.files import replacing
 
 FOLDER = Path(__file__).parents[1] / "results" / "fronts"
 SHARES = (0.25, 0.5)
@@ -48,10 +49,8 @@ def record(folder: Path, task: str, arm: Arm, seed: int, share: float = 1.0) -> 
         shard = {"task": task, "arm": arm.name, "seed": seed, "share": share, "setting": repr(arm), "spent": spent / here.budget}
         shard |= {"hypervolume": hypervolume(points), "hypervolume_search": hypervolume(points, "search")}
         shard |= {"points": [asdict(point) for point in points], "seconds": time.process_time() - began}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(shard) + "\n")
-        part.rename(file)
+        with replacing(file) as part:
+            part.write_text(json.dumps(shard) + "\n")
     found: dict[str, Any] = json.loads(file.read_text())
     return found
 

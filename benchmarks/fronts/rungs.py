@@ -25,6 +25,7 @@ from evaluators.distillation import Distillation
 from operators.criteria import Magnitude
 from search.rank_correlation import rank_correlation
 from search.strategy import candidate_seed
+from spaces.files import replacing
 
 RUNGS = FOLDER.with_name("fronts_rungs")
 STEPS = (0, 16, 64, 256)
@@ -77,10 +78,8 @@ def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
     if not file.exists():
         began = time.process_time()
         shard = {"task": task, "seed": seed} | climb(ground(task, seed)) | {"seconds": time.process_time() - began}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(shard) + "\n")
-        part.rename(file)
+        with replacing(file) as part:
+            part.write_text(json.dumps(shard) + "\n")
     found: dict[str, Any] = json.loads(file.read_text())
     return found
 

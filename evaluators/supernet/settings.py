@@ -15,6 +15,8 @@ class SupernetSettings:
 
     Attributes:
         warmup: epochs in which the weights alone are trained. [P] PC-DARTS: 15 of 50
+        warmup_operations: that take part in a step of the warm-up on every edge, drawn anew for each step; None: all. A warm-up of twice
+            as many epochs with two of seven costs and keeps in memory half as much. [O]
         batch_size: of both splits.
         learning_rate: of the weights; it falls along a cosine to a hundredth over all epochs. [P] DARTS: .025
         momentum, weight_decay, clip: of the weights; `clip` is the largest norm of the gradient. [P] .9, 3e-4, 5
@@ -30,6 +32,7 @@ class SupernetSettings:
     """
 
     warmup: int = 5
+    warmup_operations: int | None = None
     batch_size: int = 64
     learning_rate: float = 0.025
     momentum: float = 0.9
@@ -45,6 +48,10 @@ class SupernetSettings:
     def __post_init__(self) -> None:
         for ok, text in [
             (self.warmup >= 0, f"warmup {self.warmup}; expected at least 0"),
+            (
+                self.warmup_operations is None or self.warmup_operations >= 1,
+                f"warmup_operations {self.warmup_operations}; expected at least 1, or null for all",
+            ),
             (self.batch_size >= 2, f"batch_size {self.batch_size}; expected at least 2"),
             (self.learning_rate > 0, f"learning_rate {self.learning_rate}; expected a number above 0"),
             (0 <= self.momentum < 1, f"momentum {self.momentum}; expected 0 to below 1"),

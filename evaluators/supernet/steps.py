@@ -45,7 +45,7 @@ class Steps:
         )
         splits: tuple[Split, Split] = ("train", settings.held_out)
         self._orders = {split: torch.Generator().manual_seed((seed + number) % 2**63) for number, split in enumerate(splits, 1)}
-        self._memory: tuple[int, int] = (0, 0)  # of how many operations, and bytes that their forward pass keeps
+        self._memory: tuple[int, ...] = (0, 0, 0)  # of how many operations, drawn how many (0: all), bytes that a forward pass keeps
 
     def epoch(self, rate: float, learning: bool) -> tuple[float, float | None]:
         """Train for one pass over ``train``.
@@ -57,6 +57,9 @@ class Steps:
         Returns:
             The mean losses of the weights' and of the architecture's steps.
         """
+        drawn = None if learning else self.settings.warmup_operations
+        if drawn is not None:
+            self._memory = (0, 0, 0)  # of others than before
         for group in self.weights.param_groups:
             group["lr"] = rate
         device = device_of(self.supernet)
@@ -69,13 +72,15 @@ class Steps:
                 held = next(others)
                 totals[1] += self._learn_architecture(batch, held, rate) * len(held[1])
                 samples[1] += len(held[1])
+            self.supernet.architecture.draw(drawn)
             totals[0] += self._learn_weights(batch) * len(batch[1])
             samples[0] += len(batch[1])
+        self.supernet.architecture.draw(None)
         return totals[0].item() / samples[0], totals[1].item() / samples[1] if samples[1] else None
 
     def _learn_weights(self, batch: Batch) -> Tensor:
-        active = self.supernet.architecture.size
-        if self._memory[0] == active:
+        active = (self.supernet.architecture.size, max(map(len, self.supernet.architecture.drawn.values()), default=0))
+        if self._memory[:-1] == active:
             loss = self._loss(batch)
         else:
             kept: dict[int, int] = {}
@@ -87,7 +92,7 @@ class Steps:
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 loss = self._loss(batch)
             own = {p.untyped_storage().data_ptr() for p in self.supernet.parameters()}
-            self._memory = (active, sum(size for place, size in kept.items() if place not in own))
+            self._memory = (*active, sum(size for place, size in kept.items() if place not in own))
         weights = self.weights.param_groups[0]["params"]
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         for weight, gradient in zip(weights, gradients, strict=True):
@@ -155,7 +160,7 @@ class Steps:
         held = sum(t.nbytes for t in chain(self.supernet.parameters(), self.supernet.buffers()))
         moving = [*self.weights.param_groups[0]["params"], *self.alphas.param_groups[0]["params"]]
         moments = chain.from_iterable(found.values() for o in (self.weights, self.alphas) for found in o.state.values())
-        return held + sum(p.nbytes for p in moving) + sum(m.nbytes for m in moments if isinstance(m, Tensor)) + self._memory[1]
+        return held + sum(p.nbytes for p in moving) + sum(m.nbytes for m in moments if isinstance(m, Tensor)) + self._memory[-1]
 
     def state(self) -> dict[str, Any]:
         """Return optimisers and orders, in tensors and plain values."""
@@ -172,7 +177,7 @@ class Steps:
         self.alphas.load_state_dict(copied(state["alphas"]))
         for split, order in state["orders"].items():
             self._orders[split].set_state(order)
-        self._memory = (state["memory"][0], state["memory"][1])
+        self._memory = tuple(state["memory"])
 
 
 def copied(value: Any) -> Any:

@@ -57,7 +57,7 @@ class SupernetTraining:
         self.records: list[EpochRecord] = []
         self.histories = Histories()
         self._steps = Steps(self.supernet, self.data, held, self.seed)
-        self._macs: tuple[int, float] = (0, 0.0)
+        self._macs: tuple[tuple[int, int | None], float] = ((0, None), 0.0)
 
     def to(self, device: torch.device | str) -> SupernetTraining:
         """Train there; call it before the first epoch."""
@@ -89,7 +89,7 @@ class SupernetTraining:
         number = len(self.records) + 1
         learning = number > self.settings.warmup
         before = {edge: self._raw(edge) for edge in self.supernet.architecture.alphas} if learning else {}
-        macs, parameters = self._cost()
+        macs, parameters = self._cost(None if learning else self.settings.warmup_operations)
         losses = self._steps.epoch(self._rate(number, epochs), learning)
         importances = self._importances()
         removed: dict[str, list[str]] = {}
@@ -165,11 +165,18 @@ class SupernetTraining:
     def _raw(self, edge: str) -> Tensor:
         return self.supernet.architecture.alphas[edge].detach().clone()
 
-    def _cost(self) -> tuple[float, int]:
-        if self._macs[0] != self.supernet.architecture.size:
+    def _cost(self, drawn: int | None) -> tuple[float, int]:
+        """Return MACs of a forward pass, the mean over what may be drawn, and parameters."""
+        architecture = self.supernet.architecture
+        if self._macs[0] != (architecture.size, drawn):
             device = device_of(self.supernet)
             example = tuple(x.to(device) for x in self.data.example())
-            self._macs = (self.supernet.architecture.size, count(self.supernet, example)["macs"])
+            macs = []
+            for first in range(1 if drawn is None else max(len(architecture.named(edge)) for edge in architecture.active)):
+                architecture.draw(drawn, first)
+                macs.append(count(self.supernet, example)["macs"])
+            architecture.draw(None)
+            self._macs = ((architecture.size, drawn), float(np.mean(macs)))
         return self._macs[1], sum(parameter.numel() for parameter in self.supernet.parameters())
 
     # -- putting away -----------------------------------------------------------------------------------------------------------

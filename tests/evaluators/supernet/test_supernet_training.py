@@ -143,6 +143,7 @@ def test_a_search_that_could_not_decide_is_refused(settings: dict, epochs: int, 
         ({"held_out": "train"}, "expected calibration or search"),
         ({"order": 3}, "order 3; expected 1 or 2"),
         ({"share": 0}, "share 0"),
+        ({"warmup_operations": 0}, "warmup_operations 0; expected at least 1, or null"),
         ({"batch_size": 1}, "batch_size 1"),
     ],
 )
@@ -165,6 +166,43 @@ def test_warm_up_leaves_the_architecture_alone() -> None:
     assert equal(before, search.supernet.architecture.state_dict()) and search.records[1].held_out_loss is None
     next(records)
     assert not equal(before, search.supernet.architecture.state_dict())
+
+
+def test_a_warm_up_of_few_operations_costs_less_and_goes_on_bit_by_bit() -> None:
+    plain, drawn = training(warmup=2), training(warmup=2, warmup_operations=1)
+    states = {}
+    for record in drawn.run(4, Never()):
+        states[record.epoch] = drawn.state()
+    list(plain.run(4, Never()))
+    for name in ("macs", "memory"):
+        of_all, found = ([getattr(record, name) for record in search.records] for search in (plain, drawn))
+        assert max(found[:2]) < of_all[0] and found[2:] == of_all[2:], name
+    for at in (1, 2):
+        other = training(seed=9, warmup=2, warmup_operations=1)
+        torch.manual_seed(5)
+        assert list(other.run(4, Never(), states[at])) == drawn.records[at:]
+        assert equal(other.supernet.state_dict(), drawn.supernet.state_dict())
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_few_operations_stand_for_all_on_average(number: int) -> None:
+    supernet = training().supernet
+    edge = supernet.edges("normal/a-0")[0]
+    x = torch.randn(4, 2, 6, 6)
+    with torch.no_grad():
+        supernet.architecture.mix()
+        whole, parts = edge(x), []
+        for first in range(3):
+            supernet.architecture.draw(number, first)
+            parts.append(edge(x))
+        torch.testing.assert_close(torch.stack(parts).mean(0), whole)
+        supernet.architecture.draw(3)
+        torch.testing.assert_close(edge(x), whole)
+        seen = set()
+        for _ in range(40):
+            supernet.architecture.draw(number)
+            seen |= {frozenset(places) for places in supernet.architecture.drawn.values()}
+    assert len(seen) == 3, "each operation, or each pair of them"
 
 
 def test_a_frozen_network_keeps_weights_and_statistics() -> None:
