@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.cells.rules import EQUAL_COST, HAND, OURS, TOP_3
+from benchmarks.cells.rules import EQUAL_COST, HAND, OURS
 from benchmarks.cells.stages import FOLDER
 from benchmarks.cells.tasks import TASKS
 
@@ -88,7 +88,7 @@ def of_task(found: Sequence[Shard]) -> dict[str, Any]:
     best = min(good, key=prices.__getitem__) if good else max(HAND, key=lambda name: against(found, name, "full")["mean"] or 0.0)
     memories = np.array([memory(s, OURS) for s in found])
     same = [[s["runs"][OURS]["best"][edge] == operation for edge, operation in s["runs"]["full"]["best"].items()] for s in found]
-    names = ("full", OURS, *HAND, *EQUAL_COST, TOP_3, *randoms)
+    names = ("full", OURS, *HAND, *EQUAL_COST, *randoms)
     return {
         "seeds": [s["seed"] for s in found],
         "cost_ratio": geometric([total(s, "full") / total(s, OURS) for s in found]),
@@ -98,7 +98,7 @@ def of_task(found: Sequence[Shard]) -> dict[str, Any]:
         "searched_over_random_cells": searched,
         "valid": bool(searched["error"] and (searched["mean"] or 0.0) >= 2 * searched["error"]),
         "same_operation_share": float(np.mean(same)),
-        "ours_over_rivals": {name: against(found, OURS, name) for name in (*EQUAL_COST, TOP_3)},
+        "ours_over_rivals": {name: against(found, OURS, name) for name in EQUAL_COST},
         "calibrated_cost_vs_best": prices[OURS] / prices[best],
         "best_threshold": best,
         "best_threshold_is_good": bool(good),

@@ -9,7 +9,7 @@ import torch
 from benchmarks.cells import claims
 from benchmarks.cells import record as recording
 from benchmarks.cells.augmentation import AugmentedStack
-from benchmarks.cells.rules import EQUAL_COST, HAND, OURS, TOP_3
+from benchmarks.cells.rules import EQUAL_COST, HAND, OURS
 from benchmarks.cells.tasks import TASKS, CrowdedDigits
 from evaluators.supernet.training import SupernetTraining
 from evaluators.training import Training
@@ -117,7 +117,7 @@ def test_a_shard_is_recorded_once_and_goes_on_where_it_was_interrupted(tmp_path,
     assert len(set(calls)) == len(calls) - 1, "the one that was interrupted is done again, no other"
     (shard,) = claims.shards(tmp_path, "digits")
     assert shard["runs"] == before["runs"]
-    assert {"full", OURS, TOP_3, *HAND, *EQUAL_COST, "random 0"} <= set(shard["runs"])
+    assert {"full", OURS, *HAND, *EQUAL_COST, "random 0"} <= set(shard["runs"])
     assert shard["runs"][OURS]["removed"] and len(shard["runs"]["full"]["importances"]) == 6
     count = len(calls)
     recording.record(tmp_path, "digits", 5)
@@ -137,7 +137,7 @@ def shard(seed, ours, full=0.8, random=0.5, seconds=10.0):
         }  # fmt: skip
 
     runs = {"full": run("f", [1.0] * 40, [100] * 40), OURS: run("o", [seconds / 2, seconds / 2], [100, 50], {"1": {"a": 1}})}
-    runs |= {name: run("o", [5.0], [100]) for name in HAND} | {name: run("r", [10.0], [100]) for name in (*EQUAL_COST, TOP_3)}
+    runs |= {name: run("o", [5.0], [100]) for name in HAND} | {name: run("r", [10.0], [100]) for name in EQUAL_COST}
     runs |= {"random 0": {"genotype": "r"}}
     worth = {"f": full, "o": ours, "r": random}
     retrained = {g: {str(i): {"test_accuracy": v + (i - 0.5) * 0.01} for i in range(2)} for g, v in worth.items()}
