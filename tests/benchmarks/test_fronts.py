@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fronts import rungs
 from benchmarks.fronts.arms import Point, Recipe, Spent, chosen, epochs_for, fresh, hypervolume, measured, narrow, scoring, train
 from benchmarks.fronts.controls import FromScratch, Pruning, Weights, kept, parts
 from benchmarks.fronts.figures import figures
+from benchmarks.fronts.latency import latency_ratio
 from benchmarks.fronts.ours import Pruned
 from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import record, shard_file
@@ -177,3 +179,29 @@ def test_the_peers_are_what_they_are_called():
     assert {arm.method for arm in CONTROLS.values() if isinstance(arm, Searched)} == {"tpe", "nsga2", "regularised"}
     assert any(isinstance(arm, TorchPruning) for arm in CONTROLS.values())
     assert any(isinstance(arm, Pruning) and arm.once for arm in CONTROLS.values())
+
+
+def test_masks_go_up_all_rungs_and_take_the_steps_of_each(monkeypatch):
+    monkeypatch.setattr(rungs, "MASKS", 6)
+    found = rungs.climb(ground(), (0, 8, 16))
+    losses, training = np.array(found["losses"]), np.array(found["training"])
+    assert losses.shape == training.shape == (3, 6) and len(found["test"]) == 6
+    assert (losses[1] != losses[0]).all() and (losses[2] != losses[1]).all()
+    assert len(set(found["sizes"])) == 6 and min(found["sizes"]) < 0.3 < max(found["sizes"]) < 0.7
+    np.testing.assert_allclose(training[2] - training[1], 8 * 3 * 64 * np.array(found["sizes"]), rtol=0.1)
+
+
+def test_correlations_of_known_shards(tmp_path):
+    test = list(range(8))
+    shard = {"task": "digits", "sizes": [0.1] * 8, "test": test, "steps": [0, 4, 8]}
+    shard |= {"losses": [test[::-1], test, test], "training": [[1.0] * 8, [1.0] * 8, [2.0] * 8]}
+    (tmp_path / "digits-0.json").write_text(json.dumps(shard))
+    found = rungs.correlations(tmp_path)["digits"]
+    assert [round(found[steps]["tau"], 9) for steps in ("0 steps", "4 steps", "12 steps")] == [-1, 1, 1]
+    assert [found[steps]["macs"] for steps in found] == [0.25, 0.5, 1.0]
+
+
+def test_latencies_of_known_shards(tmp_path):
+    assert latency_ratio(tmp_path) is None
+    (tmp_path / "digits-0.json").write_text(json.dumps({"searched_and_exported_ms": [[1.0, 1.1], [2.0, 1.9], [1.0, 1.0]]}))
+    assert latency_ratio(tmp_path) == pytest.approx({"median": 1.0, "largest_deviation": 0.1, "members": 3})
