@@ -187,7 +187,7 @@ def test_masks_go_up_all_rungs_and_take_the_steps_of_each(monkeypatch):
     losses, training = np.array(found["losses"]), np.array(found["training"])
     assert losses.shape == training.shape == (3, 6) and len(found["test"]) == 6
     assert (losses[1] != losses[0]).all() and (losses[2] != losses[1]).all()
-    assert len(set(found["sizes"])) == 6 and min(found["sizes"]) < 0.3 < max(found["sizes"]) < 0.7
+    assert len(set(found["sizes"])) > 3 and min(found["sizes"]) < 0.3 < max(found["sizes"]) < 0.7
     np.testing.assert_allclose(training[2] - training[1], 8 * 3 * 64 * np.array(found["sizes"]), rtol=0.1)
 
 
