@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import to_device
 from evaluators.distillation import Distillation
+from evaluators.heritage import heritage_of
 from evaluators.lineage_files import Inheritance, LineageFiles
 from evaluators.optimisation import OptimiserName, ScheduleName, make_optimiser, make_schedule, needs_two_samples, train_mode
 from evaluators.planned import PlannedCosts
@@ -30,7 +31,6 @@ from spaces.base import Space
 from spaces.channels.plan import SlicePlan
 from spaces.channels.trace import mode
 from spaces.errors import InputError
-from spaces.mixed_pairs import Pairs
 
 _ENDLESS = 2**31
 _BASE = -1  # the base model's id
@@ -42,7 +42,8 @@ class LineageTraining(Evaluator):
     Weights are inherited as in Real et al. 2017 (arXiv 1703.01041) and Elsken et al. 2019 (arXiv 1804.09081) [P]; that channels come back
     with their ancestors' values is ours.
 
-    A candidate begins with the kept part of its first parent's full tensors; one without parents, or whose parent left no file, with the
+    A candidate begins with the kept part of its first parent's full tensors, an architecture (of a ``ChoiceSpace``) with what its
+    tensors have in common with its first parent's (:mod:`evaluators.heritage`); one without parents, or whose parent left no file, with the
     slice of the base model that it was built as. It is trained for `steps` on the training split, repaired and measured on the
     search split. Its tensors are put back to their places in the parent's full ones, so a channel that a later child grows back comes with
     the values that its last owner gave it. Neither the optimiser's moments nor the weights of further parents are inherited.
@@ -82,7 +83,7 @@ class LineageTraining(Evaluator):
             weight is 1 then, since mixtures have no labels.
 
     Raises:
-        InputError: a setting out of its range; when it is bound: no data, a space without full tensors to inherit, or without a slice plan
+        InputError: a setting out of its range; when it is bound: no data, a space whose candidates cannot inherit, or without a slice plan
             where `stretch` or `worth` asks for one.
     """
 
@@ -137,11 +138,7 @@ class LineageTraining(Evaluator):
         super().bind(space, data)
         if data is None:
             raise InputError("evaluator LineageTraining: no data; expected data with a training split")
-        if isinstance(space, Pairs) or not callable(getattr(space, "gather", None)) or not callable(getattr(space, "scatter", None)):
-            raise InputError(
-                f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected spaces.ChannelSpace, "
-                "or a space with its gather and scatter"
-            )
+        self._heritage = heritage_of(space)
         plan = getattr(space, "plan", None)
         self._planned = PlannedCosts(plan) if isinstance(plan, SlicePlan) else None
         if self._planned is None and (self.stretch or self.worth):
@@ -173,7 +170,7 @@ class LineageTraining(Evaluator):
         known = own is not None and own.owner == self._owner(candidate)
         found = own if own is not None and known else self._descend(model, candidate, files)
         if known:
-            self._load(model, candidate, found.tensors)
+            self._heritage.load(model, candidate.genome, found.tensors)
         metrics: dict[str, float] = {"train_loss": found.train_loss} if max(self.steps) else {}
         (measured,) = self.quality.evaluate(model, candidate)
         metrics |= measured.metrics | {"generation": float(found.generation), "lineage_steps": float(found.steps)}
@@ -181,7 +178,7 @@ class LineageTraining(Evaluator):
             metrics["rung"] = float(found.rung)
         if files is not None and not known and all(map(math.isfinite, metrics.values())):  # else it failed, and nobody descends from it
             compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-            files.write(candidate.id, found.with_tensors(self._scatter(candidate, compact, found.tensors)))
+            files.write(candidate.id, found.with_tensors(self._heritage.leave(candidate.genome, compact, found.tensors)))
         arrays, tried = dict(measured.arrays), 0.0
         if self.worth is not None:
             space: Any = self.space
@@ -233,7 +230,7 @@ class LineageTraining(Evaluator):
         if parent is not None and parent.owner["run"] != self._run:
             parent = None
         if parent is not None:
-            self._load(model, candidate, parent.tensors)
+            self._heritage.load(model, candidate.genome, parent.tensors)
         before, generation = (0, 0) if parent is None else (parent.steps, parent.generation + 1)
         steps = self._steps(candidate, parent)
         taught = self.distillation is not None and candidate.id != _BASE and (parent is not None or self.first_steps is None)
@@ -248,15 +245,6 @@ class LineageTraining(Evaluator):
 
     def _is_base(self, genome: np.ndarray) -> bool:
         return self.space.base is not None and np.array_equal(genome, self.space.base)
-
-    def _load(self, model: nn.Module, candidate: Candidate, full: Mapping[str, Tensor]) -> None:
-        space: Any = self.space
-        model.load_state_dict(space.gather(candidate.genome, full))
-
-    def _scatter(self, candidate: Candidate, compact: Mapping[str, Tensor], full: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return full tensors with a compact model's at their places in `full`, or in the base model's where that is empty."""
-        space: Any = self.space
-        return dict(space.scatter(candidate.genome, compact, full or None))
 
     def _taught_by(self, files: LineageFiles | None, device: torch.device) -> Teacher:
         """Return the base model, as the engine evaluated it where it left its file, else as it was given."""

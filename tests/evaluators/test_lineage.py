@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluators import Candidate, Digits, LineageTraining, Quality
-from evaluators.lineage import LineageFiles
+from evaluators.lineage_files import LineageFiles
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace, JointSpace, PairSpace
 from spaces.choices import ChoiceSpace, Float, HyperParameters, Integer
@@ -213,6 +213,46 @@ class Tuning(HyperParameters):
     learning_rate = Float(1e-4, 1e-1, log=True)
 
 
+def assembled(net, tuning):
+    return net.build()
+
+
+def test_an_architecture_begins_with_what_it_has_in_common_with_its_parent(tmp_path):
+    space = Widths()
+    evaluator = LineageTraining(steps=0, recalibration=None)
+    evaluator.bind(space, DIGITS)
+    evaluator.state = tmp_path
+    narrow, wide = (np.array([level], dtype=np.uint8) for level in (0, 2))
+    parent, child = space.build(narrow), space.build(wide)
+    built = {name: tensor.clone() for name, tensor in child.state_dict().items()}
+    (_,) = evaluator.evaluate(parent, Candidate(0, narrow))
+    (report,) = evaluator.evaluate(child, Candidate(1, wide, (0,)))
+    now, before = child.state_dict(), parent.state_dict()
+    assert report.metrics["generation"] == 1
+    first, last = (name for name in now if name.endswith("weight"))
+    assert now[first].shape == (4, 64) and before[first].shape == (2, 64)
+    assert torch.equal(now[first][:2], before[first]) and torch.equal(now[first][2:], built[first][2:])
+    assert torch.equal(now[last][:, :2], before[last]) and torch.equal(now[last][:, 2:], built[last][:, 2:])
+    again = space.build(wide)
+    (same,) = evaluator.evaluate(again, Candidate(1, wide, (0,)))
+    assert same.metrics == report.metrics and all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), now.values(), strict=True))
+
+
+def test_a_mask_beside_settings_inherits_by_its_places(tmp_path):
+    mask = residual_space()
+    space = JointSpace({"net": mask, "tuning": Tuning()})
+    evaluator = LineageTraining(steps=2, batch_size=16)
+    evaluator.bind(space, DIGITS)
+    evaluator.state = tmp_path
+    rng = np.random.default_rng(0)
+    parent, child = space.sample(2, rng)
+    for id, genome, parents in ((0, parent, ()), (1, child, (0,))):
+        (report,) = evaluator.evaluate(space.build(genome), Candidate(id, genome, parents, seed=id))
+    assert report.metrics["generation"] == 1
+    left = LineageFiles(tmp_path).read(1).tensors
+    assert {name: tensor.shape for name, tensor in left.items()} == {name: t.shape for name, t in mask.model.state_dict().items()}
+
+
 def test_bad_settings_and_spaces_are_refused_in_one_line():
     for settings, text in [
         ({"steps": -1}, "steps -1; expected at least 0"),
@@ -225,9 +265,10 @@ def test_bad_settings_and_spaces_are_refused_in_one_line():
     with pytest.raises(InputError, match="no data"):
         LineageTraining().bind(residual_space())
     pair = PairSpace(Pair(Perceptron((64, 8, 4)), Perceptron((4, 8, 64))), (torch.zeros(2, 64),))
-    for space in (Widths(), JointSpace({"net": residual_space(), "tuning": Tuning()}), pair):
-        with pytest.raises(InputError, match=rf"space {type(space).__name__} has no tensors to inherit; expected spaces.ChannelSpace"):
-            LineageTraining().bind(space, DIGITS)
+    with pytest.raises(InputError, match=r"space PairSpace has no tensors to inherit; expected spaces.ChannelSpace"):
+        LineageTraining().bind(pair, DIGITS)
+    with pytest.raises(InputError, match=r"assembled makes of the mask 'net' has no places in the full tensors"):
+        LineageTraining().bind(JointSpace({"net": residual_space(), "tuning": Tuning()}, assembled), DIGITS)
     with pytest.raises(InputError, match="batches of one sample"):
         evaluator = LineageTraining(batch_size=1)
         evaluator.bind(residual_space(), DIGITS)

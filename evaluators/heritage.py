@@ -1,0 +1,97 @@
+"""What of a parent's tensors is a child's: slices of full tensors, or what two architectures have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spaces.base import Space
+from spaces.cells import SupernetSpace
+from spaces.errors import InputError
+from spaces.joint import JointSpace
+from spaces.mixed_pairs import Pairs
+from spaces.trials import TrialSpace
+
+
+class Heritage(ABC):
+    """Brings tensors from a parent to a child, and puts away what the child has become."""
+
+    @abstractmethod
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor]) -> None:
+        """Give a model, built for a genome ``(length,)``, its part of what was left."""
+
+    @abstractmethod
+    def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a model with these tensors leaves to its children; `left` is what it began with itself, empty for nothing."""
+
+
+class Slices(Heritage):
+    """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies for who grows it back.
+
+    Args:
+        space: with ``gather(genome, full)`` and ``scatter(genome, compact, base)``.
+        loci: where its genome lies in that of the whole.
+    """
+
+    def __init__(self, space: Any, loci: slice = slice(None)) -> None:
+        self.space, self.loci = space, loci
+
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor]) -> None:
+        model.load_state_dict(self.space.gather(genome[self.loci], left))
+
+    def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(self.space.scatter(genome[self.loci], tensors, left or None))
+
+
+class Overlap(Heritage):
+    """Of architectures: tensors of one name and as many axes agree in the block that both have, and the rest is as it was built.
+
+    As in Real et al. 2017 (arXiv 1703.01041 [P]), where a tensor is inherited if its shape is the same; that a block of it is taken
+    otherwise is ours. [O]
+    """
+
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                other = left.get(name)
+                if other is not None and other.ndim == tensor.ndim:
+                    block = tuple(slice(min(sizes)) for sizes in zip(tensor.shape, other.shape, strict=True))
+                    tensor[block] = other[block].to(tensor)
+
+    def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(tensors)
+
+
+def heritage_of(space: Space) -> Heritage:
+    """Return how candidates of a space inherit.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if _sliced(space):
+        return Slices(space)
+    if isinstance(space, JointSpace):
+        name, first = next(iter(space.spaces.items()))
+        if space.assemble is None and _sliced(first):
+            return Slices(first, space.parts[name])
+        cut = next((name for name, part in space.spaces.items() if _sliced(part)), None)
+        if cut is not None:
+            raise InputError(
+                f"evaluator LineageTraining: what {space.assemble and space.assemble.__qualname__} makes of the mask {cut!r} has no places "
+                "in the full tensors; expected the mask as the first part of a JointSpace without assemble, or architectures alone"
+            )
+    if isinstance(space, Pairs | TrialSpace | SupernetSpace):
+        raise InputError(
+            f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected spaces.ChannelSpace, a space "
+            "with its gather and scatter, or one of architectures such as spaces.ChoiceSpace"
+        )
+    return Overlap()
+
+
+def _sliced(space: Space) -> bool:
+    return not isinstance(space, Pairs) and all(callable(getattr(space, name, None)) for name in ("gather", "scatter"))
