@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.recipe import load
     from search.result import Result
     from search.strategy import Strategy
+    from search.surrogate import Surrogate
     from search.tuning import Tuning
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "StudyScheduler",
     "StudySearch",
     "SuccessiveHalving",
+    "Surrogate",
     "TICPruner",
     "Tuning",
     "load",
@@ -92,6 +94,7 @@ _HOMES = {
     "StudyScheduler": "search.raytune",
     "StudySearch": "search.raytune",
     "SuccessiveHalving": "search.halving",
+    "Surrogate": "search.surrogate",
     "TICPruner": "search.pruners",
     "Tuning": "search.tuning",
     "load": "search.recipe",

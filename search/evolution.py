@@ -13,12 +13,13 @@ from operators.crossover import Crossover, SegmentWise, Uniform
 from operators.initialisation import Initialisation
 from operators.mutation import ActivationGuided, BitFlip, BudgetShift, CriterionGuided, Mutation
 from operators.selection import NSGA2Selection, NSGA3Selection, Selection
-from search.ladder import Ladder
+from search.ladder import PROMOTED, Ladder
 from search.population import Member, Population
 from search.problem import Problem
 from search.proposals import Proposal, initial
 from search.sieve import Sieve
 from search.strategy import Strategy
+from search.surrogate import Surrogate
 from spaces.errors import InputError
 
 
@@ -41,6 +42,7 @@ class Evolution(Strategy):
         tournament: members that compete to be a parent; 1 is chance.
         redraws: how often a duplicate or infeasible child is drawn again before it is mended.
         fidelity: whether candidates are looked at briefly first, and who of them is trained on; by default all are evaluated once.
+        surrogate: chooses the more promising of several children, where it has shown that it can; by default none does.
 
     Raises:
         InputError: for a population or tournament without members; at the start, for a mutation that needs scores that nothing provides.
@@ -56,6 +58,7 @@ class Evolution(Strategy):
         tournament: int = 2,
         redraws: int = 4,
         fidelity: Ladder | None = None,
+        surrogate: Surrogate | None = None,
     ) -> None:
         for name, value, least in (("population", population, 2), ("tournament", tournament, 1), ("redraws", redraws, 0)):
             if value < least:
@@ -64,7 +67,7 @@ class Evolution(Strategy):
             raise InputError("Evolution: mutations is empty; give at least one, or leave it out for the default")
         self.population, self.tournament, self.redraws = population, tournament, redraws
         self.initialisation, self.crossover, self.mutations, self.selection = initialisation, crossover, mutations, selection
-        self.fidelity = fidelity
+        self.fidelity, self.surrogate = fidelity, surrogate
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -75,19 +78,24 @@ class Evolution(Strategy):
         self._crossovers = _crossovers(problem, self.crossover)
         self._mutations = _mutations(problem, self.mutations)
         self._first = deque(self._beginning())
-        if self.fidelity is not None:
-            self.fidelity.start(problem, self.rng)
+        for part in (self.fidelity, self.surrogate):
+            if part is not None:
+                part.start(problem, self.rng)
 
     def ask(self, n: int) -> list[Candidate]:
         proposals = [] if self.fidelity is None else self.fidelity.due(n)
         proposals += [self._first.popleft() for _ in range(min(n - len(proposals), len(self._first)))]
-        proposals += self._sieve.take(n - len(proposals), self._children)
-        return [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
+        draw = self._children if self.surrogate is None else self.surrogate.over(self._children)
+        proposals += self._sieve.take(n - len(proposals), draw)
+        candidates = [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
+        if self.surrogate is not None:
+            self.surrogate.asked([c for c in candidates if c.operator != PROMOTED])
+        return candidates
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        self._members.tell(evaluations)
-        if self.fidelity is not None:
-            self.fidelity.tell(evaluations)
+        for part in (self._members, self.fidelity, self.surrogate):
+            if part is not None:
+                part.tell(evaluations)
 
     def heirs(self) -> set[int]:
         return self._members.ids | (self.fidelity.ids if self.fidelity is not None else set())
