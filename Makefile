@@ -7,7 +7,7 @@ CONFIG ?= configs/digits_channels.yaml
 ARGS ?=
 WORKERS ?= 2
 PY := $(VENV)/bin/python
-PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadgroup
+PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: search install develop test slow lint clean
 

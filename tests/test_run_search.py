@@ -135,7 +135,6 @@ def test_classes_beside_the_configuration_and_a_checkpoint(door, tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_example_in_python_and_by_the_door_on_ray(tmp_path):
     for name in ("your_model.py", "your_model.yaml"):
         (tmp_path / name).write_text((ROOT / "examples" / name).read_text())

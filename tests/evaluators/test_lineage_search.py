@@ -113,8 +113,7 @@ def test_fine_tuning_begins_with_what_was_inherited(make, data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
-def test_workers_that_share_the_folder_find_the_same_front(make, tmp_path):
+def test_ray_workers_that_share_the_folder_find_the_same_front(make, tmp_path):
     inline = make(tmp_path / "inline").run(evaluations=24)
     executor = RayExecutor(workers=2, batch=1)
     result = make(tmp_path / "ray", executor=executor).run(evaluations=24)

@@ -137,7 +137,6 @@ def test_a_killed_search_goes_on_from_its_checkpoints(tuning_config: Path, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(tuning_config: Path, tmp_path: Path) -> None:
     assert main([str(tuning_config), "--runs", str(tmp_path / "inline"), "--executor", "inline", "--study.view", "false"]) == 0
     common = [str(tuning_config), "--runs", str(tmp_path / "ray"), "--ray.workers", "2"]
@@ -162,7 +161,6 @@ def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(tuning_con
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_driver_killed_on_ray_leaves_trials_that_are_finished_and_none_that_run(tuning_config: Path, tmp_path: Path) -> None:
     common = [str(tuning_config), "--finish.members", "0", *LONG]
     on_ray = [*common, "--runs", str(tmp_path / "ray"), "--ray.workers", "2"]

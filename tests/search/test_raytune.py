@@ -28,8 +28,6 @@ from search.raytune import StudyScheduler, StudySearch
 from search.tune_domains import parameters
 from spaces.errors import InputError
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 COMPLETE, PRUNED, FAIL, RUNNING, WAITING = (TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"))
 

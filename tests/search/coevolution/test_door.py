@@ -283,7 +283,6 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_driver_killed_on_ray_leaves_a_run_that_goes_on(door: Door, tmp_path: Path, one_thread: None) -> None:
     config = longer(steps=30, batches=40) | {"executor": "ray", "ray": {"workers": 2}}
     process, run = begun(config, tmp_path, 8)

@@ -20,8 +20,6 @@ from search.executors.ray_tasks import RayExecutor
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import make, rows, rules
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:

@@ -14,8 +14,6 @@ from search.executors.base import Finished
 from search.executors.ray_tasks import RayExecutor
 from search.testing import BitSpace
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 class Slow(Evaluator):
     metrics = ("ones",)

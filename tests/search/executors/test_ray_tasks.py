@@ -27,8 +27,6 @@ from search.random_search import RandomSearch
 from search.testing import BitSpace
 from spaces.errors import InputError
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 SPACE = BitSpace(16, segments=2)
 
 

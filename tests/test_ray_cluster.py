@@ -22,7 +22,7 @@ RAY = Path(sys.executable).with_name("ray")
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 # a folder of its own: the killed head leaves a note there of where it was, which other tests must not follow
 ENVIRONMENT = os.environ | TOKEN | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="ray")}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def free_port() -> int:
