@@ -117,9 +117,9 @@ class SkipPhantoms(Task):
     On images like its own no cell improved it. On seed 101 cells of one operation reached .67 (skip, average pooling), .69 (3x3) and .70
     (5x5 with dilation), random ones .67 to .70.
 
-    An epoch has 5 steps, half of the digits', so the warm-up has twice as many epochs. After 30 of two operations ours had .72 and .69 (seeds
-    100 and 101), after 20 of all .74 and .70; on seed 102 after 60 of two .700 and after 20 of all .699, at two thirds of the memory (the full
-    search .704, random cells .67).
+    An epoch has 5 steps, half of the digits', so the warm-up has twice as many epochs. After 30 of two operations ours had .72 and .69
+    (seeds 100 and 101), after 20 of all .74 and .70; on seed 102 after 60 of two .700 and after 20 of all .699, at two thirds of the
+    memory (the full search .704, random cells .67).
     """
 
     metric = "dice"
