@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluators import Candidate, Cost, Digits, Evaluation, Evaluator, LineageTraining, Report, State
-from search import Evolution, Ladder, Search
+from search import Evolution, Finish, Ladder, Search
 from search.ladder import PROMOTED
 from search.problem import Objective, Problem
 from search.rank_correlation import rank_correlation
@@ -163,17 +163,17 @@ def test_a_promoted_candidate_is_trained_on_by_the_steps_of_its_rung_and_the_rep
             Digits(train_samples=200),
             evaluators=[Cost(), LineageTraining(steps=[0, 4, 12], batch_size=32)],
             objectives=["loss", "macs"],
-            strategy=Evolution(population=8, fidelity=Ladder(eta=2, cohort=6)),
+            strategy=Evolution(population=8, fidelity=Ladder(eta=2, cohort=4)),
             lag=4,
             chunk=2,
             directory=folder,
             study=False,
-            finish=None,
+            finish=Finish(members=0, base=False, onnx=False),
         )
 
-    search(tmp_path / "run").run(evaluations=30)
-    result = search(tmp_path / "run").run(evaluations=60)  # goes on, and asks what it would have asked
-    whole = search(tmp_path / "whole").run(evaluations=60)
+    search(tmp_path / "run").run(evaluations=20)
+    result = search(tmp_path / "run").run(evaluations=40)  # goes on, and asks what it would have asked
+    whole = search(tmp_path / "whole").run(evaluations=40)
     assert [(m.candidate.id, m.metrics) for m in result.front] == [(m.candidate.id, m.metrics) for m in whole.front]
 
     from search.ledger import Ledger
