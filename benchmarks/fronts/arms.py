@@ -166,7 +166,7 @@ def fresh(ground: Ground, genome: np.ndarray, seed: int) -> nn.Module:
     return model
 
 
-def narrow(ground: Ground, shares: Sequence[float]) -> np.ndarray:
+def narrow(ground: Ground, shares: Sequence[float] | np.ndarray) -> np.ndarray:
     """The mask that keeps the first channels of every group, by its share, at least one."""
     genome = np.zeros(ground.space.length, dtype=np.uint8)
     for part, share in zip(ground.space.slices.values(), shares, strict=True):

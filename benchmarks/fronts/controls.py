@@ -22,7 +22,7 @@ Share = Literal["macs", "epochs", "between"]
 _POWER = {"macs": 0.0, "between": 0.5, "epochs": 1.0}
 
 
-def parts(macs: Sequence[float], share: Share) -> np.ndarray:
+def parts(macs: Sequence[float] | np.ndarray, share: Share) -> np.ndarray:
     """Parts of a budget for networks of these costs."""
     weights = np.asarray(macs, dtype=float) ** _POWER[share]
     return weights / weights.sum()

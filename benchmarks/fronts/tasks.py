@@ -135,7 +135,7 @@ class Ground:
     @cached_property
     def constants(self) -> dict[str, float]:
         """Loss of the best constant predictor, fitted to the training split, on search and test."""
-        return {split: _constant(self.data, split) for split in ("search", "test")}  # type: ignore[arg-type]
+        return {split: _constant(self.data, split) for split in ("search", "test")}
 
     def loss(self, model: nn.Module, split: Split) -> float:
         """Mean loss, over the constant predictor's."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.fronts import rungs
+from benchmarks.fronts import rungs, tuning
 from benchmarks.fronts.arms import Point, Recipe, Spent, chosen, epochs_for, fresh, hypervolume, measured, narrow, scoring, train
 from benchmarks.fronts.controls import FromScratch, Pruning, Weights, kept, parts
 from benchmarks.fronts.figures import figures
@@ -205,3 +205,11 @@ def test_latencies_of_known_shards(tmp_path):
     assert latency_ratio(tmp_path) is None
     (tmp_path / "digits-0.json").write_text(json.dumps({"searched_and_exported_ms": [[1.0, 1.1], [2.0, 1.9], [1.0, 1.0]]}))
     assert latency_ratio(tmp_path) == pytest.approx({"median": 1.0, "largest_deviation": 0.1, "members": 3})
+
+
+def test_every_arm_is_tuned_by_as_many_settings():
+    assert tuning.SETTINGS.keys() == (OURS | CONTROLS).keys()
+    assert {len(settings) for settings in tuning.SETTINGS.values()} == {6}
+    for arm in (OURS | CONTROLS).values():
+        made = [tuning.variant(arm, number) for number in range(6)]
+        assert len({repr(one).replace(one.name, "") for one in made}) == 6 and made[0].name == f"{arm.name} 0"
