@@ -1,5 +1,5 @@
 # make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 2000" changes it
-# make test     the tests, under ten minutes on two cores;  make slow  the long ones;  make lint  ruff, mypy, import-linter
+# make test     the tests, under ten minutes on two cores;  make slow  the long ones, one at a time: Ray needs the cores;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
 VENV ?= .venv
 PYTHON ?= python3
@@ -30,7 +30,7 @@ test: develop
 	$(PYTEST) $(ARGS)
 
 slow: develop
-	$(PYTEST) -m slow $(ARGS)
+	$(PY) -m pytest -m slow $(ARGS)
 
 lint: develop
 	$(VENV)/bin/ruff check
