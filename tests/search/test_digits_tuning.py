@@ -100,6 +100,7 @@ def test_without_its_checkpoint_the_winner_is_trained_again_to_the_same_weights(
         assert torch.equal(values, expected[name])
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_from_its_checkpoints(tuning_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = [str(tuning_config), "--executor", "inline", "--finish.members", "0", *LONG]
     process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *common, "--runs", str(tmp_path / "killed")], cwd=tmp_path)

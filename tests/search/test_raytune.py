@@ -78,6 +78,7 @@ def states(study):
     return collections.Counter(trial.state for trial in study.trials)
 
 
+@pytest.mark.slow
 def test_a_tuner_follows_the_pruner_of_a_study_in_a_database(tmp_path):
     def train(config):
         x = config["net"]["x"]
@@ -405,6 +406,7 @@ def test_the_examples_of_the_docstrings_run(module):
     assert found.attempted > 3 and found.failed == 0
 
 
+@pytest.mark.slow
 def test_the_guide_runs(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "tuning-pieces.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -41,7 +41,7 @@ def check(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(row["groups"] or row["reason"] for row in known.values()), "an axis without group or reason"
 
 
-@settings(max_examples=40, **SETTINGS)
+@settings(max_examples=15, **SETTINGS)
 @given(seed=st.integers(0, 2**31))
 def test_random_architectures(seed: int, monkeypatch_module: pytest.MonkeyPatch) -> None:
     check(seed, monkeypatch_module)

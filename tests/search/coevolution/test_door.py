@@ -253,6 +253,7 @@ def begun(config: dict[str, Any], folder: Path, least: int, *words: str) -> tupl
     return process, folder / "stopped" / "cells"
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_line_gives_what_an_undisturbed_run_gives(door: Door, tmp_path: Path) -> None:
     config = longer(steps=14, batches=20)
     process, run = begun(config, tmp_path, 4)

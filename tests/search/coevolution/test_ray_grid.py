@@ -44,6 +44,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_the_run_is_that_of_one_process(tmp_path: Path) -> None:
     inline = make(tmp_path, rules(topology=Torus(2, 3), steps=8), name="inline")
     inline.run()
