@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesRegressor
 
 from evaluators.base import Candidate, Evaluation
 from operators.selection import rank
@@ -52,7 +52,7 @@ class Surrogate:
         self._open: dict[int, tuple[np.ndarray, float]] = {}  # of those that were asked: their description, and what was predicted
         self._rows: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
         self._outcomes: deque[tuple[float, float, float]] = deque(maxlen=_JUDGED)  # predicted, came, size
-        self._model: ExtraTreesRegressor | None = None
+        self._model: Any = None
         self._fitted = 0
 
     @property
@@ -99,6 +99,8 @@ class Surrogate:
     def _fit(self) -> None:
         """Learn from the latest results; again when there are a tenth more, so that all fitting grows with what was evaluated."""
         rows, values = (np.stack(column) for column in zip(*self._rows, strict=True))
+        from sklearn.ensemble import ExtraTreesRegressor  # a second that other searches need not pay
+
         seed = int(self.rng.integers(2**31))
         self._model = ExtraTreesRegressor(self.trees, min_samples_leaf=2, random_state=seed).fit(rows, values)
         self._fitted = max(_ENOUGH, len(rows) // 10)
@@ -115,7 +117,6 @@ class Surrogate:
 
     def _predict(self, rows: np.ndarray) -> np.ndarray:
         """Return objective values, to be minimised, ``(n, objectives)``: what is screened as it is."""
-        assert self._model is not None
         predicted = self._model.predict(rows).reshape(len(rows), -1)
         names = self.problem.evaluator.screened
         for column, objective in enumerate(self.problem.objectives):

@@ -1,7 +1,7 @@
 """Recording, seed by seed of both tasks; what is there is not recorded again, so that it may be interrupted at any time.
 
-``python -m benchmarks.cells.stages [--workers 1] [--seeds 0 1 ...]``: about ten CPU minutes a seed and task. Settings were tuned on seeds
-from 100 on, and changed after a look at seeds 0 and 1; none of these is in a table.
+``python -m benchmarks.cells.stages [--workers 1] [--seeds 10 11 ...]``: about a quarter of a CPU hour a seed and task. Settings were tuned
+on seeds from 100 on, and changed after a look at seeds 0 and 1; none of these is in a table.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Children are chosen by a model of earlier results, where it has shown that it predicts them."""
 
+import subprocess
+import sys
+
 import moocore
 import numpy as np
 import pytest
@@ -105,3 +108,8 @@ def test_promoted_candidates_are_not_what_it_predicts():
 def test_a_wrong_setting_is_refused(settings, words):
     with pytest.raises(InputError, match=words):
         Surrogate(**settings)
+
+
+def test_who_uses_none_does_not_wait_for_scikit_learn():
+    code = "import sys, search.evolution; sys.exit('sklearn.ensemble' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
