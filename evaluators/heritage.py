@@ -29,6 +29,10 @@ class Heritage(ABC):
     def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what a model with these tensors leaves to its children; `left` is what it began with itself, empty for nothing."""
 
+    @abstractmethod
+    def redraw(self, model: nn.Module) -> None:
+        """Give a model, as it was built, weights that nobody had, by torch's random numbers."""
+
 
 class Slices(Heritage):
     """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies for who grows it back.
@@ -46,6 +50,18 @@ class Slices(Heritage):
 
     def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(self.space.scatter(genome[self.loci], tensors, left or None))
+
+    def redraw(self, model: nn.Module) -> None:
+        """Raises :class:`InputError` for a module that has parameters of its own and no ``reset_parameters``."""
+        for name, module in model.named_modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif any(True for _ in module.parameters(recurse=False)):
+                raise InputError(
+                    f"evaluator LineageTraining: origin 'fresh', but {name or 'the model'} ({type(module).__name__}) cannot draw its "
+                    "parameters anew; expected a method reset_parameters()"
+                )
 
 
 class Overlap(Heritage):
@@ -65,6 +81,9 @@ class Overlap(Heritage):
 
     def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(tensors)
+
+    def redraw(self, model: nn.Module) -> None:
+        """Nothing to do: it was built with such weights."""
 
 
 def heritage_of(space: Space) -> Heritage:

@@ -12,27 +12,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
+from evaluators.brief_training import TUNABLE, BriefTraining
 from evaluators.data.base import Data, Split
-from evaluators.data.preloaded import to_device
 from evaluators.distillation import Distillation
+from evaluators.genome_settings import check_settings, choices_of, settings_of
 from evaluators.heritage import heritage_of
 from evaluators.lineage_files import Inheritance, LineageFiles
-from evaluators.optimisation import OptimiserName, ScheduleName, make_optimiser, make_schedule, needs_two_samples, train_mode
+from evaluators.optimisation import OptimiserName, ScheduleName
 from evaluators.planned import PlannedCosts
 from evaluators.quality import Quality
 from evaluators.removal import Worth, has_norms
 from evaluators.teaching import Teacher
-from evaluators.training import Training
-from operators.forward import device_of, forward
+from operators.forward import device_of
 from spaces.base import Space
 from spaces.channels.plan import SlicePlan
-from spaces.channels.trace import mode
 from spaces.errors import InputError
 
-_ENDLESS = 2**31
+ORIGIN = "origin"
+"""The setting of a genome that says where its weights come from."""
+ORIGINS = ("inherited", "original", "fresh")
+"""Of the first parent; of the base model, as it was evaluated; drawn anew."""
+
 _BASE = -1  # the base model's id
 
 
@@ -53,6 +56,12 @@ class LineageTraining(Evaluator):
     model, its own included), ``rung`` (where there are several: how many of its last ancestors had its genome), ``training_macs`` (where
     the space has a slice plan: of all passes of the evaluation but a teacher's, a backward pass counts 2), ``activation`` as in
     :class:`Quality`, and with `worth` the arrays ``removal`` and ``cost``, ``(length,)``.
+
+    Settings may be genes: where the space is a ``JointSpace`` with a ``HyperParameters`` part, its ``learning_rate``, ``weight_decay``,
+    ``batch_size``, ``optimiser``, ``schedule``, ``clip`` and ``distillation_weight`` stand over those given here, and ``origin`` says where
+    the candidate's weights come from: ``inherited`` of its first parent; ``original``, sliced out of the base model; ``fresh``, drawn anew,
+    which with a distillation is distilled from it, and takes `first_steps` where these are given. Whoever is trained on by a ladder goes on
+    from itself. [O]
 
     With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``, written before the report. A
     candidate that has its file is not trained again, whoever evaluates it: a resumed run, ``Result.build``, the finish, which fine-tunes
@@ -115,11 +124,8 @@ class LineageTraining(Evaluator):
                 raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
         if mixtures and (distillation is None or distillation.weight != 1):
             raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation of weight 1")
-        Training(1, optimiser, learning_rate, weight_decay, batch_size, schedule, clip)  # says what is wrong before anything starts
-        self.batch_size, self.learning_rate, self.optimiser = batch_size, learning_rate, optimiser
-        self.weight_decay, self.schedule, self.clip = weight_decay, schedule, clip
-        self.first_steps, self.stretch, self.worth = first_steps, stretch, worth
-        self.distillation, self.mixtures = distillation, mixtures
+        self.training = BriefTraining(batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation)
+        self.first_steps, self.stretch, self.worth, self.mixtures = first_steps, stretch, worth, mixtures
         self._teacher: Teacher | None = None
         self.quality = Quality(recalibration=recalibration, record_activations=record_activations)
 
@@ -146,16 +152,9 @@ class LineageTraining(Evaluator):
                 f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice plan; expected spaces.ChannelSpace"
             )
         self.quality.bind(space, data)
-        own: list[Any] = [
-            self.steps if self.rungs > 1 else self.steps[0],
-            self.batch_size,
-            self.learning_rate,
-            self.optimiser,
-            self.weight_decay,
-            self.schedule,
-            self.clip,
-        ]
-        own += [self.first_steps, self.stretch, self.mixtures, self.distillation and sorted(vars(self.distillation).items())]
+        self._check_settings(space)
+        training = vars(self.training) | {"distillation": self.training.distillation and sorted(vars(self.training.distillation).items())}
+        own = [self.steps, sorted(training.items()), self.first_steps, self.stretch, self.mixtures]
         self._teacher = None
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()
@@ -183,7 +182,8 @@ class LineageTraining(Evaluator):
         if self.worth is not None:
             space: Any = self.space
             assert self.data is not None
-            more, tried = self.worth(space, candidate.genome, model, self.data, 3.0 * self._samples(found.own_steps or max(self.steps)))
+            passed = self._samples(candidate, found.own_steps or max(self.steps))
+            more, tried = self.worth(space, candidate.genome, model, self.data, 3.0 * passed)
             arrays |= more
         yield Report(metrics | self._compute(model, candidate, found.own_steps, tried), arrays=arrays)
 
@@ -195,15 +195,33 @@ class LineageTraining(Evaluator):
         split = self.quality.recalibration
         scored = self.data.size("search") + (self.data.size(split) if split and has_norms(model) else 0)
         macs = float(self._planned(candidate.genome[None])["macs"][0])
-        return {"training_macs": macs * (3.0 * self._samples(steps) + scored + tried)}
+        return {"training_macs": macs * (3.0 * self._samples(candidate, steps) + scored + tried)}
 
-    def _samples(self, steps: int) -> int:
-        """Return how many samples pass in so many steps."""
+    def _samples(self, candidate: Candidate, steps: int) -> int:
+        """Return how many samples pass in so many of a candidate's steps."""
         assert self.data is not None
-        size = self.data.size("train")
-        batches = [min(self.batch_size, size - start) for start in range(0, size, self.batch_size)]
-        batches = [batch for batch in batches if batch >= self._least] or batches
-        return steps // len(batches) * sum(batches) + sum(batches[: steps % len(batches)])
+        return self._training(candidate).samples(self.data.size("train"), steps, self._least)
+
+    def _training(self, candidate: Candidate) -> BriefTraining:
+        """Return how a candidate is trained: by its own settings, where its genome holds some."""
+        return self.training.changed(settings_of(self.space, candidate.genome))
+
+    def _check_settings(self, space: Space) -> None:
+        """Make sure that all settings that genomes may hold are known, and their values accepted."""
+        check_settings(space, (ORIGIN, *TUNABLE), "LineageTraining")
+        for name, values in choices_of(space).items():
+            if name == "distillation_weight" and (self.training.distillation is None or self.mixtures):
+                raise InputError(
+                    f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a distillation, no mixtures"
+                )
+            for value in values:
+                if name != ORIGIN:
+                    self.training.changed({name: value})
+                elif value not in ORIGINS:
+                    raise InputError(f"evaluator LineageTraining: origin {value!r}; expected one of {', '.join(ORIGINS)}")
+                elif value == "fresh" and space.base is not None:
+                    with torch.random.fork_rng(devices=[]):
+                        self._heritage.redraw(space.build(space.base))
 
     @cached_property
     def _least(self) -> int:
@@ -224,19 +242,41 @@ class LineageTraining(Evaluator):
         return round(steps * float(macs[1] / max(macs[0], 1.0)) ** self.stretch)
 
     def _descend(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance:
-        """Give a model the weights of its candidate's first parent, train it, and return what is known of it, with the parent's tensors."""
-        first = candidate.parents[0] if candidate.parents else _BASE if self.first_steps is not None else None
-        parent = files.read(first) if files is not None and first is not None and first != candidate.id else None
-        if parent is not None and parent.owner["run"] != self._run:
-            parent = None
+        """Give a model the weights that it begins with, train it, and return what is known of it, with the tensors that it went on from."""
+        parent = self._parent(model, candidate, files)
         if parent is not None:
             self._heritage.load(model, candidate.genome, parent.tensors)
         before, generation = (0, 0) if parent is None else (parent.steps, parent.generation + 1)
         steps = self._steps(candidate, parent)
-        taught = self.distillation is not None and candidate.id != _BASE and (parent is not None or self.first_steps is None)
-        loss = self._train(model, candidate.seed, steps, self._taught_by(files, device_of(model)) if taught and steps else None)
+        untrained = self.first_steps is not None and parent is None and self._origin(candidate) != "fresh"  # the base model itself
+        taught = self.training.distillation is not None and candidate.id != _BASE and not untrained
+        teacher = self._taught_by(files, device_of(model)) if taught and steps else None
+        assert self.data is not None
+        loss = self._training(candidate)(model, self.data, candidate.seed, steps, teacher)
         tensors = {} if parent is None else parent.tensors
         return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, steps, self._rung(candidate, parent))
+
+    def _parent(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance | None:
+        """Return what a candidate goes on from: its first parent, or as its genome says; None where it begins as it was built or drawn."""
+        first = candidate.parents[0] if candidate.parents else _BASE if self.first_steps is not None else None
+        parent = self._left(files, first) if first != candidate.id else None
+        origin = self._origin(candidate)
+        if origin == "inherited" or self._rung(candidate, parent):  # whoever is trained on goes on from itself
+            return parent
+        if origin == "original":
+            return self._left(files, _BASE)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(candidate.seed)
+            self._heritage.redraw(model)
+        return None
+
+    def _left(self, files: LineageFiles | None, id: int | None) -> Inheritance | None:
+        """Return what a candidate of this run left; None where it left nothing."""
+        found = files.read(id) if files is not None and id is not None else None
+        return found if found is not None and found.owner["run"] == self._run else None
+
+    def _origin(self, candidate: Candidate) -> str:
+        return str(settings_of(self.space, candidate.genome).get(ORIGIN, "inherited"))
 
     def _rung(self, candidate: Candidate, parent: Inheritance | None) -> int:
         """Return how many of its last ancestors had a candidate's genome."""
@@ -252,55 +292,11 @@ class LineageTraining(Evaluator):
             assert self.data is not None and self.space.base is not None
             with torch.random.fork_rng(devices=[]):
                 model = self.space.build(self.space.base)
-            left = files.read(_BASE) if files is not None else None
-            if left is not None and left.owner["run"] == self._run:
+            left = self._left(files, _BASE)
+            if left is not None:
                 model.load_state_dict(dict(left.tensors))
             self._teacher = Teacher(model.to(device), self.data, mixtures=self.mixtures)
         return self._teacher
-
-    def _train(self, model: nn.Module, seed: int, steps: int, teacher: Teacher | None = None) -> float:
-        """Take so many steps and return the mean loss; nothing is drawn from the random numbers outside."""
-        if not steps:
-            return 0.0
-        assert self.data is not None
-        device = device_of(model)
-        optimiser = make_optimiser(self.optimiser, model, self.learning_rate, self.weight_decay)
-        schedule = make_schedule(self.schedule, optimiser, self.learning_rate, steps)
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), mode(model, True):
-            torch.manual_seed(seed)
-            train_mode(model)
-            batches = self._batches(torch.Generator().manual_seed(seed), 2 if needs_two_samples(model) else 1, teacher)
-            for step, (batch, taught) in zip(range(1, steps + 1), batches, strict=False):
-                inputs, targets = to_device(batch, device)
-                outputs = forward(model, inputs)
-                losses = self.data.loss(outputs, targets)
-                if taught is not None and self.distillation is not None:
-                    losses = self.distillation(losses, outputs, taught, targets)
-                loss = losses.mean()
-                optimiser.zero_grad()
-                loss.backward()
-                if self.clip is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), self.clip)
-                optimiser.step()
-                if schedule is not None and step < steps:  # the last step has no successor
-                    schedule.step()
-                total += loss.detach()
-        return total.item() / steps
-
-    def _batches(self, order: torch.Generator, least: int, teacher: Teacher | None) -> Iterator[tuple[Any, Tensor | None]]:
-        """Yield batches of the training split, epoch after epoch, and what the teacher says of them, None without one.
-
-        Those of less than `least` samples have no statistics.
-        """
-        assert self.data is not None
-        if min(self.data.size("train"), self.batch_size) < least:
-            raise InputError(f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm")
-        for _ in range(_ENDLESS):
-            plain = ((batch, None) for batch in self.data.batches("train", self.batch_size, order)) if teacher is None else None
-            for batch, taught in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
-                if len(batch[1]) >= least:
-                    yield batch, taught
 
     def _owner(self, candidate: Candidate) -> dict[str, Any]:
         """What a file must say for a candidate to take it as its own."""

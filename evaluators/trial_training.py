@@ -17,15 +17,13 @@ from evaluators.checkpoint import Checkpoint
 from evaluators.data.base import SPLITS, Data, Split
 from evaluators.data.preloaded import Preloaded
 from evaluators.data.task import Classification, Regression, Task
+from evaluators.genome_settings import check_settings, settings_of
 from evaluators.optimisation import OptimiserName, ScheduleName
 from evaluators.tic import TIC, CrossEntropy, Likelihood, NonFiniteGradients, RegimeGauge, SquaredError
 from evaluators.training import Training, fit
 from operators.forward import device_of
 from spaces.base import Space
-from spaces.choices import HyperParameters
 from spaces.errors import InputError
-from spaces.joint import JointSpace
-from spaces.trials import MODEL, TrialSpace
 
 RESUME = "resume"
 """Operator of a candidate that goes on where its last parent was stopped."""
@@ -36,7 +34,6 @@ TUNABLE = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule
 STEADY = "steady_loss"
 """A metric of the whole curve so far, not of the epoch alone."""
 
-_TRAINING = "training."
 _WINDOW = 5
 _ASSESS_BATCH = 256
 _FARTHEST = 1e9  # reports hold finite numbers only, and weights that all began at zero have moved infinitely far
@@ -130,10 +127,7 @@ class TrialTraining(Evaluator):
         super().bind(space, data)
         if data is None:
             raise InputError("evaluator TrialTraining: no data; expected data with a training split")
-        for name in _names(space):
-            if name not in TUNABLE:
-                accepted = ", ".join(TUNABLE)
-                raise InputError(f"evaluator TrialTraining: nothing takes the parameter {name!r}; expected model.* or one of {accepted}")
+        check_settings(space, TUNABLE, "TrialTraining")
         self._batches = Preloaded(data)
         self._likelihood: Likelihood | str | None = None
         if self.tic is not None:
@@ -144,7 +138,7 @@ class TrialTraining(Evaluator):
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
-        training = Training(**(self.settings | _values(self.space, candidate.genome)))
+        training = Training(**(self.settings | settings_of(self.space, candidate.genome)))
         watch = None if self.tic is None else _Prediction(self, self.tic, model, self._batches)
         reports = fit(model, self.data, training, watch=watch, checkpoint=self._checkpoint(candidate))
         yield from _with_steady_loss(reports, self.bias_share)
@@ -229,20 +223,3 @@ def likelihood_of(data: Data) -> Likelihood | str:
         f"evaluator TrialTraining: tic does not know the likelihood behind the loss of {type(data).__name__}; expected the task "
         "Classification or Regression, or a method likelihood() that returns an evaluators.tic.Likelihood"
     )
-
-
-def _values(space: Space, genome: Any) -> dict[str, Any]:
-    """Return the settings of the evaluation that a genome holds."""
-    if isinstance(space, TrialSpace | HyperParameters):
-        return {name.removeprefix(_TRAINING): value for name, value in space.values(genome).items() if not name.startswith(MODEL)}
-    if isinstance(space, JointSpace):
-        return {name: value for part in space.split(genome).values() for name, value in _values(part.space, part.genome).items()}
-    return {}
-
-
-def _names(space: Space) -> list[str]:
-    """Return the names of all settings of the evaluation that genomes of a space may hold."""
-    if isinstance(space, JointSpace):
-        return [name for part in space.spaces.values() for name in _names(part)]
-    names = space.distributions if isinstance(space, TrialSpace) else space.dimensions if isinstance(space, HyperParameters) else {}
-    return [name.removeprefix(_TRAINING) for name in names if not name.startswith(MODEL)]

@@ -53,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--arms", nargs="*", default=[*OURS, *CONTROLS])
     parser.add_argument("--share", type=float, default=1.0, help="of the budget")
+    parser.add_argument("--settings", type=int, default=6, help="how many of every arm, the first ones")
     given = parser.parse_args(arguments)
     if any(seed < 100 for seed in given.seeds):
         parser.error("seeds below 100 are for the table")
     torch.set_num_threads(1)
     for name in given.arms:
-        for number, setting in enumerate(SETTINGS[name]):
+        for number, setting in enumerate(SETTINGS[name][: given.settings]):
             runs = [
                 record(TRIED, task, variant((OURS | CONTROLS)[name], number), seed, given.share)
                 for task, seed in itertools.product(given.tasks, given.seeds)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from evaluators import Candidate, Digits, LineageTraining, Quality
+from evaluators.brief_training import BriefTraining
 from evaluators.lineage_files import LineageFiles
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace, JointSpace, PairSpace
@@ -155,7 +156,7 @@ def test_the_file_of_another_run_is_nobodys_parent(make, space):
 def test_who_has_a_file_is_not_trained_again(make, space, monkeypatch):
     candidate = Candidate(4, genome_of(space, 0.5), seed=3)
     report, model = run(make(), candidate)
-    monkeypatch.setattr(LineageTraining, "_train", None)
+    monkeypatch.setattr(BriefTraining, "__call__", None)
     again, reloaded = run(make(), candidate)
     assert again.metrics == report.metrics
     np.testing.assert_array_equal(again.arrays["activation"], report.arrays["activation"])
