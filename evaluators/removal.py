@@ -14,13 +14,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evaluators.data.base import Data
 from evaluators.planned import PlannedCosts
 from operators.criteria import Criterion, Magnitude, Taylor, score_all
+from operators.criteria.normalisation import NORMALISATIONS, Normalisation, normalised
 from operators.forward import device_of, forward
 from operators.repair.batchnorm import recalibrate
 from spaces.channels import ChannelSpace
 from spaces.channels.trace import mode
 from spaces.errors import InputError
 
-_LEAST = 1e-12
 _BATCH = 256
 
 
@@ -43,14 +43,21 @@ class Worth(ABC):
 
 
 class CriterionWorth(Worth):
-    """A criterion's scores over the mean of their group, so that layers can be compared. [P]
+    """A criterion's scores, made comparable between groups. [P]
 
     Args:
         criterion: on the calibration split; by default the norm of what makes a channel.
+        normalisation: ``mean``, over the mean of the group's kept channels, or ``lamp``: see
+            :func:`operators.criteria.normalisation.normalised`.
+
+    Raises:
+        InputError: another normalisation.
     """
 
-    def __init__(self, criterion: Criterion | None = None) -> None:
-        self.criterion = criterion or Magnitude()
+    def __init__(self, criterion: Criterion | None = None, normalisation: Normalisation = "mean") -> None:
+        if normalisation not in NORMALISATIONS:
+            raise InputError(f"CriterionWorth: normalisation {normalisation!r}; expected {' or '.join(NORMALISATIONS)}")
+        self.criterion, self.normalisation = criterion or Magnitude(), normalisation
 
     def __call__(
         self, space: ChannelSpace, genome: np.ndarray, model: nn.Module, data: Data, training: float
@@ -62,7 +69,7 @@ class CriterionWorth(Worth):
         worth = np.full(len(genome), np.nan)
         for part in space.slices.values():
             kept = genome[part] == 1
-            worth[part][kept] = found[part][kept] / max(float(found[part][kept].mean()), _LEAST)
+            worth[part][kept] = normalised(np.asarray(found[part][kept], dtype=np.float64), self.normalisation)
         worth[np.isnan(costs)] = np.nan
         return {"removal": worth, "cost": costs}, 0.0 if plain else 3.0 * data.size("calibration")
 

@@ -59,15 +59,18 @@ class Arm(ABC):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine."""
+    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine.
 
-    rate: float = 3e-3
-    batch: int = 32
+    Attributes:
+        rate: largest learning rate over the task's.
+    """
+
+    rate: float = 1.0
     decay: float = 0.01
     rise: float = 0.2
 
 
-RECIPE = Recipe(batch=64)
+RECIPE = Recipe()
 
 
 def scoring(ground: Ground) -> int:
@@ -76,9 +79,9 @@ def scoring(ground: Ground) -> int:
     return ground.data.size("search") + (ground.data.size("calibration") if norms else 0)
 
 
-def epochs_for(ground: Ground, budget: float, macs: float, batch: int) -> int:
+def epochs_for(ground: Ground, budget: float, macs: float) -> int:
     """Gradient steps that a budget holds for a network, its scoring included."""
-    return max(0, int((budget - scoring(ground) * macs) / (3 * macs * batch)))
+    return max(0, int((budget - scoring(ground) * macs) / (3 * macs * ground.task.batch)))
 
 
 def measured(ground: Ground, model: nn.Module, macs: float, spent: Spent) -> Point:
@@ -91,9 +94,9 @@ def measured(ground: Ground, model: nn.Module, macs: float, spent: Spent) -> Poi
 class Batches:
     """Batches of the training split for ever, full ones, drawn by a generator."""
 
-    def __init__(self, ground: Ground, batch: int, generator: torch.Generator) -> None:
+    def __init__(self, ground: Ground, generator: torch.Generator) -> None:
         self.inputs, self.targets = ground.whole("train")
-        self.batch, self.generator = batch, generator
+        self.batch, self.generator = ground.task.batch, generator
         self._order, self._place = torch.empty(0, dtype=torch.long), 0
 
     def __call__(self) -> Tensor:
@@ -123,13 +126,13 @@ def train(
         taught: what a teacher says of every training sample, logits; None: labels alone.
         share: of the teacher in the loss.
     """
-    batches = Batches(ground, recipe.batch, generator)
-    optimiser = torch.optim.AdamW(parameter_groups(model, recipe.decay), lr=recipe.rate, fused=True)
+    batches, rate = Batches(ground, generator), recipe.rate * ground.task.rate
+    optimiser = torch.optim.AdamW(parameter_groups(model, recipe.decay), lr=rate, fused=True)
     factor = factor or (lambda step: one_cycle((step + 1) / steps, recipe.rise))
     model.train()
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * factor(step)
+            group["lr"] = rate * factor(step)
         rows = batches()
         outputs = model(batches.inputs[rows])
         loss = ground.data.loss(outputs, batches.targets[rows]).mean()
@@ -138,7 +141,7 @@ def train(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        spent.step(macs, recipe.batch)
+        spent.step(macs, ground.task.batch)
     model.eval()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -111,7 +111,7 @@ class Pruning(Arm):
         generator = torch.Generator().manual_seed(ground.seed)
         genome = np.ones(ground.space.length, dtype=np.uint8)
         points.append(self._trained(ground, weights, genome, self.dense * budget, self.recipe, spent, generator))
-        later = Recipe(self.recipe.rate * self.later, self.recipe.batch, self.recipe.decay, self.recipe.rise)
+        later = replace(self.recipe, rate=self.recipe.rate * self.later)
         sizes = np.geomspace(1, ground.smallest, self.rounds + 1)[1:]
         dense = scores(weights, self.criterion)
         taught = logits(ground, weights.whole(), spent) if self.distilled else None
@@ -136,7 +136,7 @@ class Pruning(Arm):
         taught: Tensor | None = None,
     ) -> Point:
         model, macs = weights.model(genome), ground.macs(genome)
-        steps = epochs_for(ground, budget, macs, recipe.batch)
+        steps = epochs_for(ground, budget, macs)
         train(ground, model, macs, steps, recipe, spent, generator, taught=taught, share=self.distilled)
         weights.take(genome, model)
         return measured(ground, model, macs, spent)
@@ -172,13 +172,13 @@ class FromScratch(Arm):
         taught = None
         if self.dense:
             teacher = fresh(ground, np.ones(ground.space.length, dtype=np.uint8), ground.seed)
-            steps = epochs_for(ground, self.dense * budget, 1.0, self.recipe.batch)
+            steps = epochs_for(ground, self.dense * budget, 1.0)
             train(ground, teacher, 1.0, steps, self.recipe, spent, generator)
             points.append(measured(ground, teacher, 1.0, spent))
             taught, made, budget = logits(ground, teacher, spent), made[1:], spent.left
         for number, ((macs, make), part) in enumerate(zip(made, parts([macs for macs, _ in made], self.share), strict=True)):
             model = make(1000 * ground.seed + number)
-            steps = epochs_for(ground, budget * part, macs, self.recipe.batch)
+            steps = epochs_for(ground, budget * part, macs)
             train(ground, model, macs, steps, self.recipe, spent, generator, taught=taught, share=self.distilled)
             points.append(measured(ground, model, macs, spent))
         return points, spent.total

@@ -26,19 +26,18 @@ class Pruned(Arm):
         dense: share of the budget that trains the unpruned network.
         stretch: see :class:`evaluators.LineageTraining`.
         distilled: share of the unpruned network in the loss of the others.
-        mixtures: of training samples, which it labels for the others; so many for each of these.
+        mixtures: of training samples, which it labels for the others; the share of the budget that labelling them takes.
     """
 
     name: str = "lineages"
     lines: int = 1
     rounds: int = 30
     dense: float = 0.2
-    rate: float = 3e-3
-    batch: int = 64
+    rate: float = 1.0
     stretch: float = 0.4
     decay: float = 0.01
     distilled: float = 1.0
-    mixtures: int = 10
+    mixtures: float = 0.03
     worth: Worth = field(default_factory=CriterionWorth)
     power: float = 0.0
     noise: float = 0.0
@@ -49,14 +48,14 @@ class Pruned(Arm):
         first, steps = self._steps(ground, budget)
         evaluator = LineageTraining(
             steps,
-            self.batch,
-            self.rate,
+            ground.task.batch,
+            self.rate * ground.task.rate,
             weight_decay=self.decay,
             first_steps=first,
             stretch=self.stretch,
             worth=self.worth,
             distillation=Distillation(1.0, self.distilled) if self.distilled else None,
-            mixtures=self.mixtures * ground.data.size("train") if self.distilled == 1 else 0,
+            mixtures=self._mixtures(budget),
         )
         spending = _Spending(ground.unit)
         search = Search(
@@ -80,7 +79,7 @@ class Pruned(Arm):
             listeners=[spending],
         )
         result = search.run(evaluations=None)
-        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground)
+        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground, budget)
         points = []
         for member in result.front:
             model = result.build(member)
@@ -88,23 +87,27 @@ class Pruned(Arm):
             points.append(Point(ground.loss(model, "search"), ground.loss(model, "test"), member.metrics["macs"] / ground.unit, spent))
         return points, base + spending.spent
 
-    def _taught(self, ground: Ground) -> int:
+    def _mixtures(self, budget: float) -> int:
+        return int(self.mixtures * budget) if self.distilled == 1 else 0
+
+    def _taught(self, ground: Ground, budget: float) -> int:
         """Passes of the unpruned network as a teacher."""
-        return ground.data.size("train") * (1 + (self.mixtures if self.distilled == 1 else 0)) if self.distilled else 0
+        return ground.data.size("train") + self._mixtures(budget) if self.distilled else 0
 
     def _steps(self, ground: Ground, budget: float) -> tuple[int, int]:
         """Steps of the unpruned network, and of the others as if they were as large."""
         sizes = np.array([ground.smallest ** (k / self.rounds) for k in range(1, self.rounds + 1)])
         broods = np.clip(np.round(sizes**-self.growth), 1, self.brood)
-        first = int(self.dense * budget / (3 * self.batch))
+        batch = ground.task.batch
+        first = int(self.dense * budget / (3 * batch))
         macs = self.lines * broods * sizes
-        left = budget - 3 * first * self.batch - self._taught(ground) - scoring(ground) * (2 + macs.sum())
+        left = budget - 3 * first * batch - self._taught(ground, budget) - scoring(ground) * (2 + macs.sum())
         if not isinstance(self.worth, RemovalTrials):
-            return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * self.batch))
+            return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * batch))
         tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate else 1)
-        steps = left / (macs * sizes**-self.stretch).sum() / (3 * self.batch)
+        steps = left / (macs * sizes**-self.stretch).sum() / (3 * batch)
         for _ in range(20):
-            training = 3 * self.batch * steps * sizes**-self.stretch
+            training = 3 * batch * steps * sizes**-self.stretch
             tried = np.where(tries <= self.worth.share * training, tries, 3 * self.worth.cases)
             steps *= left / (macs * (training + tried)).sum()
         return first, int(0.99 * steps)

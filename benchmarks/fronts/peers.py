@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,9 +50,9 @@ class TorchPruning(Arm):
             if number and not self._prune(ground, model, size, spent):
                 break
             macs = self._macs(ground, model)
-            recipe = self.recipe if not number else Recipe(self.recipe.rate * self.later, self.recipe.batch, self.recipe.decay)
+            recipe = self.recipe if not number else replace(self.recipe, rate=self.recipe.rate * self.later)
             left = min(part - (spent.total - before), spent.left)
-            train(ground, model, macs, epochs_for(ground, left, macs, recipe.batch), recipe, spent, generator)
+            train(ground, model, macs, epochs_for(ground, left, macs), recipe, spent, generator)
             points.append(measured(ground, model, macs, spent))
         return points, spent.total
 
@@ -115,7 +115,7 @@ class Searched(Arm):
         spent, weights = Spent(budget), Weights(ground)
         generator = torch.Generator().manual_seed(ground.seed)
         whole = weights.model(np.ones(ground.space.length, dtype=np.uint8))
-        train(ground, whole, 1.0, epochs_for(ground, self.dense * budget, 1.0, self.recipe.batch), self.recipe, spent, generator)
+        train(ground, whole, 1.0, epochs_for(ground, self.dense * budget, 1.0), self.recipe, spent, generator)
         weights.take(np.ones(ground.space.length, dtype=np.uint8), whole)
         points = [measured(ground, whole, 1.0, spent)]
         worth = scores(weights, Magnitude())
@@ -133,14 +133,14 @@ class Searched(Arm):
         left = spent.left
         for (_, genome, model), part in zip(best, parts([p.macs for p, _, _ in best], "between"), strict=True):
             macs = ground.macs(genome)
-            steps = epochs_for(ground, min(left * part, spent.left), macs, self.recipe.batch)
+            steps = epochs_for(ground, min(left * part, spent.left), macs)
             train(ground, model, macs, steps, self.recipe, spent, generator)
             points.append(measured(ground, model, macs, spent))
         return points + [p for p, _, _ in found], spent.total
 
     def _search(self, ground: Ground, tried: Callable[[list[float]], Point], spent: Spent, until: float) -> None:
         groups, low = len(ground.space.segments), 0.05
-        dearest = 1.2 * (3 * self.steps * self.recipe.batch + ground.data.size("search"))
+        dearest = 1.2 * (3 * self.steps * ground.task.batch + ground.data.size("search"))
         if self.method == "regularised":
             rng, members = np.random.default_rng(ground.seed), deque[tuple[np.ndarray, Point]](maxlen=24)
             while spent.total + dearest < until:

@@ -49,7 +49,12 @@ def masks(here: Ground, rng: np.random.Generator) -> np.ndarray:
 def climb(here: Ground, steps: Sequence[int] = STEPS) -> dict[str, Any]:
     """Train all masks through all rungs; return their losses on the search split at each, on the test split at the end, and MACs."""
     evaluator = LineageTraining(
-        steps, 64, 3e-3, first_steps=int(_DENSE * here.budget / (3 * 64)), distillation=Distillation(1.0, 1.0), record_activations=False
+        steps,
+        here.task.batch,
+        here.task.rate,
+        first_steps=int(_DENSE * here.budget / (3 * here.task.batch)),
+        distillation=Distillation(1.0, 1.0),
+        record_activations=False,
     )
     evaluator.bind(here.space, here.data)
     with tempfile.TemporaryDirectory() as name:

@@ -24,10 +24,14 @@ class Task(ABC):
 
     Attributes:
         epochs: of the unpruned network that every arm's budget pays for.
+        batch: samples of a gradient step, of every arm.
+        rate: learning rate at the peak of the cycle, which arms take a multiple of.
     """
 
     name: str
     epochs = 120
+    batch = 32
+    rate = 3e-3
 
     @abstractmethod
     def data(self, seed: int) -> Arrays:
@@ -58,13 +62,18 @@ class NoisyDigits(Task):
 
 
 class Characters(Task):
-    """The next character of the standard library's sources: 320 stretches of 64 characters for training; each seed takes other files."""
+    """The next character of the standard library's sources: 2,560 stretches of 64 characters for training; each seed takes other files.
+
+    Of 320 stretches everybody learned little more than how often characters come, and then those by heart (.85 of the constant predictor's
+    loss on seed 100); with these the unpruned network comes to .73 with a fifth of the budget, .53 with all of it.
+    """
 
     name = "characters"
+    epochs, rate = 15, 1e-2
     length, symbols = 64, 96
 
     def data(self, seed: int) -> Arrays:
-        counts = {"train": 320, "calibration": 64, "search": 160, "test": 320}
+        counts = {"train": 2560, "calibration": 64, "search": 160, "test": 320}
         codes = np.array([min(max(ord(c) - 31, 0), self.symbols - 1) for c in _sources(seed, self.length * sum(counts.values()) + 1)])
         inputs, targets = (part.reshape(-1, self.length) for part in (codes[:-1], codes[1:]))
         order = np.random.default_rng([seed, 1]).permutation(len(inputs))
@@ -80,13 +89,17 @@ class Characters(Task):
 
 
 class Hearts(Task):
-    """Segmentation of generated short-axis hearts of 32 x 32 pixels, 100 training images."""
+    """Segmentation of generated short-axis hearts of 32 x 32 pixels, 100 training images.
+
+    With 23 steps of 64 images at .003 for the unpruned network (seed 100) everybody's loss stayed above the constant predictor's; with 75
+    steps of 16 at .01 it comes to .37, and to .26 with all of the budget.
+    """
 
     name = "hearts"
-    epochs = 60
+    epochs, batch, rate = 60, 16, 1e-2
 
     def data(self, seed: int) -> Arrays:
-        return Phantoms(32, {"train": 100, "calibration": 40, "search": 80, "test": 160}, difficulty=0.6, seed=seed)
+        return Phantoms(32, {"train": 100, "calibration": 40, "search": 80, "test": 160}, difficulty=0.3, seed=seed)
 
     def model(self) -> nn.Module:
         return SmallUNet((8, 16, 32))

@@ -20,12 +20,12 @@ from benchmarks.fronts.roster import CONTROLS, OURS
 from benchmarks.fronts.tasks import TASKS
 
 TRIED = FOLDER.with_name("fronts_tuning")
-_FAST, _SLOW = replace(RECIPE, rate=5e-3), replace(RECIPE, rate=1.5e-3)
+_FAST, _SLOW = replace(RECIPE, rate=1.6), replace(RECIPE, rate=0.5)
 _PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.35}, {"rounds": 15}, {"later": 1.0}, {"share": "epochs"}, {"recipe": _FAST}]
 _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _FAST}, {"recipe": _SLOW}]
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"search": 0.25}, {"steps": 60}, {"finals": 20}, {"recipe": _FAST}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.35}, {"rounds": 50}, {"stretch": 0.2}, {"power": 0.5}, {"rate": 5e-3}],
+    "lineages": [{}, {"dense": 0.35}, {"rounds": 50}, {"stretch": 0.2}, {"power": 0.5}, {"rate": 1.6}],
     "one-shot magnitude": _PRUNING,
     "iterative magnitude": _PRUNING,
     "iterative magnitude, distilled": _PRUNING,
