@@ -1,0 +1,70 @@
+"""A mask, and how its weights are come by: inherited, sliced out of the original or drawn anew, each trained by its own settings.
+
+python examples/custom_spaces/origins.py            # about a minute on one core
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evaluators import Cost, Distillation, LineageTraining, Training, fit
+from evaluators.data import Digits
+from search import Evolution, Ladder, Result, Search
+from spaces import Categorical, ChannelSpace, Float, HyperParameters, JointSpace
+from spaces.models import ResidualNet
+
+
+class Genes(HyperParameters):
+    """Settings that :class:`evaluators.LineageTraining` reads from the genome, by its own names for them."""
+
+    origin = Categorical(["inherited", "original", "fresh"])
+    learning_rate = Float(3e-4, 1e-2, levels=8, log=True)
+    default = {"origin": "inherited", "learning_rate": 3e-3}  # noqa: RUF012
+
+
+def make_space(model: nn.Module, example: tuple[torch.Tensor, ...]) -> JointSpace:
+    return JointSpace({"mask": ChannelSpace(model, example), "genes": Genes()})
+
+
+def run(evaluations: int = 120, pretraining: int = 6, directory: Path | None = None) -> Result:
+    data = Digits(train_samples=300, label_noise=0.1)
+    torch.manual_seed(0)
+    model = ResidualNet((8, 16))
+    for _ in fit(model, data, Training(epochs=pretraining)):
+        pass
+    search = Search(
+        model,
+        data,
+        space=make_space,
+        evaluators=[Cost(), LineageTraining(steps=[8, 32], distillation=Distillation(1.0, 0.5))],
+        objectives=["loss", "macs"],
+        strategy=Evolution(population=16, fidelity=Ladder(cohort=12)),
+        lag=8,
+        chunk=4,
+        directory=directory,  # weights are inherited through files
+        study=False,
+        finish=False,
+    )
+    return search.run(evaluations=evaluations)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(directory=Path(folder) / "run")
+    described = [(member, result.problem.space.describe(member.candidate.genome)) for member in result.front]
+    for member, chosen in described:
+        print(
+            f"loss {member.metrics['loss']:.3f}   {member.metrics['macs']:>9,.0f} MACs   {chosen['genes/origin']}, "
+            f"learning rate {chosen['genes/learning_rate']:.1e}, {member.metrics['lineage_steps']:.0f} steps"
+        )
+    print(Counter(chosen["genes/origin"] for _, chosen in described))
+
+
+if __name__ == "__main__":
+    main()
