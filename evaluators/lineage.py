@@ -43,10 +43,11 @@ class LineageTraining(Evaluator):
     with their ancestors' values is ours.
 
     A candidate begins with the kept part of its first parent's full tensors, an architecture (of a ``ChoiceSpace``) as its first parent's
-    function where it only grew and that can be had, else with what their tensors have in common (:mod:`evaluators.heritage`); one without parents, or whose parent left no file, with the
-    slice of the base model that it was built as. It is trained for `steps` on the training split, repaired and measured on the
-    search split. Its tensors are put back to their places in the parent's full ones, so a channel that a later child grows back comes with
-    the values that its last owner gave it. Neither the optimiser's moments nor the weights of further parents are inherited.
+    function where it only grew and that can be had, else with what their tensors have in common (:mod:`evaluators.heritage`); one without
+    parents, or whose parent left no file, with the slice of the base model that it was built as. It is trained for `steps` on the training
+    split, repaired and measured on the search split. Its tensors are put back to their places in the parent's full ones, so a channel that
+    a later child grows back comes with the values that its last owner gave it. Neither the optimiser's moments nor the weights of further
+    parents are inherited.
 
     Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are steps), ``loss`` and the data's
     metrics on the search split, ``generation`` (how many ancestors it goes on from), ``lineage_steps`` (gradient steps since the base
