@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluators.data.base import Data
+from evaluators.growth import grow
+from operators.forward import device_of
 from spaces.base import Space
 from spaces.cells import SupernetSpace
 from spaces.errors import InputError
@@ -22,8 +25,8 @@ class Heritage(ABC):
     """Brings tensors from a parent to a child, and puts away what the child has become."""
 
     @abstractmethod
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor]) -> None:
-        """Give a model, built for a genome ``(length,)``, its part of what was left."""
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
+        """Give a model, built for a genome ``(length,)``, its part of what the owner left, who had another genome or the same."""
 
     @abstractmethod
     def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -45,7 +48,7 @@ class Slices(Heritage):
     def __init__(self, space: Any, loci: slice = slice(None)) -> None:
         self.space, self.loci = space, loci
 
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor]) -> None:
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
         model.load_state_dict(self.space.gather(genome[self.loci], left))
 
     def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,7 +74,7 @@ class Overlap(Heritage):
     otherwise is ours. [O]
     """
 
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor]) -> None:
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
         with torch.no_grad():
             for name, tensor in model.state_dict().items():
                 other = left.get(name)
@@ -86,7 +89,44 @@ class Overlap(Heritage):
         """Nothing to do: it was built with such weights."""
 
 
-def heritage_of(space: Space) -> Heritage:
+class Grown(Overlap):
+    """Of architectures: a child that only grew begins as its parent's function, where trials find a way (:func:`evaluators.growth.grow`).
+
+    Any other takes the blocks that both have. The trials run on the CPU, whose rounding does not hide a difference.
+
+    Args:
+        space: builds the owner once more, whose layers tell what is new.
+        data: its first training samples are what is tried.
+    """
+
+    samples = 32
+
+    def __init__(self, space: Space, data: Data) -> None:
+        self.space, self.data = space, data
+
+    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
+        if not self._grew(model, left) or not self._grow(model, left, owner):
+            super().load(model, genome, left, owner)
+
+    @staticmethod
+    def _grew(model: nn.Module, left: Mapping[str, Tensor]) -> bool:
+        own = model.state_dict()
+        same = own.keys() == left.keys() and all(tensor.shape == left[name].shape for name, tensor in own.items())
+        return not same and sum(tensor.numel() for tensor in own.values()) >= sum(tensor.numel() for tensor in left.values())
+
+    def _grow(self, model: nn.Module, left: Mapping[str, Tensor], owner: np.ndarray) -> bool:
+        device = device_of(model)
+        with torch.random.fork_rng(devices=[]):
+            parent = self.space.build(owner)
+            parent.load_state_dict(dict(left))
+            inputs, _ = next(self.data.batches("train", self.samples))
+            try:
+                return grow(model.cpu(), parent, inputs)
+            finally:
+                model.to(device)
+
+
+def heritage_of(space: Space, data: Data) -> Heritage:
     """Return how candidates of a space inherit.
 
     Raises:
@@ -109,7 +149,7 @@ def heritage_of(space: Space) -> Heritage:
             f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected spaces.ChannelSpace, a space "
             "with its gather and scatter, or one of architectures such as spaces.ChoiceSpace"
         )
-    return Overlap()
+    return Grown(space, data)
 
 
 def _sliced(space: Space) -> bool:

@@ -45,11 +45,12 @@ class LineageTraining(Evaluator):
     Weights are inherited as in Real et al. 2017 (arXiv 1703.01041) and Elsken et al. 2019 (arXiv 1804.09081) [P]; that channels come back
     with their ancestors' values is ours.
 
-    A candidate begins with the kept part of its first parent's full tensors, an architecture (of a ``ChoiceSpace``) with what its
-    tensors have in common with its first parent's (:mod:`evaluators.heritage`); one without parents, or whose parent left no file, with the
-    slice of the base model that it was built as. It is trained for `steps` on the training split, repaired and measured on the
-    search split. Its tensors are put back to their places in the parent's full ones, so a channel that a later child grows back comes with
-    the values that its last owner gave it. Neither the optimiser's moments nor the weights of further parents are inherited.
+    A candidate begins with the kept part of its first parent's full tensors, an architecture (of a ``ChoiceSpace``) as its first parent's
+    function where it only grew and that can be had, else with what their tensors have in common (:mod:`evaluators.heritage`); one without
+    parents, or whose parent left no file, with the slice of the base model that it was built as. It is trained for `steps` on the training
+    split, repaired and measured on the search split. Its tensors are put back to their places in the parent's full ones, so a channel that
+    a later child grows back comes with the values that its last owner gave it. Neither the optimiser's moments nor the weights of further
+    parents are inherited.
 
     Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are steps), ``loss`` and the data's
     metrics on the search split, ``generation`` (how many ancestors it goes on from), ``lineage_steps`` (gradient steps since the base
@@ -144,7 +145,7 @@ class LineageTraining(Evaluator):
         super().bind(space, data)
         if data is None:
             raise InputError("evaluator LineageTraining: no data; expected data with a training split")
-        self._heritage = heritage_of(space)
+        self._heritage = heritage_of(space, data)
         plan = getattr(space, "plan", None)
         self._planned = PlannedCosts(plan) if isinstance(plan, SlicePlan) else None
         if self._planned is None and (self.stretch or self.worth):
@@ -169,7 +170,7 @@ class LineageTraining(Evaluator):
         known = own is not None and own.owner == self._owner(candidate)
         found = own if own is not None and known else self._descend(model, candidate, files)
         if known:
-            self._heritage.load(model, candidate.genome, found.tensors)
+            self._heritage.load(model, candidate.genome, found.tensors, candidate.genome)
         metrics: dict[str, float] = {"train_loss": found.train_loss} if max(self.steps) else {}
         (measured,) = self.quality.evaluate(model, candidate)
         metrics |= measured.metrics | {"generation": float(found.generation), "lineage_steps": float(found.steps)}
@@ -245,7 +246,7 @@ class LineageTraining(Evaluator):
         """Give a model the weights that it begins with, train it, and return what is known of it, with the tensors that it went on from."""
         parent = self._parent(model, candidate, files)
         if parent is not None:
-            self._heritage.load(model, candidate.genome, parent.tensors)
+            self._heritage.load(model, candidate.genome, parent.tensors, parent.genome)
         before, generation = (0, 0) if parent is None else (parent.steps, parent.generation + 1)
         steps = self._steps(candidate, parent)
         untrained = self.first_steps is not None and parent is None and self._origin(candidate) != "fresh"  # the base model itself

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -36,6 +37,11 @@ class Inheritance:
     generation: int
     own_steps: int = 0
     rung: int = 0
+
+    @property
+    def genome(self) -> np.ndarray:
+        """The owner's genome ``(length,)``."""
+        return np.frombuffer(bytes.fromhex(self.owner["genome"]), dtype=np.uint8).copy()
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Inheritance:
         """Return it with other tensors."""

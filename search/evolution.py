@@ -11,7 +11,8 @@ from evaluators.base import Candidate, Evaluation
 from operators.base import Guide
 from operators.crossover import Crossover, SegmentWise, Uniform
 from operators.initialisation import Initialisation
-from operators.mutation import ActivationGuided, BitFlip, BudgetShift, CriterionGuided, Mutation
+from operators.mutation import ActivationGuided, BitFlip, BudgetShift, CriterionGuided, Growth, Mutation
+from operators.mutation.growth import growing
 from operators.selection import NSGA2Selection, NSGA3Selection, Selection
 from search.ladder import PROMOTED, Ladder
 from search.population import Member, Population
@@ -28,7 +29,8 @@ class Evolution(Strategy):
 
     It begins with the base genome, where the space has one, and `population` - 1 genomes of the initialisation. Every further
     candidate has two parents, each the winner of a tournament; it is crossed, then changed by one mutation drawn from those
-    whose needs the guide meets. :class:`~search.sieve.Sieve` sees to feasibility and duplicates, :class:`~search.population.Population`
+    whose needs the guide meets; one that works alone (:attr:`Mutation.alone`) changes the first parent itself.
+    :class:`~search.sieve.Sieve` sees to feasibility and duplicates, :class:`~search.population.Population`
     to survival. A candidate's ``operator`` names what made it, joined by ``+``, for example ``Uniform+BitFlip``.
 
     Guide: the problem's, and of every parent the arrays of its evaluation that hold one number a locus (``activation``).
@@ -37,7 +39,8 @@ class Evolution(Strategy):
         population: members that may become parents.
         initialisation: of the first candidates; by default from criteria, where the problem has scores.
         crossover: a list is drawn from; by default uniform, and segment-wise where there are several segments.
-        mutations: each child draws one; by default all that fit the space and the guide.
+        mutations: each child draws one; by default all that fit the space and the guide; among them ``Growth`` only of architectures
+            that inherit weights.
         selection: who survives; by default NSGA-II, from four objectives on NSGA-III.
         tournament: members that compete to be a parent; 1 is chance.
         redraws: how often a duplicate or infeasible child is drawn again before it is mended.
@@ -111,7 +114,7 @@ class Evolution(Strategy):
             # Nobody has come back yet, or all have failed.
             return self._initial(n)
         genomes, crossed = self._cross(mothers, fathers)
-        children, mutated = self._mutate(genomes, self._guide(mothers, fathers))
+        children, crossed, mutated = self._mutate(np.stack([m.genome for m in mothers]), genomes, crossed, self._guide(mothers, fathers))
         return [
             Proposal(child, tuple(dict.fromkeys((m.id, f.id) if by else (m.id,))), "+".join(filter(None, (by, how))) or "copy")
             for child, m, f, by, how in zip(children, mothers, fathers, crossed, mutated, strict=True)
@@ -126,17 +129,23 @@ class Evolution(Strategy):
                 children[rows] = crossover(self.problem.space, first[rows], second[rows], self.rng)
         return children, _names(self._crossovers, drawn, (children != first).any(axis=1))
 
-    def _mutate(self, genomes: np.ndarray, guide: Guide) -> tuple[np.ndarray, list[str]]:
-        """Return changed genomes ``(n, length)`` and what changed each, "" where nothing did."""
+    def _mutate(
+        self, mothers: np.ndarray, genomes: np.ndarray, crossed: list[str], guide: Guide
+    ) -> tuple[np.ndarray, list[str], list[str]]:
+        """Return changed genomes ``(n, length)``, what crossed each and what changed each, "" where nothing did."""
         usable = [mutation for mutation in self._mutations if guide.keys() >= set(mutation.needs)]
         if not usable:
             raise InputError(f"Evolution: the guide has {', '.join(guide) or 'nothing'}, which serves none of the mutations; add BitFlip")
-        children, drawn = genomes.copy(), self.rng.integers(len(usable), size=len(genomes))
+        drawn = self.rng.integers(len(usable), size=len(genomes))
+        alone = np.array([mutation.alone for mutation in usable])[drawn]
+        genomes = np.where(alone[:, None], mothers, genomes)
+        children = genomes.copy()
         for number, mutation in enumerate(usable):
             if (rows := drawn == number).any():
                 part = {name: entry[rows] if entry.ndim == 2 else entry for name, entry in guide.items()}
                 children[rows] = mutation(self.problem.space, genomes[rows], part, self.rng)
-        return children, _names(usable, drawn, (children != genomes).any(axis=1))
+        crossed = ["" if single else by for single, by in zip(alone, crossed, strict=True)]
+        return children, crossed, _names(usable, drawn, (children != genomes).any(axis=1))
 
     def _guide(self, mothers: Sequence[Member], fathers: Sequence[Member]) -> Guide:
         """Return the problem's guide and the statistics of the parents ``(n, length)``: the mother's, where she has none the father's."""
@@ -164,11 +173,14 @@ def _crossovers(problem: Problem, given: Crossover | Sequence[Crossover] | None)
 
 
 def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutation]:
-    """Return the mutations; by default those that fit: guided ones and shifts of whole segments where channels are kept or dropped."""
+    """Return the mutations; by default those that fit: guided ones and shifts of whole segments where channels are kept or dropped.
+
+    Where architectures inherit weights they grow, too: larger children lose nothing of their parents'.
+    """
     if given is not None:
         return list(given)
     if not any(segment.choices == 2 and segment.size > 1 for segment in problem.space.segments):
-        return [BitFlip()]
+        return [BitFlip(), Growth()] if problem.evaluator.inherits and growing(problem.space) else [BitFlip()]
     scores = [name for name in problem.guide if "activation" not in name and name != "random"]
     guided: list[Mutation] = [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
     return [BitFlip(), *guided, ActivationGuided()]

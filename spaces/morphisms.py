@@ -1,117 +1,116 @@
-"""Network morphisms: a layer made wider, or one more layer, and the same outputs. Pure functions; nothing that is given is changed.
+"""Network morphisms of one layer: it goes on from a smaller one, or changes nothing, and the network computes what it did. In place.
 
-Source: Net2Net (Chen, Goodfellow and Shlens 2016, arXiv 1511.05641) [P].
+Sources: new units that their readers do not hear yet: Elsken et al. 2017 (arXiv 1711.04528) [P]; a new layer that is the
+identity: Chen, Goodfellow and Shlens 2016 (Net2Net, arXiv 1511.05641) [P]; larger kernels, with a border of zeros: Wei et al. 2016
+(arXiv 1603.01670) [P]; a residual branch that begins silent: Goyal et al. 2017 (arXiv 1706.02677) [P].
+
+None of them knows the graph around a layer, so what computes the same in most networks need not do so in all: run it and compare.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from spaces.errors import InputError
-
-Layer = nn.Linear | _ConvNd
-Kind = TypeVar("Kind", bound=nn.Module)
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_IDEMPOTENT = (nn.ReLU, nn.ReLU6, nn.Identity, nn.Hardtanh)
+_READERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)
 
 
-def widen(
-    producer: Layer, consumer: Layer, units: Sequence[int], norm: _BatchNorm | None = None, generator: torch.Generator | None = None
-) -> tuple[Any, Any, Any]:
-    """Duplicate units of a layer; the layer that reads them takes each of n copies with its share of the weight, so outputs stay.
+def own_tensors(layer: nn.Module) -> dict[str, Tensor]:
+    """Return a module's own parameters and persistent buffers by name, without its children's; writing to them changes it."""
+    return {name: value for name, value in layer.state_dict().items() if "." not in name and isinstance(value, Tensor)}
 
-    Between the two there may be `norm` and whatever treats every unit alone and alike: activations, pooling, flattening.
 
-    Args:
-        producer: Linear or Conv (one group) whose output units are duplicated.
-        consumer: Linear or Conv (one group) that reads them, and nothing else does; a Linear may read them flattened.
-        units: which ones, one new unit each, placed behind the others in this order; a unit may be named several times.
-        norm: BatchNorm over the producer's units.
-        generator: draws the copies' shares at random (they add up to 1); None: equal shares, with which copies of a unit are
-            trained alike and stay copies.
+def fits(layer: nn.Module, narrow: nn.Module) -> bool:
+    """Return whether a layer may go on from another: one of its kind, with the same tensors, none of them larger on any axis."""
+    own, given = own_tensors(layer), own_tensors(narrow)
+    return (
+        type(layer) is type(narrow)
+        and own.keys() == given.keys()
+        and all(len(t.shape) == len(given[n].shape) and all(map(int.__ge__, t.shape, given[n].shape)) for n, t in own.items())
+    )
 
-    Returns:
-        The wider producer, consumer and norm (None where none was given), which share no storage with those that were given.
 
-    Raises:
-        InputError: layers of another kind, with groups, or that do not fit; a unit that is not there.
+def widen(layer: nn.Module, narrow: nn.Module) -> None:
+    """Give a layer the tensors of a narrower one that it :func:`fits`: its old units compute what they did, whatever new ones say.
+
+    New units come last and stay as they were built. Old units have zeros for the inputs that are new, and around their old kernel. So new
+    units change nothing at first, and the zeros get their gradients at once. A layer that reads channels flattened fits as well: old
+    channels come first, each with all of its positions. Gates of recurrent layers and the three projections of attention are widened
+    each on its own.
     """
-    for place, layer in (("producer", producer), ("consumer", consumer)):
-        if not isinstance(layer, _LAYERS) or getattr(layer, "groups", 1) != 1:
-            raise InputError(f"widen: {place} {type(layer).__name__} is not accepted; expected Linear or Conv of one group")
-    width, read = producer.weight.shape[0], consumer.weight.shape[1]
-    if read % width or (read != width and not isinstance(consumer, nn.Linear)):
-        raise InputError(f"widen: consumer reads {read} features of {width} units; expected {width}, or with Linear a multiple")
-    if norm is not None and norm.num_features != width:
-        raise InputError(f"widen: norm of {norm.num_features} features; expected {width}")
-    if any(not 0 <= unit < width for unit in units):
-        raise InputError(f"widen: units {list(units)}; expected numbers from 0 to {width - 1}")
-    source = torch.tensor([*range(width), *units], dtype=torch.long)
-    with torch.no_grad():
-        wider = _with(producer, {name: tensor[source] for name, tensor in producer.named_parameters()}, _OUT)
-        share = _shares(source, width, generator).to(consumer.weight)
-        each = read // width
-        columns = (source[:, None] * each + torch.arange(each)).flatten()
-        scale = share.repeat_interleave(each).reshape(1, -1, *[1] * (consumer.weight.ndim - 2))
-        reader = _with(consumer, {"weight": consumer.weight[:, columns] * scale}, _IN)
-        tensors = {} if norm is None else {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
-        wide_norm = None if norm is None else _with(norm, {n: t[source] if t.ndim else t.clone() for n, t in tensors.items()}, _NORM)
-    return wider, reader, wide_norm
+    for name, tensor in own_tensors(layer).items():
+        new, old = _by_unit(layer, name, tensor), _by_unit(narrow, name, own_tensors(narrow)[name])
+        reads = isinstance(layer, _READERS) and new.ndim > 1
+        if reads:
+            new[: old.shape[0]] = 0
+        border = [(n - o) // 2 if reads and axis > 1 else 0 for axis, (n, o) in enumerate(zip(new.shape, old.shape, strict=True))]
+        new[tuple(slice(first, first + size) for first, size in zip(border, old.shape, strict=True))] = old.to(new)
 
 
-def deepen(width: int, activation: nn.Module, kernel: int | Sequence[int] | None = None) -> nn.Sequential:
-    """Return one more layer that changes nothing where it stands behind this activation: the identity, and the activation again.
+def _by_unit(layer: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    """Return a view whose first axis are the layer's units and whose second are its inputs."""
+    gates = 1
+    if isinstance(layer, nn.RNNBase):
+        gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
+    elif isinstance(layer, nn.MultiheadAttention) and name.startswith("in_proj"):
+        gates = 3
+    if gates > 1:
+        return tensor.unflatten(0, (gates, -1)).movedim(0, -1)
+    return tensor.transpose(0, 1) if isinstance(layer, _ConvTransposeNd) and tensor.ndim > 1 else tensor
 
-    Args:
-        width: units, or channels, that it reads and gives.
-        activation: that stands before it; one that changes nothing the second time (ReLU, ReLU6, Hardtanh, Identity).
-        kernel: of a convolution, odd: one number for images, or one for each of 1 to 3 dimensions; None: a Linear layer.
 
-    Raises:
-        InputError: another activation, or an even kernel.
+def make_identity(layer: nn.Module) -> bool:
+    """Make a layer the identity, and return whether it can be: Linear, Conv with odd kernels, as many units as inputs; BatchNorm.
+
+    A convolution needs stride 1 and padding that keeps the size as well. BatchNorm is it in eval mode; :func:`follow` sees to training.
     """
-    if not isinstance(activation, _IDEMPOTENT):
-        accepted = ", ".join(kind.__name__ for kind in _IDEMPOTENT)
-        raise InputError(f"deepen: activation {type(activation).__name__} changes values again; expected {accepted}")
-    if kernel is None:
-        layer: nn.Module = nn.Linear(width, width)
-        nn.init.eye_(layer.weight)  # type: ignore[arg-type]
+    if isinstance(layer, _BatchNorm):
+        if not layer.affine or layer.running_mean is None or layer.running_var is None:
+            return False
+        with torch.no_grad():
+            layer.weight.copy_((layer.running_var + layer.eps).sqrt())
+            layer.bias.copy_(layer.running_mean)
+        return True
+    if isinstance(layer, nn.Linear) and layer.in_features == layer.out_features:
+        nn.init.eye_(layer.weight)
+    elif (
+        isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and layer.in_channels == layer.out_channels
+        and all(size % 2 for size in layer.kernel_size)
+    ):
+        nn.init.dirac_(layer.weight, layer.groups)
     else:
-        sizes = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
-        if not 1 <= len(sizes) <= 3 or any(size < 1 or size % 2 == 0 for size in sizes):
-            raise InputError(f"deepen: kernel {kernel}; expected odd numbers, of 1 to 3 dimensions")
-        layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(sizes) - 1](width, width, sizes, padding="same")  # type: ignore[arg-type]
-        nn.init.dirac_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return nn.Sequential(layer, copy.deepcopy(activation))
+        return False
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return True
 
 
-_OUT = ("out_features", "out_channels")
-_IN = ("in_features", "in_channels")
-_NORM = ("num_features",)
+def follow(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+    """Give a BatchNorm that is the identity the statistics of its inputs ``(batch, channels, ...)``, and weight and bias that undo them.
+
+    A forward pre-hook. So it is close to the identity in training as well, and when its statistics are taken anew. [P, Net2Net]
+    """
+    variance, mean = torch.var_mean(inputs[0], [axis for axis in range(inputs[0].ndim) if axis != 1], correction=0)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    make_identity(norm)
 
 
-def _with(module: Kind, tensors: dict[str, Tensor], sizes: Sequence[str]) -> Kind:
-    """Return a copy with other tensors, its size told by the first axis of a norm or an output, the second of an input."""
-    made = copy.deepcopy(module)
-    for name, tensor in tensors.items():
-        old = getattr(module, name)
-        setattr(made, name, nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor)
-    weight = tensors.get("weight", tensors.get("running_mean"))
-    for size in sizes:
-        if hasattr(made, size) and weight is not None:
-            setattr(made, size, weight.shape[1 if sizes is _IN else 0])
-    return made
+def silence(layers: list[nn.Module]) -> bool:
+    """Make the last of a branch's layers give zeros, the others as they were built; return whether there is one that can.
 
-
-def _shares(source: Tensor, width: int, generator: torch.Generator | None) -> Tensor:
-    """Return the share of every copy, of those of its unit together 1."""
-    drawn = torch.ones(len(source)) if generator is None else torch.rand(len(source), generator=generator) + 0.5
-    return drawn / torch.zeros(width).index_add_(0, source, drawn)[source]
+    It is the last Linear or Conv, or the BatchNorm or GroupNorm that stands right behind it.
+    """
+    last = max((place for place, layer in enumerate(layers) if isinstance(layer, nn.Linear | _ConvNd)), default=None)
+    if last is None:
+        return False
+    norm: Any = layers[last + 1] if last + 1 < len(layers) else None
+    speaker: Any = norm if isinstance(norm, _BatchNorm | nn.GroupNorm) and norm.affine else layers[last]
+    for parameter in speaker.parameters(recurse=False):
+        nn.init.zeros_(parameter)
+    return True

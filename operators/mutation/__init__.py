@@ -7,6 +7,7 @@ from operators.mutation.budget_shift import BudgetShift
 from operators.mutation.conjunctive_pruning import ConjunctivePruning
 from operators.mutation.contribution_pruning import ContributionPruning
 from operators.mutation.criterion_guided import CriterionGuided
+from operators.mutation.growth import Growth
 from operators.mutation.guided import Guided
 from operators.mutation.pruning import Pruning
 from operators.mutation.random_pruning import RandomPruning
@@ -20,6 +21,7 @@ __all__ = [
     "ConjunctivePruning",
     "ContributionPruning",
     "CriterionGuided",
+    "Growth",
     "Guided",
     "Mutation",
     "Pruning",

@@ -20,6 +20,8 @@ class Mutation(ABC):
 
     needs: tuple[str, ...] = ()
     """Names of the guide's entries without which the mutation cannot work."""
+    alone: bool = False
+    """Whether its child has one parent: it changes the first parent's genome, not what a crossover made of two."""
 
     def __init__(self, probability: float = 1.0) -> None:
         if not 0 <= probability <= 1:

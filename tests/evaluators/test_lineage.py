@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from evaluators import Candidate, Digits, LineageTraining, Quality
 from evaluators.brief_training import BriefTraining
 from evaluators.lineage_files import LineageFiles
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace, JointSpace, PairSpace
-from spaces.choices import ChoiceSpace, Float, HyperParameters, Integer
+from spaces.choices import Categorical, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
 from spaces.models import Perceptron, ResidualNet
 from spaces.pairs import Pair
@@ -203,11 +205,16 @@ def test_steps_teach(make, space):
     assert "train_loss" not in before.metrics
 
 
-class Widths(ChoiceSpace):
+class Sizes(ChoiceSpace):
     width = Integer(2, 4)
+    depth = Integer(1, 3)
+    activation = Categorical(["relu", "gelu"])
 
-    def build_from(self, width):
-        return Perceptron((64, width, 10))
+    def build_from(self, width, depth, activation):
+        hidden = [[nn.LazyLinear(width), nn.ReLU() if activation == "relu" else nn.GELU()] for _ in range(depth)]
+        model = nn.Sequential(nn.Flatten(), *chain.from_iterable(hidden), nn.LazyLinear(10))
+        model(torch.zeros(2, 64))
+        return model
 
 
 class Tuning(HyperParameters):
@@ -218,25 +225,57 @@ def assembled(net, tuning):
     return net.build()
 
 
-def test_an_architecture_begins_with_what_it_has_in_common_with_its_parent(tmp_path):
-    space = Widths()
-    evaluator = LineageTraining(steps=0, recalibration=None)
-    evaluator.bind(space, DIGITS)
-    evaluator.state = tmp_path
-    narrow, wide = (np.array([level], dtype=np.uint8) for level in (0, 2))
-    parent, child = space.build(narrow), space.build(wide)
-    built = {name: tensor.clone() for name, tensor in child.state_dict().items()}
-    (_,) = evaluator.evaluate(parent, Candidate(0, narrow))
-    (report,) = evaluator.evaluate(child, Candidate(1, wide, (0,)))
-    now, before = child.state_dict(), parent.state_dict()
+@pytest.fixture
+def descend(tmp_path):
+    """Evaluate a parent of (width, depth, activation), which takes 5 steps, and its child; return report, both, and the child as built."""
+
+    def descended(parent, child, steps=0):
+        space = Sizes()
+        genomes = [space.encode(width=width, depth=depth, activation=activation) for width, depth, activation in (parent, child)]
+        evaluators = [LineageTraining(steps=count, batch_size=16, recalibration=None) for count in (5, steps)]
+        for evaluator in evaluators:
+            evaluator.bind(space, DIGITS)
+            evaluator.state, evaluator._run = tmp_path / str(steps), "one run"
+        torch.manual_seed(0)
+        models = [space.build(genome) for genome in genomes]
+        built = {name: tensor.clone() for name, tensor in models[1].state_dict().items()}
+        random = torch.get_rng_state()
+        candidates = Candidate(0, genomes[0]), Candidate(1, genomes[1], (0,))
+        _, (report,) = (list(e.evaluate(*given)) for e, *given in zip(evaluators, models, candidates, strict=True))
+        assert torch.equal(random, torch.get_rng_state())
+        again = space.build(genomes[1])
+        (known,) = evaluators[1].evaluate(again, candidates[1])
+        assert known.metrics == report.metrics and same(again, models[1])
+        return report, *models, built
+
+    return descended
+
+
+@pytest.mark.parametrize("size", [(4, 1, "relu"), (2, 3, "relu"), (3, 2, "relu")])
+def test_an_architecture_that_grew_begins_as_its_parents_function(descend, size):
+    report, parent, child, built = descend((2, 1, "relu"), size)
+    inputs = next(iter(DIGITS.batches("test", 64)))[0]
+    with torch.no_grad():
+        torch.testing.assert_close(child(inputs), parent(inputs), rtol=1e-5, atol=1e-5)
     assert report.metrics["generation"] == 1
-    first, last = (name for name in now if name.endswith("weight"))
-    assert now[first].shape == (4, 64) and before[first].shape == (2, 64)
-    assert torch.equal(now[first][:2], before[first]) and torch.equal(now[first][2:], built[first][2:])
-    assert torch.equal(now[last][:, :2], before[last]) and torch.equal(now[last][:, 2:], built[last][:, 2:])
-    again = space.build(wide)
-    (same,) = evaluator.evaluate(again, Candidate(1, wide, (0,)))
-    assert same.metrics == report.metrics and all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), now.values(), strict=True))
+    assert size[0] == 2 or torch.equal(child.state_dict()["1.weight"][2:], built["1.weight"][2:])
+    trained, *_ = descend((2, 1, "relu"), size, steps=30)
+    assert trained.metrics["loss"] < report.metrics["loss"]
+
+
+@pytest.mark.parametrize("sizes", [((4, 1, "relu"), (2, 1, "relu")), ((2, 1, "gelu"), (2, 2, "gelu")), ((2, 1, "relu"), (3, 1, "gelu"))])
+def test_an_architecture_that_cannot_begins_with_what_it_has_in_common_with_its_parent_and_is_trained(descend, sizes):
+    report, parent, child, built = descend(*sizes)
+    before, now = parent.state_dict(), child.state_dict()
+    assert report.metrics["generation"] == 1
+    for name, tensor in now.items():
+        common = before.get(name, torch.zeros(()))
+        if common.ndim == tensor.ndim:
+            block = tuple(slice(min(sizes)) for sizes in zip(tensor.shape, common.shape, strict=True))
+            built[name][block] = common[block]
+    assert same(now, built)
+    trained, *_ = descend(*sizes, steps=30)
+    assert trained.metrics["loss"] < report.metrics["loss"]
 
 
 def test_a_mask_beside_settings_inherits_by_its_places(tmp_path):

@@ -1,12 +1,16 @@
 """A whole search whose children inherit weights: repeated, killed and taken up again, finished, on Ray."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
 from evaluators import Cost, Evaluator, LineageTraining, Report, Training, assess, fit
 from evaluators.data import Digits
+from evaluators.growth import grow
 from search import Evolution, Finish, Search
 from search.executors.ray_tasks import RayExecutor
+from spaces.choices import Choice, ChoiceSpace, Integer
 from spaces.models import Perceptron
 
 
@@ -110,6 +114,41 @@ def test_fine_tuning_begins_with_what_was_inherited(make, data, tmp_path):
     assert final.test["test_loss_before"] == pytest.approx(
         assess(result.build(member).eval(), data, data.batches("test", 256))["loss"], rel=1e-6
     )
+
+
+class Nets(ChoiceSpace):
+    width = Choice([4, 6, 8, 12])
+    depth = Integer(1, 4)
+    default: ClassVar = {"width": 4, "depth": 1}
+
+    def build_from(self, width, depth):
+        return Perceptron((64, *[width] * depth, 10))
+
+
+def test_architectures_that_grow_are_killed_run_again_and_end_the_same(data, tmp_path, monkeypatch):
+    def search(directory):
+        return Search(
+            data=data,
+            space=Nets(),
+            evaluators=[Cost(), LineageTraining(steps=4, batch_size=32), Killer()],
+            objectives=["loss", "macs"],
+            strategy=Evolution(population=4),
+            lag=2,
+            chunk=1,
+            directory=directory,
+            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2),
+            study=False,
+        )
+
+    grown = []
+    monkeypatch.setattr("evaluators.heritage.grow", lambda *given: grown.append(grow(*given)) or grown[-1])
+    whole = search(tmp_path / "whole").run(evaluations=16)
+    assert sum(grown) >= 2  # some of them only grew
+    monkeypatch.setattr(Killer, "at", 11)
+    with pytest.raises(Killed):
+        search(tmp_path / "run").run(evaluations=16)
+    monkeypatch.setattr(Killer, "at", None)
+    assert members(search(tmp_path / "run").run(evaluations=16)) == members(whole)
 
 
 @pytest.mark.slow

@@ -248,6 +248,32 @@ def test_choices_evolve_too():
     assert values.sum(axis=1).min() < 1.02 * 2.063
 
 
+def sizes(inherits):
+    top = Sizes().choices - 1
+    evaluator = Toy(lambda g: {"low": (g / top).sum(axis=1), "high": ((top - g) / top).sum(axis=1)}, ("low", "high"))
+    evaluator.inherits = inherits
+    return Problem(Sizes(), evaluator, (Objective("low"), Objective("high")))
+
+
+def test_architectures_that_inherit_grow_and_who_grew_is_its_only_parent_one_level_up():
+    evaluations = play(Evolution(population=16), sizes(True), 400)
+    grown = [e.candidate for e in evaluations if e.candidate.operator == "Growth"]
+    assert len(grown) > 50
+    for candidate in grown:
+        (parent,) = candidate.parents
+        change = candidate.genome.astype(int) - evaluations[parent].candidate.genome
+        assert sorted(change) == [0, 0, 0, 1]
+    assert not any(e.candidate.operator.startswith(("Uniform+Growth", "SegmentWise+Growth")) for e in evaluations)
+    assert any("Uniform+BitFlip" in e.candidate.operator for e in evaluations)
+
+
+def test_those_that_begin_anew_do_not_and_neither_do_masks():
+    masks = lotz(16)
+    masks.evaluator.inherits = True
+    for problem in (sizes(False), masks):
+        assert not any("Growth" in e.candidate.operator for e in play(Evolution(population=16), problem, 200))
+
+
 def test_four_objectives_and_a_single_one_work():
     weights = np.random.default_rng(0).normal(size=(4, 20))
     evaluator = Toy(lambda g: {f"m{i}": g @ w for i, w in enumerate(weights)}, [f"m{i}" for i in range(4)])
