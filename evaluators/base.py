@@ -76,12 +76,15 @@ class Evaluator(ABC):
             machines need it on a file system that all of them share.
         inherits: whether candidates begin with weights that earlier ones left in ``state``, and end with their own: there is such a folder
             then in a search in memory, too, and fine-tuning goes on from these weights.
+        private: why a result is of no use to another run, as ``latency is that of the machine where it was measured``; empty where the same
+            model, data and settings give the same, up to the seed: a run that begins with another one's candidates takes those along.
     """
 
     screened: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     state: Path | None = None
     inherits: bool = False
+    private: str = ""
     space: Space
     data: Data | None
 
@@ -122,6 +125,10 @@ class Evaluators(Evaluator):
     @property
     def inherits(self) -> bool:  # type: ignore[override]
         return any(part.inherits for part in self.parts)
+
+    @property
+    def private(self) -> str:  # type: ignore[override]
+        return next((part.private for part in self.parts if part.private), "")
 
     @property
     def state(self) -> Path | None:

@@ -39,6 +39,7 @@ class Latency(Evaluator):
     """
 
     metrics = ("latency_ms",)
+    private = "latency is that of the machine where it was measured"
 
     def __init__(self, batch_size: int = 1, repeats: int = 30, warmup: int = 5, runtime: Runtime = "torch", threads: int = 1) -> None:
         if min(batch_size, repeats, threads) < 1 or warmup < 0:

@@ -45,6 +45,7 @@ from search.report import write_report
 from search.result import Result
 from search.strategy import Strategy
 from search.study import StudyView
+from search.warm_start import WarmStart
 from spaces.base import Space
 from spaces.channels import ChannelSpace
 from spaces.trials import TrialSpace
@@ -132,6 +133,7 @@ class Search:
             seed,
         )
         self.strategy = strategy or Evolution()
+        self._warm = WarmStart(self.strategy, None if self.directory is None else RunDirectory(self.directory).state)
         self.executor = executor or InlineExecutor()
         self.finish = finish or Finish()
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
@@ -150,7 +152,9 @@ class Search:
             InputError: as :meth:`run` would, but for limits out of reach, which the plan shows.
         """
         self.preparation.untrained()
-        problem = self.preparation.check(self.preparation.make_space(), rehearse=True, reachable=False)
+        space = self.preparation.make_space()
+        self._warm.check(space)
+        problem = self.preparation.check(space, rehearse=True, reachable=False)
         base = screened_base(problem)
         found = reaches(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
         least = smallest(problem.space, self.preparation.data) if base else {}
@@ -197,11 +201,12 @@ class Search:
 
     def _enter(self, stack: contextlib.ExitStack) -> tuple[RunDirectory | None, Problem, Ledger]:
         """Take hold of the run's directory, see that everything fits, open the ledger; `stack` gives it all back."""
+        space = self._first_space()
         directory = None if self.directory is None else RunDirectory.create(self.directory)
         if directory is not None:
             stack.enter_context(RunLock(directory.lock))
         stack.callback(self.executor.close)
-        problem = self._prepare(directory)
+        problem = self._prepare(directory, space)
         if isinstance(self.strategy, Coevolution) and not (directory and directory.ledger.exists()):
             rehearse(problem, self.strategy, self.seed)  # what it refuses shall leave no run behind
         if directory is None:
@@ -212,6 +217,7 @@ class Search:
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
             ledger.claim(self._identity(problem.space))
+            self._warm.keep()
             if self.preparation.baseline is not None:
                 self.preparation.baseline.keep()  # the run has its own copy: a cache may be emptied
             directory.write_environment()
@@ -230,7 +236,16 @@ class Search:
         self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="secateur-")  # pairs, and what children inherit, are files
         return Path(self._temporary.name)
 
-    def _prepare(self, directory: RunDirectory | None) -> Problem:
+    def _first_space(self) -> Space | None:
+        """See that a run to begin with fits the space, before there is a folder; return the space where it is made and will stay."""
+        if self._prepared is not None or not self._warm.sources:
+            return None
+        untrained = self.preparation.untrained()
+        space = self.preparation.make_space()
+        self._warm.check(space)
+        return None if untrained else space
+
+    def _prepare(self, directory: RunDirectory | None, space: Space | None) -> Problem:
         """Train the base model where it is yet to be, but only when everything else has been seen to fit."""
         if self._prepared is None:
             preparation = self.preparation
@@ -244,7 +259,8 @@ class Search:
                     rehearsed.space, rehearsed.evaluator
                 )  # a cluster that does not answer shows now, not after the training
                 preparation.train(self.progress)
-            self._prepared = preparation.check(preparation.make_space())
+                space = None  # it was made over other weights
+            self._prepared = preparation.check(preparation.make_space() if space is None else space)
         return self._prepared
 
     def _identity(self, space: Space) -> dict[str, str]:
@@ -264,7 +280,9 @@ class Search:
         About.of(self.directory.name if self.directory else "search", problem, self.strategy).save(ledger)
         ledger.commit()
 
-    def _loop(self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = ()) -> Loop | CellLoop:
+    def _loop(
+        self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = (), executor: Executor | None = None
+    ) -> Loop | CellLoop:
         if isinstance(self.strategy, Coevolution):
             grid = make_grid(self.executor)
             return CellLoop(problem, self.strategy, grid, self.executor, ledger, budget, seed=self.seed, listeners=listeners)
@@ -272,7 +290,7 @@ class Search:
         return Loop(
             problem,
             strategy,
-            self.executor,
+            executor or self.executor,
             ledger,
             budget,
             seed=self.seed,
@@ -287,9 +305,12 @@ class Search:
         done = ledger.counts()["evaluations"]
         place, earlier = f" in {self.directory}" if self.directory else "", f", going on after {done} evaluations" if done else ""
         shown = SearchProgress(self.progress, f"searching{place}{earlier}")
-        loop = self._loop(problem, ledger, budget, (shown, *self.listeners))
-        with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
-            reason = loop.run()
+        with self._warm.executor(self.executor, problem, self._identity(problem.space), self.progress.say) as executor:
+            loop = self._loop(problem, ledger, budget, (shown, *self.listeners), executor)
+            with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
+                reason = loop.run()
+        for line in self._warm.summary(ledger):
+            self.progress.say(line)
         if not reason.startswith("disk full"):
             ledger.save_note(BUDGET, asdict(budget))
             ledger.commit()

@@ -27,11 +27,12 @@ from spaces.errors import InputError
 class Evolution(Strategy):
     """Steady-state NSGA-II (Deb et al. 2002 [P], steady state as in Durillo et al. 2009 [P]), assembled from exchangeable parts.
 
-    It begins with the base genome, where the space has one, and `population` - 1 genomes of the initialisation. Every further
-    candidate has two parents, each the winner of a tournament; it is crossed, then changed by one mutation drawn from those
-    whose needs the guide meets; one that works alone (:attr:`Mutation.alone`) changes the first parent itself.
-    :class:`~search.sieve.Sieve` sees to feasibility and duplicates, :class:`~search.population.Population`
-    to survival. A candidate's ``operator`` names what made it, joined by ``+``, for example ``Uniform+BitFlip``.
+    It begins with the base genome, where the space has one, and `population` - 1 genomes of the initialisation (all that another run
+    found, where it begins with one: :class:`~search.from_run.FromRun`). Every further candidate has two parents, each the winner of a
+    tournament; it is crossed, then changed by one mutation drawn from those whose needs the guide meets; one that works alone
+    (:attr:`Mutation.alone`) changes the first parent itself. :class:`~search.sieve.Sieve` sees to feasibility and duplicates,
+    :class:`~search.population.Population` to survival. A candidate's ``operator`` names what made it, joined by ``+``, for example
+    ``Uniform+BitFlip``.
 
     Guide: the problem's, and of every parent the arrays of its evaluation that hold one number a locus (``activation``).
 
@@ -106,7 +107,8 @@ class Evolution(Strategy):
     def _beginning(self) -> list[Proposal]:
         base = self.problem.space.base
         first = [] if base is None or not self._sieve.admit(base) else [Proposal(base, operator="base")]
-        return first + self._sieve.take(self.population - len(first), self._initial)
+        at_hand = 0 if self.initialisation is None else self.initialisation.at_hand(self.problem.space, self.rng)
+        return first + self._sieve.take(max(self.population - len(first), at_hand), self._initial)
 
     def _children(self, n: int) -> list[Proposal]:
         mothers, fathers = self._members.choose(n, self.tournament), self._members.choose(n, self.tournament)

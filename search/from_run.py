@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from search.about import About
 from search.front import Front
 from search.ledger import Ledger
 from search.proposals import default_initialisation
-from spaces.base import Space
+from spaces.base import Segment, Space
 from spaces.errors import InputError
 
 
@@ -24,45 +26,86 @@ class FromRun(Initialisation):
 
     Genomes are carried over by the names of segments and the values of their choices, so the space may have got more choices, or others,
     since: a segment that the run does not know is as in the base model (at random where there is none), one that the space no longer has
-    is left out, and a candidate that chose a value which is gone is not asked. They are evaluated anew, by this run's evaluators.
+    is left out, and a candidate that chose a value which is gone is not asked. A search takes the results along where they mean the same
+    (:class:`~search.carried_results.CarriedResults` says when), all of them, whoever asks for the candidate; the others are evaluated anew.
 
     Args:
-        run: folder of the other run, complete or not. Who resumes this one reads it again, so it must be there and as it was.
+        run: folder of the other run, complete or not. A search with a folder keeps a copy of its ledger; to resume it needs no more.
         most: candidates that are taken over.
         then: what gives the rest; null: the default of :class:`Evolution`.
 
     Raises:
-        InputError: no run is there; at the start: it has no segment in common with the space.
+        InputError: `most` is below 1; before a search has a folder: no run is there, or it has no segment in common with the space.
     """
+
+    __slots__ = ("_kept",)  # where the copy is: out of `__dict__`, of which the identity of a run is made
 
     def __init__(self, run: str, most: int = 64, then: Initialisation | None = None) -> None:
         if most < 1:
             raise InputError(f"FromRun: most {most}; expected at least 1")
         self.run, self.most, self.then = run, most, then
-        self._open().close()
+        self._kept: Path | None = None
         self._left: deque[np.ndarray] | None = None
 
+    def find(self, state: Path | None) -> None:
+        """Read from the copy in a search's folder of heavy state from now on, where there is one."""
+        copy = None if state is None else self._copy(state)
+        self._kept = copy if copy is not None and copy.is_file() else None
+
+    def check(self, space: Space) -> None:
+        """See that the run is there and shares a segment with a space.
+
+        Raises:
+            InputError: it is not, or does not.
+        """
+        with closing(self.open()) as ledger:
+            if not {s.name for s in space.segments} & {s.name for s in ledger.segments}:
+                raise InputError(
+                    f"{self.run}: no segment of it is one of {type(space).__name__}: it has {_listed(ledger.segments)}; "
+                    f"expected some of {_listed(space.segments)}"
+                )
+
+    def keep(self, state: Path) -> None:
+        """Copy the run's ledger as it is now into a search's folder of heavy state, unless that was done before.
+
+        Raises:
+            LedgerError: the disk is full.
+        """
+        if not self._copy(state).is_file():
+            with closing(self.open()) as ledger:
+                ledger.copy(self._copy(state))
+        self.find(state)
+
+    def open(self) -> Ledger:
+        """Return a reader of the run's ledger, or of its copy.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = Path(self.run)
+        return Ledger.reader(self._kept or (folder if folder.suffix == ".db" else folder / "ledger.db"))
+
+    def _copy(self, state: Path) -> Path:
+        return state / "from" / f"{hashlib.sha256(self.run.encode()).hexdigest()[:16]}.db"
+
+    def at_hand(self, space: Space, rng: np.random.Generator) -> int:
+        return len(self._carry(space, rng))
+
     def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
-        if self._left is None:
-            self._left = deque(self._carried(space, rng))
-        taken = [self._left.popleft() for _ in range(min(n, len(self._left)))]
+        taken = [self._carry(space, rng).popleft() for _ in range(min(n, self.at_hand(space, rng)))]
         if len(taken) < n:
             taken.extend((self.then or default_initialisation(space, guide))(space, n - len(taken), guide, rng))
         return np.stack(taken) if taken else np.empty((0, space.length), dtype=np.uint8)
 
-    def _open(self) -> Ledger:
-        folder = Path(self.run)
-        return Ledger.reader(folder if folder.suffix == ".db" else folder / "ledger.db")
+    def _carry(self, space: Space, rng: np.random.Generator) -> deque[np.ndarray]:
+        """Return what is left of what the run found; read when it is first needed."""
+        if self._left is None:
+            self.check(space)
+            self._left = deque(self._carried(space, rng))
+        return self._left
 
     def _carried(self, space: Space, rng: np.random.Generator) -> list[np.ndarray]:
-        ledger = self._open()
-        try:
-            shared = {s.name for s in space.segments} & {s.name for s in ledger.segments}
-            if not shared:
-                raise InputError(
-                    f"{self.run}: no segment of it is one of {type(space).__name__}: it has {', '.join(s.name for s in ledger.segments)}; "
-                    f"expected some of {', '.join(s.name for s in space.segments)}"
-                )
+        with closing(self.open()) as ledger:
             found = (carried(ledger, genome, space, rng) for genome in _best_first(ledger))
             different: dict[bytes, np.ndarray] = {}
             for genome in found:
@@ -71,8 +114,6 @@ class FromRun(Initialisation):
                 if len(different) == self.most:
                     break
             return list(different.values())
-        finally:
-            ledger.close()
 
 
 def carried(ledger: Ledger, genome: np.ndarray, space: Space, rng: np.random.Generator) -> np.ndarray | None:
@@ -103,3 +144,8 @@ def _best_first(ledger: Ledger) -> Iterator[np.ndarray]:
             latest.appendleft(evaluation.candidate.genome)
     yield from (member.candidate.genome for member in front.members)
     yield from latest
+
+
+def _listed(segments: Sequence[Segment], most: int = 12) -> str:
+    names = [segment.name for segment in segments]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

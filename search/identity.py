@@ -64,6 +64,18 @@ def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> No
             _describe(f"{name}.{key.lstrip('_')}", attribute, lines, depth - 1)
 
 
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return ``key (was ..., is ...)`` for every line that is not the same in both, in the order of the lines."""
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"{key} (was {_short(before.get(key))}, is {_short(now.get(key))})" for key in keys]
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "absent"
+    return value if len(value) <= 40 else f"{value[:37]}..."
+
+
 def _path(thing: object) -> str:
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 

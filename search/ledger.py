@@ -7,6 +7,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report, State
+from search.identity import differences
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.files import replacing
 
 FORMAT = 1
 _APPLICATION = 0x53454341  # "SECA": tells a ledger from any other SQLite file
@@ -34,7 +37,8 @@ CREATE TABLE arrays (owner, name TEXT, dtype TEXT NOT NULL, shape TEXT NOT NULL,
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 """
 _EVALUATION = (
-    "SELECT e.seq, c.id, c.genome, c.parents, c.operator, c.seed, e.state, e.metrics, e.reason, e.seconds, e.worker, e.attempts"
+    "SELECT e.seq, c.id, c.genome, c.parents, c.operator, coalesce((SELECT value FROM notes WHERE key = 'seed/' || c.id), c.seed),"
+    " e.state, e.metrics, e.reason, e.seconds, e.worker, e.attempts"
     " FROM evaluations e JOIN candidates c ON c.id = e.id"
 )
 
@@ -105,15 +109,18 @@ class Ledger:
         Raises:
             InputError: it belongs to another run; names every key that differs. Nothing is written then.
         """
-        stored = self._about("identity")
+        stored = self.identity
         if stored is None:
             self._write("INSERT INTO about VALUES ('identity', ?)", (json.dumps(dict(identity)),))
             self.commit()
             return
-        keys = [key for key in {**stored, **identity} if stored.get(key) != identity.get(key)]
-        if keys:
-            differences = ", ".join(f"{key} (was {_short(stored.get(key))}, is {_short(identity.get(key))})" for key in keys)
-            raise InputError(f"{self._place}: belongs to another run, what differs is {differences}; give this run another name")
+        if different := differences(stored, identity):
+            raise InputError(f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this run another name")
+
+    @property
+    def identity(self) -> dict[str, str] | None:
+        """What the file was bound to by :meth:`claim`, None where nothing was."""
+        return self._about("identity")
 
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Record candidates as they are submitted."""
@@ -132,10 +139,15 @@ class Ledger:
         )
 
     def add_evaluation(self, evaluation: Evaluation) -> int:
-        """Record what came of a candidate, once; return its number in the order of arrival, from 1."""
+        """Record what came of a candidate, once; return its number in the order of arrival, from 1.
+
+        A candidate with another seed than the one it was asked with keeps that: who reads the evaluation gets the seed that it had.
+        """
         e = evaluation
         row = (e.candidate.id, e.state.value, json.dumps(e.metrics), e.reason, e.seconds, e.worker, e.attempts, time.time())
         seq = self._write("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        seed = (str(e.candidate.seed), e.candidate.id, e.candidate.seed)
+        self._write("INSERT OR REPLACE INTO notes SELECT 'seed/' || id, ? FROM candidates WHERE id = ? AND seed <> ?", seed)
         if e.arrays:
             self._save(e.candidate.id, e.arrays)
         return seq
@@ -214,10 +226,27 @@ class Ledger:
         totals = {"candidates": self._db.execute("SELECT count(*) FROM candidates").fetchone()[0], "evaluations": sum(states.values())}
         return totals | {state.value: states.get(state.value, 0) for state in State}
 
+    def evaluated_by(self, worker: str) -> int:
+        """Return the number of evaluations by a worker of this name."""
+        return self._db.execute("SELECT count(*) FROM evaluations WHERE worker = ?", (worker,)).fetchone()[0]
+
     @property
     def last_seq(self) -> int:
         """Number of the evaluation that arrived last; 0 before the first."""
         return self._db.execute("SELECT coalesce(max(seq), 0) FROM evaluations").fetchone()[0]
+
+    def copy(self, path: Path) -> None:
+        """Write all that is committed into another file, which is there whole or not at all, while this run goes on or after it.
+
+        Raises:
+            LedgerError: the disk is full.
+        """
+        try:
+            with replacing(path) as part, closing(sqlite3.connect(part)) as other:
+                self._db.backup(other)
+                other.execute("PRAGMA journal_mode = DELETE")  # one file, which a reader can take as it is
+        except sqlite3.OperationalError as error:
+            raise self._failure(error) from None
 
     def close(self) -> None:
         """Commit and close the file."""
@@ -230,6 +259,7 @@ class Ledger:
         base = space.base
         description = {
             "fingerprint": space.fingerprint,
+            "kinship": space.kinship,
             "segments": [[s.name, s.size, s.choices] for s in space.segments],
             "base": None if base is None else np.asarray(base).tolist(),
             "alleles": {name: list(values) for name, values in space.alleles.items()},  # genomes carry names, not places
@@ -251,6 +281,7 @@ class Ledger:
         try:
             description = self._about("space")
             self.fingerprint: str = description["fingerprint"]
+            self.kinship: str = description.get("kinship", "")  # older files do not say
             self.segments = tuple(Segment(*segment) for segment in description["segments"])
             self.alleles = {name: tuple(values) for name, values in description["alleles"].items()}
             self.base = None if description["base"] is None else np.array(description["base"], dtype=np.uint8)
@@ -313,7 +344,7 @@ class Ledger:
 
     def _candidate(self, row: Sequence[Any]) -> Candidate:
         id, genome, parents, operator, seed = row
-        return Candidate(id, self._unpack(genome), tuple(json.loads(parents)), operator, seed)
+        return Candidate(id, self._unpack(genome), tuple(json.loads(parents)), operator, int(seed))
 
     def _evaluation(self, row: Sequence[Any], arrays: bool) -> Evaluation:
         state, metrics, reason, seconds, worker, attempts = row[6:]
@@ -333,9 +364,3 @@ class Ledger:
         return {
             name: np.frombuffer(data, dtype, math.prod(size := json.loads(shape))).reshape(size).copy() for name, dtype, shape, data in rows
         }
-
-
-def _short(value: str | None) -> str:
-    if value is None:
-        return "absent"
-    return value if len(value) <= 40 else f"{value[:37]}..."

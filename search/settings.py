@@ -33,6 +33,9 @@ USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...]      run, o
        run_search.py plan CONFIG.yaml [...]                          groups, frozen axes, reach, time; runs nothing
        run_search.py report|export|dashboard runs/NAME [...]         of a run that is there"""
 
+WARM = """folder of another run; the strategy begins with its candidates, and results that mean the same here are not computed again:
+of the same model, weights, data and evaluators, in a space with the same choices, which may have more values"""
+
 GIVEN = ("model", "example")
 """Arguments of a space that the engine gives, so that a config need not (and cannot)."""
 
@@ -99,7 +102,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'")
     parser.add_argument("--constraints", type=list[str], default=[], help="'METRIC <= NUMBER', >=, with %% for a share of the base model's")
     parser.add_subclass_arguments((Strategy, Coevolution), "strategy", help="how to look")
-    parser.add_argument("--warm_start", type=str | None, help="folder of another run; the strategy begins with its candidates")
+    parser.add_argument("--warm_start", type=str | None, help=WARM)
     parser.add_argument(
         "--criteria", type=list[Criterion] | None, help="scores of the base model, the guide; null: magnitude, Taylor, activation"
     )

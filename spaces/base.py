@@ -42,6 +42,14 @@ class Space(ABC):
     def fingerprint(self) -> str:
         """Same fingerprint, same meaning of every genome: guards resume."""
 
+    @property
+    def kinship(self) -> str:
+        """Same kinship and same values by name, same model: what the fingerprint says beside the lists of values. Empty: that is not known.
+
+        Results are kept where a choice was extended and the kinship is what it was; with the same fingerprint they always are.
+        """
+        return ""
+
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Return ``(n, length)`` valid genomes, drawn at random."""

@@ -163,13 +163,24 @@ class ChoiceSpace(Space):
 
         The code of ``build_from`` is not part of it: who changes what it builds renames the class, or starts a new run.
         """
+        path, arguments = self._made()
+        choices = [[name, type(dimension).__name__, dimension.values] for name, dimension in self.dimensions.items()]
+        return hashlib.blake2b(json.dumps([path, choices, arguments], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    @property
+    def kinship(self) -> str:
+        """Of the class and its arguments. Empty where a subclass has a fingerprint of its own, which may know more than this."""
+        if type(self).fingerprint is not ChoiceSpace.fingerprint:
+            return ""
+        return hashlib.blake2b(json.dumps(self._made(), sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def _made(self) -> tuple[str, Any]:
+        """Return the path of the class, and what JSON can hold of the arguments."""
         cls = type(self)
         args, kwargs = self._arguments
         given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
         given.apply_defaults()
-        choices = [[name, type(dimension).__name__, dimension.values] for name, dimension in self.dimensions.items()]
-        text = json.dumps([f"{cls.__module__}.{cls.__qualname__}", choices, _plain(given.arguments)], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return f"{cls.__module__}.{cls.__qualname__}", _plain(given.arguments)
 
     @property
     def alleles(self) -> dict[str, tuple[Value, ...]]:

@@ -70,9 +70,18 @@ class JointSpace(Space):
 
     @property
     def fingerprint(self) -> str:
+        return self._digest({name: space.fingerprint for name, space in self.spaces.items()})
+
+    @property
+    def kinship(self) -> str:
+        """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a fingerprint of its own."""
+        if type(self).fingerprint is not JointSpace.fingerprint:
+            return ""
+        return self._digest({name: space.kinship or space.fingerprint for name, space in self.spaces.items()})
+
+    def _digest(self, parts: Mapping[str, str]) -> str:
         assemble = self.assemble and f"{self.assemble.__module__}.{self.assemble.__qualname__}"
-        text = repr(([(name, space.fingerprint) for name, space in self.spaces.items()], assemble))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(repr((list(parts.items()), assemble)).encode(), digest_size=16).hexdigest()
 
     @property
     def alleles(self) -> dict[str, tuple[float | int | str, ...]]:

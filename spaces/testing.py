@@ -239,6 +239,7 @@ class SpaceContract(ABC):
     def test_fingerprint_is_that_of_another_instance(self) -> None:
         made, again = self.made, self.space()
         assert again.fingerprint == made.fingerprint, "a space that is made again must have the same fingerprint"
+        assert again.kinship == made.kinship, "a space that is made again must have the same kinship"
 
     def test_base_is_a_valid_genome(self) -> None:
         base = self.made.base

@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 
 from run_search import main
 from search.baseline import Baseline
+from search.ledger import Ledger
 from search.lock import RunLock
+from search.testing import BitSpace
 from spaces.models import ResidualNet
 
 PARTS = '''
@@ -342,6 +344,17 @@ def test_a_ray_address_that_does_not_answer(config, refuse):
     line = refuse(config | {"ray": {"address": "127.0.0.1:9"}})
     assert time.monotonic() - began < 15
     assert "ray.address '127.0.0.1:9'" in line and "expected HOST:PORT" in line
+
+
+def test_another_run_that_has_nothing_in_common_or_is_not_there_leaves_no_folder(config, refuse, tmp_path):
+    Ledger(tmp_path / "ledger.db", BitSpace(8, 2)).close()
+    line = refuse(config | {"warm_start": str(tmp_path)})
+    assert f"{tmp_path}: no segment of it is one of ChannelSpace: it has bits0, bits1; expected some of layers.0" in line, line
+    assert "no ledger here" in refuse(config | {"warm_start": str(tmp_path / "nowhere")})
+    assert "Lineages begins in a way of its own" in refuse(
+        config | {"warm_start": str(tmp_path), "strategy": {"class_path": "search.Lineages"}}
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_command_line_itself(config, tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,3 +274,37 @@ def test_a_space_of_choices_needs_no_model(door, tmp_path):
     path.write_text(yaml.safe_dump(config | {"constraints": ["params <= 50%"]}))
     code, out, err = door(str(path))
     assert code == 2 and "no base model" in err
+
+
+def test_a_choice_that_is_extended_in_its_file_keeps_the_results(door, tmp_path, monkeypatch):
+    """docs/custom-spaces.md, "Extending a choice"."""
+    config = {
+        "name": "first",
+        "data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 60}},
+        "space": {"class_path": "growing_nets.Nets"},
+        "evaluators": [{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Training", "init_args": {"epochs": 1}}],
+        "objectives": ["max accuracy", "params"],
+        "strategy": {"class_path": "search.Evolution", "init_args": {"population": 4}},
+        "search": {"lag": 2, "chunk": 2, "budget": {"evaluations": 6}},
+        "executor": "inline",
+        "finish": {"members": 0},
+        "study": {"view": False},
+    }
+    (tmp_path / "growing_nets.py").write_text(CHOICES)
+    path = tmp_path / "growing.yaml"
+    path.write_text(yaml.safe_dump(config))
+    first = tmp_path / "runs" / "first"
+    assert door(str(path))[0] == 0
+    (tmp_path / "growing_nets.py").write_text(CHOICES.replace("[4, 8, 16]", "[2, 4, 8, 16, 32]"))
+    monkeypatch.delitem(sys.modules, "growing_nets")
+    code, _, err = door(str(path))
+    assert code == 2 and "belongs to another space" in err, "the old run stays what it is"
+    words = [str(path), "--name", "wider", "--warm_start", str(first), "--search.budget.evaluations"]
+    code, _, err = door(*words, "8")
+    assert code == 0 and f"{first}: 6 of its results mean the same here" in err and f"6 of 8 results came from {first}" in err, err
+    shutil.rmtree(first)
+    code, _, err = door(*words, "10")
+    assert code == 0 and f"6 of 10 results came from {first}" in err, err
+    settings = ["--evaluators", '[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Training", "init_args": {"epochs": 2}}]']
+    code, _, err = door(*words[:1], "--name", "third", "--warm_start", str(tmp_path / "runs" / "wider"), *settings)
+    assert code == 0 and "evaluated anew: evaluators.1.epochs (was 1, is 2)" in err and "results came from" not in err

@@ -59,6 +59,8 @@ class SupernetSearch(Evaluator):
         InputError: a warm-up, or a rule's first decision, later than the last epoch; when it is bound: another space, or no data.
     """
 
+    private = "what a search of cells leaves behind lies in files of its run"
+
     def __init__(
         self,
         epochs: int = 50,

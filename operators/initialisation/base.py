@@ -18,6 +18,10 @@ class Initialisation(ABC):
         """Return `n` valid genomes ``(n, length)``; equal ones happen."""
         return space.repair(self._draw(space, n, guide, rng))
 
+    def at_hand(self, space: Space, rng: np.random.Generator) -> int:
+        """Return how many genomes it still gives before it draws any at random: a first generation has room for all of them."""
+        return 0
+
     @abstractmethod
     def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         """Return genomes ``(n, length)``, uint8 below the choices of their loci; validity beyond that is seen to by the caller."""

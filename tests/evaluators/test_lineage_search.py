@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from evaluators import Cost, Evaluator, LineageTraining, Report, Training, assess, fit
+from evaluators.brief_training import BriefTraining
 from evaluators.data import Digits
 from evaluators.growth import grow
 from search import Evolution, Finish, Search
@@ -82,8 +83,13 @@ def test_two_searches_find_one_front_of_lineages_and_a_member_is_what_was_scored
 def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twice(make, tmp_path, monkeypatch):
     whole = make().run(evaluations=18)
     trained = []
-    train = LineageTraining._train
-    monkeypatch.setattr(LineageTraining, "_train", lambda self, model, seed, *rest: trained.append(seed) or train(self, model, seed, *rest))
+    train = BriefTraining.__call__
+
+    def counted(self, model, data, seed, *rest):
+        trained.append(seed)
+        return train(self, model, data, seed, *rest)
+
+    monkeypatch.setattr(BriefTraining, "__call__", counted)
     for at in (3, 13):
         monkeypatch.setattr(Killer, "at", at)
         with pytest.raises(Killed):

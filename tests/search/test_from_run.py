@@ -80,6 +80,13 @@ def test_candidates_come_by_name_and_value_the_front_first(run, tmp_path):
     assert begun[: len(expected)] == expected[:7] and result.counts["evaluations"] == 12
 
 
+def test_all_of_them_are_asked_however_small_the_population(run, tmp_path):
+    search(tmp_path / "second", Net(), Evolution(population=2, initialisation=FromRun(str(run), 9))).run(evaluations=10)
+    operators, _ = zip(*asked(tmp_path / "second", Net()), strict=True)
+    assert operators[0] == "base" and operators.count("FromRun") >= 8, "the base may be one of the nine"
+    assert set(operators[:9]) == {"base", "FromRun"}
+
+
 def test_what_is_resumed_begins_with_the_same(run, tmp_path):
     def strategy():
         return RandomSearch(FromRun(str(run), 5))
@@ -99,7 +106,7 @@ def test_the_rest_comes_from_another_initialisation_and_runs_out_never(run):
 
 def test_mistakes_are_one_line(run, tmp_path):
     with pytest.raises(InputError, match="no ledger here"):
-        FromRun(str(tmp_path / "nothing"))
+        FromRun(str(tmp_path / "nothing"))(Extended(), 2, {}, np.random.default_rng(0))
     with pytest.raises(InputError, match=r"no segment of it is one of Other: it has width, depth, kernel; expected some of colour"):
         FromRun(str(run))(Other(), 2, {}, np.random.default_rng(0))
     with pytest.raises(InputError, match="most 0"):

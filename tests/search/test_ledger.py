@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,6 +201,38 @@ def test_a_full_disk_keeps_what_was_committed(path):
         ledger.add_evaluation(Evaluation(given[0], State.COMPLETE, {}, {"large": np.zeros(10_000)}))
     ledger.close()
     assert Ledger.reader(path).counts() == {"candidates": 1, "evaluations": 0, "complete": 0, "failed": 0, "pruned": 0}
+
+
+def test_a_result_keeps_the_seed_that_it_was_evaluated_with(space, path):
+    ledger = Ledger(path, space)
+    asked = candidates(space, 3)
+    ledger.add_candidates(asked)
+    for candidate, seed in zip(asked, (asked[0].seed, 2**63 - 1, 0), strict=True):
+        ledger.add_evaluation(Evaluation(replace(candidate, seed=seed), State.COMPLETE, {}, worker="from before"))
+    ledger.close()
+    ledger = Ledger.reader(path)
+    assert [candidate.seed for candidate in ledger.candidates()] == [candidate.seed for candidate in asked]
+    assert [e.candidate.seed for _, e in ledger.evaluations()] == [asked[0].seed, 2**63 - 1, 0]
+    assert ledger.evaluation(1).candidate.seed == 2**63 - 1
+    assert ledger.evaluated_by("from before") == 3 and ledger.evaluated_by("") == 0
+
+
+def test_a_copy_is_one_file_with_all_that_was_committed(space, path, tmp_path):
+    ledger = Ledger(path, space)
+    asked = candidates(space, 700)
+    ledger.add_candidates(asked)
+    ledger.add_evaluation(Evaluation(asked[5], State.COMPLETE, {"a": 1.0}, {"grid": np.eye(3)}))
+    ledger.commit()
+    reader = Ledger.reader(path)
+    reader.copy(tmp_path / "kept" / "copy.db")
+    ledger.add_evaluation(Evaluation(asked[6], State.COMPLETE, {}))
+    ledger.close()
+    reader.close()
+    assert [file.name for file in (tmp_path / "kept").iterdir()] == ["copy.db"]
+    copy = Ledger.reader(tmp_path / "kept" / "copy.db", space)
+    assert copy.counts()["candidates"] == 700 and copy.counts()["evaluations"] == 1
+    assert all(same(a, b) for a, b in zip(copy.candidates(), asked, strict=True))
+    assert copy.evaluation(5).arrays["grid"].tolist() == np.eye(3).tolist()
 
 
 def test_a_claim_names_every_difference_and_writes_nothing(path):

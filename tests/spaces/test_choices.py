@@ -163,6 +163,16 @@ def test_fingerprint_tells_classes_values_and_arguments_apart():
     assert variant(width=Categorical([8, 16, 32])) != variant()
 
 
+def test_kinship_is_that_of_the_class_and_its_arguments_whatever_the_values():
+    def variant(**attributes):
+        return type("Net", (Net,), {"default": None, "__module__": Net.__module__, "__qualname__": "Net"} | attributes)()
+
+    longer = variant(width=Choice([4, 8, 16, 32, 64, 128]))
+    assert longer.kinship == Net().kinship != "" and longer.fingerprint != Net().fingerprint
+    assert Net(classes=4).kinship != Net().kinship != Wider().kinship
+    assert variant(fingerprint="of more than choices").kinship == "", "it may depend on what only that fingerprint knows"
+
+
 def test_fingerprint_survives_pickling_and_another_process():
     space = pickle.loads(pickle.dumps(Net(classes=7)))
     assert space.classes == 7 and space.fingerprint == Net(classes=7).fingerprint

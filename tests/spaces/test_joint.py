@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from search.testing import BitSpace
 from spaces import Choice, ChoiceSpace, Float, HyperParameters, InputError, Integer, JointSpace
 from spaces.testing import SpaceContract
 
@@ -109,6 +110,16 @@ def test_fingerprint_tells_parts_names_order_and_assembly_apart():
         JointSpace({"a": Even(), "b": Flat()}, narrow),
     ]
     assert len({space.fingerprint for space in spaces}) == len(spaces)
+
+
+def test_kinship_is_that_of_the_parts_and_of_their_assembly():
+    longer = type("Flat", (Flat,), {"inner": Choice([3, 5, 7]), "__module__": Flat.__module__, "__qualname__": "Flat"})()
+    joint = JointSpace({"mask": Even(), "head": Flat()}, narrow)
+    extended = JointSpace({"mask": Even(), "head": longer}, narrow)
+    assert extended.kinship == joint.kinship != "" and extended.fingerprint != joint.fingerprint
+    assert len({joint.kinship, JointSpace(joint.spaces).kinship, JointSpace({"mask": Even(), "tail": Flat()}, narrow).kinship}) == 3
+    bits = [JointSpace({"bits": BitSpace(4, segments), "head": Flat()}) for segments in (1, 2)]
+    assert bits[0].kinship != bits[1].kinship, "a part without kinship has to be as it was"
 
 
 def test_mistakes_are_named():
