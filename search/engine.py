@@ -87,6 +87,7 @@ class Search:
         config: text of the configuration, kept in the directory.
         progress: where the run is shown; None: nowhere.
         listeners: told what :class:`Loop` tells its listeners.
+        device: where this process trains and evaluates the base model; candidates are where the executor has them.
 
     Raises:
         InputError: here or in :meth:`run`, of anything that does not fit, in one line.
@@ -117,6 +118,7 @@ class Search:
         config: str | None = None,
         progress: Progress | None = None,
         listeners: Sequence[object] = (),
+        device: str = "cpu",
     ) -> None:
         parts = [Cost(), Quality()] if evaluators is None else list(evaluators)
         self.directory = None if directory is None else Path(directory)
@@ -130,6 +132,7 @@ class Search:
             None if training is None or model is None or data is None else Baseline(model, data, training, seed, self._weights_folders()),
             default_criteria() if criteria is None else list(criteria),
             seed,
+            device,
         )
         self.strategy = strategy or Evolution()
         self.executor = executor or InlineExecutor()
