@@ -12,17 +12,9 @@ FILES = (*TRAIN_FILES, TEST_FILE)
 SPLITS = ("train", "calibration", "search", "test")
 
 
-def records(labels, rng):
-    """Return the bytes of a file: label, then the red, the green and the blue plane."""
-    return np.column_stack([labels, rng.integers(0, 256, (len(labels), 3072))]).astype(np.uint8).tobytes()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
-    for name, n in zip(FILES, (50, 40, 50, 60, 50, 30), strict=True):
-        (folder / name).write_bytes(records(np.arange(n) % 10, rng))
-    return folder
+@pytest.fixture
+def folder(cifar_folder):
+    return cifar_folder
 
 
 @pytest.fixture
