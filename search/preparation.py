@@ -50,7 +50,7 @@ class Preparation:
         baseline: how the base model is trained; None: it comes with its weights.
         criteria: what the guide holds of the base model.
         seed: of the run.
-        device: where the base model is trained and evaluated.
+        device: where this process trains and evaluates.
     """
 
     model: nn.Module | None

@@ -253,6 +253,9 @@ def test_the_base_model_is_trained_and_evaluated_on_the_device_and_comes_back(da
     settings = {"strategy": RandomSearch(), "lag": 4, "chunk": 2, "training": Training(epochs=1)}
     Search(Placed((64, 8, 10)), data, device="elsewhere", **settings).run(evaluations=2)
     assert places == ["elsewhere", "cpu", "elsewhere", "cpu", "cpu"], "trained, back, the base, two candidates"
+    places.clear()
+    Search(Placed((64, 8, 10)), data, device="elsewhere", strategy=RandomSearch()).plan(evaluations=2)
+    assert places and set(places) == {"elsewhere"}, "candidates that are timed"
 
 
 @pytest.mark.parametrize(("words", "device"), [(("--ray.gpus_per_task", "0.25"), "cuda"), ((), "cpu"), (("--executor", "inline"), "cpu")])
