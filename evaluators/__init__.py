@@ -7,7 +7,9 @@ from evaluators.cost import Cost, smallest
 from evaluators.counting import count
 from evaluators.data import (
     Arrays,
+    Augmented,
     BinaryClusters,
+    CifarFolder,
     Classification,
     Data,
     Digits,
@@ -37,8 +39,10 @@ from spaces.channels.trace import mode
 
 __all__ = [
     "Arrays",
+    "Augmented",
     "BinaryClusters",
     "Candidate",
+    "CifarFolder",
     "Classification",
     "Corruption",
     "Cost",

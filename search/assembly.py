@@ -34,7 +34,8 @@ def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevo
 def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     """Make the objects that a configuration names, and a search of them; nothing is trained or evaluated yet.
 
-    Torch gets as many threads in this process as a task has: what is trained or scored here would come out the same there.
+    Torch gets as many threads in this process as a task has: what is trained or scored here would come out the same there. For the same
+    reason the base model goes to this machine's GPU, if it has one, where tasks hold a share of one.
 
     Args:
         progress: where the run is shown; None: nowhere.
@@ -71,6 +72,7 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         origin=_origin(settings),
         config=settings.dump(),
         progress=progress,
+        device="cuda" if settings.executor == "ray" and ray.gpus_per_task and torch.cuda.is_available() else "cpu",
     )
 
 

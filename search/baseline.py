@@ -100,19 +100,24 @@ class Baseline:
             return True
         return False
 
-    def train(self, progress: Callable[[Report], None]) -> None:
-        """Train the model and keep its weights.
+    def train(self, progress: Callable[[Report], None], device: str = "cpu") -> None:
+        """Train the model and keep its weights; it is on the CPU afterwards.
 
         Args:
             progress: called after every epoch.
+            device: where it is trained.
 
         Raises:
             InputError: where the training diverges.
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            for report in fit(self.model, self.data, self.training):
-                progress(report)
+            self.model.to(device)
+            try:
+                for report in fit(self.model, self.data, self.training):
+                    progress(report)
+            finally:
+                self.model.to("cpu")  # it is traced, sliced and sent to the workers from there
         loss = report.metrics["train_loss"]
         if not math.isfinite(loss):
             raise InputError(f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate")

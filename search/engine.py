@@ -88,6 +88,8 @@ class Search:
         config: text of the configuration, kept in the directory.
         progress: where the run is shown; None: nowhere.
         listeners: told what :class:`Loop` tells its listeners.
+        device: where this process trains and evaluates the base model, and times candidates for a plan; the search's are where the
+            executor has them.
 
     Raises:
         InputError: here or in :meth:`run`, of anything that does not fit, in one line.
@@ -118,6 +120,7 @@ class Search:
         config: str | None = None,
         progress: Progress | None = None,
         listeners: Sequence[object] = (),
+        device: str = "cpu",
     ) -> None:
         parts = [Cost(), Quality()] if evaluators is None else list(evaluators)
         self.directory = None if directory is None else Path(directory)
@@ -131,6 +134,7 @@ class Search:
             None if training is None or model is None or data is None else Baseline(model, data, training, seed, self._weights_folders()),
             default_criteria() if criteria is None else list(criteria),
             seed,
+            device,
         )
         self.strategy = strategy or Evolution()
         self._warm = WarmStart(self.strategy, None if self.directory is None else RunDirectory(self.directory).state)
@@ -164,7 +168,8 @@ class Search:
             step = step_seconds(problem, self.strategy, self.seed)
             steps = self.strategy.candidates
             evaluations = steps if evaluations is None else min(evaluations, steps)
-        return make_plan(problem, base, least, found, workers, Budget(evaluations, seconds, stall), self.seed, step)
+        limits = Budget(evaluations, seconds, stall)
+        return make_plan(problem, base, least, found, workers, limits, self.seed, step, self.preparation.device)
 
     def run(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Result:
         """Search until a limit is reached, then fine-tune and export some of the front; go on where an earlier call ended.

@@ -118,11 +118,13 @@ def make_plan(
     budget: Budget,
     seed: int,
     seconds: float | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """Describe the run.
 
     Args:
         seconds: that a candidate takes; None: a few are evaluated in this process.
+        device: where they are.
     """
     report: Mapping[str, Any] = getattr(problem.space, "report", dict)()
     return Plan(
@@ -133,7 +135,7 @@ def make_plan(
         dict(base),
         dict(smallest),
         list(found),
-        _seconds(problem, seed) if seconds is None else seconds,
+        _seconds(problem, seed, device) if seconds is None else seconds,
         workers,
         budget,
         parameters_of(problem.space),
@@ -152,32 +154,32 @@ def _values(distribution: Any) -> str:
     return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}{step}"
 
 
-def _seconds(problem: Problem, seed: int) -> float:
+def _seconds(problem: Problem, seed: int, device: str) -> float:
     """Median wall time of an evaluation of random candidates; failed ones count, they take time as well.
 
     Of a training, which says its epochs, two epochs are timed, of which the first one warms up.
     """
     epochs = getattr(problem.evaluator, "epochs", None)
     if isinstance(problem.space, TrialSpace | SupernetSpace) and isinstance(epochs, int):
-        return epochs * _epoch_seconds(problem, seed)
+        return epochs * _epoch_seconds(problem, seed, device)
     genomes = problem.space.sample(_TIMED, np.random.default_rng(seed))
     times = []
     for id, genome in enumerate(genomes):
         start = time.perf_counter()
-        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id))):
+        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id)), device=device):
             if isinstance(event, Finished) and event.evaluation.state is State.COMPLETE:
                 break
         times.append(time.perf_counter() - start)
     return float(np.median(times[1:]))
 
 
-def _epoch_seconds(problem: Problem, seed: int) -> float:
+def _epoch_seconds(problem: Problem, seed: int, device: str) -> float:
     """Median wall time of the second epoch of random candidates."""
     times = []
     for id, genome in enumerate(problem.space.sample(_TIMED, np.random.default_rng(seed))):
         reports = 0
         start = time.perf_counter()
-        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id))):
+        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id)), device=device):
             if isinstance(event, Reported):
                 reports += 1
                 if reports == 2:

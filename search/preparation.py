@@ -50,6 +50,7 @@ class Preparation:
         baseline: how the base model is trained; None: it comes with its weights.
         criteria: what the guide holds of the base model.
         seed: of the run.
+        device: where this process trains and evaluates.
     """
 
     model: nn.Module | None
@@ -61,6 +62,7 @@ class Preparation:
     baseline: Baseline | None = None
     criteria: Sequence[Criterion] = field(default_factory=default_criteria)
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.data is not None:
@@ -76,7 +78,7 @@ class Preparation:
         assert self.baseline is not None
         epochs = self.baseline.training.epochs
         with progress.stage():
-            self.baseline.train(lambda report: progress.training(report, epochs))
+            self.baseline.train(lambda report: progress.training(report, epochs), self.device)
 
     def identity(self) -> dict[str, str]:
         """Return what model, weights, data, goals and evaluators are; known before any training. The space is not in it."""
@@ -126,7 +128,7 @@ class Preparation:
         if genome is None:
             return {}
         candidate = Candidate(-1, genome, (), "base", candidate_seed(self.seed, 2**31))
-        for event in evaluate(problem.space, problem.evaluator, candidate):
+        for event in evaluate(problem.space, problem.evaluator, candidate, device=self.device):
             if isinstance(event, Finished):
                 if event.evaluation.state is not State.COMPLETE:
                     raise InputError(f"model: the base model cannot be evaluated: {event.evaluation.reason}")

@@ -2,11 +2,13 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+import numpy as np
 import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
@@ -27,3 +29,14 @@ class ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Take ours in place of xdist's."""
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 280 random images in the six files of the CIFAR-10 binary version; the test file has 30."""
+    folder, rng = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
+    names = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+    for name, n in zip(names, (50, 40, 50, 60, 50, 30), strict=True):
+        records = np.column_stack([np.arange(n) % 10, rng.integers(0, 256, (n, 3072))])
+        (folder / name).write_bytes(records.astype(np.uint8).tobytes())
+    return folder

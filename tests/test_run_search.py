@@ -51,10 +51,19 @@ def door(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("config", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
-def test_every_configuration_is_sound(config):
-    settings = Settings.parse([str(ROOT / "configs" / config)])
+def test_every_configuration_is_sound(config, cifar_folder):
+    words = ["--data.data.folder", str(cifar_folder)] if config.startswith("cifar10") else []  # the others' data are made or installed
+    settings = Settings.parse([str(ROOT / "configs" / config), *words])
     for key in ("data", "evaluators", "strategy", "training", "finish", "ray", "study", "criteria"):
         settings.make(key)
+
+
+@pytest.mark.parametrize("config", ["cifar10_resnet20", "cifar10_resnet56"])
+def test_data_that_are_not_there_are_one_line(config, door, tmp_path):
+    code, out, err = door(str(ROOT / "configs" / f"{config}.yaml"), "--data.data.folder", str(tmp_path / "nowhere"))
+    assert code == 2 and not out and err.count("\n") == 1
+    assert err.startswith("error: data ") and "nowhere: no file data_batch_1.bin; expected" in err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_begins_with_the_candidates_of_another(door, tmp_path):

@@ -1,7 +1,9 @@
 """The user's data: four disjoint splits, a loss, and metrics."""
 
 from evaluators.data.arrays import Arrays
+from evaluators.data.augmented import Augmented
 from evaluators.data.base import SPLITS, Data, Inputs, Split
+from evaluators.data.cifar import CifarFolder
 from evaluators.data.clusters import BinaryClusters
 from evaluators.data.digits import Digits
 from evaluators.data.mnist import MnistFolder
@@ -17,7 +19,9 @@ from evaluators.data.task import Classification, Regression, Task
 __all__ = [
     "SPLITS",
     "Arrays",
+    "Augmented",
     "BinaryClusters",
+    "CifarFolder",
     "Classification",
     "Data",
     "Digits",

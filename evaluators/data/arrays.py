@@ -134,6 +134,31 @@ class Arrays(Data):
             self._targets[split] = flat.reshape(targets.shape)
 
 
+def held_out(train: int, test: int, calibration: float, search: float, seed: int) -> dict[Split, np.ndarray]:
+    """Return the rows of every split of data that come with a test split of their own, behind their training samples.
+
+    Args:
+        train: number of training samples, of which the calibration and the search split are drawn.
+        test: number of test samples.
+        calibration: share of the training samples.
+        search: share of the training samples.
+        seed: of the draw.
+
+    Raises:
+        InputError: shares that are not positive, or that leave nothing to train on.
+    """
+    if not (calibration > 0 and search > 0 and calibration + search < 1):
+        raise InputError(f"data: calibration {calibration} and search {search}; expected positive shares of less than 1 together")
+    order = np.random.default_rng(seed).permutation(train)
+    edges = np.round(np.cumsum([calibration, search]) * train).astype(int)
+    return {
+        "calibration": order[: edges[0]],
+        "search": order[edges[0] : edges[1]],
+        "train": order[edges[1] :],
+        "test": np.arange(train, train + test),
+    }
+
+
 def _tensor(array: Any, name: str) -> Tensor:
     """Return float32 or int64; what torch cannot take is the user's to mend."""
     try:

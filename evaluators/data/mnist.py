@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.data.arrays import Arrays
-from evaluators.data.base import Split
+from evaluators.data.arrays import Arrays, held_out
 from evaluators.data.task import Classification
 from spaces.errors import InputError
 
@@ -45,18 +44,9 @@ class MnistFolder(Arrays):
         train_samples: int | None = None,
         label_noise: float = 0.0,
     ) -> None:
-        if not (calibration > 0 and search > 0 and calibration + search < 1):
-            raise InputError(f"data: calibration {calibration} and search {search}; expected positive shares of less than 1 together")
         images, labels = (np.concatenate([_read(Path(folder), f"{part}-{kind}") for part in ("train", "t10k")]) for kind in _KINDS)
         first = len(_read(Path(folder), f"train-{_KINDS[1]}"))
-        order = np.random.default_rng(seed).permutation(first)
-        edges = np.round(np.cumsum([calibration, search]) * first).astype(int)
-        rows: dict[Split, np.ndarray] = {
-            "calibration": order[: edges[0]],
-            "search": order[edges[0] : edges[1]],
-            "train": order[edges[1] :],
-            "test": np.arange(first, len(labels)),
-        }
+        rows = held_out(first, len(labels) - first, calibration, search, seed)
         pixels = (images[:, None] / 255).astype(np.float32)
         classes = Classification(int(labels.max()) + 1 if len(labels) else None)
         super().__init__(pixels, labels.astype(np.int64), rows, classes, seed, train_samples, label_noise)  # type: ignore[arg-type]

@@ -155,7 +155,7 @@ class ChannelSpace(Space):
             if name in compact:
                 axes = kept.get(first.get(name, name), {})
                 index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(whole.shape)))
-                whole[tuple(map(torch.from_numpy, index))] = compact[name].to(whole.dtype)
+                whole[tuple(map(torch.from_numpy, index))] = compact[name].to(whole)  # a compact model may be on a GPU, the base is not
             full[name] = whole
         return full
 

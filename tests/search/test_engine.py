@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from torch import nn
 from evaluators import Cost, Evaluator, Quality, Report, Training, assess, fit
 from evaluators.data import Digits
 from search import Evolution, Finish, RandomSearch, Search
+from search.assembly import assemble
 from search.baseline import Baseline, load_checkpoint
 from search.identity import describe, weights_digest
 from search.ledger import Ledger
 from search.progress import Progress
+from search.settings import Settings
 from spaces import ChannelSpace, InputError
 from spaces.models import Perceptron, ResidualNet
 
@@ -214,7 +217,7 @@ def test_export_finishes_an_interrupted_run_without_searching_on(make, witness):
 def test_the_base_model_is_trained_once(data, tmp_path, monkeypatch):
     trained = []
     original = Baseline.train
-    monkeypatch.setattr(Baseline, "train", lambda self, progress: (trained.append(1), original(self, progress))[1])
+    monkeypatch.setattr(Baseline, "train", lambda self, *given: (trained.append(1), original(self, *given))[1])
 
     def search(name, epochs=1):
         torch.manual_seed(0)
@@ -232,6 +235,36 @@ def test_the_base_model_is_trained_once(data, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="weights"):
         search("one", epochs=2).run(evaluations=8)
     assert len(trained) == 1
+
+
+class Placed(Perceptron):
+    """Says where it was sent, and stays: there is no other device here."""
+
+    def to(self, device):
+        places.append(str(device))
+        return self
+
+
+places = []
+
+
+def test_the_base_model_is_trained_and_evaluated_on_the_device_and_comes_back(data):
+    places.clear()
+    settings = {"strategy": RandomSearch(), "lag": 4, "chunk": 2, "training": Training(epochs=1)}
+    Search(Placed((64, 8, 10)), data, device="elsewhere", **settings).run(evaluations=2)
+    assert places == ["elsewhere", "cpu", "elsewhere", "cpu", "cpu"], "trained, back, the base, two candidates"
+    places.clear()
+    Search(Placed((64, 8, 10)), data, device="elsewhere", strategy=RandomSearch()).plan(evaluations=2)
+    assert places and set(places) == {"elsewhere"}, "candidates that are timed"
+
+
+@pytest.mark.parametrize(("words", "device"), [(("--ray.gpus_per_task", "0.25"), "cuda"), ((), "cpu"), (("--executor", "inline"), "cpu")])
+def test_where_tasks_hold_a_gpu_the_base_model_is_on_one_if_there_is_one(words, device, tmp_path, monkeypatch):
+    config = Path(__file__).parents[2] / "configs" / "digits_channels.yaml"
+    settings = Settings.parse([str(config), "--runs", str(tmp_path), *words])
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert assemble(settings).preparation.device == (device if there else "cpu")
 
 
 def test_what_a_person_sees_without_a_terminal(model, data):
