@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from search.raytune import StudyScheduler, StudySearch
     from search.recipe import load
     from search.result import Result
+    from search.stages import Stages
     from search.strategy import Strategy
     from search.surrogate import Surrogate
     from search.tuning import Tuning
@@ -55,6 +56,7 @@ __all__ = [
     "Result",
     "Search",
     "SimulatedExecutor",
+    "Stages",
     "Strategy",
     "StudyScheduler",
     "StudySearch",
@@ -90,6 +92,7 @@ _HOMES = {
     "Result": "search.result",
     "Search": "search.engine",
     "SimulatedExecutor": "search.executors.simulated",
+    "Stages": "search.stages",
     "Strategy": "search.strategy",
     "StudyScheduler": "search.raytune",
     "StudySearch": "search.raytune",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from evaluators.training import Training
 from operators.criteria import Criterion
 from search.about import About
 from search.baseline import Baseline
-from search.budget import Budget
+from search.budget import COMPUTE, Budget
 from search.coevolution import CellLoop, Coevolution, make_grid, step_seconds
 from search.coevolution.loop import rehearse
 from search.directory import RunDirectory
@@ -48,6 +49,7 @@ from search.study import StudyView
 from search.warm_start import WarmStart
 from spaces.base import Space
 from spaces.channels import ChannelSpace
+from spaces.errors import InputError
 from spaces.trials import TrialSpace
 
 BASE, GUIDE, BUDGET = "base", "guide", "budget"
@@ -145,11 +147,14 @@ class Search:
         self.progress = progress or Progress.silent()
         self.listeners = tuple(listeners)
         self._settings = describe("strategy", self.strategy) | {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
+        self._limits = Budget()
         self._prepared: Problem | None = None
         self._memory: Ledger | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
-    def plan(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Plan:
+    def plan(
+        self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None, epochs: float | None = None
+    ) -> Plan:
         """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes. Trains and searches nothing.
 
         Raises:
@@ -168,22 +173,25 @@ class Search:
             step = step_seconds(problem, self.strategy, self.seed)
             steps = self.strategy.candidates
             evaluations = steps if evaluations is None else min(evaluations, steps)
-        limits = Budget(evaluations, seconds, stall)
+        limits = Budget(evaluations, seconds, stall, epochs)
         return make_plan(problem, base, least, found, workers, limits, self.seed, step, self.preparation.device)
 
-    def run(self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None) -> Result:
+    def run(
+        self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None, epochs: float | None = None
+    ) -> Result:
         """Search until a limit is reached, then fine-tune and export some of the front; go on where an earlier call ended.
 
         Args:
             evaluations: candidates in all, those of earlier calls included.
             seconds: of searching in all, those of earlier calls included.
             stall: candidates in a row that do not enlarge the front's hypervolume.
+            epochs: of training the base model, which training all candidates may take: see :class:`~search.budget.Budget`.
 
         Raises:
             InputError: of the first thing that does not fit, before any candidate is evaluated.
             KeyboardInterrupt: at the second Ctrl-C, or at one outside the search; what was found is kept.
         """
-        budget = Budget(evaluations, seconds, stall)
+        budget = self._limits = Budget(evaluations, seconds, stall, epochs)
         with contextlib.ExitStack() as stack:
             directory, problem, ledger = self._enter(stack)
             done = _is_searched(ledger, budget)
@@ -256,7 +264,7 @@ class Search:
             preparation = self.preparation
             if preparation.untrained():
                 rehearsed = preparation.check(preparation.make_space(), rehearse=True)
-                self._loop(rehearsed, Ledger(None, rehearsed.space), Budget())
+                self._loop(rehearsed, Ledger(None, rehearsed.space), self._limits)
                 if directory is not None and directory.ledger.exists():
                     with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
                         ledger.claim(self._identity(rehearsed.space))
@@ -289,6 +297,8 @@ class Search:
         self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = (), executor: Executor | None = None
     ) -> Loop | CellLoop:
         if isinstance(self.strategy, Coevolution):
+            if budget.epochs is not None:
+                raise InputError(f"budget.epochs {budget.epochs:g}: a coevolution ends by its steps; expected null")
             grid = make_grid(self.executor)
             return CellLoop(problem, self.strategy, grid, self.executor, ledger, budget, seed=self.seed, listeners=listeners)
         strategy = copy.deepcopy(self.strategy)  # this one stays as it was given: the next call starts from it again
@@ -303,7 +313,18 @@ class Search:
             lag=self.lag,
             chunk=self.chunk,
             listeners=listeners,
+            epoch_macs=math.nan if budget.epochs is None else self._epoch_macs(problem),
         )
+
+    def _epoch_macs(self, problem: Problem) -> float:
+        """Return the multiply-accumulates of an epoch of training the base model, a backward pass counted as two forward passes."""
+        data, macs = self.preparation.data, screened_base(problem).get("macs")
+        if data is None or macs is None or COMPUTE not in problem.evaluator.metrics:
+            raise InputError(
+                f"budget.epochs: nobody counts what training takes; expected evaluators Cost and one that reports {COMPUTE}, such as "
+                "LineageTraining over a ChannelSpace"
+            )
+        return 3.0 * macs * data.size("train")
 
     def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> str:
         """Run the loop to its end, shown and interruptible; return the reason of the end."""
@@ -360,7 +381,5 @@ def _is_searched(ledger: Ledger, budget: Budget) -> bool:
         return True
     if budget.seconds is not None and (ledger.note("elapsed") or 0.0) >= budget.seconds:
         return True
-    before = (ledger.note(BUDGET) or {}).get("stall")
-    return ended in ("exhausted", "steps") or (
-        ended == "stall" and budget.stall is not None and before is not None and budget.stall <= before
-    )
+    before, now = (ledger.note(BUDGET) or {}).get(ended), getattr(budget, ended, None)
+    return ended in ("exhausted", "steps") or (ended in ("stall", "epochs") and None not in (before, now) and now <= before)

@@ -81,12 +81,14 @@ class Evolution(Strategy):
         self._initial = initial(problem, self.initialisation, self.rng)
         self._crossovers = _crossovers(problem, self.crossover)
         self._mutations = _mutations(problem, self.mutations)
-        self._first = deque(self._beginning())
+        self._first: deque[Proposal] | None = None
         for part in (self.fidelity, self.surrogate):
             if part is not None:
                 part.start(problem, self.rng)
 
     def ask(self, n: int) -> list[Candidate]:
+        if self._first is None:
+            self._first = deque() if self._members.ids else deque(self._beginning())
         proposals = [] if self.fidelity is None else self.fidelity.due(n)
         proposals += [self._first.popleft() for _ in range(min(n - len(proposals), len(self._first)))]
         draw = self._children if self.surrogate is None else self.surrogate.over(self._children)
@@ -97,6 +99,8 @@ class Evolution(Strategy):
         return candidates
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        for evaluation in evaluations:
+            self._sieve.admit(evaluation.candidate.genome)  # others asked it, where another strategy went before
         for part in (self._members, self.fidelity, self.surrogate):
             if part is not None:
                 part.tell(evaluations)

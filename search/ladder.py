@@ -104,7 +104,8 @@ class Ladder:
         values, violations = self.problem.values(evaluations), self.problem.violations(evaluations)
         for evaluation, row, violation in zip(evaluations, values, violations, strict=True):
             candidate = evaluation.candidate
-            before = self._climbing.pop(candidate.parents[0]).scores if candidate.operator == PROMOTED else []
+            climbed = self._climbing.pop(candidate.parents[0], None) if candidate.operator == PROMOTED else None
+            before = climbed.scores if climbed is not None else []
             score = self.monitor(evaluation.metrics) if self.monitor is not None else float(row[0])
             fine = np.isfinite(row).all() and math.isfinite(violation) and math.isfinite(score)
             if len(before) < self.rungs - 1:

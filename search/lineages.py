@@ -15,12 +15,17 @@ from search.problem import Problem
 from search.strategy import Strategy
 from spaces.errors import InputError
 
+_AGAIN = 2
+"""A round of which everybody failed is tried again so often."""
+
 
 @dataclass(eq=False)
 class _Line:
-    """A chain: how many rounds it has gone, who it ends with, and of the round under way how many children there are and which came."""
+    """A chain: how many rounds it has gone, who it ends with, and of the round under way how many children there are and which came;
+    `failed` counts how often in a row nobody of a round could be a parent."""
 
     rounds: int = 0
+    failed: int = 0
     latest: Evaluation | None = None
     open: int = 0
     came: list[Evaluation] = field(default_factory=list)
@@ -33,10 +38,12 @@ class Lineages(Strategy):
     has been trained, and every size on the way is a candidate for the front (gradual pruning, as in Zhu and Gupta 2017, arXiv
     1710.01878, by channels). `cost` falls in equal ratios to `smallest` of the base model's; a round makes up for
     what the last one fell short of.
-    The next round of a line is asked when the last one has been told; several lines keep as many workers busy.
+    The next round of a line is asked when the last one has been told, or once more, with other
+    seeds, where everybody failed; several lines keep as many workers busy.
 
     As models become cheap a round tries several children, of which the best in the first objective (of those that are feasible as far as
-    possible) is the parent of the next: ``share ** -growth``, at most `brood`, at this share of the base model's cost.
+    possible) is the parent of the next: ``share ** -growth``, at most `brood`, at this share of the base model's cost. The first of them is
+    pruned without the mutation's noise.
 
     Args:
         lines: how many; they differ by their seeds, and by what the mutation draws.
@@ -116,32 +123,39 @@ class Lineages(Strategy):
         """End a line's round; where one of its children can be a parent, begin the next."""
         alive = [e for e in line.came if e.state is State.COMPLETE and np.isfinite(self.problem.values([e])).all()]
         line.came = []
+        line.failed = 0 if alive else line.failed + 1
         if not alive:
-            return  # the line has broken off
+            if line.latest is not None and line.failed <= _AGAIN:  # as other candidates, with other seeds
+                self._go(line, self._children(line.latest, line.rounds))
+            return  # else the line has broken off
         violations, values = self.problem.violations(alive), self.problem.values(alive)[:, 0]
         line.latest = alive[int(np.lexsort((values, violations))[0])]
         while line.rounds < self.rounds:
             line.rounds += 1
             children = self._children(line.latest, line.rounds)
             if children:
-                line.open = len(children)
-                self._wanted.extend((line, child) for child in children)
+                self._go(line, children)
                 return  # else it is small enough for this round already, or all that could go is spared: the next asks for more
+
+    def _go(self, line: _Line, children: Sequence[np.ndarray]) -> None:
+        line.open = len(children)
+        self._wanted.extend((line, child) for child in children)
 
     def _children(self, parent: Evaluation, rounds: int) -> list[np.ndarray]:
         """Return the different genomes of a round."""
         share = self.smallest ** (rounds / self.rounds)
-        pruned = [self._pruned(parent, share) for _ in range(max(1, min(self.brood, round(share**-self.growth))))]
+        count = max(1, min(self.brood, round(share**-self.growth)))
+        pruned = [self._pruned(parent, share, quiet=not number) for number in range(count)]
         different = {child.tobytes(): child for child in pruned if not np.array_equal(child, parent.candidate.genome)}
         return list(different.values())
 
-    def _pruned(self, parent: Evaluation, share: float) -> np.ndarray:
+    def _pruned(self, parent: Evaluation, share: float, quiet: bool) -> np.ndarray:
         genome, base = parent.candidate.genome, self.problem.space.base
         assert base is not None
         cost, whole = self.problem.evaluator.screen(np.stack([genome, base]))[self.cost]
         if share * whole >= cost:
             return genome
-        mutation = copy.copy(self.mutation)
+        mutation = self.mutation.quiet() if quiet else copy.copy(self.mutation)
         mutation.amount = 1 - share * float(whole) / float(cost)
         guide = dict(self.problem.guide)
         guide |= {name: array for name, array in parent.arrays.items() if array.shape == genome.shape}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report, State
-from search.budget import Budget
+from search.budget import COMPUTE, Budget
 from search.executors.base import Event, Executor, Reported, Started
 from search.executors.work import pruned
 from search.front import Front
@@ -26,7 +26,7 @@ _TICK = 0.5  # seconds after which the loop looks up, events or not
 _GRACE = 10.0, 0.25  # when the time is up running candidates may still finish: for so many seconds, and this share of the budget
 _TIDY = 64  # after so many results what nobody will inherit is deleted
 _TRIAL = 50  # so many results are enough to see that a run cannot succeed
-_ORDERLY = ("", "evaluations", "stall", "exhausted")  # ends (or none yet) that let everything asked be finished
+_ORDERLY = ("", "evaluations", "stall", "epochs", "exhausted")  # ends (or none yet) that let everything asked be finished
 
 
 class Loop:
@@ -53,6 +53,7 @@ class Loop:
         chunk: candidates asked at once.
         listeners: objects with ``evaluated(evaluation, joined_front)``, called for every new result as it is told, or
             ``tick(loop)``, called about twice a second and after every batch of events.
+        epoch_macs: what an epoch of training the base model takes, where the budget counts epochs.
 
     Attributes:
         front: of everything told so far.
@@ -60,6 +61,7 @@ class Loop:
         feasible: number of results counted that are feasible.
         restored: number of results taken from the ledger.
         asked: number of candidates asked.
+        epochs: what training has taken, as :class:`Budget` counts it, where it is limited.
         steps: of candidates that are not finished and have reported, the step (an epoch) of their last report.
     """
 
@@ -76,6 +78,7 @@ class Loop:
         lag: int = 64,
         chunk: int = 16,
         listeners: Sequence[Any] = (),
+        epoch_macs: float = math.nan,
     ) -> None:
         if chunk < 1 or lag < chunk or lag % chunk:
             raise InputError(f"search.lag {lag}, search.chunk {chunk}: expected lag to be a multiple of chunk, and chunk at least 1")
@@ -86,6 +89,7 @@ class Loop:
         self.front = Front(problem)
         self.states: Counter[State] = Counter()
         self.feasible = self.restored = self.asked = 0
+        self.epochs, self._epoch_macs = 0.0, epoch_macs
         self._hear = [listener.evaluated for listener in listeners if hasattr(listener, "evaluated")]
         self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
         self._limit = math.inf if budget.evaluations is None else budget.evaluations
@@ -116,7 +120,7 @@ class Loop:
         """Run to the end and return why it ended.
 
         Returns:
-            ``evaluations``, ``seconds``, ``stall``, ``exhausted``, ``interrupted``, ``failures: <the commonest reason>``,
+            ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``, ``interrupted``, ``failures: <the commonest reason>``,
             or ``disk full: <what to do>``. The ledger keeps it as the note "ended" (but for the last one).
 
         Raises:
@@ -305,6 +309,10 @@ class Loop:
         self._idle = 0 if joined else self._idle + 1
         if self._idle >= (self.budget.stall or math.inf):
             self._ended = self._ended or "stall"
+        if self.budget.epochs is not None:
+            self.epochs += evaluation.metrics.get(COMPUTE, 0.0) / self._epoch_macs
+            if self.epochs >= self.budget.epochs:
+                self._ended = self._ended or "epochs"
         self._counted += 1
         self._within += evaluation.candidate.id < self._limit
         if evaluation.state is State.FAILED and self._counted <= (trial := min(_TRIAL, self._limit)):

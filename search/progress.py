@@ -126,6 +126,7 @@ class SearchProgress:
         pruned = loop.states[State.PRUNED]
         parts = [
             f"{_done(loop)}{f'/{total}' if total is not None else ''} evaluations",
+            f"{loop.epochs:.3g}/{loop.budget.epochs:g} epochs" if loop.budget.epochs is not None else "",
             f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
             f"{workers} worker{'s' if workers != 1 else ''}",
             steps(loop.steps.values()),
@@ -157,6 +158,8 @@ class SearchProgress:
             times.append(max(loop.budget.evaluations - _done(loop), 0) / rate)
         if loop.budget.seconds is not None:
             times.append(max(loop.budget.seconds - loop.elapsed, 0.0))
+        if loop.budget.epochs is not None and loop.epochs > 0:
+            times.append(max(loop.budget.epochs / loop.epochs - 1, 0.0) * loop.elapsed)
         return min(times) if times else None
 
     def hypervolume(self, loop: Loop) -> float:

@@ -34,7 +34,8 @@ class Result:
 
     Attributes:
         front: the feasible non-dominated evaluations, the best in the first objective first.
-        reason: why the search ended: ``evaluations``, ``seconds``, ``stall``, ``exhausted``, ``interrupted`` or ``failures: ...``.
+        reason: why the search ended: ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``, ``interrupted`` or
+            ``failures: ...``.
         counts: of candidates and evaluations, in every state.
         finals: the base model and those members of the front that were fine-tuned, exported and measured.
         problem: that was searched; its ``base`` has the metrics of the base model.

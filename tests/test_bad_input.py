@@ -129,7 +129,7 @@ def refuse(tmp_path, capsys, monkeypatch):
     [
         ({"nmae": "x"}, ["unknown key 'nmae'", "did you mean 'name'", "accepted: ", "strategy"]),
         ({"search": {"ordr": "strict"}}, ["search: unknown key 'ordr'", "did you mean 'order'", "accepted: budget, chunk, lag, order"]),
-        ({"search": {"budget": {"evals": 3}}}, ["search.budget: unknown key 'evals'", "evaluations, seconds, stall"]),
+        ({"search": {"budget": {"evals": 3}}}, ["search.budget: unknown key 'evals'", "epochs, evaluations, seconds, stall"]),
         ({"ray": {"adress": "auto"}}, ["ray: unknown key 'adress'", "did you mean 'address'"]),
         (
             {"strategy": {"class_path": "search.Evolution", "init_args": {"popultion": 3}}},

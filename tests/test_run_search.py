@@ -92,7 +92,7 @@ def test_a_run_shows_its_table_and_the_same_line_again_says_that_it_is_complete(
 
     # what stands in the directory runs again as it is, from anywhere
     kept = tmp_path / "runs" / "tiny" / "config.yaml"
-    assert yaml.safe_load(kept.read_text())["search"]["budget"] == {"evaluations": 12, "seconds": None, "stall": None}
+    assert yaml.safe_load(kept.read_text())["search"]["budget"] == {"evaluations": 12, "seconds": None, "stall": None, "epochs": None}
     assert main([str(kept)]) == 0
 
     for words in (["report", str(kept.parent)], ["export", str(kept.parent), "--finish.members", "2"]):

@@ -41,6 +41,7 @@ class Pruned(Arm):
     worth: Worth = field(default_factory=CriterionWorth)
     power: float = 0.0
     noise: float = 0.0
+    tilt: float = 0.0
     brood: int = 8
     growth: float = 0.0
 
@@ -70,7 +71,7 @@ class Pruned(Arm):
                 ground.smallest,
                 brood=self.brood,
                 growth=self.growth,
-                mutation=RemovalPruning(power=self.power, noise=self.noise),
+                mutation=RemovalPruning(power=self.power, noise=self.noise, tilt=self.tilt),
             ),
             criteria=[],
             seed=ground.seed,

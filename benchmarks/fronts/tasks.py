@@ -30,7 +30,7 @@ class Task(ABC):
 
     name: str
     epochs = 120
-    batch = 32
+    batch = 64
     rate = 3e-3
 
     @abstractmethod

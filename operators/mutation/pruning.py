@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import Literal
 
@@ -43,6 +44,10 @@ class Pruning(Mutation):
     def __call__(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         self.spared = 0
         return super().__call__(space, genomes, guide, rng)
+
+    def quiet(self) -> Pruning:
+        """Return a copy that leaves as little to chance as it can."""
+        return copy.copy(self)
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         own = np.broadcast_to(guide.get("own", True), genomes.shape).astype(bool) & keep_bits(space, self)

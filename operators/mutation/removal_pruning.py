@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from operators.base import Guide
@@ -24,21 +26,27 @@ class RemovalPruning(Pruning):
         amount: share of the model's parameters that one event takes, rounded up to a unit.
         power: 0 looks at the loss alone, 1 at the loss per parameter.
         noise: standard deviation of what is added to the logarithm of each worth, so that populations try different sets.
+        tilt: the same for all of a segment together, so that they try different shapes.
         probability: share of the genomes that are changed at all.
 
     Raises:
-        InputError: a negative power or noise, or a guide that does not fit the space.
+        InputError: a negative power, noise or tilt, or a guide that does not fit the space.
     """
 
     needs = ("removal", "cost")
     counts = "params"
 
-    def __init__(self, amount: float = 0.1, power: float = 0.5, noise: float = 0.0, probability: float = 1.0) -> None:
+    def __init__(self, amount: float = 0.1, power: float = 0.5, noise: float = 0.0, tilt: float = 0.0, probability: float = 1.0) -> None:
         super().__init__(amount, probability)
-        for name, value in (("power", power), ("noise", noise)):
+        for name, value in (("power", power), ("noise", noise), ("tilt", tilt)):
             if value < 0:
                 raise InputError(f"{type(self).__name__}: {name} {value}; expected at least 0")
-        self.power, self.noise = power, noise
+        self.power, self.noise, self.tilt = power, noise, tilt
+
+    def quiet(self) -> RemovalPruning:
+        other = copy.copy(self)
+        other.noise = other.tilt = 0.0
+        return other
 
     def _doomed(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
@@ -50,6 +58,9 @@ class RemovalPruning(Pruning):
             cost = np.maximum(costs[row], _LEAST)
             worth[row] = np.where(may, np.maximum(rises[row], _LEAST) / cost**self.power, 0.0)
             worth[row] *= np.exp(self.noise * rng.standard_normal(len(genome)))
+            if self.tilt:
+                drawn = self.tilt * rng.standard_normal(len(space.segments))
+                worth[row] *= np.exp(np.repeat(drawn, [segment.size for segment in space.segments]))
             order = np.flatnonzero(may)[np.argsort(worth[row, may], kind="stable")]
             doomed[row, order[np.cumsum(cost[order]) - cost[order] < self.amount]] = True
         return doomed, worth

@@ -22,6 +22,7 @@ _ENDS = {
     "evaluations": "the budget of evaluations was spent",
     "seconds": "the time was up",
     "stall": "the front had stopped improving",
+    "epochs": "the budget of training was spent",
     "exhausted": "there was nothing left to ask",
     "steps": "all cells had done their steps",
     "interrupted": "it was interrupted",

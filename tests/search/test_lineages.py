@@ -91,14 +91,35 @@ def test_it_follows_from_the_seed_alone():
     assert [e.candidate.genome.tolist() for e in first] != [e.candidate.genome.tolist() for e in other]
 
 
-def test_a_line_breaks_off_at_a_failure_and_the_others_go_on():
-    told = played(
-        randomly(lines=2, rounds=5), pruning(60), lambda e: replace(e, state=State.FAILED, metrics={}) if e.candidate.id == 2 else e
-    )
-    assert 2 not in {parent for e in told for parent in e.candidate.parents}
-    kept = [e.candidate.genome.mean() for e in told if e.candidate.id > 2]
-    assert len(kept) >= 3
-    assert kept[-1] < 0.1
+def failing(*ids, parent=None):
+    """Spoil these candidates, or all children of one."""
+    return lambda e: replace(e, state=State.FAILED, metrics={}) if e.candidate.id in ids or parent in e.candidate.parents else e
+
+
+def test_a_round_of_which_everybody_failed_is_tried_again():
+    told = played(randomly(rounds=5), pruning(60), failing(2))
+    assert [e.candidate.parents for e in told[2:5]] == [(1,), (1,), (3,)]
+    assert told[-1].candidate.genome.mean() < 0.05
+    assert told[2].candidate.seed != told[3].candidate.seed
+
+
+def test_a_line_breaks_off_where_it_fails_for_good_and_the_others_go_on():
+    told = played(randomly(lines=2, rounds=5), pruning(60), failing(parent=2))
+    assert sum(e.candidate.parents == (2,) for e in told) == 3
+    assert not {e.candidate.id for e in told if e.candidate.parents == (2,)} & {parent for e in told for parent in e.candidate.parents}
+    assert min(e.candidate.genome.mean() for e in told if e.state is State.COMPLETE) < 0.1
+
+
+def test_the_first_of_a_brood_is_pruned_without_noise():
+    problem = pruning(60)
+    problem.guide |= {"removal": np.random.default_rng(0).random(60), "cost": np.full(60, 1 / 60)}
+    settings = {"rounds": 4, "smallest": 0.1, "growth": 1.0, "brood": 3}
+    told = played(Lineages(**settings, mutation=RemovalPruning(power=0, noise=2.0)), problem)
+    alone = played(Lineages(**settings | {"growth": 0.0}, mutation=RemovalPruning(power=0)), problem)
+    first = next(e for e in told if e.candidate.parents == (0,))
+    assert (first.candidate.genome == alone[1].candidate.genome).all()
+    siblings = [e.candidate.genome for e in told if e.candidate.parents == (0,)]
+    assert len(siblings) > 1 and any((genome != siblings[0]).any() for genome in siblings[1:])
 
 
 def test_the_arrays_of_the_parent_say_what_goes():

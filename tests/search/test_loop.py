@@ -127,7 +127,7 @@ def test_settings_that_make_no_sense_are_refused(settings):
         play(Budget(evaluations=1), **settings)
 
 
-@pytest.mark.parametrize("budget", [{"evaluations": 0}, {"seconds": -1.0}, {"stall": 0}])
+@pytest.mark.parametrize("budget", [{"evaluations": 0}, {"seconds": -1.0}, {"stall": 0}, {"epochs": 0.0}])
 def test_budgets_that_make_no_sense_are_refused(budget):
     with pytest.raises(InputError, match="expected more than 0"):
         Budget(**budget)

@@ -54,7 +54,16 @@ def test_noise_lets_others_go():
     assert np.mean([mutation(SPACE, FULL, guide, rng)[0] == 0 for _ in range(300)], axis=0).all()
 
 
-@pytest.mark.parametrize("name", ["power", "noise"])
+def test_tilt_takes_whole_segments_and_leaves_the_order_within_them():
+    guide = {"removal": np.tile([1.0, 1.1, 1.2, 1.3], 2), "cost": np.full(8, 0.1)}
+    mutation, rng = RemovalPruning(0.4, power=0, tilt=3.0), np.random.default_rng(0)
+    left = np.array([mutation(SPACE, FULL, guide, rng)[0] for _ in range(60)])
+    shares = left[:, :4].sum(axis=1)
+    assert {1, 4} <= set(shares.tolist())  # the last of a segment is spared
+    assert (np.diff(left.reshape(-1, 4).astype(int), axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["power", "noise", "tilt"])
 def test_negative_settings_are_refused(name):
     with pytest.raises(InputError, match=f"RemovalPruning: {name} -1; expected at least 0"):
         RemovalPruning(**{name: -1})
