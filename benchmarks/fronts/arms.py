@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.fronts.tasks import Ground
 from evaluators.optimisation import parameter_groups
+from evaluators.teaching import Teacher
 from operators.repair.batchnorm import recalibrate
 
 
@@ -91,11 +92,30 @@ def measured(ground: Ground, model: nn.Module, macs: float, spent: Spent) -> Poi
     return Point(ground.loss(model, "search"), ground.loss(model, "test"), macs, spent.total)
 
 
-class Batches:
-    """Batches of the training split for ever, full ones, drawn by a generator."""
+@dataclass(frozen=True)
+class Lessons:
+    """What a teacher says of samples: inputs, targets and its logits, ``(n, ...)`` each."""
 
-    def __init__(self, ground: Ground, generator: torch.Generator) -> None:
-        self.inputs, self.targets = ground.whole("train")
+    inputs: Tensor
+    targets: Tensor
+    outputs: Tensor
+
+
+def lessons(ground: Ground, teacher: nn.Module, spent: Spent, mixtures: float = 0.0) -> Lessons:
+    """Ask a teacher of all training samples and of mixtures of them, as the product does; these take a share of the budget."""
+    count = int(mixtures * spent.budget)
+    asked = Teacher(teacher.eval(), ground.data, mixtures=count, seed=ground.seed)
+    size = ground.data.size("train") + count
+    ((inputs, targets), outputs) = next(asked.batches(size, torch.Generator().manual_seed(ground.seed)))
+    spent.forward(1.0, size)
+    return Lessons(inputs, targets, outputs)
+
+
+class Batches:
+    """Batches of the training split, or of lessons, for ever, full ones, drawn by a generator."""
+
+    def __init__(self, ground: Ground, generator: torch.Generator, taught: Lessons | None = None) -> None:
+        self.inputs, self.targets = ground.whole("train") if taught is None else (taught.inputs, taught.targets)
         self.batch, self.generator = ground.task.batch, generator
         self._order, self._place = torch.empty(0, dtype=torch.long), 0
 
@@ -116,17 +136,17 @@ def train(
     spent: Spent,
     generator: torch.Generator,
     factor: Callable[[int], float] | None = None,
-    taught: Tensor | None = None,
+    taught: Lessons | None = None,
     share: float = 0.5,
 ) -> None:
     """Train in place.
 
     Args:
         factor: of the learning rate at every step; None: one cycle.
-        taught: what a teacher says of every training sample, logits; None: labels alone.
+        taught: by a teacher; None: labels alone.
         share: of the teacher in the loss.
     """
-    batches, rate = Batches(ground, generator), recipe.rate * ground.task.rate
+    batches, rate = Batches(ground, generator, taught), recipe.rate * ground.task.rate
     optimiser = torch.optim.AdamW(parameter_groups(model, recipe.decay), lr=rate, fused=True)
     factor = factor or (lambda step: one_cycle((step + 1) / steps, recipe.rise))
     model.train()
@@ -137,7 +157,7 @@ def train(
         outputs = model(batches.inputs[rows])
         loss = ground.data.loss(outputs, batches.targets[rows]).mean()
         if taught is not None:
-            loss = (1 - share) * loss + share * _soft(outputs, taught[rows])
+            loss = (1 - share) * loss + share * _soft(outputs, taught.outputs[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

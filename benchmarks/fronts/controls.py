@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fronts.arms import RECIPE, Arm, Point, Recipe, Spent, epochs_for, fresh, measured, narrow, train
+from benchmarks.fronts.arms import RECIPE, Arm, Lessons, Point, Recipe, Spent, epochs_for, fresh, lessons, measured, narrow, train
 from benchmarks.fronts.tasks import Ground
 from evaluators.counting import count
 from operators.criteria import Criterion, Magnitude
@@ -62,14 +62,6 @@ def scores(weights: Weights, criterion: Criterion) -> np.ndarray:
     return found
 
 
-def logits(ground: Ground, teacher: nn.Module, spent: Spent) -> Tensor:
-    """What a network says of the training samples."""
-    inputs, _ = ground.whole("train")
-    spent.forward(1.0, len(inputs))
-    with torch.no_grad():
-        return torch.cat([teacher.eval()(part) for part in inputs.split(256)])
-
-
 def kept(ground: Ground, genome: np.ndarray, scores: np.ndarray, macs: float) -> np.ndarray:
     """The mask of the best loci of `genome` that costs at most so much, as far as there is one; no group falls empty."""
     order = np.flatnonzero(genome)[np.argsort(scores[genome == 1], kind="stable")]
@@ -94,6 +86,8 @@ class Pruning(Arm):
         rounds: sizes; MACs fall in equal ratios down to what every pruning arm goes down to.
         later: learning rate of the rounds over the first one's.
         distilled: share of the unpruned network in the loss of what is pruned.
+        mixtures: of training samples, which it labels as well, as in ours; the share of the budget that this takes. With them it is all of
+            the loss, since they have no labels.
     """
 
     name: str
@@ -105,6 +99,7 @@ class Pruning(Arm):
     share: Share = "between"
     criterion: Criterion = field(default_factory=Magnitude)
     distilled: float = 0.0
+    mixtures: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         spent, weights, points = Spent(budget), Weights(ground), []
@@ -114,7 +109,7 @@ class Pruning(Arm):
         later = replace(self.recipe, rate=self.recipe.rate * self.later)
         sizes = np.geomspace(1, ground.smallest, self.rounds + 1)[1:]
         dense = scores(weights, self.criterion)
-        taught = logits(ground, weights.whole(), spent) if self.distilled else None
+        taught = lessons(ground, weights.whole(), spent, self.mixtures) if self.distilled else None
         full, left = weights.full, spent.left
         for size, part in zip(sizes, parts(sizes, self.share), strict=True):
             if self.once:
@@ -133,7 +128,7 @@ class Pruning(Arm):
         recipe: Recipe,
         spent: Spent,
         generator: torch.Generator,
-        taught: Tensor | None = None,
+        taught: Lessons | None = None,
     ) -> Point:
         model, macs = weights.model(genome), ground.macs(genome)
         steps = epochs_for(ground, budget, macs)
@@ -152,6 +147,7 @@ class FromScratch(Arm):
         shelf: networks of another make.
         dense: share of the budget that trains the unpruned network first, which the others then learn from; 0: nothing is distilled.
         distilled: its share in their loss.
+        mixtures: as in :class:`Pruning`.
     """
 
     name: str
@@ -164,6 +160,7 @@ class FromScratch(Arm):
     shelf: bool = False
     dense: float = 0.0
     distilled: float = 1.0
+    mixtures: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         spent, points = Spent(budget), list[Point]()
@@ -175,7 +172,7 @@ class FromScratch(Arm):
             steps = epochs_for(ground, self.dense * budget, 1.0)
             train(ground, teacher, 1.0, steps, self.recipe, spent, generator)
             points.append(measured(ground, teacher, 1.0, spent))
-            taught, made, budget = logits(ground, teacher, spent), made[1:], spent.left
+            taught, made, budget = lessons(ground, teacher, spent, self.mixtures), made[1:], spent.left
         for number, ((macs, make), part) in enumerate(zip(made, parts([macs for macs, _ in made], self.share), strict=True)):
             model = make(1000 * ground.seed + number)
             steps = epochs_for(ground, budget * part, macs)

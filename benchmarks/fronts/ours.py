@@ -38,8 +38,8 @@ class Pruned(Arm):
     decay: float = 0.01
     distilled: float = 1.0
     mixtures: float = 0.03
-    worth: Worth = field(default_factory=CriterionWorth)
-    power: float = 0.0
+    worth: Worth = field(default_factory=lambda: CriterionWorth(normalisation="lamp"))
+    power: float = 1.0
     noise: float = 0.0
     tilt: float = 0.0
     brood: int = 8

@@ -25,12 +25,12 @@ _PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.35}, {"rounds": 15}, {"later":
 _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _FAST}, {"recipe": _SLOW}]
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"search": 0.25}, {"steps": 60}, {"finals": 20}, {"recipe": _FAST}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.35}, {"rounds": 50}, {"stretch": 0.2}, {"power": 0.5}, {"rate": 1.6}],
+    "lineages": [{}, {"dense": 0.3}, {"rounds": 45}, {"growth": 0.4, "noise": 0.2, "tilt": 0.3}, {"stretch": 0.6}, {"rate": 1.6}],
     "one-shot magnitude": _PRUNING,
     "iterative magnitude": _PRUNING,
-    "iterative magnitude, distilled": _PRUNING,
+    "iterative magnitude, distilled": [*_PRUNING[:4], {"mixtures": 0.03}, _PRUNING[5]],
     "uniform width": _SCRATCH,
-    "uniform width, distilled": [*_SCRATCH[:5], {"dense": 0.35}],
+    "uniform width, distilled": [*_SCRATCH[:3], {"mixtures": 0.03}, _SCRATCH[4], {"dense": 0.35}],
     "random widths": _SCRATCH,
     "off the shelf": _SCRATCH,
     "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.35}, {"rounds": 30}, {"later": 1.0}, {"share": "between"}, {"recipe": _FAST}],

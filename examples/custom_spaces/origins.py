@@ -5,9 +5,7 @@ python examples/custom_spaces/origins.py            # about a minute on one core
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -31,7 +29,7 @@ def make_space(model: nn.Module, example: tuple[torch.Tensor, ...]) -> JointSpac
     return JointSpace({"mask": ChannelSpace(model, example), "genes": Genes()})
 
 
-def run(evaluations: int = 120, pretraining: int = 6, directory: Path | None = None) -> Result:
+def run(evaluations: int = 120, pretraining: int = 6) -> Result:
     data = Digits(train_samples=300, label_noise=0.1)
     torch.manual_seed(0)
     model = ResidualNet((8, 16))
@@ -46,17 +44,13 @@ def run(evaluations: int = 120, pretraining: int = 6, directory: Path | None = N
         strategy=Evolution(population=16, fidelity=Ladder(cohort=12)),
         lag=8,
         chunk=4,
-        directory=directory,  # weights are inherited through files
-        study=False,
-        finish=False,
     )
     return search.run(evaluations=evaluations)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        result = run(directory=Path(folder) / "run")
+    result = run()
     described = [(member, result.problem.space.describe(member.candidate.genome)) for member in result.front]
     for member, chosen in described:
         print(

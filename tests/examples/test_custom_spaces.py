@@ -29,9 +29,8 @@ def load(name):
     return module
 
 
-choices, own_model, joint, low_rank = (
-    load(name) for name in ("custom_space.py", "custom_spaces/own_model.py", "custom_spaces/joint.py", "custom_spaces/low_rank.py")
-)
+choices = load("custom_space.py")
+own_model, joint, origins, low_rank = (load(f"custom_spaces/{name}.py") for name in ("own_model", "joint", "origins", "low_rank"))
 
 
 class TestDigitNet(SpaceContract):
@@ -113,6 +112,14 @@ class TestJoint(SpaceContract):
 
     def inputs(self):
         return (torch.zeros(2, 1, 8, 8),)
+
+
+def test_weights_come_from_where_the_genes_say():
+    result = origins.run(evaluations=40, pretraining=1)
+    found = {result.problem.space.describe(m.candidate.genome)["genes/origin"]: m.metrics for m in result.front}
+    assert found.keys() <= {"inherited", "original", "fresh"}
+    assert all(metrics["lineage_steps"] == 8 * (1 + 4 * metrics["rung"]) for origin, metrics in found.items() if origin == "fresh")
+    assert {metrics["rung"] for metrics in found.values()} <= {0.0, 1.0}
 
 
 def test_ranks_cost_what_they_say_the_full_rank_is_the_model_and_an_export_loads_again(tmp_path):
