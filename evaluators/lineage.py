@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
+from evaluators.bias import BiasEstimate
 from evaluators.brief_training import TUNABLE, BriefTraining
 from evaluators.data.base import Data, Split
 from evaluators.distillation import Distillation
@@ -26,6 +27,7 @@ from evaluators.planned import PlannedCosts
 from evaluators.quality import Quality
 from evaluators.removal import Worth, has_norms
 from evaluators.teaching import Teacher
+from evaluators.tic import TIC
 from operators.forward import device_of
 from spaces.base import Space
 from spaces.channels.plan import SlicePlan
@@ -54,7 +56,8 @@ class LineageTraining(Evaluator):
 
     Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are steps), ``loss`` and the data's
     metrics on the search split, ``generation`` (how many ancestors it goes on from), ``lineage_steps`` (gradient steps since the base
-    model, its own included), ``rung`` (where there are several: how many of its last ancestors had its genome), ``training_macs`` (where
+    model, its own included), ``rung`` (where there are several: how many of its last ancestors had its genome), with `tic`
+    ``tic_bias`` and ``tic_error`` (its standard error), ``training_macs`` (where
     the space has a slice plan: of all passes of the evaluation but a teacher's, a backward pass counts 2), ``activation`` as in
     :class:`Quality`, and with `worth` the arrays ``removal`` and ``cost``, ``(length,)``.
 
@@ -89,6 +92,8 @@ class LineageTraining(Evaluator):
         record_activations: whether reports carry ``activation``.
         worth: says what each channel is worth, for :class:`operators.mutation.RemovalPruning`; null: nothing does.
         distillation: learn from the base model as well, as the engine evaluated it; it itself learns from labels alone. Null: so do all.
+        tic: tells by Takeuchi's information criterion what the training loss hides, for :class:`search.Ladder` to promote by; null: no.
+        bias_samples: the first samples of the search split, on which it does.
         mixtures: of training samples, which the base model labels once and children learn from beside the samples; the distillation's
             weight is 1 then, since mixtures have no labels.
 
@@ -115,6 +120,8 @@ class LineageTraining(Evaluator):
         worth: Worth | None = None,
         distillation: Distillation | None = None,
         mixtures: int = 0,
+        tic: TIC | None = None,
+        bias_samples: int = 64,
     ) -> None:
         self.steps = (steps,) if isinstance(steps, int) else tuple(steps)
         if not self.steps:
@@ -123,10 +130,13 @@ class LineageTraining(Evaluator):
         for name, value in (("steps", least), ("first_steps", first_steps or 0), ("stretch", stretch), ("mixtures", mixtures)):
             if value < 0:
                 raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
+        if bias_samples < 4:
+            raise InputError(f"evaluator LineageTraining: bias_samples {bias_samples}; expected at least 4")
         if mixtures and (distillation is None or distillation.weight != 1):
             raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation of weight 1")
         self.training = BriefTraining(batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation)
         self.first_steps, self.stretch, self.worth, self.mixtures = first_steps, stretch, worth, mixtures
+        self.tic, self.bias_samples = tic, bias_samples
         self._teacher: Teacher | None = None
         self.quality = Quality(recalibration=recalibration, record_activations=record_activations)
 
@@ -134,7 +144,8 @@ class LineageTraining(Evaluator):
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         compute = ("training_macs",) if getattr(self, "_planned", None) else ()
         rung = ("rung",) if self.rungs > 1 else ()
-        return (*(("train_loss",) if max(self.steps) else ()), *self.quality.metrics, "generation", "lineage_steps", *rung, *compute)
+        tic = ("tic_bias", "tic_error") if self.tic is not None else ()
+        return (*(("train_loss",) if max(self.steps) else ()), *self.quality.metrics, "generation", "lineage_steps", *rung, *tic, *compute)
 
     @property
     def rungs(self) -> int:
@@ -157,6 +168,7 @@ class LineageTraining(Evaluator):
         training = vars(self.training) | {"distillation": self.training.distillation and sorted(vars(self.training.distillation).items())}
         own = [self.steps, sorted(training.items()), self.first_steps, self.stretch, self.mixtures]
         self._teacher = None
+        self._bias = self.tic and BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()
 
@@ -176,16 +188,21 @@ class LineageTraining(Evaluator):
         metrics |= measured.metrics | {"generation": float(found.generation), "lineage_steps": float(found.steps)}
         if self.rungs > 1:
             metrics["rung"] = float(found.rung)
+        tried = 0.0
+        if self._bias is not None:
+            told = self._bias(model, metrics.get("train_loss", metrics["loss"]))
+            metrics |= {"tic_bias": math.nan, "tic_error": math.nan} if told is None else {"tic_bias": told.bias, "tic_error": told.error}
+            tried += self._bias.passes
         if files is not None and not known and all(map(math.isfinite, metrics.values())):  # else it failed, and nobody descends from it
             compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
             files.write(candidate.id, found.with_tensors(self._heritage.leave(candidate.genome, compact, found.tensors)))
-        arrays, tried = dict(measured.arrays), 0.0
+        arrays = dict(measured.arrays)
         if self.worth is not None:
             space: Any = self.space
             assert self.data is not None
             passed = self._samples(candidate, found.own_steps or max(self.steps))
-            more, tried = self.worth(space, candidate.genome, model, self.data, 3.0 * passed)
-            arrays |= more
+            more, passes = self.worth(space, candidate.genome, model, self.data, 3.0 * passed)
+            arrays, tried = arrays | more, tried + passes
         yield Report(metrics | self._compute(model, candidate, found.own_steps, tried), arrays=arrays)
 
     def _compute(self, model: nn.Module, candidate: Candidate, steps: int, tried: float) -> dict[str, float]:

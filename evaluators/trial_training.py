@@ -8,18 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluator, Report
+from evaluators.bias import BiasEstimate
 from evaluators.checkpoint import Checkpoint
 from evaluators.data.base import SPLITS, Data, Split
 from evaluators.data.preloaded import Preloaded
-from evaluators.data.task import Classification, Regression, Task
 from evaluators.genome_settings import check_settings, settings_of
 from evaluators.optimisation import OptimiserName, ScheduleName
-from evaluators.tic import TIC, CrossEntropy, Likelihood, NonFiniteGradients, RegimeGauge, SquaredError
+from evaluators.tic import TIC, RegimeGauge
 from evaluators.training import Training, fit
 from operators.forward import device_of
 from spaces.base import Space
@@ -129,17 +128,12 @@ class TrialTraining(Evaluator):
             raise InputError("evaluator TrialTraining: no data; expected data with a training split")
         check_settings(space, TUNABLE, "TrialTraining")
         self._batches = Preloaded(data)
-        self._likelihood: Likelihood | str | None = None
-        if self.tic is not None:
-            self._likelihood = likelihood_of(data)
-            if (size := data.size(self.bias_split)) < self.bias_samples:
-                expected = f"expected at most {size}, the size of split {self.bias_split!r}"
-                raise InputError(f"evaluator TrialTraining: bias_samples {self.bias_samples}; {expected}")
+        self._bias = self.tic and BiasEstimate("TrialTraining", self.tic, data, self.bias_split, self.bias_samples, self._batches)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
         training = Training(**(self.settings | settings_of(self.space, candidate.genome)))
-        watch = None if self.tic is None else _Prediction(self, self.tic, model, self._batches)
+        watch = None if self._bias is None else _Prediction(self, self._bias, model, self._batches)
         reports = fit(model, self.data, training, watch=watch, checkpoint=self._checkpoint(candidate))
         yield from _with_steady_loss(reports, self.bias_share)
 
@@ -175,51 +169,22 @@ def _with_steady_loss(reports: Iterator[Report], share: float) -> Iterator[Repor
 class _Prediction:
     """TIC after every epoch, and how far the weights have moved since the first one began."""
 
-    def __init__(self, evaluator: TrialTraining, tic: TIC, model: nn.Module, batches: Preloaded) -> None:
-        self._evaluator, self._tic, self._model, self._batches = evaluator, tic, model, batches
-        self._device = device_of(model)
+    def __init__(self, evaluator: TrialTraining, bias: BiasEstimate, model: nn.Module, batches: Preloaded) -> None:
+        self._evaluator, self._bias, self._model, self._batches = evaluator, bias, model, batches
         self._gauge = RegimeGauge(model)
 
     def __call__(self, metrics: dict[str, float]) -> dict[str, float]:
-        e = self._evaluator
-        assert e.data is not None and e._likelihood is not None
-        if e.train_loss == "measured":
-            train = assess(self._model, e.data, self._batches.batches("train", _ASSESS_BATCH, self._device))
+        data = self._evaluator.data
+        assert data is not None
+        if self._evaluator.train_loss == "measured":
+            train = assess(self._model, data, self._batches.batches("train", _ASSESS_BATCH, device_of(self._model)))
             metrics = metrics | {"train_loss": train["loss"]}
-        (batch,) = self._batches.batches(e.bias_split, e.bias_samples, self._device, 1)
-        try:
-            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-                found = self._tic(
-                    self._model, e._likelihood, batch, train_loss=metrics["train_loss"], n=e.data.size("train"), gauge=self._gauge
-                ).metrics()
-        except (NonFiniteGradients, torch.linalg.LinAlgError):  # it diverges, which the strategy is to see
-            found = dict.fromkeys(_PREDICTED, math.nan)
-        return metrics | found | {"movement": min(found["movement"], _FARTHEST)}
+        found = self._bias(self._model, metrics["train_loss"], self._gauge)
+        told = dict.fromkeys(_PREDICTED, math.nan) if found is None else found.metrics()  # it diverges, which the strategy is to see
+        return metrics | told | {"movement": min(told["movement"], _FARTHEST)}
 
     def state(self) -> dict[str, Tensor]:
         return self._gauge.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._gauge = RegimeGauge(self._model, state=state)
-
-
-def likelihood_of(data: Data) -> Likelihood | str:
-    """Return what TIC takes as the loss of these data: ``data.likelihood()`` where there is such a method, else that of its task.
-
-    Raises:
-        InputError: a loss of the user's own without that method.
-    """
-    own = getattr(data, "likelihood", None)
-    if callable(own):
-        found: Likelihood | str = own()
-        return found
-    task = getattr(data, "task", None)
-    if isinstance(task, Task):
-        if type(task).loss is Classification.loss:
-            return CrossEntropy()
-        if type(task).loss is Regression.loss:
-            return SquaredError()
-    raise InputError(
-        f"evaluator TrialTraining: tic does not know the likelihood behind the loss of {type(data).__name__}; expected the task "
-        "Classification or Regression, or a method likelihood() that returns an evaluators.tic.Likelihood"
-    )

@@ -13,7 +13,7 @@ from evaluators import Cost, LineageTraining
 from evaluators.distillation import Distillation
 from evaluators.removal import CriterionWorth, RemovalTrials, Worth
 from operators.mutation import RemovalPruning
-from search import Lineages, Search
+from search import Evolution, Lineages, Search, Stages
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Pruned(Arm):
         stretch: see :class:`evaluators.LineageTraining`.
         distilled: share of the unpruned network in the loss of the others.
         mixtures: of training samples, which it labels for the others; the share of the budget that labelling them takes.
+        evolved: share of the budget, after the unpruned network, for evolution over what the lines found.
     """
 
     name: str = "lineages"
@@ -44,6 +45,7 @@ class Pruned(Arm):
     tilt: float = 0.0
     brood: int = 8
     growth: float = 0.0
+    evolved: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         first, steps = self._steps(ground, budget)
@@ -59,27 +61,28 @@ class Pruned(Arm):
             mixtures=self._mixtures(budget),
         )
         spending = _Spending(ground.unit)
+        lines = Lineages(
+            self.lines,
+            self.rounds,
+            ground.smallest,
+            brood=self.brood,
+            growth=self.growth,
+            mutation=RemovalPruning(power=self.power, noise=self.noise, tilt=self.tilt),
+        )
         search = Search(
             ground.space.model,
             ground.data,
             space=ground.space,
             evaluators=[Cost(), evaluator],
             objectives=["loss", "macs"],
-            strategy=Lineages(
-                self.lines,
-                self.rounds,
-                ground.smallest,
-                brood=self.brood,
-                growth=self.growth,
-                mutation=RemovalPruning(power=self.power, noise=self.noise, tilt=self.tilt),
-            ),
+            strategy=Stages([lines, Evolution(population=32)]) if self.evolved else lines,
             criteria=[],
             seed=ground.seed,
             lag=self.lines,
             chunk=1,
             listeners=[spending],
         )
-        result = search.run(evaluations=None)
+        result = search.run(evaluations=None, epochs=self._epochs(ground, budget, first, steps) if self.evolved else None)
         base = result.problem.base["training_macs"] / ground.unit + self._taught(ground, budget)
         points = []
         for member in result.front:
@@ -103,6 +106,7 @@ class Pruned(Arm):
         first = int(self.dense * budget / (3 * batch))
         macs = self.lines * broods * sizes
         left = budget - 3 * first * batch - self._taught(ground, budget) - scoring(ground) * (2 + macs.sum())
+        left *= 1 - self.evolved
         if not isinstance(self.worth, RemovalTrials):
             return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * batch))
         tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate else 1)
@@ -112,6 +116,12 @@ class Pruned(Arm):
             tried = np.where(tries <= self.worth.share * training, tries, 3 * self.worth.cases)
             steps *= left / (macs * (training + tried)).sum()
         return first, int(0.99 * steps)
+
+    def _epochs(self, ground: Ground, budget: float, first: int, steps: int) -> float:
+        """What all candidates may take, in epochs of the unpruned network; the last one may take as much as one of its size."""
+        batch = ground.task.batch
+        base = 3 * first * batch + scoring(ground) + self._taught(ground, budget)
+        return (budget - base - self.lines * (3 * steps * batch + scoring(ground))) / (3 * ground.data.size("train"))
 
 
 class _Spending:

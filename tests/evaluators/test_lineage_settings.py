@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators import Candidate, Digits, Distillation, LineageTraining
+from evaluators import Candidate, Digits, Distillation, LineageTraining, count
 from evaluators.lineage_files import LineageFiles
-from search.ladder import PROMOTED
+from evaluators.tic import TIC
+from search import Objective, Problem
+from search.ladder import PROMOTED, Ladder
 from spaces import ChannelSpace, JointSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
@@ -174,6 +176,29 @@ def test_architectures_begin_fresh_as_they_are_built(tmp_path):
     (report,) = evaluator.evaluate(model, Candidate(1, child, (0,), seed=2))
     assert same(built, model.state_dict()) and report.metrics["generation"] == 0
     assert LineageFiles(tmp_path).read(1) is not None
+
+
+def test_tic_tells_of_a_candidate_what_its_training_hides(tmp_path):
+    plain, told = made(mask(), tmp_path / "a"), made(mask(), tmp_path / "b", tic=TIC("trace"), bias_samples=32)
+    candidate = Candidate(0, mask().base, seed=4)
+    without, _ = run(plain, candidate)
+    report, model = run(told, candidate)
+    batch = next(DIGITS.batches("search", 32))
+    expected = TIC("trace")(model, "cross_entropy", batch, train_loss=0.0, n=200)
+    assert report.metrics["tic_bias"] == pytest.approx(expected.bias) and report.metrics["tic_error"] == pytest.approx(expected.error)
+    macs = count(mask().model, DIGITS.example())["macs"]
+    assert report.metrics["training_macs"] - without.metrics["training_macs"] == 32 * 5 * macs
+    assert {**report.metrics, **without.metrics} == report.metrics | {"training_macs": without.metrics["training_macs"]}
+    assert {"tic_bias", "tic_error"} <= set(told.metrics)
+    Ladder(monitor="loss + tic_bias").start(problem_of(made(mask(), None, steps=[1, 2], tic=TIC("trace"))), np.random.default_rng(0))
+    with pytest.raises(InputError, match="bias_samples 3; expected at least 4"):
+        LineageTraining(bias_samples=3)
+    with pytest.raises(InputError, match="LineageTraining: bias_samples 4000; expected at most"):
+        made(mask(), None, tic=TIC(), bias_samples=4000)
+
+
+def problem_of(evaluator):
+    return Problem(mask(), evaluator, (Objective("loss"),))
 
 
 class Scaled(nn.Module):

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from evaluators import Arrays, Candidate, Digits, Evaluators, Quality, Training, TrialTraining, assess, fit
+from evaluators.bias import likelihood_of
 from evaluators.data.task import Classification, Regression
 from evaluators.testing import EvaluatorContract
 from evaluators.tic import TIC, CrossEntropy, RegimeGauge, SquaredError
-from evaluators.trial_training import STEADY, likelihood_of
+from evaluators.trial_training import STEADY
 from spaces import Float, HyperParameters, InputError, JointSpace, TrialSpace
 from spaces.models import Perceptron
 
