@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.fronts import rungs, tuning
-from benchmarks.fronts.arms import Point, Recipe, Spent, chosen, epochs_for, fresh, hypervolume, measured, narrow, scoring, train
+from benchmarks.fronts.arms import Point, Recipe, Spent, chosen, epochs_for, fresh, hypervolume, lessons, measured, narrow, scoring, train
 from benchmarks.fronts.controls import FromScratch, Pruning, Weights, kept, parts
 from benchmarks.fronts.figures import figures
 from benchmarks.fronts.latency import latency_ratio
@@ -112,6 +112,22 @@ def test_parts_of_a_budget():
     np.testing.assert_allclose(parts([1, 0.25], "macs"), [0.5, 0.5])
     np.testing.assert_allclose(parts([1, 0.25], "epochs"), [0.8, 0.2])
     np.testing.assert_allclose(parts([1, 0.25], "between"), [2 / 3, 1 / 3])
+
+
+def test_a_teacher_says_the_same_to_all_arms_and_what_it_is_asked_counts():
+    g, spent = ground(), Spent(1000.0)
+    teacher = fresh(g, g.space.base, 0).eval()
+    plain, mixed = lessons(g, teacher, spent), lessons(g, teacher, spent, 0.02)
+    size = g.data.size("train")
+    assert len(plain.inputs) == size and len(mixed.inputs) == size + 20 and spent.total == 2 * size + 20
+    for found in (plain, mixed):
+        with torch.no_grad():
+            torch.testing.assert_close(found.outputs, teacher(found.inputs), rtol=1e-4, atol=1e-5)
+    model = fresh(g, g.space.base, 1)
+    before = torch.nn.functional.kl_div(model.eval()(mixed.inputs).log_softmax(1), mixed.outputs.softmax(1), reduction="batchmean")
+    train(g, model, 1.0, 60, Recipe(), spent, torch.Generator().manual_seed(0), taught=mixed, share=1.0)
+    after = torch.nn.functional.kl_div(model(mixed.inputs).log_softmax(1), mixed.outputs.softmax(1), reduction="batchmean")
+    assert after < before
 
 
 def small(arm):
