@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -64,7 +65,7 @@ def table() -> str:
         path = RESULTS / f"{name}.json"
         if path.exists():
             lines.append(f"| `{name}` | {meaning} | {_text(json.loads(path.read_text())['figures'].get(figure))} | {asked} |")
-    return "\n".join(lines + _arms() + _autoencoders())
+    return "\n".join(lines + _arms() + _autoencoders() + _rules())
 
 
 def _arms() -> list[str]:
@@ -101,6 +102,30 @@ def _autoencoders() -> list[str]:
     ]
     names = sorted(plain.keys() & missing.keys(), key=lambda name: -plain[name]["median"])
     return lines + [f"| {name} | {_spread(plain[name])} | {_spread(missing[name])} |" for name in names]
+
+
+def _rules() -> list[str]:
+    path = RESULTS / "cells.json"
+    if not path.exists():
+        return []
+    tasks = json.loads(path.read_text())["figures"]["tasks"]
+    if len(tasks) < 2:
+        return []
+    digits, phantoms = (task["arms"] for task in (tasks["digits"], tasks["phantoms"]))
+    lines = [
+        "",
+        f"Every rule of `cells`, {len(tasks['digits']['seeds'])} paired seeds: what its retrained cell is worth over the full search's "
+        "(mean, standard error), and its share of the full search's cost:",
+        "",
+        "| rule | digits, accuracy | cost | phantoms, Dice | cost |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    names = sorted((n for n in digits if n != "full" and "cost_share" in digits[n]), key=lambda n: -digits[n]["over_full"]["mean"])
+    return lines + [f"| {name} | {' | '.join(_over(arms[name]) for arms in (digits, phantoms))} |" for name in names]
+
+
+def _over(arm: dict[str, Any]) -> str:
+    return f"{arm['over_full']['mean']:+.4f} ({arm['over_full']['error']:.4f}) | {arm['cost_share']:.2f}"
 
 
 def _spread(values: dict[str, float]) -> str:
