@@ -168,7 +168,7 @@ class LineageTraining(Evaluator):
         training = vars(self.training) | {"distillation": self.training.distillation and sorted(vars(self.training.distillation).items())}
         own = [self.steps, sorted(training.items()), self.first_steps, self.stretch, self.mixtures]
         self._teacher = None
-        self._bias = self.tic and BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
+        self._bias = None if self.tic is None else BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()
 

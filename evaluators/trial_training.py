@@ -128,7 +128,9 @@ class TrialTraining(Evaluator):
             raise InputError("evaluator TrialTraining: no data; expected data with a training split")
         check_settings(space, TUNABLE, "TrialTraining")
         self._batches = Preloaded(data)
-        self._bias = self.tic and BiasEstimate("TrialTraining", self.tic, data, self.bias_split, self.bias_samples, self._batches)
+        self._bias = None
+        if self.tic is not None:
+            self._bias = BiasEstimate("TrialTraining", self.tic, data, self.bias_split, self.bias_samples, self._batches)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None

@@ -382,4 +382,4 @@ def _is_searched(ledger: Ledger, budget: Budget) -> bool:
     if budget.seconds is not None and (ledger.note("elapsed") or 0.0) >= budget.seconds:
         return True
     before, now = (ledger.note(BUDGET) or {}).get(ended), getattr(budget, ended, None)
-    return ended in ("exhausted", "steps") or (ended in ("stall", "epochs") and None not in (before, now) and now <= before)
+    return ended in ("exhausted", "steps") or (ended in ("stall", "epochs") and before is not None and now is not None and now <= before)

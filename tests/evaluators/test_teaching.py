@@ -1,5 +1,6 @@
 """What a teacher says, and who learns from it."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_children_learn_from_the_base_model_what_it_says_of_the_same_samples(tmp
     child = some(dense())
     reports = {}
     for name, distillation in (("taught", Distillation(1.0, 1.0)), ("alone", None)):
-        evaluator.distillation = distillation
+        evaluator.training = replace(evaluator.training, distillation=distillation)
         pupil = dense().build(child)
         (reports[name],) = evaluator.evaluate(pupil, Candidate(1 if distillation else 2, child, (-1,), seed=1))
     assert reports["taught"].metrics["loss"] != reports["alone"].metrics["loss"]

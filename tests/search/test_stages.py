@@ -9,7 +9,7 @@ from evaluators import Cost, Evaluation, LineageTraining, State
 from evaluators.data import Digits
 from evaluators.removal import CriterionWorth
 from operators.mutation import RemovalPruning
-from search import Evolution, Ladder, Lineages, RandomSearch, Search, Stages
+from search import Evolution, Finish, Ladder, Lineages, RandomSearch, Search, Stages
 from search.ledger import Ledger
 from search.strategy import Strategy
 from search.testing import StrategyContract, evaluate, lotz
@@ -120,6 +120,7 @@ def make(tmp_path):
             chunk=2,
             directory=directory,
             study=False,
+            finish=Finish(members=0, base=False, onnx=False),
             **settings,
         )
 
