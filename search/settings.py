@@ -95,9 +95,8 @@ def _parser() -> ArgumentParser:
     parser.add_subclass_arguments(Space, "space", skip=set(GIVEN), help="what may vary")
     parser.add_argument(
         "--evaluators",
-        type=list[Evaluator],
-        default=[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Quality"}],
-        help="what is measured",
+        type=list[Evaluator] | None,
+        help="what is measured; null: evaluators.Cost and evaluators.Quality",
     )
     parser.add_argument("--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'")
     parser.add_argument("--constraints", type=list[str], default=[], help="'METRIC <= NUMBER', >=, with %% for a share of the base model's")
@@ -111,6 +110,10 @@ def _parser() -> ArgumentParser:
         parser.add_class_arguments(section, name, default={"evaluations": 1000} if name == "search.budget" else None)
     parser.set_defaults({"space": {"class_path": "spaces.ChannelSpace"}, "strategy": {"class_path": "search.Evolution"}})
     return parser
+
+
+EVALUATORS = '[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Quality"}]'
+"""What is measured where a config does not say."""
 
 
 class Settings:
@@ -145,8 +148,11 @@ class Settings:
             folders = [source.absolute().parent, *(source.absolute().parent / folder for folder in _modules(source)), *folders]
         sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
         parser = _parser()
+        words = [*([f"--config={source}"] if source else []), *words]
         try:
-            config = parser.parse_args([*([f"--config={source}"] if source else []), *words])
+            config = parser.parse_args(words)
+            if config.evaluators is None:  # no default of the parser's: it would lend its settings to a class of the user's in its place
+                config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
             raise InputError(explain(str(error), _keys(parser), GIVEN)) from error
         if source is None:

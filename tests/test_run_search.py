@@ -1,6 +1,7 @@
 """The door: what a person types, and what comes of it."""
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -56,6 +57,22 @@ def test_every_configuration_is_sound(config, cifar_folder):
     settings = Settings.parse([str(ROOT / "configs" / config), *words])
     for key in ("data", "evaluators", "strategy", "training", "finish", "ray", "study", "criteria"):
         settings.make(key)
+
+
+@pytest.mark.parametrize("config", ["digits_lineage", "digits_budget", "cells_digits", "digits_channels"])
+def test_what_a_configuration_does_not_say_is_as_the_class_has_it(config):
+    """The default evaluators once lent their batch size to whatever stood in their place."""
+    settings = Settings.parse([str(ROOT / "configs" / f"{config}.yaml")])
+    given = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text()).get("evaluators", [])
+    made = settings.make("evaluators")
+    assert [type(evaluator).__name__ for evaluator in made] == [
+        *(spec["class_path"].rpartition(".")[2] for spec in given or [{"class_path": "Cost"}, {"class_path": "Quality"}])
+    ]
+    for evaluator, spec in zip(made, given, strict=False):
+        said = spec.get("init_args", {})
+        for name, parameter in inspect.signature(type(evaluator)).parameters.items():
+            found = vars(getattr(evaluator, "training", evaluator)).get(name, parameter.default)
+            assert name in said or found == parameter.default or parameter.default is None, (name, found)
 
 
 @pytest.mark.parametrize("config", ["cifar10_resnet20", "cifar10_resnet56"])
