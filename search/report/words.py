@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from html import escape
@@ -301,7 +302,12 @@ def failures_table(reasons: Counter[str]) -> str:
 def rungs_table(facts: Facts) -> str:
     """Return what became of each rung of a ladder; an empty string where there was none."""
     body = [
-        [str(rung.number), f"{rung.looked:,}", f"{rung.went_on:,}", f"{rung.correlation.tau:.2f} of {rung.correlation.n:,}"]
+        [
+            str(rung.number),
+            f"{rung.looked:,}",
+            f"{rung.went_on:,}",
+            f"{rung.correlation.tau:.2f} of {rung.correlation.n:,}" if math.isfinite(rung.correlation.tau) else "too few to tell",
+        ]
         for rung in rungs(facts)
     ]
     return rows(["rung", "looked at", "went on", "rank correlation with the last rung"], body, "numbers") if body else ""
