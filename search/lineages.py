@@ -38,12 +38,12 @@ class Lineages(Strategy):
     has been trained, and every size on the way is a candidate for the front (gradual pruning, as in Zhu and Gupta 2017, arXiv
     1710.01878, by channels). `cost` falls in equal ratios to `smallest` of the base model's; a round makes up for
     what the last one fell short of.
-    The next round of a line is asked when the last one has been told, or once more, with other
-    seeds, where everybody failed; several lines keep as many workers busy.
+    The next round of a line is asked when the last one has been told, or the same once more, with other seeds, where everybody failed;
+    several lines keep as many workers busy.
 
     As models become cheap a round tries several children, of which the best in the first objective (of those that are feasible as far as
     possible) is the parent of the next: ``share ** -growth``, at most `brood`, at this share of the base model's cost. The first of them is
-    pruned without the mutation's noise.
+    pruned without the mutation's noise, and so is an only child, but where there are several lines, which are to differ.
 
     Args:
         lines: how many; they differ by their seeds, and by what the mutation draws.
@@ -145,7 +145,7 @@ class Lineages(Strategy):
         """Return the different genomes of a round."""
         share = self.smallest ** (rounds / self.rounds)
         count = max(1, min(self.brood, round(share**-self.growth)))
-        pruned = [self._pruned(parent, share, quiet=not number) for number in range(count)]
+        pruned = [self._pruned(parent, share, quiet=not number and (count > 1 or self.lines == 1)) for number in range(count)]
         different = {child.tobytes(): child for child in pruned if not np.array_equal(child, parent.candidate.genome)}
         return list(different.values())
 

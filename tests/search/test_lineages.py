@@ -119,6 +119,8 @@ def test_the_first_of_a_brood_is_pruned_without_noise():
     first = next(e for e in told if e.candidate.parents == (0,))
     assert (first.candidate.genome == alone[1].candidate.genome).all()
     siblings = [e.candidate.genome for e in told if e.candidate.parents == (0,)]
+    lines = played(Lineages(2, 4, 0.1, mutation=RemovalPruning(power=0, noise=2.0)), problem)
+    assert (lines[2].candidate.genome != lines[3].candidate.genome).any()
     assert len(siblings) > 1 and any((genome != siblings[0]).any() for genome in siblings[1:])
 
 
