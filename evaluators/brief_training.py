@@ -52,24 +52,24 @@ class BriefTraining:
             taken["distillation"] = Distillation(self.distillation.temperature, settings[_WEIGHT])
         return replace(self, **taken)
 
-    def __call__(self, model: nn.Module, data: Data, seed: int, steps: int, teacher: Teacher | None = None) -> float:
-        """Take so many steps in place and return the mean loss; nothing is drawn from the random numbers outside."""
+    def __call__(self, model: nn.Module, data: Data, seed: int, steps: int, teacher: Teacher | None = None) -> tuple[float, int]:
+        """Take so many steps in place and return the mean loss and how many samples passed; no random number outside is drawn."""
         if not steps:
-            return 0.0
+            return 0.0, 0
         device = device_of(model)
         optimiser = make_optimiser(self.optimiser, model, self.learning_rate, self.weight_decay)
         schedule = make_schedule(self.schedule, optimiser, self.learning_rate, steps)
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), mode(model, True):
             torch.manual_seed(seed)
             train_mode(model)
             batches = self._batches(data, torch.Generator().manual_seed(seed), 2 if needs_two_samples(model) else 1, teacher)
-            for step, (batch, taught) in zip(range(1, steps + 1), batches, strict=False):
+            for step, (batch, taught, labelled) in zip(range(1, steps + 1), batches, strict=False):
                 inputs, targets = to_device(batch, device)
                 outputs = forward(model, inputs)
                 losses = data.loss(outputs, targets)
                 if taught is not None and self.distillation is not None:
-                    losses = self.distillation(losses, outputs, taught, targets)
+                    losses = self.distillation(losses, outputs, taught, targets, labelled)
                 loss = losses.mean()
                 optimiser.zero_grad()
                 loss.backward()
@@ -79,23 +79,20 @@ class BriefTraining:
                 if schedule is not None and step < steps:  # the last step has no successor
                     schedule.step()
                 total += loss.detach()
-        return total.item() / steps
+                samples += len(targets)
+        return total.item() / steps, samples
 
-    def samples(self, size: int, steps: int, least: int) -> int:
-        """Return how many of `size` training samples pass in so many steps, where batches of less than `least` are left out."""
-        batches = [min(self.batch_size, size - start) for start in range(0, size, self.batch_size)]
-        batches = [batch for batch in batches if batch >= least] or batches
-        return steps // len(batches) * sum(batches) + sum(batches[: steps % len(batches)])
-
-    def _batches(self, data: Data, order: torch.Generator, least: int, teacher: Teacher | None) -> Iterator[tuple[Any, Tensor | None]]:
-        """Yield batches of the training split, epoch after epoch, and what the teacher says of them, None without one.
+    def _batches(
+        self, data: Data, order: torch.Generator, least: int, teacher: Teacher | None
+    ) -> Iterator[tuple[Any, Tensor | None, Tensor | None]]:
+        """Yield batches of the training split, epoch after epoch, what the teacher says of them, None without one, and which are labelled.
 
         Those of less than `least` samples have no statistics.
         """
         if min(data.size("train"), self.batch_size) < least:
             raise InputError(f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm")
         for _ in range(_ENDLESS):
-            plain = ((batch, None) for batch in data.batches("train", self.batch_size, order)) if teacher is None else None
-            for batch, taught in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
+            plain = ((batch, None, None) for batch in data.batches("train", self.batch_size, order)) if teacher is None else None
+            for batch, taught, labelled in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
                 if len(batch[1]) >= least:
-                    yield batch, taught
+                    yield batch, taught, labelled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,9 +29,14 @@ class Distillation:
             raise InputError(f"distillation: temperature {temperature} and weight {weight}; expected one above 0 and one of 0 to 1")
         self.temperature, self.weight = temperature, weight
 
-    def __call__(self, loss: Tensor, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-        """Return the blended loss of every sample, ``(batch,)``, from the loss ``(batch,)``, both outputs and the targets."""
-        return (1 - self.weight) * loss + self.weight * self.distance(outputs, teacher, targets)
+    def __call__(self, loss: Tensor, outputs: Tensor, teacher: Tensor, targets: Tensor, labelled: Tensor | None = None) -> Tensor:
+        """Return the blended loss of every sample, ``(batch,)``, from the loss ``(batch,)``, both outputs and the targets.
+
+        Of samples that are not `labelled`, ``(batch,)``, the distance alone counts. None: all are.
+        """
+        distance = self.distance(outputs, teacher, targets)
+        blended = (1 - self.weight) * loss + self.weight * distance
+        return blended if labelled is None else torch.where(labelled.to(loss.device), blended, distance)
 
     def distance(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         """Return the distance of every sample, ``(batch,)``; gradients flow to `outputs` only."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +93,8 @@ class LineageTraining(Evaluator):
         distillation: learn from the base model as well, as the engine evaluated it; it itself learns from labels alone. Null: so do all.
         tic: tells by Takeuchi's information criterion what the training loss hides, for :class:`search.Ladder` to promote by; null: no.
         bias_samples: the first samples of the search split, on which it does.
-        mixtures: of training samples, which the base model labels once and children learn from beside the samples; the distillation's
-            weight is 1 then, since mixtures have no labels.
+        mixtures: of training samples, of which the base model is asked once and children learn from it alone, since mixtures have no
+            labels.
 
     Raises:
         InputError: a setting out of its range; when it is bound: no data, a space whose candidates cannot inherit, or without a slice plan
@@ -132,8 +131,8 @@ class LineageTraining(Evaluator):
                 raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
         if bias_samples < 4:
             raise InputError(f"evaluator LineageTraining: bias_samples {bias_samples}; expected at least 4")
-        if mixtures and (distillation is None or distillation.weight != 1):
-            raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation of weight 1")
+        if mixtures and distillation is None:
+            raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation")
         self.training = BriefTraining(batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation)
         self.first_steps, self.stretch, self.worth, self.mixtures = first_steps, stretch, worth, mixtures
         self.tic, self.bias_samples = tic, bias_samples
@@ -200,25 +199,20 @@ class LineageTraining(Evaluator):
         if self.worth is not None:
             space: Any = self.space
             assert self.data is not None
-            passed = self._samples(candidate, found.own_steps or max(self.steps))
+            passed = found.samples or max(self.steps) * self.training.batch_size
             more, passes = self.worth(space, candidate.genome, model, self.data, 3.0 * passed)
             arrays, tried = arrays | more, tried + passes
-        yield Report(metrics | self._compute(model, candidate, found.own_steps, tried), arrays=arrays)
+        yield Report(metrics | self._compute(model, candidate, found.samples, tried), arrays=arrays)
 
-    def _compute(self, model: nn.Module, candidate: Candidate, steps: int, tried: float) -> dict[str, float]:
-        """Return the MACs of all passes of an evaluation that took so many steps; none where they are not known."""
+    def _compute(self, model: nn.Module, candidate: Candidate, samples: int, tried: float) -> dict[str, float]:
+        """Return the MACs of all passes of an evaluation in whose training so many samples passed; none where they are not known."""
         if self._planned is None:
             return {}
         assert self.data is not None
         split = self.quality.recalibration
         scored = self.data.size("search") + (self.data.size(split) if split and has_norms(model) else 0)
         macs = float(self._planned(candidate.genome[None])["macs"][0])
-        return {"training_macs": macs * (3.0 * self._samples(candidate, steps) + scored + tried)}
-
-    def _samples(self, candidate: Candidate, steps: int) -> int:
-        """Return how many samples pass in so many of a candidate's steps."""
-        assert self.data is not None
-        return self._training(candidate).samples(self.data.size("train"), steps, self._least)
+        return {"training_macs": macs * (3.0 * samples + scored + tried)}
 
     def _training(self, candidate: Candidate) -> BriefTraining:
         """Return how a candidate is trained: by its own settings, where its genome holds some."""
@@ -228,10 +222,8 @@ class LineageTraining(Evaluator):
         """Make sure that all settings that genomes may hold are known, and their values accepted."""
         check_settings(space, (ORIGIN, *TUNABLE), "LineageTraining")
         for name, values in choices_of(space).items():
-            if name == "distillation_weight" and (self.training.distillation is None or self.mixtures):
-                raise InputError(
-                    f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a distillation, no mixtures"
-                )
+            if name == "distillation_weight" and self.training.distillation is None:
+                raise InputError(f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a distillation")
             for value in values:
                 if name != ORIGIN:
                     self.training.changed({name: value})
@@ -240,12 +232,6 @@ class LineageTraining(Evaluator):
                 elif value == "fresh" and space.base is not None:
                     with torch.random.fork_rng(devices=[]):
                         self._heritage.redraw(space.build(space.base))
-
-    @cached_property
-    def _least(self) -> int:
-        """Samples that a batch needs."""
-        space: Any = self.space
-        return 2 if has_norms(getattr(space, "model", None) or nn.Identity()) else 1
 
     def _steps(self, candidate: Candidate, parent: Inheritance | None) -> int:
         """Return a candidate's gradient steps."""
@@ -270,9 +256,9 @@ class LineageTraining(Evaluator):
         taught = self.training.distillation is not None and candidate.id != _BASE and not untrained
         teacher = self._taught_by(files, device_of(model)) if taught and steps else None
         assert self.data is not None
-        loss = self._training(candidate)(model, self.data, candidate.seed, steps, teacher)
+        loss, samples = self._training(candidate)(model, self.data, candidate.seed, steps, teacher)
         tensors = {} if parent is None else parent.tensors
-        return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, steps, self._rung(candidate, parent))
+        return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, samples, self._rung(candidate, parent))
 
     def _parent(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance | None:
         """Return what a candidate goes on from: its first parent, or as its genome says; None where it begins as it was built or drawn."""

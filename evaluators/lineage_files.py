@@ -26,7 +26,7 @@ class Inheritance:
         train_loss: of its own training.
         steps: gradient steps since the base model.
         generation: ancestors since the base model.
-        own_steps: its own of these steps.
+        samples: that passed in its own of these steps.
         rung: how many of its last ancestors had its own genome.
     """
 
@@ -35,7 +35,7 @@ class Inheritance:
     train_loss: float
     steps: int
     generation: int
-    own_steps: int = 0
+    samples: int = 0
     rung: int = 0
 
     @property
@@ -71,7 +71,7 @@ class LineageFiles:
 
     def write(self, id: int, left: Inheritance) -> None:
         """Keep what a candidate leaves; a reader sees all of it or nothing."""
-        plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "own_steps", "rung")}
+        plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "samples", "rung")}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
         with replacing(self.path(id)) as file:
             save_file(tensors, file, metadata={"lineage": json.dumps(plain)})

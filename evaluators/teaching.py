@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,14 @@ from spaces.channels.trace import mode
 _BATCH = 256
 
 
+class Lesson(NamedTuple):
+    """A batch, what the teacher says of it, ``(n, ...)``, and which of its samples are labelled, ``(n,)``; None: all."""
+
+    batch: Any
+    outputs: Tensor
+    labelled: Tensor | None = None
+
+
 class Teacher:
     """Gives shuffled batches of the training split with the outputs of a model.
 
@@ -25,7 +33,7 @@ class Teacher:
 
     With `mixtures` the pupils see more than the samples: convex mixtures of two inputs (mixup, Zhang et al. 2018, arXiv 1710.09412, with
     what the teacher says in the place of mixed labels, as in Beyer et al. 2021, arXiv 2106.05237 [P]); of integers, such as tokens, the
-    beginning of the one and the end of the other [O]. Their targets are those of the first sample, for a loss that does not look at them.
+    beginning of the one and the end of the other [O]. They have no labels; targets, for nothing, are the first sample's.
 
     Args:
         model: the teacher, on the device where its pupils are.
@@ -42,7 +50,7 @@ class Teacher:
         self._outputs: Tensor | None = None
         self._targets: Tensor | None = None
         self._inputs: tuple[Tensor, ...] = ()
-        self._single = True
+        self._single, self._labelled = True, 0
         if mixtures:
             self._mix(mixtures, torch.Generator().manual_seed(seed))
         elif isinstance(data, Arrays) and type(data).batches is Arrays.batches:
@@ -51,13 +59,14 @@ class Teacher:
                 self._outputs, self._targets = (torch.cat(parts) for parts in zip(*said, strict=True))
         self.kept = self._outputs is not None
 
-    def batches(self, size: int, order: torch.Generator) -> Iterator[tuple[Any, Tensor]]:
-        """Yield ``((inputs, targets), outputs)``, once over the training split, the batches that the data give in this order; with
+    def batches(self, size: int, order: torch.Generator) -> Iterator[Lesson]:
+        """Yield lessons, once over the training split, the batches that the data give in this order; with
         mixtures once over these and the samples, in an order of its own."""
         if self._inputs and self._outputs is not None and self._targets is not None:
             for part in torch.randperm(len(self._outputs), generator=order).split(size):
                 inputs = tuple(x[part] for x in self._inputs)
-                yield (inputs[0] if self._single else inputs, self._targets[part]), self._outputs[part.to(self._outputs.device)]
+                batch = (inputs[0] if self._single else inputs, self._targets[part])
+                yield Lesson(batch, self._outputs[part.to(self._outputs.device)], part < self._labelled)
             return
         rows = None
         if self._outputs is not None:
@@ -66,12 +75,12 @@ class Teacher:
             rows = torch.randperm(len(self._outputs), generator=same)
         for number, batch in enumerate(self.data.batches("train", size, order)):
             if rows is None or self._outputs is None or self._targets is None:
-                yield batch, self._ask(to_device(batch, device_of(self.model))[0])
+                yield Lesson(batch, self._ask(to_device(batch, device_of(self.model))[0]))
                 continue
             part = rows[number * size : (number + 1) * size]
             if not torch.equal(self._targets[part], batch[1]):
                 raise AssertionError("the batches do not come in the order of their generator")
-            yield batch, self._outputs[part.to(self._outputs.device)]
+            yield Lesson(batch, self._outputs[part.to(self._outputs.device)])
 
     def _mix(self, mixtures: int, generator: torch.Generator) -> None:
         """Draw mixtures of the training samples, and ask the teacher of them all."""
@@ -82,7 +91,7 @@ class Teacher:
         one, other = (torch.randint(len(targets), (mixtures,), generator=generator) for _ in range(2))
         share = torch.rand(mixtures, generator=generator)
         self._inputs = tuple(torch.cat([x, _mixed(x[one], x[other], share)]) for x in samples)
-        self._targets = torch.cat([targets, targets[one]])
+        self._targets, self._labelled = torch.cat([targets, targets[one]]), len(targets)
         rows = torch.arange(len(self._targets)).split(_BATCH)
         pools = (tuple(x[part] for x in self._inputs) for part in rows)
         self._outputs = torch.cat([self._ask(pool[0] if self._single else pool) for pool in pools])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fronts.tasks import Ground
+from evaluators.distillation import Distillation
 from evaluators.optimisation import parameter_groups
 from evaluators.teaching import Teacher
 from operators.repair.batchnorm import recalibrate
@@ -94,21 +95,22 @@ def measured(ground: Ground, model: nn.Module, macs: float, spent: Spent) -> Poi
 
 @dataclass(frozen=True)
 class Lessons:
-    """What a teacher says of samples: inputs, targets and its logits, ``(n, ...)`` each."""
+    """What a teacher says of samples: inputs, targets and its logits, ``(n, ...)`` each, and which are labelled, ``(n,)``."""
 
     inputs: Tensor
     targets: Tensor
     outputs: Tensor
+    labelled: Tensor
 
 
-def lessons(ground: Ground, teacher: nn.Module, spent: Spent, mixtures: float = 0.0) -> Lessons:
-    """Ask a teacher of all training samples and of mixtures of them, as the product does; these take a share of the budget."""
-    count = int(mixtures * spent.budget)
+def lessons(ground: Ground, teacher: nn.Module, spent: Spent, repeats: float = 0.0) -> Lessons:
+    """Ask a teacher of all training samples and of mixtures of them, as the product does: see :meth:`Ground.mixtures`."""
+    count = ground.mixtures(repeats)
     asked = Teacher(teacher.eval(), ground.data, mixtures=count, seed=ground.seed)
     size = ground.data.size("train") + count
-    ((inputs, targets), outputs) = next(asked.batches(size, torch.Generator().manual_seed(ground.seed)))
+    (inputs, targets), outputs, labelled = next(asked.batches(size, torch.Generator().manual_seed(ground.seed)))
     spent.forward(1.0, size)
-    return Lessons(inputs, targets, outputs)
+    return Lessons(inputs, targets, outputs, torch.ones(size, dtype=torch.bool) if labelled is None else labelled)
 
 
 class Batches:
@@ -144,8 +146,9 @@ def train(
     Args:
         factor: of the learning rate at every step; None: one cycle.
         taught: by a teacher; None: labels alone.
-        share: of the teacher in the loss.
+        share: of the teacher in the loss of samples that are labelled.
     """
+    blend = Distillation(1.0, share)
     batches, rate = Batches(ground, generator, taught), recipe.rate * ground.task.rate
     optimiser = torch.optim.AdamW(parameter_groups(model, recipe.decay), lr=rate, fused=True)
     factor = factor or (lambda step: one_cycle((step + 1) / steps, recipe.rise))
@@ -155,19 +158,17 @@ def train(
             group["lr"] = rate * factor(step)
         rows = batches()
         outputs = model(batches.inputs[rows])
-        loss = ground.data.loss(outputs, batches.targets[rows]).mean()
-        if taught is not None:
-            loss = (1 - share) * loss + share * _soft(outputs, taught.outputs[rows])
+        losses = ground.data.loss(outputs, batches.targets[rows])
+        loss = (
+            losses.mean()
+            if taught is None
+            else blend(losses, outputs, taught.outputs[rows], batches.targets[rows], taught.labelled[rows]).mean()
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         spent.step(macs, ground.task.batch)
     model.eval()
-
-
-def _soft(outputs: Tensor, taught: Tensor) -> Tensor:
-    """Cross-entropy with what the teacher thinks likely."""
-    return -(taught.softmax(1) * outputs.log_softmax(1)).sum(1).mean()
 
 
 def one_cycle(done: float, rise: float) -> float:

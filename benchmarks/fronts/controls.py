@@ -86,8 +86,7 @@ class Pruning(Arm):
         rounds: sizes; MACs fall in equal ratios down to what every pruning arm goes down to.
         later: learning rate of the rounds over the first one's.
         distilled: share of the unpruned network in the loss of what is pruned.
-        mixtures: of training samples, which it labels as well, as in ours; the share of the budget that this takes. With them it is all of
-            the loss, since they have no labels.
+        repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`, which it is asked of as well, as in ours; 0: there are none.
     """
 
     name: str
@@ -99,7 +98,7 @@ class Pruning(Arm):
     share: Share = "between"
     criterion: Criterion = field(default_factory=Magnitude)
     distilled: float = 0.0
-    mixtures: float = 0.0
+    repeats: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         spent, weights, points = Spent(budget), Weights(ground), []
@@ -109,7 +108,7 @@ class Pruning(Arm):
         later = replace(self.recipe, rate=self.recipe.rate * self.later)
         sizes = np.geomspace(1, ground.smallest, self.rounds + 1)[1:]
         dense = scores(weights, self.criterion)
-        taught = lessons(ground, weights.whole(), spent, self.mixtures) if self.distilled else None
+        taught = lessons(ground, weights.whole(), spent, self.repeats) if self.distilled else None
         full, left = weights.full, spent.left
         for size, part in zip(sizes, parts(sizes, self.share), strict=True):
             if self.once:
@@ -147,7 +146,7 @@ class FromScratch(Arm):
         shelf: networks of another make.
         dense: share of the budget that trains the unpruned network first, which the others then learn from; 0: nothing is distilled.
         distilled: its share in their loss.
-        mixtures: as in :class:`Pruning`.
+        repeats: as in :class:`Pruning`.
     """
 
     name: str
@@ -160,7 +159,7 @@ class FromScratch(Arm):
     shelf: bool = False
     dense: float = 0.0
     distilled: float = 1.0
-    mixtures: float = 0.0
+    repeats: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         spent, points = Spent(budget), list[Point]()
@@ -172,7 +171,7 @@ class FromScratch(Arm):
             steps = epochs_for(ground, self.dense * budget, 1.0)
             train(ground, teacher, 1.0, steps, self.recipe, spent, generator)
             points.append(measured(ground, teacher, 1.0, spent))
-            taught, made, budget = lessons(ground, teacher, spent, self.mixtures), made[1:], spent.left
+            taught, made, budget = lessons(ground, teacher, spent, self.repeats), made[1:], spent.left
         for number, ((macs, make), part) in enumerate(zip(made, parts([macs for macs, _ in made], self.share), strict=True)):
             model = make(1000 * ground.seed + number)
             steps = epochs_for(ground, budget * part, macs)

@@ -11,7 +11,7 @@ from benchmarks.fronts.arms import Arm, Point, scoring
 from benchmarks.fronts.tasks import Ground
 from evaluators import Cost, LineageTraining
 from evaluators.distillation import Distillation
-from evaluators.removal import CriterionWorth, RemovalTrials, Worth
+from evaluators.removal import RemovalTrials, Worth
 from operators.mutation import RemovalPruning
 from search import Evolution, Lineages, Search, Stages
 
@@ -25,22 +25,22 @@ class Pruned(Arm):
     Attributes:
         dense: share of the budget that trains the unpruned network.
         stretch: see :class:`evaluators.LineageTraining`.
-        distilled: share of the unpruned network in the loss of the others.
-        mixtures: of training samples, which it labels for the others; the share of the budget that labelling them takes.
+        distilled: share of the unpruned network in the loss of the others, of samples that are labelled.
+        repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`.
         evolved: share of the budget, after the unpruned network, for evolution over what the lines found.
     """
 
     name: str = "lineages"
     lines: int = 1
     rounds: int = 30
-    dense: float = 0.2
+    dense: float = 0.4
     rate: float = 1.0
-    stretch: float = 0.4
+    stretch: float = 0.8
     decay: float = 0.01
-    distilled: float = 1.0
-    mixtures: float = 0.03
-    worth: Worth = field(default_factory=lambda: CriterionWorth(normalisation="lamp"))
-    power: float = 1.0
+    distilled: float = 0.5
+    repeats: float = 16
+    worth: Worth = field(default_factory=RemovalTrials)
+    power: float = 0.75
     noise: float = 0.0
     tilt: float = 0.0
     brood: int = 8
@@ -58,7 +58,7 @@ class Pruned(Arm):
             stretch=self.stretch,
             worth=self.worth,
             distillation=Distillation(1.0, self.distilled) if self.distilled else None,
-            mixtures=self._mixtures(budget),
+            mixtures=self._mixtures(ground),
         )
         spending = _Spending(ground.unit)
         lines = Lineages(
@@ -83,7 +83,7 @@ class Pruned(Arm):
             listeners=[spending],
         )
         result = search.run(evaluations=None, epochs=self._epochs(ground, budget, first, steps) if self.evolved else None)
-        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground, budget)
+        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground)
         points = []
         for member in result.front:
             model = result.build(member)
@@ -91,12 +91,12 @@ class Pruned(Arm):
             points.append(Point(ground.loss(model, "search"), ground.loss(model, "test"), member.metrics["macs"] / ground.unit, spent))
         return points, base + spending.spent
 
-    def _mixtures(self, budget: float) -> int:
-        return int(self.mixtures * budget) if self.distilled == 1 else 0
+    def _mixtures(self, ground: Ground) -> int:
+        return ground.mixtures(self.repeats) if self.distilled else 0
 
-    def _taught(self, ground: Ground, budget: float) -> int:
+    def _taught(self, ground: Ground) -> int:
         """Passes of the unpruned network as a teacher."""
-        return ground.data.size("train") + self._mixtures(budget) if self.distilled else 0
+        return ground.data.size("train") + self._mixtures(ground) if self.distilled else 0
 
     def _steps(self, ground: Ground, budget: float) -> tuple[int, int]:
         """Steps of the unpruned network, and of the others as if they were as large."""
@@ -105,22 +105,23 @@ class Pruned(Arm):
         batch = ground.task.batch
         first = int(self.dense * budget / (3 * batch))
         macs = self.lines * broods * sizes
-        left = budget - 3 * first * batch - self._taught(ground, budget) - scoring(ground) * (2 + macs.sum())
+        left = budget - 3 * first * batch - self._taught(ground) - scoring(ground) * (2 + macs.sum())
         left *= 1 - self.evolved
         if not isinstance(self.worth, RemovalTrials):
             return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * batch))
         tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate else 1)
-        steps = left / (macs * sizes**-self.stretch).sum() / (3 * batch)
-        for _ in range(20):
+        low, high = 0.0, left / (macs * sizes**-self.stretch).sum() / (3 * batch)
+        for _ in range(40):  # where trying all channels is too dear they are estimated: the sum has steps
+            steps = (low + high) / 2
             training = 3 * batch * steps * sizes**-self.stretch
             tried = np.where(tries <= self.worth.share * training, tries, 3 * self.worth.cases)
-            steps *= left / (macs * (training + tried)).sum()
-        return first, int(0.99 * steps)
+            low, high = (steps, high) if (macs * (training + tried)).sum() <= left else (low, steps)
+        return first, int(0.99 * low)
 
     def _epochs(self, ground: Ground, budget: float, first: int, steps: int) -> float:
         """What all candidates may take, in epochs of the unpruned network; the last one may take as much as one of its size."""
         batch = ground.task.batch
-        base = 3 * first * batch + scoring(ground) + self._taught(ground, budget)
+        base = 3 * first * batch + scoring(ground) + self._taught(ground)
         return (budget - base - self.lines * (3 * steps * batch + scoring(ground))) / (3 * ground.data.size("train"))
 
 

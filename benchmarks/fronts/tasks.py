@@ -139,6 +139,10 @@ class Ground:
         """The share of the MACs that pruning arms go down to: a tenth above what one channel a group takes."""
         return 1.1 * self.macs(self.space.repair(np.zeros((1, self.space.length), dtype=np.uint8))[0])
 
+    def mixtures(self, repeats: float) -> int:
+        """How many mixtures there must be beside the training samples for the budget to pass each of them all so often; 0: none."""
+        return int(max(self.task.epochs / repeats - 1, 0) * self.data.size("train")) if repeats else 0
+
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a split."""
         inputs, targets = next(self.data.batches(split, self.data.size(split)))

@@ -21,22 +21,22 @@ from benchmarks.fronts.tasks import TASKS
 
 TRIED = FOLDER.with_name("fronts_tuning")
 _FAST, _SLOW = replace(RECIPE, rate=1.6), replace(RECIPE, rate=0.5)
-_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.35}, {"rounds": 15}, {"later": 1.0}, {"share": "epochs"}, {"recipe": _FAST}]
-_SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _FAST}, {"recipe": _SLOW}]
-_SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"search": 0.25}, {"steps": 60}, {"finals": 20}, {"recipe": _FAST}]
+_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.45}, {"recipe": _FAST}, {"rounds": 15}, {"later": 1.0}, {"share": "epochs"}]
+_SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}]
+_SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": _FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.3}, {"rounds": 45}, {"growth": 0.4, "noise": 0.2, "tilt": 0.3}, {"stretch": 0.6}, {"rate": 1.6}],
-    "one-shot magnitude": _PRUNING,
-    "iterative magnitude": _PRUNING,
-    "iterative magnitude, distilled": [*_PRUNING[:4], {"mixtures": 0.03}, _PRUNING[5]],
-    "uniform width": _SCRATCH,
-    "uniform width, distilled": [*_SCRATCH[:3], {"mixtures": 0.03}, _SCRATCH[4], {"dense": 0.35}],
-    "random widths": _SCRATCH,
+    "lineages": [{}, {"dense": 0.3}, {"rate": 1.6}, {"rounds": 15}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
     "off the shelf": _SCRATCH,
-    "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.35}, {"rounds": 30}, {"later": 1.0}, {"share": "between"}, {"recipe": _FAST}],
+    "uniform width": _SCRATCH,
+    "uniform width, distilled": [{}, {"dense": 0.45}, {"dense": 0.45, "distilled": 0.5, "repeats": 16}, *_SCRATCH[1:4]],
+    "iterative magnitude, distilled": [{}, {"dense": 0.45}, {"dense": 0.45, "distilled": 0.5, "repeats": 16}, *_PRUNING[2:5]],
+    "iterative magnitude": _PRUNING,
+    "Torch-Pruning, iterative Taylor": [*_PRUNING[:3], {"rounds": 30}, {"later": 1.0}, {"share": "between"}],
+    "random widths": _SCRATCH,
+    "regularised evolution": _SEARCHED,
     "Optuna TPE": _SEARCHED,
     "Optuna NSGA-II": _SEARCHED,
-    "regularised evolution": _SEARCHED,
+    "one-shot magnitude": _PRUNING,
 }
 """What differs from the roster's, six settings an arm."""
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fronts.tuning")
     parser.add_argument("--seeds", nargs="+", type=int, default=[100])
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
-    parser.add_argument("--arms", nargs="*", default=[*OURS, *CONTROLS])
+    parser.add_argument("--arms", nargs="*", default=list(SETTINGS))
     parser.add_argument("--share", type=float, default=1.0, help="of the budget")
     parser.add_argument("--settings", type=int, default=6, help="how many of every arm, the first ones")
     given = parser.parse_args(arguments)

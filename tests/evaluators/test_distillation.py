@@ -39,6 +39,14 @@ def test_the_weight_blends():
     assert torch.allclose(Distillation(weight=0.25)(loss, student, teacher, LABELS), 0.75 * loss + 0.25 * distance)
 
 
+def test_of_samples_without_labels_the_distance_alone_counts():
+    outputs, teacher, targets = torch.randn(3, 4), torch.randn(3, 4), torch.tensor([0, 1, 2])
+    loss, labelled = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, False, True])
+    blend = Distillation(2.0, 0.25)
+    blended, distance = blend(loss, outputs, teacher, targets), blend.distance(outputs, teacher, targets)
+    assert torch.equal(blend(loss, outputs, teacher, targets, labelled), torch.stack([blended[0], distance[1], blended[2]]))
+
+
 def test_dense_labels_give_one_number_a_sample():
     assert Distillation().distance(torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)).shape == (2,)
 

@@ -155,7 +155,7 @@ def test_the_share_of_the_teacher_may_be_a_gene(tmp_path):
         )
         plain, _ = run(made(mask(), None, distillation=Distillation(2.0, weight)), Candidate(0, mask().base, seed=4))
         assert own.metrics["train_loss"] == plain.metrics["train_loss"]
-    with pytest.raises(InputError, match="nothing takes the parameter 'distillation_weight' here; expected a distillation, no mixtures"):
+    with pytest.raises(InputError, match="nothing takes the parameter 'distillation_weight' here; expected a distillation"):
         made(space, None)
 
 

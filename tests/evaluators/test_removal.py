@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from evaluators import Candidate, Digits, LineageTraining, assess, count
-from evaluators.distillation import Distillation
 from evaluators.removal import CriterionWorth, RemovalTrials
 from operators.criteria import Magnitude, Taylor
 from operators.repair.batchnorm import recalibrate
@@ -173,7 +172,7 @@ def test_bad_settings_are_refused_in_one_line():
         RemovalTrials(share=-1)
     with pytest.raises(InputError, match="stretch -1"):
         LineageTraining(stretch=-1)
-    with pytest.raises(InputError, match="mixtures 8, which have no labels; expected a distillation of weight 1"):
-        LineageTraining(mixtures=8, distillation=Distillation(1.0, 0.5))
+    with pytest.raises(InputError, match="mixtures 8, which have no labels; expected a distillation"):
+        LineageTraining(mixtures=8)
     with pytest.raises(InputError, match="first_steps -1"):
         LineageTraining(first_steps=-1)

@@ -33,7 +33,7 @@ def test_children_learn_from_the_base_model_what_it_says_of_the_same_samples(tmp
     model = dense().build(base)
     list(evaluator.evaluate(model, Candidate(-1, base, seed=9)))
     teacher = evaluator._taught_by(LineageFiles(tmp_path), torch.device("cpu"))
-    for batch, taught in teacher.batches(16, torch.Generator().manual_seed(3)):
+    for batch, taught, _ in teacher.batches(16, torch.Generator().manual_seed(3)):
         with torch.no_grad():
             torch.testing.assert_close(model(batch[0]), taught, rtol=1e-4, atol=1e-5)
     child = some(dense())
@@ -58,7 +58,7 @@ def test_a_teacher_is_asked_once_where_samples_stay_and_else_every_time():
     assert kept.kept
     assert not asked.kept
     pairs = zip(*(t.batches(16, torch.Generator().manual_seed(1)) for t in (kept, asked)), strict=True)
-    for ((one, targets), said), ((other, others), again) in pairs:
+    for ((one, targets), said, _), ((other, others), again, _) in pairs:
         assert torch.equal(one, other)
         assert torch.equal(targets, others)
         torch.testing.assert_close(said, again)
@@ -69,14 +69,18 @@ def test_mixtures_lie_between_two_samples_and_are_labelled_by_the_teacher():
     teacher = Teacher(model, DIGITS, mixtures=40)
     inputs, _ = next(DIGITS.batches("train", 60))
     seen = 0
-    for (given, _), said in teacher.batches(16, torch.Generator().manual_seed(1)):
+    for (given, _), said, labelled in teacher.batches(16, torch.Generator().manual_seed(1)):
         seen += len(given)
+        own = (given.flatten(1)[:, None] == inputs.flatten(1)[None]).all(2).any(1)
+        assert torch.equal(labelled, own)
         with torch.no_grad():
             torch.testing.assert_close(model(given), said)
         assert (given >= inputs.amin(0) - 1e-6).all()
         assert (given <= inputs.amax(0) + 1e-6).all()
     assert seen == 60 + 40
-    first, again, other = (torch.cat([said for _, said in teacher.batches(16, torch.Generator().manual_seed(seed))]) for seed in (1, 1, 2))
+    first, again, other = (
+        torch.cat([said for _, said, _ in teacher.batches(16, torch.Generator().manual_seed(seed))]) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -85,7 +89,7 @@ def test_mixtures_of_tokens_begin_with_the_one_and_end_with_the_other():
     tokens = np.stack([np.full(10, 3), np.full(10, 7)] * 10)
     data = Arrays(tokens, np.arange(20) % 2)
     teacher = Teacher(torch.nn.Embedding(8, 2), data, mixtures=50)
-    for (given, _), _ in teacher.batches(16, torch.Generator()):
+    for (given, _), _, _ in teacher.batches(16, torch.Generator()):
         assert ((given == 3) | (given == 7)).all()
         assert ((given.diff(dim=1) != 0).sum(1) <= 1).all()
 
@@ -99,3 +103,13 @@ def test_children_learn_from_mixtures(tmp_path):
         (report,) = evaluator.evaluate(dense().build(some(dense())), Candidate(0, some(dense()), seed=1))
         losses[mixtures] = report.metrics["loss"]
     assert losses[0] != losses[200]
+
+
+def test_what_passes_in_training_is_counted_mixtures_too(tmp_path):
+    evaluator = LineageTraining(7, 16, distillation=Distillation(1.0, 0.3), mixtures=40, recalibration=None)
+    evaluator.bind(dense(), DIGITS)
+    evaluator.state = tmp_path
+    (report,) = evaluator.evaluate(dense().build(some(dense())), Candidate(0, some(dense()), seed=1))
+    macs = float(evaluator._planned(some(dense())[None])["macs"][0])
+    passed = 6 * 16 + 4  # 60 samples and 40 mixtures in batches of 16
+    assert report.metrics["training_macs"] == macs * (3 * passed + DIGITS.size("search"))

@@ -133,7 +133,7 @@ def test_a_teacher_is_asked_of_what_its_pupil_sees():
     teacher = Teacher(model, data)
     assert not teacher.kept
     with torch.no_grad():
-        for (inputs, _), said in teacher.batches(16, generator(1)):
+        for (inputs, _), said, _ in teacher.batches(16, generator(1)):
             assert torch.equal(said, model(inputs))
 
 
