@@ -55,6 +55,11 @@ FIGURES = (
     ("cells", "calibrated_cost_vs_best", "cost with the calibrated threshold over the best hand-tuned one's", "at most 1.2"),
     ("cells", "memory_average", "memory of the search, ours over full, averaged over time", "at most .7"),
     ("cells", "memory_peak_after_removal", "and its peak after the first removal", "at most .7"),
+    ("fronts", "hypervolume_ratio", "hypervolume after training over the best control's, equal MACs, mean of the tasks", "at least 1.05"),
+    ("fronts", "hypervolume_ratio_worst_task", "the same on the worst task", "at least 1.00"),
+    ("fronts", "compute_ratio_worst_task", "share of the compute that reaches the best control's front, the worst task", "at most .50"),
+    ("fronts", "rank_correlation_last_rung", "Kendall's tau of the last rung of the ladder with the truth, the worst task", "at least .6"),
+    ("fronts", "latency_largest_deviation", "exported latency over the one searched by, largest deviation", "at most .15"),
 )
 
 
@@ -65,7 +70,7 @@ def table() -> str:
         path = RESULTS / f"{name}.json"
         if path.exists():
             lines.append(f"| `{name}` | {meaning} | {_text(json.loads(path.read_text())['figures'].get(figure))} | {asked} |")
-    return "\n".join(lines + _arms() + _autoencoders() + _rules())
+    return "\n".join(lines + _arms() + _autoencoders() + _rules() + _fronts())
 
 
 def _arms() -> list[str]:
@@ -122,6 +127,30 @@ def _rules() -> list[str]:
     ]
     names = sorted((n for n in digits if n != "full" and "cost_share" in digits[n]), key=lambda n: -digits[n]["over_full"]["mean"])
     return lines + [f"| {name} | {' | '.join(_over(arms[name]) for arms in (digits, phantoms))} |" for name in names]
+
+
+def _fronts() -> list[str]:
+    path = RESULTS / "fronts.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())["figures"]["hypervolume"]
+    tasks = sorted(found, reverse=True)
+    lines = [
+        "",
+        "Every arm of `fronts` at equal MACs, all training included (hypervolume over log MACs and test loss; median, quartiles, seeds):",
+        "",
+        f"| arm | {' | '.join(tasks)} |",
+        f"| --- |{' --- |' * len(tasks)}",
+    ]
+    names = sorted(
+        {name for by in found.values() for name in by},
+        key=lambda name: -sum(by.get(name, {"median": 0})["median"] for by in found.values()),
+    )
+    return lines + [f"| {name} | {' | '.join(_counted(found[task].get(name)) for task in tasks)} |" for name in names]
+
+
+def _counted(values: dict[str, float] | None) -> str:
+    return "" if values is None else f"{values['median']:.3f} ({values['low']:.3f} to {values['high']:.3f}), {values['n']}"
 
 
 def _over(arm: dict[str, Any]) -> str:

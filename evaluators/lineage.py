@@ -79,6 +79,8 @@ class LineageTraining(Evaluator):
             :class:`search.Ladder`: a candidate with its parent's genome stands one rung above it.
         first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates without parents go on from the
             base model then, as the engine evaluated it, and a copy of it is it. None: as many as of all.
+        first_learning_rate: of the base model where it comes untrained; None: that of all. What has been trained to the end of a cycle
+            and then goes on in short ones wants a lower rate.
         stretch: smaller models take more steps: `steps` over the share of the base model's MACs to this power. 0: all take as many; 1: all
             take as many MACs.
         batch_size: of training.
@@ -115,6 +117,7 @@ class LineageTraining(Evaluator):
         recalibration: Split | None = "calibration",
         record_activations: bool = True,
         first_steps: int | None = None,
+        first_learning_rate: float | None = None,
         stretch: float = 0.0,
         worth: Worth | None = None,
         distillation: Distillation | None = None,
@@ -134,6 +137,8 @@ class LineageTraining(Evaluator):
         if mixtures and distillation is None:
             raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation")
         self.training = BriefTraining(batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation)
+        self.first_rate = None if first_learning_rate is None else {"learning_rate": first_learning_rate}
+        self.training.changed(self.first_rate or {})  # says what is wrong
         self.first_steps, self.stretch, self.worth, self.mixtures = first_steps, stretch, worth, mixtures
         self.tic, self.bias_samples = tic, bias_samples
         self._teacher: Teacher | None = None
@@ -165,7 +170,7 @@ class LineageTraining(Evaluator):
         self.quality.bind(space, data)
         self._check_settings(space)
         training = vars(self.training) | {"distillation": self.training.distillation and sorted(vars(self.training.distillation).items())}
-        own = [self.steps, sorted(training.items()), self.first_steps, self.stretch, self.mixtures]
+        own = [self.steps, sorted(training.items()), self.first_steps, self.first_rate, self.stretch, self.mixtures]
         self._teacher = None
         self._bias = None if self.tic is None else BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
@@ -256,7 +261,8 @@ class LineageTraining(Evaluator):
         taught = self.training.distillation is not None and candidate.id != _BASE and not untrained
         teacher = self._taught_by(files, device_of(model)) if taught and steps else None
         assert self.data is not None
-        loss, samples = self._training(candidate)(model, self.data, candidate.seed, steps, teacher)
+        training = self._training(candidate).changed(self.first_rate or {} if untrained else {})
+        loss, samples = training(model, self.data, candidate.seed, steps, teacher)
         tensors = {} if parent is None else parent.tensors
         return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, samples, self._rung(candidate, parent))
 

@@ -11,9 +11,9 @@ from benchmarks.fronts.arms import Arm, Point, scoring
 from benchmarks.fronts.tasks import Ground
 from evaluators import Cost, LineageTraining
 from evaluators.distillation import Distillation
-from evaluators.removal import RemovalTrials, Worth
+from evaluators.removal import RemovalTrials, Worth, has_norms
 from operators.mutation import RemovalPruning
-from search import Evolution, Lineages, Search, Stages
+from search import Lineages, Search
 
 
 @dataclass
@@ -24,20 +24,22 @@ class Pruned(Arm):
 
     Attributes:
         dense: share of the budget that trains the unpruned network.
+        first: learning rate of the unpruned network, over the task's.
+        rate: that of the others.
         stretch: see :class:`evaluators.LineageTraining`.
         distilled: share of the unpruned network in the loss of the others, of samples that are labelled.
         repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`.
-        evolved: share of the budget, after the unpruned network, for evolution over what the lines found.
     """
 
     name: str = "lineages"
     lines: int = 1
     rounds: int = 30
     dense: float = 0.4
-    rate: float = 1.0
+    first: float = 1.3
+    rate: float = 2.0
     stretch: float = 0.8
     decay: float = 0.01
-    distilled: float = 0.5
+    distilled: float = 0.3
     repeats: float = 16
     worth: Worth = field(default_factory=RemovalTrials)
     power: float = 0.75
@@ -45,7 +47,6 @@ class Pruned(Arm):
     tilt: float = 0.0
     brood: int = 8
     growth: float = 0.0
-    evolved: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         first, steps = self._steps(ground, budget)
@@ -55,6 +56,7 @@ class Pruned(Arm):
             self.rate * ground.task.rate,
             weight_decay=self.decay,
             first_steps=first,
+            first_learning_rate=self.first * ground.task.rate,
             stretch=self.stretch,
             worth=self.worth,
             distillation=Distillation(1.0, self.distilled) if self.distilled else None,
@@ -75,14 +77,14 @@ class Pruned(Arm):
             space=ground.space,
             evaluators=[Cost(), evaluator],
             objectives=["loss", "macs"],
-            strategy=Stages([lines, Evolution(population=32)]) if self.evolved else lines,
+            strategy=lines,
             criteria=[],
             seed=ground.seed,
             lag=self.lines,
             chunk=1,
             listeners=[spending],
         )
-        result = search.run(evaluations=None, epochs=self._epochs(ground, budget, first, steps) if self.evolved else None)
+        result = search.run(evaluations=None)
         base = result.problem.base["training_macs"] / ground.unit + self._taught(ground)
         points = []
         for member in result.front:
@@ -106,23 +108,17 @@ class Pruned(Arm):
         first = int(self.dense * budget / (3 * batch))
         macs = self.lines * broods * sizes
         left = budget - 3 * first * batch - self._taught(ground) - scoring(ground) * (2 + macs.sum())
-        left *= 1 - self.evolved
         if not isinstance(self.worth, RemovalTrials):
             return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * batch))
-        tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate else 1)
+        tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate and has_norms(ground.space.model) else 1)
         low, high = 0.0, left / (macs * sizes**-self.stretch).sum() / (3 * batch)
-        for _ in range(40):  # where trying all channels is too dear they are estimated: the sum has steps
+        for _ in range(40):  # where trying all channels is clearly too dear they are estimated, else it takes its share at most
             steps = (low + high) / 2
             training = 3 * batch * steps * sizes**-self.stretch
-            tried = np.where(tries <= self.worth.share * training, tries, 3 * self.worth.cases)
+            most = self.worth.share * training
+            tried = np.where(tries <= 2 * most, np.minimum(1.25 * tries, most), 3 * self.worth.cases)
             low, high = (steps, high) if (macs * (training + tried)).sum() <= left else (low, steps)
         return first, int(0.99 * low)
-
-    def _epochs(self, ground: Ground, budget: float, first: int, steps: int) -> float:
-        """What all candidates may take, in epochs of the unpruned network; the last one may take as much as one of its size."""
-        batch = ground.task.batch
-        base = 3 * first * batch + scoring(ground) + self._taught(ground)
-        return (budget - base - self.lines * (3 * steps * batch + scoring(ground))) / (3 * ground.data.size("train"))
 
 
 class _Spending:

@@ -69,7 +69,7 @@ class Characters(Task):
     """
 
     name = "characters"
-    epochs, rate = 15, 1e-2
+    epochs, batch, rate = 15, 16, 1e-2
     length, symbols = 64, 96
 
     def data(self, seed: int) -> Arrays:

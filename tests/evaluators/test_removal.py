@@ -165,6 +165,24 @@ def test_who_has_no_parents_goes_on_from_a_base_model_that_had_to_be_trained(tmp
     assert alone.metrics["lineage_steps"] == 20
 
 
+def test_the_base_model_may_have_a_learning_rate_of_its_own(tmp_path):
+    losses = {}
+    for name, rate, first in (("one", 1e-3, None), ("own", 1e-3, 1e-2), ("high", 1e-2, None)):
+        evaluator = LineageTraining(4, 16, rate, first_steps=20, first_learning_rate=first)
+        evaluator.bind(dense(), DIGITS)
+        evaluator.state = tmp_path / name
+        base, child = dense().base, some(dense())
+        found = [
+            next(iter(evaluator.evaluate(dense().build(genome), candidate))).metrics["train_loss"]
+            for genome, candidate in ((base, Candidate(-1, base, seed=9)), (child, Candidate(1, child, (-1,), seed=3)))
+        ]
+        losses[name] = found
+    assert losses["own"][0] == losses["high"][0] < losses["one"][0]
+    assert losses["own"][1] != losses["high"][1]
+    with pytest.raises(InputError, match="learning_rate"):
+        LineageTraining(first_learning_rate=-1.0)
+
+
 def test_bad_settings_are_refused_in_one_line():
     with pytest.raises(InputError, match="cases 1; expected at least 2"):
         RemovalTrials(cases=1)
