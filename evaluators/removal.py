@@ -27,6 +27,9 @@ _BATCH = 256
 class Worth(ABC):
     """Says what every channel of a trained model is worth."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     @abstractmethod
     def __call__(
         self, space: ChannelSpace, genome: np.ndarray, model: nn.Module, data: Data, training: float

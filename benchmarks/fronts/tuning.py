@@ -6,7 +6,9 @@ An arm's first setting is that of the roster. What was run is kept; the best by 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -25,8 +27,8 @@ _PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.45}, {"recipe": _FAST}, {"roun
 _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}]
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": _FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.3}, {"rate": 1.6}, {"rounds": 15}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
-    "off the shelf": _SCRATCH,
+    "lineages": [{}, {"dense": 0.3}, {"first": 1.0}, {"rounds": 20}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
+    "off the shelf": [{}, {"sizes": 10}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
     "uniform width": _SCRATCH,
     "uniform width, distilled": [{}, {"dense": 0.45}, {"dense": 0.45, "distilled": 0.5, "repeats": 16}, *_SCRATCH[1:4]],
     "iterative magnitude, distilled": [{}, {"dense": 0.45}, {"dense": 0.45, "distilled": 0.5, "repeats": 16}, *_PRUNING[2:5]],
@@ -42,8 +44,14 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 
 def variant(arm: Arm, number: int) -> Arm:
-    """Return an arm in its so many-th setting, named so."""
-    return cast(Arm, replace(cast(Any, arm), name=f"{arm.name} {number}", **SETTINGS[arm.name][number]))
+    """Return an arm in its so many-th setting, named by what that is, so that its shard is not taken for that of another."""
+    changed = cast(Any, replace(cast(Any, arm), **SETTINGS[arm.name][number]))
+    return cast(Arm, replace(changed, name=f"{arm.name} {key(repr(changed))}"))
+
+
+def key(setting: str) -> str:
+    """Eight digits that stand for a setting."""
+    return hashlib.sha256(re.sub(r" at 0x\w+", "", setting).encode()).hexdigest()[:8]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

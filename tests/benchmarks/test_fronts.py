@@ -232,4 +232,5 @@ def test_every_arm_is_tuned_by_as_many_settings():
     assert {len(settings) for settings in tuning.SETTINGS.values()} == {6}
     for arm in (OURS | CONTROLS).values():
         made = [tuning.variant(arm, number) for number in range(6)]
-        assert len({repr(one).replace(one.name, "") for one in made}) == 6 and made[0].name == f"{arm.name} 0"
+        assert len({one.name for one in made}) == 6 and all(one.name.startswith(f"{arm.name} ") for one in made)
+        assert tuning.variant(arm, 0).name == made[0].name
