@@ -26,7 +26,7 @@ class Tiny(NoisyDigits):
     """The digits with a small net, so that an arm takes a second."""
 
     name = "tiny"
-    epochs = 6
+    epochs = 12
 
     def model(self):
         return ResidualNet((4, 6))
@@ -117,9 +117,9 @@ def test_parts_of_a_budget():
 def test_a_teacher_says_the_same_to_all_arms_and_what_it_is_asked_counts():
     g, spent = ground(), Spent(1000.0)
     teacher = fresh(g, g.space.base, 0).eval()
-    plain, mixed = lessons(g, teacher, spent), lessons(g, teacher, spent, 3)
+    plain, mixed = lessons(g, teacher, spent), lessons(g, teacher, spent, 6)
     size = g.data.size("train")
-    assert len(plain.inputs) == size and len(mixed.inputs) == 2 * size and spent.total == 3 * size  # 6 epochs: a mixture a sample
+    assert len(plain.inputs) == size and len(mixed.inputs) == 2 * size and spent.total == 3 * size  # 12 epochs: a mixture a sample
     for found in (plain, mixed):
         with torch.no_grad():
             torch.testing.assert_close(found.outputs, teacher(found.inputs), rtol=1e-4, atol=1e-5)
@@ -135,7 +135,7 @@ def small(arm):
     """The same arm, for a budget of a few steps."""
     changes = {"rounds": 4} if hasattr(arm, "rounds") else {"sizes": 4} if hasattr(arm, "sizes") else {"steps": 2, "finals": 2}
     if isinstance(arm, Pruned):
-        changes |= {"growth": 0.3, "noise": 0.2, "repeats": 5}
+        changes |= {"growth": 0.3, "noise": 0.2, "repeats": 10}
     return replace(arm, **changes)
 
 
