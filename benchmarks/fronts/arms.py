@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import moocore
 import numpy as np
@@ -59,6 +59,39 @@ class Arm(ABC):
         """Return trained models and what was spent, at most `budget`; nothing may be chosen by the test split."""
 
 
+@dataclass
+class OnShelf(Arm):
+    """An arm that starts from the network of another make, at the same MACs."""
+
+    name: str
+    arm: Arm
+
+    def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
+        ratio = ground.other.unit / ground.unit
+        points, spent = self.arm.run(ground.other, budget / ratio)
+        return [replace(point, macs=ratio * point.macs, spent=ratio * point.spent) for point in points], ratio * spent
+
+
+@dataclass
+class Raced(Arm):
+    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the rest, and all points count."""
+
+    name: str
+    arms: tuple[Arm, Arm]
+    share: float = 0.15
+
+    def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
+        heats, spent = [], 0.0
+        for arm in self.arms:
+            points, took = arm.run(ground, self.share * budget)
+            heats.append([replace(point, spent=spent + point.spent) for point in points])
+            spent += took
+        winner = self.arms[int(np.argmax([hypervolume(points, "search") for points in heats]))]
+        points, took = winner.run(ground, budget - spent)
+        last = [replace(point, spent=spent + point.spent) for point in points]
+        return [*heats[0], *heats[1], *last], spent + took
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine.
@@ -105,7 +138,7 @@ class Lessons:
 
 def lessons(ground: Ground, teacher: nn.Module, spent: Spent, repeats: float = 0.0) -> Lessons:
     """Ask a teacher of all training samples and of mixtures of them, as the product does: see :meth:`Ground.mixtures`."""
-    count = ground.mixtures(repeats)
+    count = ground.mixtures(repeats, spent.budget)
     asked = Teacher(teacher.eval(), ground.data, mixtures=count, seed=ground.seed)
     size = ground.data.size("train") + count
     (inputs, targets), outputs, labelled = next(asked.batches(size, torch.Generator().manual_seed(ground.seed)))

@@ -60,7 +60,7 @@ class Pruned(Arm):
             stretch=self.stretch,
             worth=self.worth,
             distillation=Distillation(1.0, self.distilled) if self.distilled else None,
-            mixtures=self._mixtures(ground),
+            mixtures=self._mixtures(ground, budget),
         )
         spending = _Spending(ground.unit)
         lines = Lineages(
@@ -85,7 +85,7 @@ class Pruned(Arm):
             listeners=[spending],
         )
         result = search.run(evaluations=None)
-        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground)
+        base = result.problem.base["training_macs"] / ground.unit + self._taught(ground, budget)
         points = []
         for member in result.front:
             model = result.build(member)
@@ -93,12 +93,12 @@ class Pruned(Arm):
             points.append(Point(ground.loss(model, "search"), ground.loss(model, "test"), member.metrics["macs"] / ground.unit, spent))
         return points, base + spending.spent
 
-    def _mixtures(self, ground: Ground) -> int:
-        return ground.mixtures(self.repeats) if self.distilled else 0
+    def _mixtures(self, ground: Ground, budget: float) -> int:
+        return ground.mixtures(self.repeats, budget) if self.distilled else 0
 
-    def _taught(self, ground: Ground) -> int:
+    def _taught(self, ground: Ground, budget: float) -> int:
         """Passes of the unpruned network as a teacher."""
-        return ground.data.size("train") + self._mixtures(ground) if self.distilled else 0
+        return ground.data.size("train") + self._mixtures(ground, budget) if self.distilled else 0
 
     def _steps(self, ground: Ground, budget: float) -> tuple[int, int]:
         """Steps of the unpruned network, and of the others as if they were as large."""
@@ -107,7 +107,7 @@ class Pruned(Arm):
         batch = ground.task.batch
         first = int(self.dense * budget / (3 * batch))
         macs = self.lines * broods * sizes
-        left = budget - 3 * first * batch - self._taught(ground) - scoring(ground) * (2 + macs.sum())
+        left = budget - 3 * first * batch - self._taught(ground, budget) - scoring(ground) * (2 + macs.sum())
         if not isinstance(self.worth, RemovalTrials):
             return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * batch))
         tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate and has_norms(ground.space.model) else 1)

@@ -115,12 +115,15 @@ class Ground:
     """What all arms share of a task and a seed: data, the space over the unpruned network with weights drawn by the seed, what models cost.
 
     All costs are in MACs of the unpruned network's forward pass on one sample.
+
+    Args:
+        shelf: whether the unpruned network is that of another make.
     """
 
-    def __init__(self, task: Task, seed: int) -> None:
+    def __init__(self, task: Task, seed: int, shelf: bool = False) -> None:
         self.task, self.seed, self.data = task, seed, task.data(seed)
         torch.manual_seed(seed)
-        self.space = ChannelSpace(task.model(), self.data.example())
+        self.space = ChannelSpace(task.shelf(1.0) if shelf else task.model(), self.data.example())
         self._cost = Cost()
         self._cost.bind(self.space, self.data)
         self.unit = float(self._cost.screen(self.space.base[None])["macs"][0])
@@ -139,9 +142,14 @@ class Ground:
         """The share of the MACs that pruning arms go down to: a tenth above what one channel a group takes."""
         return 1.1 * self.macs(self.space.repair(np.zeros((1, self.space.length), dtype=np.uint8))[0])
 
-    def mixtures(self, repeats: float) -> int:
-        """How many mixtures there must be beside the training samples for the budget to pass each of them all so often; 0: none."""
-        return int(max(self.task.epochs / repeats - 1, 0) * self.data.size("train")) if repeats else 0
+    @cached_property
+    def other(self) -> Ground:
+        """The same for the network of another make."""
+        return Ground(self.task, self.seed, shelf=True)
+
+    def mixtures(self, repeats: float, budget: float) -> int:
+        """How many mixtures there must be beside the training samples for a budget to pass each of them all so often; 0: none."""
+        return int(max(budget / 3 / repeats - self.data.size("train"), 0)) if repeats else 0
 
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a split."""

@@ -9,7 +9,23 @@ import pytest
 import torch
 
 from benchmarks.fronts import rungs, tuning
-from benchmarks.fronts.arms import Point, Recipe, Spent, chosen, epochs_for, fresh, hypervolume, lessons, measured, narrow, scoring, train
+from benchmarks.fronts.arms import (
+    Arm,
+    OnShelf,
+    Point,
+    Raced,
+    Recipe,
+    Spent,
+    chosen,
+    epochs_for,
+    fresh,
+    hypervolume,
+    lessons,
+    measured,
+    narrow,
+    scoring,
+    train,
+)
 from benchmarks.fronts.controls import FromScratch, Pruning, Weights, kept, parts
 from benchmarks.fronts.figures import figures
 from benchmarks.fronts.latency import latency_ratio
@@ -115,11 +131,11 @@ def test_parts_of_a_budget():
 
 
 def test_a_teacher_says_the_same_to_all_arms_and_what_it_is_asked_counts():
-    g, spent = ground(), Spent(1000.0)
+    g, spent = ground(), Spent(1800.0)
     teacher = fresh(g, g.space.base, 0).eval()
-    plain, mixed = lessons(g, teacher, spent), lessons(g, teacher, spent, 6)
+    plain, mixed = lessons(g, teacher, spent), lessons(g, teacher, spent, 1.0)
     size = g.data.size("train")
-    assert len(plain.inputs) == size and len(mixed.inputs) == 2 * size and spent.total == 3 * size  # 12 epochs: a mixture a sample
+    assert len(plain.inputs) == size and len(mixed.inputs) == 2 * size and spent.total == 3 * size  # two epochs: a mixture a sample
     for found in (plain, mixed):
         with torch.no_grad():
             torch.testing.assert_close(found.outputs, teacher(found.inputs), rtol=1e-4, atol=1e-5)
@@ -150,6 +166,27 @@ def test_arms_spend_their_budget_and_no_more(name):
     assert points
     assert min(p.macs for p in points) < 0.5
     assert all(0 < p.spent <= spent + 1e-6 for p in points)
+
+
+class Known(Arm):
+    """Has one network."""
+
+    def __init__(self, name, loss):
+        self.name, self.loss = name, loss
+
+    def run(self, ground, budget):
+        return [Point(self.loss, self.loss, 0.01, budget)], budget
+
+
+def test_of_two_networks_the_one_that_leads_has_the_rest_of_the_budget():
+    g = ground()
+    ratio = g.other.unit / g.unit
+    raced = Raced("raced", (Known("given", 0.9), OnShelf("other", Known("other", 0.1))), share=0.1)
+    points, spent = raced.run(g, 100.0)
+    assert spent == pytest.approx(100)
+    assert [p.search for p in points] == [0.9, 0.1, 0.1]
+    assert [p.macs for p in points] == pytest.approx([0.01, 0.01 * ratio, 0.01 * ratio])
+    assert [p.spent for p in points] == pytest.approx([10, 20, 100])
 
 
 def test_arms_follow_from_the_seed():
