@@ -40,7 +40,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "Optuna NSGA-II": _SEARCHED,
     "one-shot magnitude": _PRUNING,
 }
-"""What differs from the roster's, six settings an arm."""
+"""What differs from the roster's, six settings an arm; arms made of others have theirs."""
 
 
 def variant(arm: Arm, number: int) -> Arm:
