@@ -49,7 +49,7 @@ class Pruned(Arm):
     growth: float = 0.0
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
-        first, steps = self._steps(ground, budget)
+        rounds, first, steps = self._plan(ground, budget)
         evaluator = LineageTraining(
             steps,
             ground.task.batch,
@@ -65,7 +65,7 @@ class Pruned(Arm):
         spending = _Spending(ground.unit)
         lines = Lineages(
             self.lines,
-            self.rounds,
+            rounds,
             ground.smallest,
             brood=self.brood,
             growth=self.growth,
@@ -100,9 +100,17 @@ class Pruned(Arm):
         """Passes of the unpruned network as a teacher."""
         return ground.data.size("train") + self._mixtures(ground, budget) if self.distilled else 0
 
-    def _steps(self, ground: Ground, budget: float) -> tuple[int, int]:
+    def _plan(self, ground: Ground, budget: float) -> tuple[int, int, int]:
+        """Rounds and steps; rounds are fewer where scoring would take more than a tenth of the budget, or leave less than four steps."""
+        for rounds in range(self.rounds, 3, -1):
+            sizes = ground.smallest ** (np.arange(1, rounds + 1) / rounds)
+            first, steps = self._steps(ground, budget, sizes)
+            if scoring(ground) * sizes.sum() <= 0.1 * budget and steps >= 4:
+                break
+        return rounds, first, steps
+
+    def _steps(self, ground: Ground, budget: float, sizes: np.ndarray) -> tuple[int, int]:
         """Steps of the unpruned network, and of the others as if they were as large."""
-        sizes = np.array([ground.smallest ** (k / self.rounds) for k in range(1, self.rounds + 1)])
         broods = np.clip(np.round(sizes**-self.growth), 1, self.brood)
         batch = ground.task.batch
         first = int(self.dense * budget / (3 * batch))
@@ -118,7 +126,7 @@ class Pruned(Arm):
             most = self.worth.share * training
             tried = np.where(tries <= 2 * most, np.minimum(1.25 * tries, most), 3 * self.worth.cases)
             low, high = (steps, high) if (macs * (training + tried)).sum() <= left else (low, steps)
-        return first, int(0.99 * low)
+        return first, max(0, int(0.99 * low))
 
 
 class _Spending:
