@@ -79,8 +79,7 @@ class LineageTraining(Evaluator):
             :class:`search.Ladder`: a candidate with its parent's genome stands one rung above it.
         first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates without parents go on from the
             base model then, as the engine evaluated it, and a copy of it is it. None: as many as of all.
-        first_learning_rate: of the base model where it comes untrained; None: that of all. What has been trained to the end of a cycle
-            and then goes on in short ones wants a lower rate.
+        first_learning_rate: of the base model where it comes untrained; None: that of all.
         stretch: smaller models take more steps: `steps` over the share of the base model's MACs to this power. 0: all take as many; 1: all
             take as many MACs.
         batch_size: of training.

@@ -51,7 +51,7 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
         },
         "compute_ratio_worst_task": max((float(np.median(found)) for found in computes.values() if found), default=None),
         "compute_ratio": {task: spread(found) for task, found in computes.items() if found},
-        **_pieces(),
+        **(_pieces() if folder == FOLDER else {}),
         "loss_at_half": {task: {arm: spread(found) for arm, s in arms.items() if (found := _at_half(s))} for task, arms in table.items()},
         "hypervolume": {
             task: {
