@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.fronts.recurrent import QuickGRU
 from benchmarks.trial_pruning.tasks import Transformer
 
 
@@ -44,7 +45,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.tokens, self.memory, self.head = (
             nn.Embedding(symbols, width),
-            nn.GRU(width, width, batch_first=True),
+            QuickGRU(width, width, batch_first=True),
             nn.Linear(width, symbols),
         )
 

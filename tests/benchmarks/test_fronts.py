@@ -33,6 +33,7 @@ from benchmarks.fronts.nets import PlainNet
 from benchmarks.fronts.ours import Pruned
 from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import record, shard_file
+from benchmarks.fronts.recurrent import QuickGRU
 from benchmarks.fronts.roster import CONTROLS, MAIN, OURS
 from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
 from evaluators import count
@@ -95,6 +96,23 @@ def test_training_learns():
     train(g, model, 1.0, 120, Recipe(3), Spent(1e9), torch.Generator().manual_seed(0))
     measured(g, model, 1.0, Spent(1e9))
     assert g.loss(model, "test") < 0.8 < before
+
+
+@pytest.mark.parametrize("units", [1, 5])
+def test_the_quick_recurrent_layer_is_torchs(units):
+    torch.manual_seed(0)
+    quick, plain = QuickGRU(3, units, batch_first=True), torch.nn.GRU(3, units, batch_first=True)
+    plain.load_state_dict(quick.state_dict())
+    x, weight = torch.randn(4, 7, 3), torch.randn(4, 7, units)
+    found = []
+    for layer in (quick, plain):
+        inputs = x.clone().requires_grad_()
+        outputs = layer(inputs)[0]
+        (outputs * weight).sum().backward()
+        found.append([outputs, inputs.grad, *(p.grad for p in layer.parameters())])
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs)
+    assert torch.equal(quick.eval()(x)[0], plain(x)[0])
 
 
 def test_fresh_networks_follow_from_the_seed_alone():
