@@ -15,7 +15,7 @@ from benchmarks.fronts.controls import FromScratch, Pruning
 from benchmarks.fronts.ours import Pruned
 from benchmarks.fronts.peers import Searched, TorchPruning
 
-_LINES, _DISTILLED = Pruned("lineages"), Pruning("iterative magnitude, distilled", distilled=1.0)
+_LINES, _DISTILLED = Pruned("lineages"), Pruning("iterative magnitude, distilled", dense=0.45, distilled=0.5, repeats=16)
 MAIN = "lineages, either network"
 OURS: dict[str, Arm] = {
     arm.name: arm

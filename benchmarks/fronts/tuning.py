@@ -25,13 +25,15 @@ TRIED = FOLDER.with_name("fronts_tuning")
 _FAST, _SLOW = replace(RECIPE, rate=1.6), replace(RECIPE, rate=0.5)
 _PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.45}, {"recipe": _FAST}, {"rounds": 15}, {"later": 1.0}, {"share": "epochs"}]
 _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}]
+_TAUGHT = {"dense": 0.45, "distilled": 0.5, "repeats": 16}
+_ALONE = {"distilled": 1.0, "repeats": 0.0}  # the teacher is, without labels and mixtures
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": _FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "lineages": [{}, {"dense": 0.3}, {"first": 1.0}, {"rounds": 20}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
     "off the shelf": [{}, {"sizes": 10}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
     "uniform width": _SCRATCH,
-    "uniform width, distilled": [{}, {"dense": 0.45}, {"dense": 0.45, "distilled": 0.5, "repeats": 16}, *_SCRATCH[1:4]],
-    "iterative magnitude, distilled": [{}, {"dense": 0.45}, {"dense": 0.45, "distilled": 0.5, "repeats": 16}, *_PRUNING[2:5]],
+    "uniform width, distilled": [{}, {"dense": 0.45}, _TAUGHT, *_SCRATCH[1:4]],
+    "iterative magnitude, distilled": [{}, {"dense": 0.2} | _ALONE, _ALONE, {"recipe": _FAST}, {"later": 1.5}, {"rounds": 15}],
     "iterative magnitude": _PRUNING,
     "Torch-Pruning, iterative Taylor": [*_PRUNING[:3], {"rounds": 30}, {"later": 1.0}, {"share": "between"}],
     "random widths": _SCRATCH,

@@ -11,6 +11,8 @@ from search.report.facts import Facts
 
 _POINTS = 2500
 """Most points of one kind: beyond, a random part stands for all, and the legend says so."""
+_WIDE = 30
+"""Times that costs on a front differ from which on the axis is logarithmic: most of the front would lie at its very beginning."""
 
 
 def front_figure(facts: Facts) -> go.Figure:
@@ -49,7 +51,7 @@ def front_figure(facts: Facts) -> go.Figure:
     _limits(plot, facts, cost, quality)
     focus = _focus(facts, quality)
     style.dress(plot, 470)
-    plot.update_xaxes(title_text=title(cost), rangemode="tozero", tickformat="~s")
+    plot.update_xaxes(title_text=title(cost), tickformat="~s", **_scale(facts, cost))
     plot.update_yaxes(title_text=f"{title(quality)} on the search split", tickformat="~g")
     if focus is not None:
         plot.update_yaxes(range=focus)
@@ -167,6 +169,13 @@ def _limits(plot: go.Figure, facts: Facts, cost: str, quality: str) -> None:
             )
         elif constraint["metric"] == quality:
             plot.add_hline(y=constraint["limit"], line=line, label=label | {"textposition": "end"})
+
+
+def _scale(facts: Facts, cost: str) -> dict[str, object]:
+    """How the cost's axis is divided."""
+    costs = [member.metrics[cost] for member in facts.front]
+    wide = bool(costs) and 0 < _WIDE * min(costs) <= max(*costs, facts.about.base.get(cost, 0.0))
+    return {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}
 
 
 def _focus(facts: Facts, quality: str) -> list[float] | None:

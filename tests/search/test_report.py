@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from search.ledger import Ledger
 from search.problem import Objective, Problem
 from search.report import write_report
 from search.report.facts import gather
+from search.report.front_figure import front_figure
 from search.table import show, text
 from search.testing import BitSpace, Toy, pruning
 from spaces.errors import InputError
@@ -128,6 +130,14 @@ def test_facts_agree_with_the_definitions(tmp_path: Path) -> None:
     volumes = [volume for _, volume in facts.history]
     assert volumes == sorted(volumes) and 0 < volumes[-1] <= 1 and facts.history[-1][0] == 120
     assert [seen for seen, _ in facts.history[:-1]] == [place + 1 for place, joins in enumerate(joined) if joins]
+
+
+@pytest.mark.parametrize(("cheapest", "scale"), [(0.02, "log"), (0.05, None), (0.0, None)])
+def test_costs_that_differ_widely_are_on_a_logarithmic_axis(tmp_path: Path, cheapest: float, scale: str | None) -> None:
+    run(tmp_path)
+    facts = gather(Ledger.reader(tmp_path / "ledger.db"))
+    member = replace(facts.front[0], metrics=facts.front[0].metrics | {"macs": cheapest})
+    assert front_figure(replace(facts, front=[member, *facts.front[1:]])).layout.xaxis.type == scale
 
 
 def test_the_front_as_numbers(tmp_path: Path) -> None:
