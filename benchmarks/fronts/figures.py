@@ -21,8 +21,8 @@ from benchmarks.harness import spread
 def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return ``hypervolume_ratio``, ``compute_ratio``, ``loss_at_half`` and hypervolumes by task and arm, and the seeds they rest on.
 
-    The best control of a task is the one with the largest mean; ``hypervolume_ratio_strict`` takes the best of every single seed, which
-    no user could have known, and which is luck in part.
+    The best control of a task is the one with the largest mean over the seeds that it and ours were run on;
+    ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and which is luck in part.
     """
     table: dict[str, dict[str, dict[float, dict[int, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for file in sorted(folder.glob("*.json")):
@@ -31,14 +31,18 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     ratios, strict, computes, bests = {}, {}, {}, {}
     for task, arms in table.items():
         values = {arm: {seed: s["hypervolume"] for seed, s in shares.get(1.0, {}).items()} for arm, shares in arms.items()}
-        controls = {arm: found for arm, found in values.items() if arm not in OURS}
-        seeds = sorted(set.intersection(*(set(found) for found in (values.get(MAIN, {}), *controls.values()))))
-        if not seeds or not controls:
+        ours = values.get(MAIN, {})
+        controls = {
+            arm: common
+            for arm, found in values.items()
+            if arm not in OURS and (common := {s: found[s] for s in sorted(found.keys() & ours)})
+        }
+        if not controls:
             continue
-        bests[task] = max(controls, key=lambda arm: np.mean([controls[arm][seed] for seed in seeds]))
-        best = {seed: controls[bests[task]][seed] for seed in seeds}
-        ratios[task] = [values[MAIN][seed] / best[seed] for seed in seeds]
-        strict[task] = [values[MAIN][seed] / max(found[seed] for found in controls.values()) for seed in seeds]
+        bests[task] = max(controls, key=lambda arm: np.mean(list(controls[arm].values())))
+        best = controls[bests[task]]
+        ratios[task] = [ours[seed] / best[seed] for seed in best]
+        strict[task] = [ours[seed] / max(found.get(seed, 0.0) for found in controls.values()) for seed in best]
         computes[task] = [reached for seed in best if (reached := _reaches(arms.get(MAIN, {}), seed, best[seed])) is not None]
     means = {task: _geometric(found) for task, found in ratios.items()}
     return {
@@ -52,7 +56,7 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
         "compute_ratio_worst_task": max((float(np.median(found)) for found in computes.values() if found), default=None),
         "compute_ratio": {task: spread(found) for task, found in computes.items() if found},
         **(_pieces() if folder == FOLDER else {}),
-        "loss_at_half": {task: {arm: spread(found) for arm, s in arms.items() if (found := _at_half(s))} for task, arms in table.items()},
+        "loss_at_half": {task: _at_half(arms) for task, arms in table.items()},
         "hypervolume": {
             task: {
                 f"{arm}, {share:g}": spread(s["hypervolume"] for s in seeds.values())
@@ -82,15 +86,25 @@ def _reaches(shares: dict[float, dict[int, dict[str, Any]]], seed: int, goal: fl
     return min((share for share, value in known.items() if value >= goal), default=2.0) if known else None
 
 
-def _at_half(shares: dict[float, dict[int, dict[str, Any]]]) -> list[float]:
-    """Test loss, over the constant predictor's, of the best by search at most half the MACs, minus that of the unpruned network."""
-    found = []
-    for shard in shares.get(1.0, {}).values():
-        half = [p for p in shard["points"] if p["macs"] <= 0.5]
-        whole = [p for p in shard["points"] if p["macs"] == 1.0]
-        if half and whole:
-            found.append(min(half, key=lambda p: p["search"])["test"] - whole[0]["test"])
-    return found
+def _at_half(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[str, dict[str, float]]:
+    """Test loss, over the constant predictor's, of every arm's best at most at half the MACs, minus that of the best unpruned network that
+    any arm trained on the seed, by the search split."""
+    points = {arm: {seed: shard["points"] for seed, shard in shares.get(1.0, {}).items()} for arm, shares in arms.items()}
+    whole: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for by in points.values():
+        for seed, found in by.items():
+            whole[seed] += [p for p in found if p["macs"] == 1.0]
+    best = {seed: _chosen(found) for seed, found in whole.items() if found}
+    differences = {
+        arm: [_chosen(half) - best[seed] for seed, found in by.items() if seed in best and (half := [p for p in found if p["macs"] <= 0.5])]
+        for arm, by in points.items()
+    }
+    return {arm: spread(found) for arm, found in differences.items() if found}
+
+
+def _chosen(points: Iterable[dict[str, float]]) -> float:
+    """Test loss of the best by the search split."""
+    return min(points, key=lambda p: p["search"])["test"]
 
 
 def _interval(ratios: Sequence[float]) -> list[float] | None:

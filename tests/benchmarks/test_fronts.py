@@ -227,8 +227,10 @@ def test_the_front_is_chosen_by_search_and_scored_by_test():
     assert hypervolume(points, "search") == pytest.approx(0.5 * np.log(10) + 0.1 * np.log(5))
 
 
-def shard(folder, task, arm, seed, value, share=1.0):
-    points = [{"search": 0.2, "test": 0.25, "macs": 1.0, "spent": 1.0}, {"search": 0.3, "test": 0.3, "macs": 0.4, "spent": 2.0}]
+POINTS = [{"search": 0.2, "test": 0.25, "macs": 1.0, "spent": 1.0}, {"search": 0.3, "test": 0.3, "macs": 0.4, "spent": 2.0}]
+
+
+def shard(folder, task, arm, seed, value, share=1.0, points=POINTS):
     text = {"task": task, "arm": arm, "seed": seed, "share": share, "hypervolume": value, "points": points}
     shard_file(folder, task, arm, seed, share).write_text(json.dumps(text))
 
@@ -239,13 +241,16 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
             shard(tmp_path, "digits", arm, seed, value)
         shard(tmp_path, "digits", MAIN, seed, 2.1, 0.5)
     shard(tmp_path, "digits", "one", 7, 9.0)  # a seed that ours has not
+    better = {"search": 0.1, "test": 0.2, "macs": 1.0}
+    shard(tmp_path, "digits", "late", 0, 0.1, points=[better])
     found, settings = figures(tmp_path)
     assert found["hypervolume_ratio"] == pytest.approx((1.1 * 1.25) ** 0.5)
     assert found["hypervolume_ratio_strict"] == pytest.approx((1.1 * 1.0) ** 0.5)
     low, high = found["hypervolume_ratio_by_task"]["digits"]["interval"]
     assert low < found["hypervolume_ratio_worst_task"] < high
     assert found["compute_ratio"]["digits"]["median"] == 0.5
-    assert found["loss_at_half"]["digits"][MAIN]["median"] == pytest.approx(0.05)
+    assert found["loss_at_half"]["digits"][MAIN]["low"] == pytest.approx(0.0625)  # between .30 - .25 and .30 - .20
+    assert found["loss_at_half"]["digits"][MAIN]["median"] == pytest.approx(0.075)
     assert settings["seeds"]["digits"]["one"] == [0, 1, 7]
 
 
