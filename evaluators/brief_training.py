@@ -87,12 +87,15 @@ class BriefTraining:
     ) -> Iterator[tuple[Any, Tensor | None, Tensor | None]]:
         """Yield batches of the training split, epoch after epoch, what the teacher says of them, None without one, and which are labelled.
 
-        Those of less than `least` samples have no statistics.
+        Those of less than `least` samples have no statistics; the rest of an epoch that fills no batch would be a noisy step, and is left
+        out.
         """
         if min(data.size("train"), self.batch_size) < least:
             raise InputError(f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm")
         for _ in range(_ENDLESS):
             plain = ((batch, None, None) for batch in data.batches("train", self.batch_size, order)) if teacher is None else None
+            full = least
             for batch, taught, labelled in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
-                if len(batch[1]) >= least:
+                if len(batch[1]) >= full:
+                    full = len(batch[1])
                     yield batch, taught, labelled

@@ -75,8 +75,8 @@ class LineageTraining(Evaluator):
     What stands behind it in a list of evaluators sees the trained model; what changes weights there is not inherited.
 
     Args:
-        steps: gradient steps of a candidate; 0 measures what it inherits. Several numbers are those of the rungs of
-            :class:`search.Ladder`: a candidate with its parent's genome stands one rung above it.
+        steps: gradient steps of a candidate, a number that is rounded after `stretch`; 0 measures what it inherits. Several numbers are
+            those of the rungs of :class:`search.Ladder`: a candidate with its parent's genome stands one rung above it.
         first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates without parents go on from the
             base model then, as the engine evaluated it, and a copy of it is it. None: as many as of all.
         first_learning_rate: of the base model where it comes untrained; None: that of all.
@@ -106,7 +106,7 @@ class LineageTraining(Evaluator):
 
     def __init__(
         self,
-        steps: int | Sequence[int] = 16,
+        steps: float | Sequence[float] = 16,
         batch_size: int = 64,
         learning_rate: float = 2e-3,
         optimiser: OptimiserName = "adamw",
@@ -124,7 +124,7 @@ class LineageTraining(Evaluator):
         tic: TIC | None = None,
         bias_samples: int = 64,
     ) -> None:
-        self.steps = (steps,) if isinstance(steps, int) else tuple(steps)
+        self.steps = (steps,) if isinstance(steps, int | float) else tuple(steps)
         if not self.steps:
             raise InputError("evaluator LineageTraining: steps []; expected a number, or one for every rung")
         least = min(self.steps)
@@ -245,7 +245,7 @@ class LineageTraining(Evaluator):
         elif self.first_steps is not None and not candidate.parents and self._is_base(candidate.genome):
             return 0  # the base model itself, once more
         if not self.stretch or self._planned is None or self.space.base is None:
-            return steps
+            return round(steps)
         macs = self._planned(np.stack([candidate.genome, self.space.base]))["macs"]
         return round(steps * float(macs[1] / max(macs[0], 1.0)) ** self.stretch)
 

@@ -11,9 +11,9 @@ import torch
 from benchmarks import harness
 from benchmarks.fronts.figures import figures
 from benchmarks.fronts.record import FOLDER, record
-from benchmarks.fronts.roster import CONTROLS, MAIN, OURS
+from benchmarks.fronts.roster import ARMS, MAIN
 
-QUICK = ("iterative magnitude", "uniform width")
+QUICK = (MAIN, "iterative magnitude", "uniform width")
 
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -22,7 +22,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     if not quick:
         return figures(FOLDER)
     with tempfile.TemporaryDirectory() as name:
-        for arm in (OURS[MAIN], *(CONTROLS[name] for name in QUICK)):
+        for arm in (ARMS[name] for name in QUICK):
             record(Path(name), "digits", arm, 0, 0.3)
         return figures(Path(name))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy import stats
 
 from benchmarks.fronts.latency import LATENCIES, latency_ratio
 from benchmarks.fronts.record import FOLDER
-from benchmarks.fronts.roster import MAIN, OURS
+from benchmarks.fronts.roster import ABLATIONS, MAIN, OURS
 from benchmarks.fronts.rungs import RUNGS, correlations
 from benchmarks.harness import spread
 
@@ -22,39 +23,24 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return ``hypervolume_ratio``, ``compute_ratio``, ``loss_at_half`` and hypervolumes by task and arm, and the seeds they rest on.
 
     The best control of a task is the one with the largest mean over the seeds that it and ours were run on;
-    ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and which is luck in part.
+    ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and which is luck in part;
+    ``hypervolume_ratio_ablations`` is over the best of those that share ours' training (:mod:`benchmarks.fronts.roster`).
     """
-    table: dict[str, dict[str, dict[float, dict[int, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    table: Table = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for file in sorted(folder.glob("*.json")):
         shard = json.loads(file.read_text())
         table[shard["task"]][shard["arm"]][shard["share"]][shard["seed"]] = shard
-    ratios, strict, computes, bests = {}, {}, {}, {}
-    for task, arms in table.items():
-        values = {arm: {seed: s["hypervolume"] for seed, s in shares.get(1.0, {}).items()} for arm, shares in arms.items()}
-        ours = values.get(MAIN, {})
-        controls = {
-            arm: common
-            for arm, found in values.items()
-            if arm not in OURS and (common := {s: found[s] for s in sorted(found.keys() & ours)})
-        }
-        if not controls:
-            continue
-        bests[task] = max(controls, key=lambda arm: np.mean(list(controls[arm].values())))
-        best = controls[bests[task]]
-        ratios[task] = [ours[seed] / best[seed] for seed in best]
-        strict[task] = [ours[seed] / max(found.get(seed, 0.0) for found in controls.values()) for seed in best]
-        computes[task] = [reached for seed in best if (reached := _reaches(arms.get(MAIN, {}), seed, best[seed])) is not None]
-    means = {task: _geometric(found) for task, found in ratios.items()}
+    controls, ablations = _matches(table, _is_control), _matches(table, lambda arm: arm in ABLATIONS)
+    computes = {task: [_reaches(table[task][MAIN], *goal) for goal in match.theirs.items()] for task, match in controls.items()}
     return {
-        "hypervolume_ratio": _geometric(means.values()) if means else None,
-        "hypervolume_ratio_worst_task": min(means.values(), default=None),
-        "hypervolume_ratio_strict": _geometric(map(_geometric, strict.values())) if strict else None,
-        "hypervolume_ratio_by_task": {
-            task: {"best_control": bests[task], "mean": means[task], "interval": _interval(found)} | spread(found)
-            for task, found in ratios.items()
-        },
-        "compute_ratio_worst_task": max((float(np.median(found)) for found in computes.values() if found), default=None),
-        "compute_ratio": {task: spread(found) for task, found in computes.items() if found},
+        "hypervolume_ratio": _overall(controls),
+        "hypervolume_ratio_worst_task": min((_geometric(match.ratios) for match in controls.values()), default=None),
+        "hypervolume_ratio_strict": _overall(_matches(table, _is_control, strict=True)),
+        "hypervolume_ratio_by_task": {task: match.figures() for task, match in controls.items()},
+        "hypervolume_ratio_ablations": _overall(ablations),
+        "hypervolume_ratio_ablations_by_task": {task: match.figures() for task, match in ablations.items()},
+        "compute_ratio_worst_task": max((float(np.median(found)) for found in computes.values()), default=None),
+        "compute_ratio": {task: spread(found) for task, found in computes.items()},
         **(_pieces() if folder == FOLDER else {}),
         "loss_at_half": {task: _at_half(arms) for task, arms in table.items()},
         "hypervolume": {
@@ -66,6 +52,51 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
             for task, arms in table.items()
         },
     }, {"seeds": {task: {arm: sorted(by.get(1.0, {})) for arm, by in arms.items()} for task, arms in table.items()}}
+
+
+Table = dict[str, dict[str, dict[float, dict[int, dict[str, Any]]]]]
+"""Shards by task, arm, share and seed."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Ours against the best of some arms on a task: its name, and hypervolumes by seed."""
+
+    rival: str
+    theirs: dict[int, float]
+    ours: dict[int, float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over theirs, seed by seed."""
+        return [self.ours[seed] / value for seed, value in self.theirs.items()]
+
+    def figures(self) -> dict[str, Any]:
+        """All there is to say of the ratios."""
+        return {"rival": self.rival, "mean": _geometric(self.ratios), "interval": _interval(self.ratios)} | spread(self.ratios)
+
+
+def _matches(table: Table, rival: Callable[[str], bool], strict: bool = False) -> dict[str, Match]:
+    """Return a match for every task on which there is one; `strict` takes the best rival of every single seed."""
+    found = {}
+    for task, arms in table.items():
+        values = {arm: {seed: s["hypervolume"] for seed, s in shares.get(1.0, {}).items()} for arm, shares in arms.items()}
+        ours = values.get(MAIN, {})
+        rivals = {arm: {s: by[s] for s in sorted(by.keys() & ours)} for arm, by in values.items() if rival(arm) and by.keys() & ours}
+        if rivals:
+            best = max(rivals, key=lambda arm: np.mean(list(rivals[arm].values())))
+            goals = {s: max(by.get(s, 0.0) for by in rivals.values()) for s in rivals[best]} if strict else rivals[best]
+            found[task] = Match(best, goals, ours)
+    return found
+
+
+def _overall(matches: dict[str, Match]) -> float | None:
+    """The geometric mean over tasks and seeds."""
+    return _geometric(_geometric(match.ratios) for match in matches.values()) if matches else None
+
+
+def _is_control(arm: str) -> bool:
+    return arm not in OURS and arm not in ABLATIONS
 
 
 def _pieces() -> dict[str, Any]:
@@ -80,10 +111,9 @@ def _pieces() -> dict[str, Any]:
     }
 
 
-def _reaches(shares: dict[float, dict[int, dict[str, Any]]], seed: int, goal: float) -> float | None:
-    """The smallest share of the budget at which a run reaches a hypervolume; twice the budget where none does, None where none was run."""
-    known = {share: found[seed]["hypervolume"] for share, found in shares.items() if seed in found}
-    return min((share for share, value in known.items() if value >= goal), default=2.0) if known else None
+def _reaches(shares: dict[float, dict[int, dict[str, Any]]], seed: int, goal: float) -> float:
+    """The smallest share of the budget at which a run reaches a hypervolume; twice the budget where none does."""
+    return min((share for share, found in shares.items() if seed in found and found[seed]["hypervolume"] >= goal), default=2.0)
 
 
 def _at_half(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[str, dict[str, float]]:

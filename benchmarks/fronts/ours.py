@@ -100,7 +100,7 @@ class Pruned(Arm):
         """Passes of the unpruned network as a teacher."""
         return ground.data.size("train") + self._mixtures(ground, budget) if self.distilled else 0
 
-    def _plan(self, ground: Ground, budget: float) -> tuple[int, int, int]:
+    def _plan(self, ground: Ground, budget: float) -> tuple[int, int, float]:
         """Rounds and steps; rounds are fewer where scoring would take more than a tenth of the budget, or leave less than four steps."""
         for rounds in range(self.rounds, 3, -1):
             sizes = ground.smallest ** (np.arange(1, rounds + 1) / rounds)
@@ -109,24 +109,27 @@ class Pruned(Arm):
                 break
         return rounds, first, steps
 
-    def _steps(self, ground: Ground, budget: float, sizes: np.ndarray) -> tuple[int, int]:
+    def _steps(self, ground: Ground, budget: float, sizes: np.ndarray) -> tuple[int, float]:
         """Steps of the unpruned network, and of the others as if they were as large."""
         broods = np.clip(np.round(sizes**-self.growth), 1, self.brood)
         batch = ground.task.batch
         first = int(self.dense * budget / (3 * batch))
         macs = self.lines * broods * sizes
         left = budget - 3 * first * batch - self._taught(ground, budget) - scoring(ground) * (2 + macs.sum())
-        if not isinstance(self.worth, RemovalTrials):
-            return first, int(0.99 * left / (macs * sizes**-self.stretch).sum() / (3 * batch))
-        tries = ground.space.length * sizes**0.5 * self.worth.cases * (2 if self.worth.recalibrate and has_norms(ground.space.model) else 1)
         low, high = 0.0, left / (macs * sizes**-self.stretch).sum() / (3 * batch)
-        for _ in range(40):  # where trying all channels is clearly too dear they are estimated, else it takes its share at most
+        for _ in range(40):
             steps = (low + high) / 2
-            training = 3 * batch * steps * sizes**-self.stretch
-            most = self.worth.share * training
-            tried = np.where(tries <= 2 * most, np.minimum(1.25 * tries, most), 3 * self.worth.cases)
-            low, high = (steps, high) if (macs * (training + tried)).sum() <= left else (low, steps)
-        return first, max(0, int(0.99 * low))
+            training = 3 * batch * np.round(steps * sizes**-self.stretch)
+            low, high = (steps, high) if (macs * (training + self._tried(ground, sizes, training))).sum() <= left else (low, steps)
+        return first, 0.97 * low  # candidates may be a little larger than their rounds ask
+
+    def _tried(self, ground: Ground, sizes: np.ndarray, training: np.ndarray) -> np.ndarray:
+        """Passes that trying removals takes at most: where trying all is clearly too dear they are estimated, else it takes its share."""
+        if not isinstance(self.worth, RemovalTrials):
+            return np.zeros_like(sizes)
+        cases, most = self.worth.cases, self.worth.share * training
+        tries = ground.space.length * sizes**0.5 * cases * (2 if self.worth.recalibrate and has_norms(ground.space.model) else 1)
+        return np.where(tries <= 2 * most, np.minimum(1.25 * tries, most), 3.0 * cases)
 
 
 class _Spending:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.fronts.arms import Arm, hypervolume
-from benchmarks.fronts.roster import CONTROLS, OURS
+from benchmarks.fronts.roster import ARMS, MAIN
 from benchmarks.fronts.tasks import TASKS, Ground
 from spaces.files import replacing
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fronts.record")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
-    parser.add_argument("--arms", nargs="*", default=[*OURS, *CONTROLS])
+    parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--shares", nargs="*", type=float, default=[1.0, *SHARES])
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for share in given.shares:
             for task in given.tasks:
                 for name in given.arms:
-                    if share == 1.0 or name in OURS:
-                        found = record(FOLDER, task, (OURS | CONTROLS)[name], seed, share)
+                    if share == 1.0 or name == MAIN:
+                        found = record(FOLDER, task, ARMS[name], seed, share)
                         print(f"{task} {seed} {share:g} {name}: {found['hypervolume']:.3f} in {found['seconds']:.0f} s", flush=True)
 
 

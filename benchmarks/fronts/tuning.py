@@ -18,24 +18,23 @@ import torch
 
 from benchmarks.fronts.arms import RECIPE, Arm
 from benchmarks.fronts.record import FOLDER, record
-from benchmarks.fronts.roster import CONTROLS, OURS
+from benchmarks.fronts.roster import ARMS, FAST
 from benchmarks.fronts.tasks import TASKS
 
 TRIED = FOLDER.with_name("fronts_tuning")
-_FAST, _SLOW = replace(RECIPE, rate=1.6), replace(RECIPE, rate=0.5)
-_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.45}, {"recipe": _FAST}, {"rounds": 15}, {"later": 1.0}, {"share": "epochs"}]
-_SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}]
-_TAUGHT = {"dense": 0.45, "distilled": 0.5, "repeats": 16}
+_FASTER, _SLOW = replace(RECIPE, rate=2.5), replace(RECIPE, rate=0.5)
+_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.2}, {"recipe": FAST}, {"rounds": 15}, {"later": 0.5}, {"later": 2.5}]
+_SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": RECIPE}, {"recipe": _FASTER}, {"sizes": 16}, {"share": "epochs"}]
 _ALONE = {"distilled": 1.0, "repeats": 0.0}  # the teacher is, without labels and mixtures
-_SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": _FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
+_SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "lineages": [{}, {"dense": 0.3}, {"first": 1.0}, {"rounds": 20}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
-    "off the shelf": [{}, {"sizes": 10}, {"recipe": _FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
+    "off the shelf": [{}, {"sizes": 10}, {"recipe": FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
     "uniform width": _SCRATCH,
-    "uniform width, distilled": [{}, {"dense": 0.45}, _TAUGHT, *_SCRATCH[1:4]],
-    "iterative magnitude, distilled": [{}, {"dense": 0.2} | _ALONE, _ALONE, {"recipe": _FAST}, {"later": 1.5}, {"rounds": 15}],
+    "uniform width, distilled": [{}, {"dense": 0.2}, _ALONE, *_SCRATCH[1:4]],
+    "iterative magnitude, distilled": [{}, _ALONE, *_PRUNING[2:]],
     "iterative magnitude": _PRUNING,
-    "Torch-Pruning, iterative Taylor": [*_PRUNING[:3], {"rounds": 30}, {"later": 1.0}, {"share": "between"}],
+    "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.45}, {"recipe": FAST}, {"rounds": 30}, {"later": 1.5}, {"share": "between"}],
     "random widths": _SCRATCH,
     "regularised evolution": _SEARCHED,
     "Optuna TPE": _SEARCHED,
@@ -63,21 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--arms", nargs="*", default=list(SETTINGS))
     parser.add_argument("--share", type=float, default=1.0, help="of the budget")
-    parser.add_argument("--settings", type=int, default=6, help="how many of every arm, the first ones")
+    parser.add_argument("--settings", nargs="*", type=int, default=range(6), help="which of every arm's")
     given = parser.parse_args(arguments)
     if any(seed < 100 for seed in given.seeds):
         parser.error("seeds below 100 are for the table")
     torch.set_num_threads(1)
     for name in given.arms:
-        for number, setting in enumerate(SETTINGS[name][: given.settings]):
+        for number in given.settings:
             runs = [
-                record(TRIED, task, variant((OURS | CONTROLS)[name], number), seed, given.share)
+                record(TRIED, task, variant(ARMS[name], number), seed, given.share)
                 for task, seed in itertools.product(given.tasks, given.seeds)
             ]
             found = np.array([run["hypervolume_search"] for run in runs]).reshape(len(given.tasks), -1)
             each = ", ".join(f"{task} {row.mean():.3f}" for task, row in zip(given.tasks, found, strict=True))
             mean, seconds = float(np.exp(np.log(found).mean())), sum(run["seconds"] for run in runs)
-            print(f"{name} {setting}: {mean:.3f} ({each}) in {seconds:.0f} s", flush=True)
+            print(f"{name} {SETTINGS[name][number]}: {mean:.3f} ({each}) in {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

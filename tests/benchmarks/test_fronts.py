@@ -34,7 +34,7 @@ from benchmarks.fronts.ours import Pruned
 from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import record, shard_file
 from benchmarks.fronts.recurrent import QuickGRU
-from benchmarks.fronts.roster import CONTROLS, MAIN, OURS
+from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS
 from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
 from evaluators import count
 from spaces.models import ResidualNet
@@ -177,7 +177,7 @@ def small(arm):
         return replace(arm, arms=tuple(map(small, arm.arms)), share=0.3)
     changes = {"rounds": 4} if hasattr(arm, "rounds") else {"sizes": 4} if hasattr(arm, "sizes") else {"steps": 2, "finals": 2}
     if isinstance(arm, Pruned):
-        changes |= {"growth": 0.3, "noise": 0.2, "repeats": 10}
+        changes |= {"noise": 0.2, "repeats": 10}
     return replace(arm, **changes)
 
 
@@ -186,9 +186,9 @@ OTHERS = ("uniform width, distilled", "off the shelf", TorchPruning.name, "Optun
 
 @pytest.mark.parametrize("name", [*OURS, "one-shot magnitude", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_arms_spend_their_budget_and_no_more(name):
-    arm = small((OURS | CONTROLS)[name])
+    arm = small(ARMS[name])
     points, spent = arm.run(ground(), ground().budget)
-    assert 0.7 * ground().budget < spent <= 1.01 * ground().budget
+    assert 0.7 * ground().budget < spent <= 1.02 * ground().budget  # of two or three steps a round one more weighs
     assert points
     assert min(p.macs for p in points) < 0.5
     assert all(0 < p.spent <= spent + 1e-6 for p in points)
@@ -245,6 +245,10 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
     shard(tmp_path, "digits", "late", 0, 0.1, points=[better])
     found, settings = figures(tmp_path)
     assert found["hypervolume_ratio"] == pytest.approx((1.1 * 1.25) ** 0.5)
+    shard(tmp_path, "digits", next(iter(ABLATIONS)), 1, 2.5)
+    assert figures(tmp_path)[0]["hypervolume_ratio"] == found["hypervolume_ratio"], "an ablation is no control"
+    assert figures(tmp_path)[0]["hypervolume_ratio_ablations"] == pytest.approx(0.8)
+    assert found["hypervolume_ratio_ablations"] is None
     assert found["hypervolume_ratio_strict"] == pytest.approx((1.1 * 1.0) ** 0.5)
     low, high = found["hypervolume_ratio_by_task"]["digits"]["interval"]
     assert low < found["hypervolume_ratio_worst_task"] < high
@@ -264,9 +268,9 @@ def test_a_shard_that_is_there_is_not_run_again(tmp_path, monkeypatch):
 
 
 def test_the_peers_are_what_they_are_called():
-    assert {arm.method for arm in CONTROLS.values() if isinstance(arm, Searched)} == {"tpe", "nsga2", "regularised"}
-    assert any(isinstance(arm, TorchPruning) for arm in CONTROLS.values())
-    assert any(isinstance(arm, Pruning) and arm.once for arm in CONTROLS.values())
+    assert {arm.method for arm in ARMS.values() if isinstance(arm, Searched)} == {"tpe", "nsga2", "regularised"}
+    assert any(isinstance(arm, TorchPruning) for arm in ARMS.values())
+    assert any(isinstance(arm, Pruning) and arm.once for arm in ARMS.values())
 
 
 def test_masks_go_up_all_rungs_and_take_the_steps_of_each(monkeypatch):
@@ -296,7 +300,7 @@ def test_latencies_of_known_shards(tmp_path):
 
 
 def test_every_arm_is_tuned_by_as_many_settings():
-    alone = {name: arm for name, arm in (OURS | CONTROLS).items() if not isinstance(arm, OnShelf | Raced)}
+    alone = {name: arm for name, arm in ARMS.items() if not isinstance(arm, OnShelf | Raced)}
     assert tuning.SETTINGS.keys() == alone.keys()
     assert {len(settings) for settings in tuning.SETTINGS.values()} == {6}
     for arm in alone.values():

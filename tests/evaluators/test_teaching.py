@@ -4,9 +4,11 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 
 from evaluators import Arrays, Candidate, Digits, Distillation, LineageTraining
+from evaluators.brief_training import BriefTraining
 from evaluators.lineage_files import LineageFiles
 from evaluators.teaching import Teacher
 from spaces import ChannelSpace
@@ -111,5 +113,12 @@ def test_what_passes_in_training_is_counted_mixtures_too(tmp_path):
     evaluator.state = tmp_path
     (report,) = evaluator.evaluate(dense().build(some(dense())), Candidate(0, some(dense()), seed=1))
     macs = float(evaluator._planned(some(dense())[None])["macs"][0])
-    passed = 6 * 16 + 4  # 60 samples and 40 mixtures in batches of 16
-    assert report.metrics["training_macs"] == macs * (3 * passed + DIGITS.size("search"))
+    assert report.metrics["training_macs"] == macs * (3 * 7 * 16 + DIGITS.size("search"))
+
+
+@pytest.mark.parametrize(("size", "mixtures", "passed"), [(16, 0, 5 * 16), (16, 40, 5 * 16), (64, 0, 5 * 60), (64, 40, 5 * 64)])
+def test_steps_are_of_full_batches_where_there_are_any(size, mixtures, passed):
+    space = dense()
+    teacher = Teacher(space.model, DIGITS, mixtures=mixtures) if mixtures else None
+    training = BriefTraining(size, distillation=Distillation(1.0, 0.3))
+    assert training(space.build(some(space)), DIGITS, 0, 5, teacher)[1] == passed  # of 60 samples
