@@ -153,11 +153,12 @@ def test_a_whole_search_prunes_while_it_trains():
     )
     result = search.run(evaluations=None)
     assert result.reason == "exhausted"
-    assert result.counts["evaluations"] == 7
+    rounds = result.counts["evaluations"] - 1
+    assert 4 <= rounds <= 6, "a round that the last one has done already is left out"
     smallest = min(result.front, key=lambda e: e.metrics["macs"])
     assert smallest.metrics["macs"] <= 0.15 * result.problem.base["macs"]
-    assert smallest.metrics["generation"] == 7
-    assert smallest.metrics["lineage_steps"] == 40 + 6 * 10
+    assert smallest.metrics["generation"] == rounds + 1
+    assert smallest.metrics["lineage_steps"] == 40 + rounds * 10
 
 
 def test_what_does_not_fit_is_refused_in_one_line():
