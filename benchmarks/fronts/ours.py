@@ -85,6 +85,8 @@ class Pruned(Arm):
             listeners=[spending],
         )
         result = search.run(evaluations=None)
+        if result.reason != "exhausted":
+            raise RuntimeError(f"the search ended early ({result.reason}): no shard is written of a part")
         base = result.problem.base["training_macs"] / ground.unit + self._taught(ground, budget)
         points = []
         for member in result.front:
