@@ -74,16 +74,23 @@ class OnShelf(Arm):
 
 @dataclass
 class Raced(Arm):
-    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the rest, and all points count."""
+    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the rest, and all points count.
+
+    Attributes:
+        share: of the budget, for each heat.
+        least: of the task's whole budget, for each heat, but never above a third of what there is: with less there is no front to tell two
+            networks apart by.
+    """
 
     name: str
     arms: tuple[Arm, Arm]
     share: float = 0.15
+    least: float = 0.06
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
-        heats, spent = [], 0.0
+        heats, spent, heat = [], 0.0, min(max(self.share * budget, self.least * ground.budget), budget / 3)
         for arm in self.arms:
-            points, took = arm.run(ground, self.share * budget)
+            points, took = arm.run(ground, heat)
             heats.append([replace(point, spent=spent + point.spent) for point in points])
             spent += took
         winner = self.arms[int(np.argmax([hypervolume(points, "search") for points in heats]))]

@@ -208,11 +208,18 @@ def test_of_two_networks_the_one_that_leads_has_the_rest_of_the_budget():
     g = ground()
     ratio = g.other.unit / g.unit
     raced = Raced("raced", (Known("given", 0.9), OnShelf("other", Known("other", 0.1))), share=0.1)
-    points, spent = raced.run(g, 100.0)
-    assert spent == pytest.approx(100)
+    points, spent = raced.run(g, g.budget)
+    assert spent == pytest.approx(g.budget)
     assert [p.search for p in points] == [0.9, 0.1, 0.1]
     assert [p.macs for p in points] == pytest.approx([0.01, 0.01 * ratio, 0.01 * ratio])
-    assert [p.spent for p in points] == pytest.approx([10, 20, 100])
+    assert [p.spent / g.budget for p in points] == pytest.approx([0.1, 0.2, 1.0])
+
+
+@pytest.mark.parametrize(("budget", "heat"), [(0.5, 0.06), (0.1, 0.1 / 3), (2.0, 0.2)])
+def test_a_heat_is_not_too_small_to_tell_two_networks_apart(budget, heat):
+    g = ground()
+    points, _ = Raced("raced", (Known("given", 0.9), Known("other", 0.1)), share=0.1, least=0.06).run(g, budget * g.budget)
+    assert [p.spent / g.budget for p in points] == pytest.approx([heat, 2 * heat, budget])
 
 
 def test_arms_follow_from_the_seed():
