@@ -23,7 +23,7 @@ from benchmarks.fronts.tasks import TASKS
 
 TRIED = FOLDER.with_name("fronts_tuning")
 _FASTER, _SLOW = replace(RECIPE, rate=2.5), replace(RECIPE, rate=0.5)
-_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.2}, {"recipe": FAST}, {"dense": 0.3}, {"later": 0.5}, {"later": 2.5}]
+_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.45}, {"recipe": FAST}, {"dense": 0.3}, {"later": 0.5}, {"later": 2.5}]
 _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": RECIPE}, {"recipe": _FASTER}, {"sizes": 16}, {"share": "epochs"}]
 _ALONE = {"distilled": 1.0, "repeats": 0.0}  # the teacher is, without labels and mixtures
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
@@ -34,6 +34,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "uniform width, distilled": [{}, {"dense": 0.2}, _ALONE, *_SCRATCH[1:4]],
     "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, *_PRUNING[3:]],
     "iterative magnitude": _PRUNING,
+    "iterative magnitude, other network": [
+        {"arm": replace(cast(Any, ARMS["iterative magnitude"]), **c)} for c in ({"dense": 0.45}, *_PRUNING)
+    ],
     "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.45}, {"recipe": FAST}, {"rounds": 30}, {"later": 1.5}, {"share": "between"}],
     "random widths": _SCRATCH,
     "regularised evolution": _SEARCHED,
