@@ -35,7 +35,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, *_PRUNING[3:]],
     "iterative magnitude": _PRUNING,
     "iterative magnitude, other network": [
-        {"arm": replace(cast(Any, ARMS["iterative magnitude"]), **c)} for c in ({"dense": 0.45}, *_PRUNING)
+        {"arm": replace(cast(Any, ARMS["iterative magnitude"]), **c)} for c in ({"dense": 0.45}, {}, *_PRUNING[2:])
     ],
     "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.45}, {"recipe": FAST}, {"rounds": 30}, {"later": 1.5}, {"share": "between"}],
     "random widths": _SCRATCH,
