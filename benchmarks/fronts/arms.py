@@ -67,9 +67,30 @@ class OnShelf(Arm):
     arm: Arm
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
-        ratio = ground.other.unit / ground.unit
-        points, spent = self.arm.run(ground.other, budget / ratio)
-        return [replace(point, macs=ratio * point.macs, spent=ratio * point.spent) for point in points], ratio * spent
+        return _elsewhere(self.arm, ground.other, ground, budget)
+
+
+@dataclass
+class Narrower(Arm):
+    """An arm that begins with fewer channels of every group, this share of them, their weights drawn anew: where a budget is short for the
+    unpruned network, more steps of a smaller one are worth more."""
+
+    name: str
+    arm: Arm
+    width: float
+
+    def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
+        if self.width == 1:
+            return self.arm.run(ground, budget)
+        genome = narrow(ground, [self.width] * len(ground.space.segments))
+        return _elsewhere(self.arm, Ground(ground.task, ground.seed, lambda: fresh(ground, genome, ground.seed)), ground, budget)
+
+
+def _elsewhere(arm: Arm, there: Ground, here: Ground, budget: float) -> tuple[list[Point], float]:
+    """Run an arm on another network; budget and what is returned are in MACs of the one here."""
+    ratio = there.unit / here.unit
+    points, spent = arm.run(there, budget / ratio)
+    return [replace(point, macs=ratio * point.macs, spent=ratio * point.spent) for point in points], ratio * spent
 
 
 @dataclass

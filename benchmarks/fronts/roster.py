@@ -9,22 +9,25 @@ searches the ones that they were written with.
 The networks of another make ("off the shelf") turned out better than the given ones on two tasks, so both kinds are pruned, by ours and by
 iterative magnitude, and ours has to find out which of the two to prune.
 
-Ablations have what ours is made of but the search: they learn from the unpruned network, its mixtures and labels, at the rates that suit
-ours, and are told which network to prune. What ours is ahead of them is what trying removals, and nothing else, is worth.
+Ablations have what ours is made of but the search: they begin as narrow as ours, learn from the network that they begin with, its mixtures
+and labels, at the rates that suit ours, and are told which network to prune. What ours is ahead of them is what trying removals, and
+nothing else, is worth.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.fronts.arms import RECIPE, Arm, OnShelf, Raced
+from benchmarks.fronts.arms import RECIPE, Arm, Narrower, OnShelf, Raced
 from benchmarks.fronts.controls import FromScratch, Pruning
 from benchmarks.fronts.ours import Pruned
 from benchmarks.fronts.peers import Searched, TorchPruning
 
 FAST = replace(RECIPE, rate=1.6)
-_LINES, _MAGNITUDE = Pruned("lineages"), Pruning("iterative magnitude", dense=0.2, later=1.5)
-_DISTILLED = Pruning("iterative magnitude, distilled", dense=0.45, later=1.5, distilled=0.5, repeats=16)
+_WIDTH = 0.7
+_LINES = Narrower("lineages", Pruned(), _WIDTH)
+_MAGNITUDE = Pruning("iterative magnitude", dense=0.2, later=1.5)
+_DISTILLED = Narrower("iterative magnitude, distilled", Pruning("", dense=0.45, later=1.5, distilled=0.5, repeats=16), _WIDTH)
 MAIN = "lineages, either network"
 OURS: dict[str, Arm] = {
     arm.name: arm
@@ -37,7 +40,7 @@ OURS: dict[str, Arm] = {
 CONTROLS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Pruning("one-shot magnitude", once=True, dense=0.45, later=1.5),
+        replace(_MAGNITUDE, name="one-shot magnitude", once=True),
         _MAGNITUDE,
         OnShelf("iterative magnitude, other network", replace(_MAGNITUDE, dense=0.45)),
         FromScratch("uniform width", recipe=FAST),

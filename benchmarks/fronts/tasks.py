@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -117,13 +118,13 @@ class Ground:
     All costs are in MACs of the unpruned network's forward pass on one sample.
 
     Args:
-        shelf: whether the unpruned network is that of another make.
+        make: the unpruned network; None: the task's.
     """
 
-    def __init__(self, task: Task, seed: int, shelf: bool = False) -> None:
+    def __init__(self, task: Task, seed: int, make: Callable[[], nn.Module] | None = None) -> None:
         self.task, self.seed, self.data = task, seed, task.data(seed)
         torch.manual_seed(seed)
-        self.space = ChannelSpace(task.shelf(1.0) if shelf else task.model(), self.data.example())
+        self.space = ChannelSpace((make or task.model)(), self.data.example())
         self._cost = Cost()
         self._cost.bind(self.space, self.data)
         self.unit = float(self._cost.screen(self.space.base[None])["macs"][0])
@@ -145,7 +146,7 @@ class Ground:
     @cached_property
     def other(self) -> Ground:
         """The same for the network of another make."""
-        return Ground(self.task, self.seed, shelf=True)
+        return Ground(self.task, self.seed, lambda: self.task.shelf(1.0))
 
     def mixtures(self, repeats: float, budget: float) -> int:
         """How many mixtures there must be beside the training samples for a budget to pass each of them all so often; 0: none."""

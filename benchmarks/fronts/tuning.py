@@ -28,15 +28,13 @@ _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": RECIPE}, {"recipe
 _ALONE = {"distilled": 1.0, "repeats": 0.0}  # the teacher is, without labels and mixtures
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.3}, {"first": 1.0}, {"rounds": 20}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
+    "lineages": [{}, {"dense": 0.3}, {"width": 1.0}, {"width": 0.5}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
     "off the shelf": [{}, {"sizes": 10}, {"recipe": FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
     "uniform width": _SCRATCH,
     "uniform width, distilled": [{}, {"dense": 0.2}, _ALONE, *_SCRATCH[1:4]],
-    "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, *_PRUNING[3:]],
+    "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, {"width": 1.0}, *_PRUNING[4:]],
     "iterative magnitude": _PRUNING,
-    "iterative magnitude, other network": [
-        {"arm": replace(cast(Any, ARMS["iterative magnitude"]), **c)} for c in ({"dense": 0.45}, {}, *_PRUNING[2:])
-    ],
+    "iterative magnitude, other network": [{}, {"dense": 0.2}, *_PRUNING[2:]],
     "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.45}, {"recipe": FAST}, {"rounds": 30}, {"later": 1.5}, {"share": "between"}],
     "random widths": _SCRATCH,
     "regularised evolution": _SEARCHED,
@@ -49,8 +47,16 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 def variant(arm: Arm, number: int) -> Arm:
     """Return an arm in its so many-th setting, named by what that is, so that its shard is not taken for that of another."""
-    changed = cast(Any, replace(cast(Any, arm), **SETTINGS[arm.name][number]))
-    return cast(Arm, replace(changed, name=f"{arm.name} {key(repr(changed))}"))
+    changed = _changed(arm, SETTINGS[arm.name][number])
+    return cast(Arm, replace(cast(Any, changed), name=f"{arm.name} {key(repr(changed))}"))
+
+
+def _changed(arm: Arm, changes: dict[str, Any]) -> Arm:
+    """Return an arm that differs in these attributes, its own or those of the arm it is made of."""
+    fields = vars(arm)
+    own = {name: value for name, value in changes.items() if name in fields}
+    inner = {name: value for name, value in changes.items() if name not in fields}
+    return cast(Arm, replace(cast(Any, arm), **own | ({"arm": _changed(fields["arm"], inner)} if inner else {})))
 
 
 def key(setting: str) -> str:

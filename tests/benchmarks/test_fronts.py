@@ -11,6 +11,7 @@ import torch
 from benchmarks.fronts import rungs, tuning
 from benchmarks.fronts.arms import (
     Arm,
+    Narrower,
     OnShelf,
     Point,
     Raced,
@@ -30,7 +31,7 @@ from benchmarks.fronts.controls import FromScratch, Pruning, Weights, kept, part
 from benchmarks.fronts.figures import figures
 from benchmarks.fronts.latency import latency_ratio
 from benchmarks.fronts.nets import PlainNet
-from benchmarks.fronts.ours import Pruned
+from benchmarks.fronts.ours import Pruned, _reached
 from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import record, shard_file
 from benchmarks.fronts.recurrent import QuickGRU
@@ -171,7 +172,7 @@ def test_a_teacher_says_the_same_to_all_arms_and_what_it_is_asked_counts():
 
 def small(arm):
     """The same arm, for a budget of a few steps."""
-    if isinstance(arm, OnShelf):
+    if isinstance(arm, OnShelf | Narrower):
         return replace(arm, arm=small(arm.arm))
     if isinstance(arm, Raced):
         return replace(arm, arms=tuple(map(small, arm.arms)), share=0.3)
@@ -213,6 +214,37 @@ def test_of_two_networks_the_one_that_leads_has_the_rest_of_the_budget():
     assert [p.search for p in points] == [0.9, 0.1, 0.1]
     assert [p.macs for p in points] == pytest.approx([0.01, 0.01 * ratio, 0.01 * ratio])
     assert [p.spent / g.budget for p in points] == pytest.approx([0.1, 0.2, 1.0])
+
+
+class Seen(Arm):
+    """Remembers where it ran, and has the network that it was given."""
+
+    name = "seen"
+
+    def run(self, ground, budget):
+        self.ground, self.budget = ground, budget
+        return [Point(0.5, 0.5, 1.0, budget)], budget
+
+
+def test_an_arm_may_begin_with_a_narrower_network():
+    g, seen = ground(), Seen()
+    points, spent = Narrower("half", seen, 0.5).run(g, 100.0)
+    assert seen.ground.space.length == g.space.length / 2
+    assert seen.ground.constants == g.constants
+    assert seen.budget > 200  # in MACs of the smaller network
+    assert spent == pytest.approx(100)
+    assert points == [Point(0.5, 0.5, pytest.approx(seen.ground.unit / g.unit), pytest.approx(100))]
+    Narrower("whole", seen, 1.0).run(g, 100.0)
+    assert seen.ground is g
+
+
+def test_steps_are_planned_for_the_sizes_that_rounds_come_to():
+    g = ground()
+    wanted = np.geomspace(1, g.smallest, 31)[1:]
+    reached = _reached(g, wanted, 0)
+    assert len(reached) < 30
+    assert (np.diff(reached) < 0).all()
+    assert reached[-1] <= wanted[-1]
 
 
 @pytest.mark.parametrize(("budget", "heat"), [(0.5, 0.06), (0.1, 0.1 / 3), (2.0, 0.2)])
@@ -307,10 +339,10 @@ def test_latencies_of_known_shards(tmp_path):
 
 
 def test_every_arm_is_tuned_by_as_many_settings():
-    alone = {name: arm for name, arm in ARMS.items() if not isinstance(arm, OnShelf | Raced)}
-    assert tuning.SETTINGS.keys() == alone.keys()
+    tuned = {name: arm for name, arm in ARMS.items() if name in tuning.SETTINGS}
+    assert all(isinstance(arm, OnShelf | Raced) for name, arm in ARMS.items() if name not in tuned)
     assert {len(settings) for settings in tuning.SETTINGS.values()} == {6}
-    for arm in alone.values():
+    for arm in tuned.values():
         made = [tuning.variant(arm, number) for number in range(6)]
         assert len({one.name for one in made}) == 6 and all(one.name.startswith(f"{arm.name} ") for one in made)
         assert tuning.variant(arm, 0).name == made[0].name
