@@ -143,10 +143,12 @@ def _fronts() -> list[str]:
         f"| arm | {' | '.join(tasks)} |",
         f"| --- |{' --- |' * len(tasks)}",
     ]
-    names = sorted(
-        {name for by in found.values() for name in by},
-        key=lambda name: -sum(by.get(name, {"median": 0})["median"] for by in found.values()),
-    )
+    best = {task: max(values["median"] for values in by.values()) for task, by in found.items()}
+    worth: dict[str, list[float]] = {}
+    for task, by in found.items():
+        for name, values in by.items():
+            worth.setdefault(name, []).append(values["median"] / best[task])
+    names = sorted(worth, key=lambda name: -sum(worth[name]) / len(worth[name]))
     return lines + [f"| {name} | {' | '.join(_counted(found[task].get(name)) for task in tasks)} |" for name in names]
 
 

@@ -45,7 +45,7 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
         "loss_at_half": {task: _at_half(arms) for task, arms in table.items()},
         "hypervolume": {
             task: {
-                f"{arm}, {share:g}": spread(s["hypervolume"] for s in seeds.values())
+                arm if share == 1 else f"{arm}, {share:g} of the budget": spread(s["hypervolume"] for s in seeds.values())
                 for arm, by in arms.items()
                 for share, seeds in by.items()
             }

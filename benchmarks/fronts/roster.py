@@ -24,17 +24,22 @@ from benchmarks.fronts.ours import Pruned
 from benchmarks.fronts.peers import Searched, TorchPruning
 
 FAST = replace(RECIPE, rate=1.6)
-_WIDTH = 0.7
-_LINES = Narrower("lineages", Pruned(), _WIDTH)
-_MAGNITUDE = Pruning("iterative magnitude", dense=0.2, later=1.5)
-_DISTILLED = Narrower("iterative magnitude, distilled", Pruning("", dense=0.45, later=1.5, distilled=0.5, repeats=16), _WIDTH)
 MAIN = "lineages, either network"
+_LINES, _MAGNITUDE = Pruned("lineages"), Pruning("iterative magnitude", dense=0.2, later=1.5)
+_DISTILLED = Pruning("iterative magnitude, distilled", dense=0.45, later=1.5, distilled=0.5, repeats=16)
+
+
+def _other(name: str, arm: Arm, width: float = 0.7) -> OnShelf:
+    """The arm on the network of another make, from a narrower one."""
+    return OnShelf(name, Narrower("", arm, width))
+
+
 OURS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Raced(MAIN, (_LINES, OnShelf("", _LINES)), share=0.08),
+        Raced(MAIN, (_LINES, _other("", _LINES)), share=0.08),
         _LINES,
-        OnShelf("lineages, other network", _LINES),
+        _other("lineages, other network", _LINES),
     )
 }
 CONTROLS: dict[str, Arm] = {
@@ -56,7 +61,7 @@ ABLATIONS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
         _DISTILLED,
-        OnShelf("iterative magnitude, distilled, other network", _DISTILLED),
+        _other("iterative magnitude, distilled, other network", _DISTILLED),
         FromScratch("uniform width, distilled", dense=0.45, distilled=0.5, repeats=16, recipe=FAST),
     )
 }

@@ -28,11 +28,12 @@ _SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": RECIPE}, {"recipe
 _ALONE = {"distilled": 1.0, "repeats": 0.0}  # the teacher is, without labels and mixtures
 _SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.3}, {"width": 1.0}, {"width": 0.5}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
+    "lineages": [{}, {"dense": 0.3}, {"first": 1.0}, {"rounds": 20}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
+    "lineages, other network": [{}, {"dense": 0.3}, {"width": 1.0}, {"width": 0.5}, {"width": 0.85}, {"power": 0.5}],
     "off the shelf": [{}, {"sizes": 10}, {"recipe": FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
     "uniform width": _SCRATCH,
     "uniform width, distilled": [{}, {"dense": 0.2}, _ALONE, *_SCRATCH[1:4]],
-    "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, {"width": 1.0}, *_PRUNING[4:]],
+    "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, *_PRUNING[3:]],
     "iterative magnitude": _PRUNING,
     "iterative magnitude, other network": [{}, {"dense": 0.2}, *_PRUNING[2:]],
     "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.45}, {"recipe": FAST}, {"rounds": 30}, {"later": 1.5}, {"share": "between"}],
