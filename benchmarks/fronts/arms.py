@@ -98,6 +98,7 @@ class Raced(Arm):
     """Two arms with a share of the budget each; the one that leads by the search split begins anew with the rest, and all points count.
 
     Attributes:
+        heats: what runs in their places in the heats, where a heat of the arms themselves would be unfair: the smaller network leads early.
         share: of the budget, for each heat.
         least: of the task's whole budget, for each heat, but never above a third of what there is: with less there is no front to tell two
             networks apart by.
@@ -107,17 +108,18 @@ class Raced(Arm):
     arms: tuple[Arm, Arm]
     share: float = 0.15
     least: float = 0.06
+    heats: tuple[Arm, Arm] | None = None
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
-        heats, spent, heat = [], 0.0, min(max(self.share * budget, self.least * ground.budget), budget / 3)
-        for arm in self.arms:
+        fronts, spent, heat = [], 0.0, min(max(self.share * budget, self.least * ground.budget), budget / 3)
+        for arm in self.heats or self.arms:
             points, took = arm.run(ground, heat)
-            heats.append([replace(point, spent=spent + point.spent) for point in points])
+            fronts.append([replace(point, spent=spent + point.spent) for point in points])
             spent += took
-        winner = self.arms[int(np.argmax([hypervolume(points, "search") for points in heats]))]
+        winner = self.arms[int(np.argmax([hypervolume(points, "search") for points in fronts]))]
         points, took = winner.run(ground, budget - spent)
         last = [replace(point, spent=spent + point.spent) for point in points]
-        return [*heats[0], *heats[1], *last], spent + took
+        return [*fronts[0], *fronts[1], *last], spent + took
 
 
 @dataclass(frozen=True)

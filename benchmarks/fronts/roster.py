@@ -37,7 +37,7 @@ def _other(name: str, arm: Arm, width: float = 0.7) -> OnShelf:
 OURS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Raced(MAIN, (_LINES, _other("", _LINES)), share=0.08),
+        Raced(MAIN, (_LINES, _other("", _LINES)), share=0.08, heats=(_LINES, OnShelf("", _LINES))),
         _LINES,
         _other("lineages, other network", _LINES),
     )

@@ -175,7 +175,7 @@ def small(arm):
     if isinstance(arm, OnShelf | Narrower):
         return replace(arm, arm=small(arm.arm))
     if isinstance(arm, Raced):
-        return replace(arm, arms=tuple(map(small, arm.arms)), share=0.3)
+        return replace(arm, arms=tuple(map(small, arm.arms)), heats=tuple(map(small, arm.heats)), share=0.3)
     changes = {"rounds": 4} if hasattr(arm, "rounds") else {"sizes": 4} if hasattr(arm, "sizes") else {"steps": 2, "finals": 2}
     if isinstance(arm, Pruned):
         changes |= {"noise": 0.2, "repeats": 10}
@@ -245,6 +245,12 @@ def test_steps_are_planned_for_the_sizes_that_rounds_come_to():
     assert len(reached) < 30
     assert (np.diff(reached) < 0).all()
     assert reached[-1] <= wanted[-1]
+
+
+def test_who_runs_in_the_heats_decides_for_whom_it_stands_for():
+    g = ground()
+    raced = Raced("raced", (Known("given", 0.9), Known("other", 0.2)), share=0.1, heats=(Known("given", 0.5), Known("other", 0.7)))
+    assert [p.search for p in raced.run(g, g.budget)[0]] == [0.5, 0.7, 0.9]
 
 
 @pytest.mark.parametrize(("budget", "heat"), [(0.5, 0.06), (0.1, 0.1 / 3), (2.0, 0.2)])
