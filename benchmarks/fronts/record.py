@@ -1,6 +1,6 @@
 """Records what arms reach, one shard an arm, task and seed; what is there stays, so that an interrupted recording goes on.
 
-``python -m benchmarks.fronts.record [--seeds 5] [--tasks ...] [--arms ...] [--share 1.0]``
+``python -m benchmarks.fronts.record [--seeds 5] [--tasks ...] [--arms ...] [--shares 1.0 0.5]``
 """
 
 from __future__ import annotations
