@@ -43,7 +43,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "Optuna NSGA-II": _SEARCHED,
     "one-shot magnitude": _PRUNING,
 }
-"""What differs from the roster's, six settings an arm; arms made of others have theirs."""
+"""What differs from the roster's, six settings an arm, in its own attributes or in those of the arm that it is made of; arms that are not
+here are made of ones that are."""
 
 
 def variant(arm: Arm, number: int) -> Arm:
