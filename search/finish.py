@@ -17,7 +17,7 @@ from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, State
 from evaluators.counting import count
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
-from evaluators.latency import measure, median_ms, onnx_call, torch_threads
+from evaluators.latency import fastest_ms, measure, onnx_call
 from evaluators.training import Training
 from evaluators.weights import unpack_weights
 from operators.forward import forward
@@ -64,7 +64,8 @@ class Finish:
         onnx: whether to write ONNX files.
         time_limit: seconds of tuning per member; null: none. (The executor's own limit is made for the search's short evaluations.)
         latency_batch: samples of a call whose latency is measured.
-        latency_repeats: calls that are timed, of which the median counts; one thread.
+        latency_repeats: calls that are timed, at least, of which the fastest counts; one thread.
+        latency_seconds: that they are timed for, at least.
 
     Raises:
         InputError: a setting out of its range.
@@ -82,6 +83,7 @@ class Finish:
         time_limit: float | None = None,
         latency_batch: int = 1,
         latency_repeats: int = 50,
+        latency_seconds: float = 1.0,
     ) -> None:
         for ok, text in [
             (members >= 0, f"members {members}; expected at least 0"),
@@ -89,11 +91,12 @@ class Finish:
             (time_limit is None or time_limit > 0, f"time_limit {time_limit}; expected a number above 0 or null"),
             (latency_batch >= 1, f"latency_batch {latency_batch}; expected at least 1"),
             (latency_repeats >= 1, f"latency_repeats {latency_repeats}; expected at least 1"),
+            (0 <= latency_seconds < float("inf"), f"latency_seconds {latency_seconds}; expected at least 0"),
         ]:
             if not ok:
                 raise InputError(f"finish: {text}")
         self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
-        self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
+        self.latency_batch, self.latency_repeats, self.latency_seconds = latency_batch, latency_repeats, latency_seconds
         self.training = Training(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation)
         self._settings = "; ".join(f"{key}={value}" for key, value in describe("training", self.training).items())
 
@@ -254,11 +257,10 @@ class Finish:
         return tuple(x[:1].repeat_interleave(self.latency_batch, 0) for x in example)
 
     def _latency(self, model: nn.Module, example: tuple[Tensor, ...]) -> float:
-        return measure(model, self._batch(example), self.latency_repeats)
+        return measure(model, self._batch(example), self.latency_repeats, seconds=self.latency_seconds)
 
     def _onnx_latency(self, file: str, example: tuple[Tensor, ...]) -> float:
-        with torch_threads(1):
-            return median_ms(onnx_call(file, self._batch(example)), self.latency_repeats, 5)
+        return fastest_ms(onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds)
 
 
 def verify(problem: Problem, genome: np.ndarray, tuned: nn.Module) -> dict[str, float]:

@@ -288,7 +288,7 @@ def test_a_space_of_choices_needs_no_model(door, tmp_path):
         "strategy": {"class_path": "search.Evolution", "init_args": {"population": 4}},
         "search": {"lag": 2, "chunk": 2, "budget": {"evaluations": 100}},
         "executor": "inline",
-        "finish": {"members": 1, "epochs": 1, "latency_repeats": 2},
+        "finish": {"members": 1, "epochs": 1, "latency_repeats": 2, "latency_seconds": 0.0},
     }
     path = tmp_path / "choices.yaml"
     path.write_text(yaml.safe_dump(config))

@@ -25,7 +25,7 @@ from spaces.files import replacing
 
 LATENCIES = FOLDER.with_name("fronts_latency")
 CONSTRAINT = "latency_ms <= 60%"
-EVALUATIONS, MEMBERS, BATCH = 48, 6, 64
+EVALUATIONS, MEMBERS, BATCH, SECONDS = 48, 6, 64, 2.5
 
 
 def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
@@ -38,10 +38,10 @@ def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
                 here.space.model,
                 here.data,
                 space=here.space,
-                evaluators=[Cost(), Quality(), Latency(BATCH, runtime="onnx")],
+                evaluators=[Cost(), Quality(), Latency(BATCH, runtime="onnx", seconds=SECONDS)],
                 objectives=["loss", "latency_ms"],
                 constraints=[CONSTRAINT],
-                finish=Finish(members=MEMBERS, epochs=1, latency_batch=BATCH),
+                finish=Finish(members=MEMBERS, epochs=1, latency_batch=BATCH, latency_seconds=SECONDS),
                 directory=Path(name) / "run",
                 seed=seed,
                 lag=8,

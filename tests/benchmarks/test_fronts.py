@@ -35,7 +35,7 @@ from benchmarks.fronts.ours import Pruned, _reached
 from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import record, shard_file
 from benchmarks.fronts.recurrent import QuickGRU
-from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS
+from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, told
 from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
 from evaluators import count
 from spaces.models import ResidualNet
@@ -298,9 +298,18 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
     low, high = found["hypervolume_ratio_by_task"]["digits"]["interval"]
     assert low < found["hypervolume_ratio_worst_task"] < high
     assert found["compute_ratio"]["digits"]["median"] == 0.5
+    assert not found["compute_ratio_told"]
+    for seed, value in enumerate((1.9, 1.7)):
+        shard(tmp_path, "digits", "lineages", seed, value, 0.5)
+    assert figures(tmp_path)[0]["compute_ratio_told"]["digits"]["low"] == pytest.approx(0.875), "one of two has 1.6 at half, none has 2.0"
     assert found["loss_at_half"]["digits"][MAIN]["low"] == pytest.approx(0.0625)  # between .30 - .25 and .30 - .20
     assert found["loss_at_half"]["digits"][MAIN]["median"] == pytest.approx(0.075)
     assert settings["seeds"]["digits"]["one"] == [0, 1, 7]
+
+
+def test_ours_is_told_what_its_rival_was_told():
+    assert told("iterative magnitude") == told("uniform width") == "lineages"
+    assert told("iterative magnitude, other network") == told("off the shelf") == "lineages, other network"
 
 
 def test_a_shard_that_is_there_is_not_run_again(tmp_path, monkeypatch):

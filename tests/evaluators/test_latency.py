@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from evaluators import Digits, Latency, measure
-from evaluators.latency import export, median_ms, onnx_call
+from evaluators.latency import export, fastest_ms, onnx_call
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace
 from spaces.errors import InputError
@@ -32,7 +32,7 @@ class TestLatencyContract(EvaluatorContract):
     deterministic = False
 
     def evaluator(self):
-        return Latency(repeats=2, warmup=1, threads=2)
+        return Latency(repeats=2, warmup=1, threads=2, seconds=0.0)
 
     def space(self):
         return perceptron_space()
@@ -47,7 +47,7 @@ def perceptron_space():
 
 
 def test_it_runs_in_eval_mode_with_the_threads_and_batch_asked_for():
-    latency, model = Latency(batch_size=3, repeats=4, warmup=2, threads=2), Watched().train()
+    latency, model = Latency(batch_size=3, repeats=4, warmup=2, threads=2, seconds=0.0), Watched().train()
     latency.bind(perceptron_space(), DIGITS)
     before = torch.get_num_threads()
     (report,) = latency.evaluate(model, None)
@@ -63,12 +63,28 @@ def test_threads_come_back_when_the_model_fails():
     assert torch.get_num_threads() == before
 
 
-def test_it_is_the_median_and_warm_up_does_not_count(monkeypatch):
-    clock = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.003])  # three calls of 1, 500 and 3 ms
-    monkeypatch.setattr("evaluators.latency.time.perf_counter", lambda: next(clock))
-    calls = []
-    assert median_ms(lambda: calls.append(0), repeats=3, warmup=4) == pytest.approx(3)
-    assert len(calls) == 7
+class Clock:
+    """Moves on while calls run: they take these milliseconds, and the last one ever after."""
+
+    def __init__(self, monkeypatch, *milliseconds):
+        self.now, self.runs, self.left = 0.0, 0, list(milliseconds)
+        monkeypatch.setattr("evaluators.latency.time.perf_counter", lambda: self.now)
+
+    def __call__(self):
+        self.runs += 1
+        self.now += (self.left.pop(0) if len(self.left) > 1 else self.left[0]) / 1e3
+
+
+def test_the_fastest_call_counts_and_warm_up_does_not(monkeypatch):
+    clock = Clock(monkeypatch, 0.1, 0.2, 500.0, 3.0, 4.0)
+    assert fastest_ms(clock, repeats=3, warmup=2, seconds=0.0) == pytest.approx(3)
+    assert clock.runs == 5
+
+
+def test_calls_go_on_for_the_seconds_asked_for(monkeypatch):
+    clock = Clock(monkeypatch, *[8.0] * 40, 5.0, 8.0)  # a third of a second slow throughout
+    assert fastest_ms(clock, repeats=3, warmup=0, seconds=0.5) == pytest.approx(5)
+    assert clock.runs == 63  # one of 5 ms and 62 of 8 are the first beyond half a second
 
 
 def test_onnx_runs_the_same_model():
@@ -76,7 +92,7 @@ def test_onnx_runs_the_same_model():
     model = Perceptron((64, 8, 10)).eval()
     (outputs,) = onnx_call(export(model, IMAGE), IMAGE)()
     assert torch.allclose(torch.from_numpy(outputs), model(*IMAGE), atol=1e-5)
-    assert measure(model, IMAGE, repeats=2, warmup=0, runtime="onnx") > 0
+    assert measure(model, IMAGE, repeats=2, warmup=0, runtime="onnx", seconds=0.0) > 0
 
 
 def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
@@ -86,7 +102,13 @@ def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
         Latency(runtime="onnx")
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"repeats": 0}, {"threads": 0}, {"warmup": -1}, {"runtime": "tensorrt"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 0}, {"repeats": 0}, {"threads": 0}, {"warmup": -1}, {"seconds": -1.0}, {"seconds": float("nan")},
+        {"runtime": "tensorrt"},
+    ],
+)  # fmt: skip
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(InputError, match=r"evaluator Latency: .*expected"):
         Latency(**arguments)

@@ -57,7 +57,7 @@ def make(model, data):
             lag=4,
             chunk=2,
             directory=directory,
-            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2),
+            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0),
             study=False,
             **settings,
         )
@@ -142,7 +142,7 @@ def test_architectures_that_grow_are_killed_run_again_and_end_the_same(data, tmp
             lag=2,
             chunk=1,
             directory=directory,
-            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2),
+            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0),
             study=False,
         )
 

@@ -84,7 +84,7 @@ def make(model, data, tmp_path, witness, monkeypatch):
             "lag": 4,
             "chunk": 2,
             "directory": tmp_path / "runs" / name,
-            "finish": Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2),
+            "finish": Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0),
             "study": False,
         } | changes
         return Search(model, data, evaluators=[Cost(), Quality(), Witness()], **settings)
@@ -201,7 +201,7 @@ def test_a_space_that_is_exhausted_ends_the_search(data):
 
 def test_another_order_of_finishing_settings_finishes_again_without_searching(make, witness):
     make().run(evaluations=10)
-    more = make(finish=Finish(members=2, epochs=1, base=True, onnx=False, latency_repeats=2)).run(evaluations=10)
+    more = make(finish=Finish(members=2, epochs=1, base=True, onnx=False, latency_repeats=2, latency_seconds=0.0)).run(evaluations=10)
     assert not more.complete and len(seen(witness)) == 10
     assert more.finals[0].name == "base model" and len(more.finals) == 3
 

@@ -77,7 +77,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def finish(problem: Problem, ledger: Ledger, tmp_path: Path, **settings: object) -> list[Final]:
-    defaults: dict[str, object] = {"members": 3, "epochs": 2, "onnx": False, "latency_repeats": 2}
+    defaults: dict[str, object] = {"members": 3, "epochs": 2, "onnx": False, "latency_repeats": 2, "latency_seconds": 0.0}
     return Finish(**(defaults | settings)).run(problem, InlineExecutor(), ledger, tmp_path, origin=ORIGIN)  # type: ignore[arg-type]
 
 
@@ -219,7 +219,7 @@ def test_an_empty_front_is_no_error(problem: Problem, tmp_path: Path) -> None:
 
 def test_the_time_limit_of_the_search_does_not_hold_for_tuning(problem: Problem, ledger: Ledger, tmp_path: Path) -> None:
     executor = InlineExecutor(time_limit=1e-6)
-    finals = Finish(members=1, epochs=1, onnx=False, latency_repeats=1).run(problem, executor, ledger, tmp_path)
+    finals = Finish(members=1, epochs=1, onnx=False, latency_repeats=1, latency_seconds=0.0).run(problem, executor, ledger, tmp_path)
     assert all(final.reason == "" for final in finals) and executor.time_limit == 1e-6
 
 
@@ -245,7 +245,9 @@ def test_wrecks_are_passed_over_while_there_are_others() -> None:
     assert [member.candidate.id for member in choose(front, 5)] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("settings", [{"members": -1}, {"epochs": 0}, {"latency_repeats": 0}, {"time_limit": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"members": -1}, {"epochs": 0}, {"latency_repeats": 0}, {"latency_seconds": -1.0}, {"time_limit": 0.0}]
+)
 def test_settings_out_of_range_are_named(settings: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
         Finish(**settings)  # type: ignore[arg-type]
