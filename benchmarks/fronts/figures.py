@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks.fronts.latency import LATENCIES, latency_ratio
 from benchmarks.fronts.record import FOLDER
-from benchmarks.fronts.roster import ABLATIONS, MAIN, OURS
+from benchmarks.fronts.roster import ABLATIONS, MAIN, OURS, told
 from benchmarks.fronts.rungs import RUNGS, correlations
 from benchmarks.harness import spread
 
@@ -25,13 +25,15 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     The best control of a task is the one with the largest mean over the seeds that it and ours were run on;
     ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and which is luck in part;
     ``hypervolume_ratio_ablations`` is over the best of those that share ours' training (:mod:`benchmarks.fronts.roster`).
+    ``compute_ratio_told`` is of ours on the network that the best control prunes, without the heats that find out which one to prune.
     """
     table: Table = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for file in sorted(folder.glob("*.json")):
         shard = json.loads(file.read_text())
         table[shard["task"]][shard["arm"]][shard["share"]][shard["seed"]] = shard
     controls, ablations = _matches(table, _is_control), _matches(table, lambda arm: arm in ABLATIONS)
-    computes = {task: [_reaches(table[task][MAIN], *goal) for goal in match.theirs.items()] for task, match in controls.items()}
+    computes = {task: _computes(table[task][MAIN], match) for task, match in controls.items()}
+    computes_told = {task: _computes(table[task].get(told(match.rival), {}), match) for task, match in controls.items()}
     return {
         "hypervolume_ratio": _overall(controls),
         "hypervolume_ratio_worst_task": min((_geometric(match.ratios) for match in controls.values()), default=None),
@@ -41,6 +43,7 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
         "hypervolume_ratio_ablations_by_task": {task: match.figures() for task, match in ablations.items()},
         "compute_ratio_worst_task": max((float(np.median(found)) for found in computes.values()), default=None),
         "compute_ratio": {task: spread(found) for task, found in computes.items()},
+        "compute_ratio_told": {task: spread(found) for task, found in computes_told.items() if found},
         **(_pieces() if folder == FOLDER else {}),
         "loss_at_half": {task: _at_half(arms) for task, arms in table.items()},
         "hypervolume": {
@@ -111,9 +114,14 @@ def _pieces() -> dict[str, Any]:
     }
 
 
-def _reaches(shares: dict[float, dict[int, dict[str, Any]]], seed: int, goal: float) -> float:
-    """The smallest share of the budget at which a run reaches a hypervolume; twice the budget where none does."""
-    return min((share for share, found in shares.items() if seed in found and found[seed]["hypervolume"] >= goal), default=2.0)
+def _computes(shares: dict[float, dict[int, dict[str, Any]]], match: Match) -> list[float]:
+    """The smallest shares of the budget at which an arm has what its rival ends with, seed by seed; twice the budget where none has."""
+    found = []
+    for seed, goal in match.theirs.items():
+        values = {share: by[seed]["hypervolume"] for share, by in shares.items() if seed in by}
+        if values:
+            found.append(min((share for share, value in values.items() if value >= goal), default=2.0))
+    return found
 
 
 def _at_half(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[str, dict[str, float]]:

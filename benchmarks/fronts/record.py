@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from benchmarks.fronts.arms import Arm, hypervolume
-from benchmarks.fronts.roster import ARMS, MAIN
+from benchmarks.fronts.roster import ARMS, OURS
 from benchmarks.fronts.tasks import TASKS, Ground
 from spaces.files import replacing
 
 FOLDER = Path(__file__).parents[1] / "results" / "fronts"
-SHARES = (0.5,)
-"""Of the budget, at which ours is run as well: how early it reaches what the best control ends with. Below a fifth a round has a
+SHARES = (0.5, 0.75)
+"""Of the budget, at which ours are run as well: how early they reach what the best control ends with. Below a fifth a round has a
 step or two on hearts, of which one more weighs: what is spent goes over the budget, and such a run is refused."""
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for share in given.shares:
             for task in given.tasks:
                 for name in given.arms:
-                    if share == 1.0 or name == MAIN:
+                    if share == 1.0 or name in OURS:
                         found = record(FOLDER, task, ARMS[name], seed, share)
                         print(f"{task} {seed} {share:g} {name}: {found['hypervolume']:.3f} in {found['seconds']:.0f} s", flush=True)
 

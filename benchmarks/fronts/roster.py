@@ -66,3 +66,10 @@ ABLATIONS: dict[str, Arm] = {
     )
 }
 ARMS = OURS | CONTROLS | ABLATIONS
+
+
+def told(rival: str) -> str:
+    """Ours on the network that a rival prunes: as the rival was, it is told which."""
+    arm = ARMS.get(rival)
+    elsewhere = isinstance(arm, OnShelf) or (isinstance(arm, FromScratch) and arm.shelf)
+    return "lineages, other network" if elsewhere else "lineages"
