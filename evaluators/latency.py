@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data
-from evaluators.onnx_extra import onnx_session, quiet_exporter, require_onnx
+from evaluators.onnx_extra import onnx_bytes, onnx_session, require_onnx
 from operators.forward import device_of
 from spaces.base import Space
 from spaces.channels.trace import mode
@@ -129,12 +129,12 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
-    """Return the model in eval mode as ONNX for inputs of just these shapes."""
+    """Return the model as ONNX for these inputs, as it will be deployed: for batches of any size where it can be, which costs a small
+    transformer .7 of 2.1 ms, and else for theirs."""
     require_onnx("onnx export")
-    with mode(model, False), quiet_exporter():
-        program = torch.onnx.export(model, tuple(x.to(device_of(model)) for x in inputs), dynamo=True, verbose=False)
-    assert program is not None
-    return program.model_proto.SerializeToString()
+    placed = tuple(x.to(device_of(model)) for x in inputs)
+    content, _ = onnx_bytes(model, tuple(x[:1].repeat_interleave(2, 0) for x in placed), fixed=placed)
+    return content
 
 
 def onnx_call(exported: bytes | str, inputs: tuple[Tensor, ...], threads: int = 1) -> Callable[[], Any]:

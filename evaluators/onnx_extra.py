@@ -1,7 +1,8 @@
-"""What the export extra is needed for: an exporter that keeps quiet, and sessions of onnxruntime."""
+"""What the export extra is needed for: ONNX of a model, from an exporter that keeps quiet, and sessions of onnxruntime."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
+from spaces.channels.trace import mode
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +39,34 @@ def require_onnx(place: str) -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise InputError(f"{place}: {', '.join(missing)} not installed; expected the export extra: pip install secateur[export]")
+
+
+def onnx_bytes(model: nn.Module, example: tuple[Tensor, ...], fixed: tuple[Tensor, ...] | None = None) -> tuple[bytes, bool]:
+    """Export a model in eval mode, for batches of any size; one that fixes its batch size with that.
+
+    Args:
+        model: whose modules' modes come back as they were.
+        example: inputs of one forward call, at least 2 samples: torch takes a batch of 1 for a fixed one.
+        fixed: inputs for a model that fixes its batch size; None: the example.
+
+    Returns:
+        The file's content, and whether its batch axis is dynamic.
+    """
+    batch = {0: torch.export.Dim("batch", min=1)}
+    axes = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
+    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
+    shapes = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes  # of *inputs the shapes are one argument
+    with mode(model, False), quiet_exporter():
+        try:
+            return _serialised(torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)), True
+        except Exception:  # torch raises whatever it likes
+            return _serialised(torch.onnx.export(model, fixed or example, dynamo=True, verbose=False)), False
+
+
+def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.onnx_extra import onnx_session, quiet_exporter
+from evaluators.onnx_extra import onnx_bytes, onnx_session
 from search.recipe import RECIPE, WEIGHTS, Recipe, describe_genome, load, pack_weights, settings_of, slices_of
 from spaces.base import Space
 from spaces.cells import CellSpace
@@ -129,9 +128,8 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
     if missing:
         return {"missing": f"{', '.join(missing)} not installed; pip install secateur[export]"}
     try:
-        with quiet_exporter():
-            content, dynamic = _onnx_bytes(model, example)
-            difference, relative = _onnx_difference(content, model, example, dynamic)
+        content, dynamic = onnx_bytes(model, example)
+        difference, relative = _onnx_difference(content, model, example, dynamic)
     except Exception as error:  # torch, onnx and onnxruntime raise whatever they like: the model stays usable without the file
         return {"missing": f"{type(error).__name__}: {_first_line(error)}"}
     if not relative <= TOLERANCE:
@@ -175,30 +173,6 @@ def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
     finally:
         for module, training in before:
             module.training = training
-
-
-def _onnx_bytes(model: nn.Module, example: tuple[Tensor, ...]) -> tuple[bytes, bool]:
-    """Export in eval mode; a model that fixes its batch size is exported with that."""
-    before = [(module, module.training) for module in model.modules()]
-    batch = {0: torch.export.Dim("batch", min=1)}
-    axes = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
-    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
-    dynamic = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes  # of *inputs the shapes are one argument
-    model.eval()
-    try:
-        for shapes in (dynamic, None):
-            try:
-                program = torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)
-            except Exception:
-                if shapes is None:
-                    raise
-            else:
-                assert program is not None
-                return program.model_proto.SerializeToString(), shapes is not None
-    finally:
-        for module, training in before:
-            module.training = training
-    raise AssertionError("unreachable")
 
 
 def _onnx_difference(content: bytes, model: nn.Module, example: tuple[Tensor, ...], dynamic: bool) -> tuple[float, float]:

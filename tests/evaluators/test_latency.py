@@ -95,6 +95,26 @@ def test_onnx_runs_the_same_model():
     assert measure(model, IMAGE, repeats=2, warmup=0, runtime="onnx", seconds=0.0) > 0
 
 
+def test_onnx_is_measured_as_it_is_deployed_for_batches_of_any_size():
+    model = Perceptron((64, 8, 10)).eval()
+    five = (torch.randn(5, 1, 8, 8),)
+    (outputs,) = onnx_call(export(model, IMAGE), five)()
+    assert torch.allclose(torch.from_numpy(outputs), model(*five), atol=1e-5)
+
+
+class Fixed(nn.Module):
+    """Takes three samples, no more and no less."""
+
+    def forward(self, x):
+        return x.reshape(3, 64).cumsum(0)
+
+
+def test_a_model_that_fixes_its_batch_is_measured_with_it():
+    three = (torch.randn(3, 1, 8, 8),)
+    (outputs,) = onnx_call(export(Fixed(), three), three)()
+    assert torch.allclose(torch.from_numpy(outputs), Fixed()(*three), atol=1e-5)
+
+
 def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr("evaluators.onnx_extra.find_spec", lambda name: None if name == "onnxruntime" else object())
