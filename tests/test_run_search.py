@@ -33,6 +33,8 @@ SMALL = [
     "1",
     "--finish.onnx",
     "false",
+    "--finish.latency_seconds",
+    "0",
     "--study.view",
     "false",
 ]

@@ -38,7 +38,7 @@ SMALL = {
         },
     },
     "search": {"lag": 2, "chunk": 1, "budget": {"evaluations": 12}},
-    "finish": {"onnx": False},
+    "finish": {"onnx": False, "latency_seconds": 0.0},
 }
 
 

@@ -49,7 +49,7 @@ STACK: dict[str, Any] = {
     "strategy": {"class_path": "search.RandomSearch"},
     "search": {"lag": 1, "chunk": 1, "budget": {"evaluations": 2}},
     "study": {"view": False},
-    "finish": {"members": 1, "onnx": False},
+    "finish": {"members": 1, "onnx": False, "latency_seconds": 0.0},
 }
 SEGMENTATION: dict[str, Any] = STACK | {
     "name": "skips",
@@ -61,7 +61,7 @@ SEGMENTATION: dict[str, Any] = STACK | {
     },
     "objectives": ["max dice"],
     "search": {"lag": 1, "chunk": 1, "budget": {"evaluations": 1}},
-    "finish": {"members": 1, "onnx": False},
+    "finish": {"members": 1, "onnx": False, "latency_seconds": 0.0},
 }
 
 
@@ -133,7 +133,7 @@ def test_evolution_goes_on_with_what_the_search_left(folder: Path) -> None:
         "constraints": ["macs <= 100%"],
         "strategy": {"class_path": "search.Evolution", "init_args": {"population": 4}},
         "search": {"lag": 2, "chunk": 2, "budget": {"evaluations": 8}},
-        "finish": {"members": 1, "epochs": 1, "onnx": False},
+        "finish": {"members": 1, "epochs": 1, "onnx": False, "latency_seconds": 0.0},
     }
     assert go(folder, config) == 0
     with _closing(folder / "runs" / "evolution") as ledger:

@@ -68,7 +68,7 @@ def test_a_search_exports_a_smaller_model_that_onnxruntime_runs(name: str, tmp_p
         constraints=["macs <= 70%"],
         directory=tmp_path / "run",
         training=Training(epochs=1),
-        finish=Finish(members=1),
+        finish=Finish(members=1, latency_seconds=0.0),
         study=False,
     )
     search.run(evaluations=24)

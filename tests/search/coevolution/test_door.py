@@ -58,7 +58,7 @@ CONFIG: dict[str, Any] = {
     },
     "search": {"budget": {"evaluations": None}},
     "study": {"view": False},
-    "finish": {"members": 1, "epochs": 1, "onnx": False},
+    "finish": {"members": 1, "epochs": 1, "onnx": False, "latency_seconds": 0.0},
 }
 Door = Callable[..., tuple[int, str, str]]
 Row = tuple[bytes, tuple[int, ...], str, dict[str, float]]
