@@ -25,8 +25,7 @@ class Latency(Evaluator):
     """``latency_ms``: milliseconds of one forward call in eval mode, the fastest of many.
 
     The fastest, and over some time: neighbours, heat and clocks slow a machine down by half and more, for tenths of a second, and never
-    speed it up. On two shared cores the median of 30 calls was off by up to .65 of itself, the fastest in half a second by more than .15
-    one time in fifteen, in two and a half seconds never by more than .04 (docs/decisions.md).
+    speed it up. What medians were off by on shared cores, and the fastest in how many seconds, is in docs/decisions.md.
 
     A measurement, so no two are equal: a search on it cannot be repeated bit by bit.
 

@@ -50,6 +50,8 @@ def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
             ).run(evaluations=EVALUATIONS)
         searched = {member.candidate.id: member.metrics["latency_ms"] for member in result.front}
         pairs = [[searched[final.id], final.realised["onnx_latency_ms"]] for final in result.finals if final.id in searched]
+        if not pairs:
+            raise RuntimeError(f"{task} {seed}: nothing kept {CONSTRAINT}, so no latency can be compared; is the machine busy?")
         base = result.problem.base["latency_ms"]
         with replacing(file) as part:
             part.write_text(json.dumps({"task": task, "seed": seed, "base_ms": base, "searched_and_exported_ms": pairs}) + "\n")

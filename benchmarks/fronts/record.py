@@ -1,6 +1,9 @@
 """Records what arms reach, one shard an arm, task and seed; what is there stays, so that an interrupted recording goes on.
 
-``python -m benchmarks.fronts.record [--seeds 5] [--tasks ...] [--arms ...] [--shares 1.0 0.5]``
+``python -m benchmarks.fronts.record [--seeds 5] [--tasks ...] [--arms ...] [--shares 1.0 0.5 0.75]``
+
+With less than all of the budget the main arm is run, and those of ours that are named: ``--arms lineages --tasks hearts`` is what
+``compute_ratio_told`` takes there.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.fronts.arms import Arm, hypervolume
-from benchmarks.fronts.roster import ARMS, OURS
+from benchmarks.fronts.roster import ARMS, MAIN, OURS
 from benchmarks.fronts.tasks import TASKS, Ground
 from spaces.files import replacing
 
@@ -61,15 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fronts.record")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
-    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--arms", nargs="*", help="default: all")
     parser.add_argument("--shares", nargs="*", type=float, default=[1.0, *SHARES])
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     for seed in range(given.seeds):
         for share in given.shares:
             for task in given.tasks:
-                for name in given.arms:
-                    if share == 1.0 or name in OURS:
+                for name in given.arms or ARMS:
+                    if share == 1.0 or name == MAIN or (given.arms and name in OURS):
                         found = record(FOLDER, task, ARMS[name], seed, share)
                         print(f"{task} {seed} {share:g} {name}: {found['hypervolume']:.3f} in {found['seconds']:.0f} s", flush=True)
 

@@ -33,6 +33,7 @@ from benchmarks.fronts.latency import latency_ratio
 from benchmarks.fronts.nets import PlainNet
 from benchmarks.fronts.ours import Pruned, _reached
 from benchmarks.fronts.peers import Searched, TorchPruning
+from benchmarks.fronts.record import main as record_main
 from benchmarks.fronts.record import record, shard_file
 from benchmarks.fronts.recurrent import QuickGRU
 from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, told
@@ -310,6 +311,22 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
 def test_ours_is_told_what_its_rival_was_told():
     assert told("iterative magnitude") == told("uniform width") == "lineages"
     assert told("iterative magnitude, other network") == told("off the shelf") == "lineages, other network"
+
+
+def test_shorter_budgets_are_for_the_main_arm_and_for_those_of_ours_that_are_named(monkeypatch):
+    done = []
+
+    def noted(folder, task, arm, seed, share):
+        done.append((arm.name, share))
+        return {"hypervolume": 0.0, "seconds": 0.0}
+
+    monkeypatch.setattr("benchmarks.fronts.record.record", noted)
+    common = ["--seeds", "1", "--tasks", "digits", "--shares", "1.0", "0.5"]
+    record_main(common)
+    assert [name for name, share in done if share == 0.5] == [MAIN] and {name for name, share in done if share == 1.0} == set(ARMS)
+    done.clear()
+    record_main([*common, "--arms", "lineages", "off the shelf"])
+    assert done == [("lineages", 1.0), ("off the shelf", 1.0), ("lineages", 0.5)]
 
 
 def test_a_shard_that_is_there_is_not_run_again(tmp_path, monkeypatch):
