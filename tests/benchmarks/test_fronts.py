@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.fronts import rungs, tuning
+from benchmarks.fronts import latency, rungs, tuning
 from benchmarks.fronts.arms import (
     Arm,
     Narrower,
@@ -368,6 +368,15 @@ def test_latencies_of_known_shards(tmp_path):
     assert latency_ratio(tmp_path) is None
     (tmp_path / "digits-0.json").write_text(json.dumps({"searched_and_exported_ms": [[1.0, 1.1], [2.0, 1.9], [1.0, 1.0]]}))
     assert latency_ratio(tmp_path) == pytest.approx({"median": 1.0, "largest_deviation": 0.1, "members": 3})
+
+
+def test_no_latency_is_recorded_of_an_empty_front(tmp_path, monkeypatch):
+    for name, value in {"EVALUATIONS": 1, "BATCH": 4, "SECONDS": 0.01, "CONSTRAINT": "latency_ms <= 0.01%"}.items():
+        monkeypatch.setattr(latency, name, value)
+    monkeypatch.setattr(latency, "ground", lambda task, seed: ground())
+    with pytest.raises(RuntimeError, match="tiny 0: nothing kept latency_ms"):
+        latency.record(tmp_path, "tiny", 0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_arm_is_tuned_by_as_many_settings():

@@ -16,7 +16,7 @@ from pathlib import Path
 import optuna
 import pytest
 import ray
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from ray import tune
 
@@ -25,7 +25,6 @@ import search.tune_search
 from evaluators.tic.prediction import Prediction
 from search.pruners import NonDominationPruner, TICPruner
 from search.raytune import StudyScheduler, StudySearch
-from search.tune_domains import parameters
 from spaces.errors import InputError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -332,44 +331,6 @@ def test_a_killed_driver_is_restored(tmp_path):
     told = [t.params["x"] for t in after if t.state in (COMPLETE, PRUNED)]
     assert len(set(told)) == len(told) and {t.params["x"] for t in before} <= set(told)
     assert all(after[t.number].datetime_complete == t.datetime_complete for t in before if t.state.is_finished())
-
-
-def test_domains_of_tune_become_distributions_of_optuna():
-    space = {
-        "a": tune.uniform(0.5, 1.5),
-        "b": {"c": tune.loguniform(1e-4, 1e-1), "d": tune.quniform(0, 1, 0.25)},
-        "e": tune.randint(1, 10),
-        "f": tune.qrandint(2, 10, 2),
-        "g": tune.lograndint(1, 9),
-        "h": tune.choice([None, True, 2, 0.5, "x"]),
-        "i": tune.choice([[1, 2], [3]]),
-        "constant": 3,
-    }
-    found = parameters(space)
-    assert {name: p.distribution for name, p in found.items()} == {
-        "a": FloatDistribution(0.5, 1.5),
-        "b/c": FloatDistribution(1e-4, 1e-1, log=True),
-        "b/d": FloatDistribution(0, 1, step=0.25),
-        "e": IntDistribution(1, 9),
-        "f": IntDistribution(2, 10, step=2),
-        "g": IntDistribution(1, 8, log=True),
-        "h": CategoricalDistribution([None, True, 2, 0.5, "x"]),
-        "i": CategoricalDistribution(["[1, 2]", "[3]"]),
-    }
-    config: dict = {}
-    found["b/c"].place(0.01, config)
-    found["b/d"].place(0.5, config)
-    found["i"].place("[1, 2]", config)
-    assert config == {"b": {"c": 0.01, "d": 0.5}, "i": [1, 2]}
-
-
-@pytest.mark.parametrize(
-    "domain",
-    [tune.randn(), tune.sample_from(lambda config: 1), tune.grid_search([1, 2]), tune.qloguniform(0.1, 1, 0.1), tune.qlograndint(1, 9, 2)],
-)
-def test_domains_without_a_counterpart_are_named(domain):
-    with pytest.raises(InputError, match=r"param_space\[net/x\]: .*tune.uniform"):
-        parameters({"net": {"x": domain}})
 
 
 def test_mistakes_are_one_line(tmp_path):
