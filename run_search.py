@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None: those of this process.
 
     Returns:
-        0 done, 1 the search stopped because of failures or a full disk, 2 a mistake in what was given (one line on standard error
-        says which), 130 interrupted.
+        0 done, 1 the search stopped because of failures or a full disk, 2 a mistake in what was given (one
+        line on standard error says which), 130 interrupted.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command; what the user can mend becomes one line."""
-    from search.ledger import LedgerError  # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    from search.ledger import (
+        LedgerError,
+    )  # torch and all behind it take seconds: an interrupt meanwhile is one, too
     from spaces.errors import InputError
 
     try:
@@ -132,11 +134,20 @@ def _dashboard(words: list[str]) -> int:
 
     directory = _directory(words[:1])
     if find_spec("optuna_dashboard") is None:
-        raise InputError("dashboard: optuna-dashboard is not installed; expected the dashboard extra: pip install secateur[dashboard]")
+        raise InputError(
+            "dashboard: optuna-dashboard is not installed; expected the dashboard extra: pip install "
+            "secateur[dashboard]"
+        )
     storage = Settings.parse([str(directory.config)]).study.storage
     if storage is None and not directory.study.exists():
         subprocess.run([sys.executable, "-m", "search.study", str(directory.path)], check=True)
-    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", storage or str(directory.study), *words[1:]]
+    command = [
+        sys.executable,
+        "-c",
+        "from optuna_dashboard._cli import main; main()",
+        storage or str(directory.study),
+        *words[1:],
+    ]
     return subprocess.run(command, check=False).returncode
 
 
@@ -146,7 +157,9 @@ def _directory(words: Sequence[str]) -> RunDirectory:
     from spaces.errors import InputError
 
     if len(words) != 1:
-        raise InputError("run: expected the folder of one run, as in run_search.py report runs/digits-channels")
+        raise InputError(
+            "run: expected the folder of one run, as in run_search.py report runs/digits-channels"
+        )
     return RunDirectory.open(words[0])
 
 
@@ -154,9 +167,14 @@ def _ending(result: Result) -> str:
     counts = result.counts
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
     pruned = f", {counts['pruned']} pruned" if counts["pruned"] else ""
-    found = f"{counts['evaluations']} evaluations{pruned}{failed}" + ("" if result.trials else f", {len(result.front)} on the front")
+    found = f"{counts['evaluations']} evaluations{pruned}{failed}" + (
+        "" if result.trials else f", {len(result.front)} on the front"
+    )
     if result.complete:
-        return f"complete: {found} (ended by: {result.reason}); a larger --search.budget.evaluations goes on from here"
+        return (
+            f"complete: {found} (ended by: {result.reason}); a larger --search.budget.evaluations goes on "
+            "from here"
+        )
     if result.reason == "interrupted":
         return f"interrupted: {found}; the same command goes on from here"
     return f"ended by: {result.reason}; {found}"

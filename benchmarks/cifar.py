@@ -1,7 +1,8 @@
-"""The published figures of CIFAR-10 beside those of a run of yours: ``python -m benchmarks.cifar RUN_FOLDER [--json FILE]``.
+"""The published figures of CIFAR-10 beside those of a run of yours:
+``python -m benchmarks.cifar RUN_FOLDER [--json FILE]``.
 
-The run is a finished one of configs/cifar10_resnet20.yaml or configs/cifar10_resnet56.yaml, or any other of these networks. It claims
-nothing of ours: see docs/cifar.md.
+The run is a finished one of configs/cifar10_resnet20.yaml or configs/cifar10_resnet56.yaml, or any other of
+these networks. It claims nothing of ours: see docs/cifar.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from search.ledger import Ledger
 from spaces.errors import InputError
 
 _NEAR = 0.03
-"""Largest relative difference of a run's base model to a published one in MACs: shortcuts differ by less than one percent."""
+"""Largest relative difference of a run's base model to a published one in MACs: shortcuts differ by less than
+one percent.
+"""
 
 
 _ROUNDING = 5e-4
@@ -80,15 +83,18 @@ class Row:
 def beside(finals: Sequence[Final]) -> list[Row]:
     """Hold the finished members of a run against every published result of its network.
 
-    Of the members whose MACs are within the published share, the one of the lowest loss on the search split counts: the test split chooses
-    nothing.
+    Of the members whose MACs are within the published share, the one of the lowest loss on the search split
+    counts: the test split chooses nothing.
 
     Raises:
         InputError: no fine-tuned base model, or one of which no figures are published here.
     """
     base = next((final for final in finals if final.id == BASE and not final.reason), None)
     if base is None or "test_accuracy" not in base.test:
-        raise InputError("run: no fine-tuned base model with a test accuracy; expected a finished run of classes, finish.base on")
+        raise InputError(
+            "run: no fine-tuned base model with a test accuracy; expected a finished run of classes, "
+            "finish.base on"
+        )
     whole = base.realised["macs"]
     network = [published for published in PUBLISHED if abs(whole / published.macs - 1) <= _NEAR]
     if not network:
@@ -97,11 +103,15 @@ def beside(finals: Sequence[Final]) -> list[Row]:
     members = [final for final in finals if final.id != BASE and not final.reason]
     rows = []
     for published in network:
-        small = [final for final in members if final.realised["macs"] <= (published.share + _ROUNDING) * whole]
+        small = [
+            final for final in members if final.realised["macs"] <= (published.share + _ROUNDING) * whole
+        ]
         row = Row(published, 100 * base.test["test_accuracy"])
         if small:
             best = min(small, key=lambda final: final.searched["loss"])
-            row = Row(published, row.base, 100 * best.test["test_accuracy"], best.realised["macs"] / whole, best.id)
+            row = Row(
+                published, row.base, 100 * best.test["test_accuracy"], best.realised["macs"] / whole, best.id
+            )
         rows.append(row)
     return rows
 
@@ -139,7 +149,9 @@ def finished(folder: str) -> list[Final]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 0, or 2 with one line where there is none."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar", description="Published figures of CIFAR-10 beside those of a run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cifar", description="Published figures of CIFAR-10 beside those of a run."
+    )
     parser.add_argument("run", metavar="RUN_FOLDER", help="of a finished run, as runs/cifar10-resnet56")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     given = parser.parse_args(arguments)

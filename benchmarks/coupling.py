@@ -1,15 +1,18 @@
-"""What can be pruned of the zoo, how long tracing and rules take, and whether Torch-Pruning couples the same channels.
+"""What can be pruned of the zoo, how long tracing and rules take, and whether Torch-Pruning couples the same
+channels.
 
     python -m benchmarks.coupling --quick --json F
 
-- ``zoo_models``, ``zoo_prunable``: models, and those of which nothing is frozen that is not documented (``tests/zoo/cases.py``).
+- ``zoo_models``, ``zoo_prunable``: models, and those of which nothing is frozen that is not documented
+  (``tests/zoo/cases.py``).
 - ``share_of_parameters_prunable``: per model, of all parameters those in tensors that some group shortens.
-- ``seconds_per_1000_ops``: tracing, rules and plan of a residual network of about 1,000 operations, per 1,000; processor time, one thread.
-  Verification by running, which grows with the number of groups, is told apart as ``seconds_to_verify``.
-- ``memory_over_model``: growth of the peak memory by tracing, rules and plan of such a network, over the bytes of its parameters; in a
-  process of its own that has traced a small model before.
-- ``oracle_agreement``: of the channels that both prune (up to four a layer), the share whose coupled sets are the same
-  (convolutions and linear layers); where they differ, ``VERDICTS`` says why.
+- ``seconds_per_1000_ops``: tracing, rules and plan of a residual network of about 1,000 operations, per
+  1,000; processor time, one thread. Verification by running, which grows with the number of groups, is told
+  apart as ``seconds_to_verify``.
+- ``memory_over_model``: growth of the peak memory by tracing, rules and plan of such a network, over the
+  bytes of its parameters; in a process of its own that has traced a small model before.
+- ``oracle_agreement``: of the channels that both prune (up to four a layer), the share whose coupled sets are
+  the same (convolutions and linear layers); where they differ, ``VERDICTS`` says why.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ PATIENCE = 10
 PROBES = 4
 """So many channels of every layer are compared."""
 
-GRID = "ours: features of a grid (heads, groups, equal parts) go as whole rows or columns; one by one the model would no longer run"
+GRID = (
+    "ours: features of a grid (heads, groups, equal parts) go as whole rows or columns; one by one the "
+    "model would no longer run"
+)
 ONE = "both: theirs takes nn.MultiheadAttention for one layer and does not list its output projection"
 VERDICTS = {
     "TorchAttention": ONE,
@@ -53,11 +59,13 @@ VERDICTS = {
     "ShuffleNet": GRID,
     "ShuffleNetV2": GRID,
     "Conditioned": GRID + "; a gated linear unit halves what it is given",
-    "ResNeXt": "both: any channel of each group, as many of each, would do; here it is the same place of each group, or a whole group",
+    "ResNeXt": "both: any channel of each group, as many of each, would do; here it is the same place of "
+    "each group, or a whole group",
     "Normalised": "both: as ResNeXt, for the groups of GroupNorm",
     "PaddedResNet": "ours: the padding shifts the channels by four",
     "SuperResolution": "ours: PixelShuffle makes one channel of four neighbours",
-    "Pieces": "ours: theirs names positions 18 and 36 of a layer with 12 channels (their issues 168, 277, 393)",
+    "Pieces": "ours: theirs names positions 18 and 36 of a layer with 12 channels (their issues 168, 277, "
+    "393)",
     "Mixer": "ours: tokens and channels are different axes, though 16 of each; theirs ties them",
     "NumberedViT": GRID + "; the head reads every token, theirs cuts its inputs for the first one only",
     "CapsuleNet": GRID,
@@ -67,7 +75,8 @@ VERDICTS = {
     "Swin": GRID,
     "Branches": "ours: the first eight channels of the stem go to a, which theirs takes from b",
     "AttentionUNet": "ours: a gate of one channel scales all; theirs ties that channel to the first of them",
-    "WaveNet": "both: the last residual convolution leads nowhere; ours keeps it as wide as what it is added to, so that forward runs",
+    "WaveNet": "both: the last residual convolution leads nowhere; ours keeps it as wide as what it is "
+    "added to, so that forward runs",
     "LinearAttention": "ours: what an einsum sums over is not what it gives; theirs ties both",
 }
 """Why the sets of a model differ, and who is right."""
@@ -80,7 +89,12 @@ class Deep(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+            )
             for _ in range(blocks)
         )
         self.head = nn.Linear(width, 4)
@@ -118,7 +132,9 @@ def clock(blocks: int) -> dict[str, float]:
 
 
 def memory(blocks: int, width: int = 128) -> float:
-    """Return by how many times the size of a model the peak memory of this process grows while it is traced."""
+    """Return by how many times the size of a model the peak memory of this process grows while it
+    is traced.
+    """
     torch.set_num_threads(1)
     module.VERIFY = False
     ChannelSpace(Deep(2).eval(), torch.randn(2, 3, 8, 8))
@@ -133,7 +149,9 @@ def ours(space: ChannelSpace) -> dict[tuple[str, int], Coupled]:
     """Return what goes with every output channel of every convolution and linear layer that can go."""
     members: dict[int, set[tuple[str, str, int]]] = defaultdict(set)
     of_channel: dict[tuple[str, int], list[int]] = defaultdict(list)
-    layers = {name: layer for name, layer in space.model.named_modules() if isinstance(layer, nn.Linear | _ConvNd)}
+    layers = {
+        name: layer for name, layer in space.model.named_modules() if isinstance(layer, nn.Linear | _ConvNd)
+    }
     for axis in space.plan.axes:
         name, _, kind = axis.tensor.rpartition(".")
         if kind != "weight" or name not in layers or axis.dim > 1:
@@ -144,7 +162,10 @@ def ours(space: ChannelSpace) -> dict[tuple[str, int], Coupled]:
                 members[locus].add((name, side, position))
                 if side == "out":
                     of_channel[name, position].append(locus)
-    return {channel: frozenset().union(*(members[locus] for locus in loci)) for channel, loci in of_channel.items()}
+    return {
+        channel: frozenset().union(*(members[locus] for locus in loci))
+        for channel, loci in of_channel.items()
+    }
 
 
 class Late(BaseException):
@@ -173,11 +194,15 @@ def probes(channels: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     for name, position in channels:
         positions[name].append(position)
     return [
-        (name, p) for name, where in positions.items() for p in sorted({where[i * (len(where) - 1) // (PROBES - 1)] for i in range(PROBES)})
+        (name, p)
+        for name, where in positions.items()
+        for p in sorted({where[i * (len(where) - 1) // (PROBES - 1)] for i in range(PROBES)})
     ]
 
 
-def theirs(space: ChannelSpace, channels: list[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], Coupled | None]]:
+def theirs(
+    space: ChannelSpace, channels: list[tuple[str, int]]
+) -> Iterator[tuple[tuple[str, int], Coupled | None]]:
     """Yield what Torch-Pruning removes with each channel, None where it refuses."""
     import torch_pruning as tp
 
@@ -187,7 +212,9 @@ def theirs(space: ChannelSpace, channels: list[tuple[str, int]]) -> Iterator[tup
     for name, position in channels:
         layer: Any = model.get_submodule(name)
         try:
-            group = graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, idxs=[position])
+            group = graph.get_pruning_group(
+                layer, graph.get_pruner_of_module(layer).prune_out_channels, idxs=[position]
+            )
         except Exception:
             yield (name, position), None
             continue
@@ -211,7 +238,9 @@ def oracle(space: ChannelSpace, patience: int = PATIENCE) -> dict[str, Any]:
     except Late:
         return {"refused": f"its graph is not built within {patience} s"}
     except Exception as error:
-        return {"refused": f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"}
+        return {
+            "refused": f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"
+        }
     both = {channel: coupled for channel, coupled in found.items() if coupled is not None}
     differing = [channel for channel, coupled in both.items() if mine[channel] != coupled]
     row: dict[str, Any] = {"channels": len(both), "same": len(both) - len(differing)}
@@ -238,7 +267,11 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     shares, refused, oracles = {}, {}, {}
     for name in ZOO:
         space = ChannelSpace(model_of(name), example_of(name), **ZOO[name].options)
-        shares[name], refused[name], oracles[name] = prunable_share(space), bool(space._refused), oracle(space, 2 if quick else PATIENCE)
+        shares[name], refused[name], oracles[name] = (
+            prunable_share(space),
+            bool(space._refused),
+            oracle(space, 2 if quick else PATIENCE),
+        )
     compared = {name: row for name, row in oracles.items() if "same" in row}
     differing = {name for name, row in compared.items() if row["same"] < row["channels"]}
     blocks = 40 if quick else 160
@@ -253,9 +286,13 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         **clock(blocks),
         "memory_over_model": grown,
         "oracle_models": len(compared),
-        "oracle_agreement": sum(row["same"] for row in compared.values()) / sum(row["channels"] for row in compared.values()),
+        "oracle_agreement": sum(row["same"] for row in compared.values())
+        / sum(row["channels"] for row in compared.values()),
         "oracle_unexplained": sorted(differing - {*VERDICTS}),
-        "oracle": {name: row | ({"verdict": VERDICTS[name]} if name in differing & {*VERDICTS} else {}) for name, row in oracles.items()},
+        "oracle": {
+            name: row | ({"verdict": VERDICTS[name]} if name in differing & {*VERDICTS} else {})
+            for name, row in oracles.items()
+        },
     }, {
         "clock": f"{blocks} residual blocks",
         "threads": torch.get_num_threads(),

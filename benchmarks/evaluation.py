@@ -1,7 +1,8 @@
-"""What a candidate costs when it is sliced, against masks by forward hooks, Torch-Pruning, and the same shapes built natively.
+"""What a candidate costs when it is sliced, against masks by forward hooks, Torch-Pruning, and the same
+shapes built natively.
 
-Each round builds and runs the same few genomes in all four ways, one after the other, so that what else the machine does falls on all
-alike; the figures are medians over rounds of the ratios within a round.
+Each round builds and runs the same few genomes in all four ways, one after the other, so that what else the
+machine does falls on all alike; the figures are medians over rounds of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ def masked(space: ChannelSpace, genome: np.ndarray) -> Iterator[nn.Module]:
     for tap in space.plan.taps:
         mask = torch.from_numpy(keep[tap.loci])
         shaped = mask.reshape(-1, 1, 1) if tap.dim == 1 else mask
-        handles.append(space.model.get_submodule(tap.module).register_forward_hook(lambda _m, _i, output, mask=shaped: output * mask))
+        handles.append(
+            space.model.get_submodule(tap.module).register_forward_hook(
+                lambda _m, _i, output, mask=shaped: output * mask
+            )
+        )
     try:
         yield space.model
     finally:
@@ -104,7 +109,9 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     for turn in range(rounds + 1):
         block = [half(space, rng) for _ in range(BLOCK)]
         for name, way in ways.items():
-            way(half(space, rng))  # a search evaluates one candidate after another: caches hold what the last one left
+            way(
+                half(space, rng)
+            )  # a search evaluates one candidate after another: caches hold what the last one left
             spent = seconds(lambda way=way, block=block: [way(genome) for genome in block])
             if turn:  # the first round fills caches
                 times[name].append(spent / BLOCK)
@@ -133,7 +140,9 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def torch_pruned_difference(space: ChannelSpace, genome: np.ndarray, images: Tensor) -> float:
-    """Return the largest difference between our compact model and Torch-Pruning's, relative to max(1, largest output)."""
+    """Return the largest difference between our compact model and Torch-Pruning's, relative to max(1, largest
+    output).
+    """
     pruned = torch_pruned(space, genome, images[:2])
     with torch.inference_mode():
         ours, theirs = space.build(genome)(images), pruned(images)

@@ -1,11 +1,13 @@
-"""Whose front is best at equal evaluations: evolved masks against one-shot criteria, Torch-Pruning, Optuna and chance.
+"""Whose front is best at equal evaluations: evolved masks against one-shot criteria, Torch-Pruning, Optuna
+and chance.
 
-For each seed the data are split anew and a residual net is trained on digits. Every arm may evaluate the same number of candidates, each
-after the same BatchNorm recalibration; its front is chosen on the search split, and scored by its error on the test split, which no arm
-has seen. Evolution and Optuna's NSGA-II run twice, by the error and by the expected error (1 - p(label)), which overfits the search split
-less; the quickstart goes by the latter. One-shot criteria stop where more evaluations make no other masks. Hypervolume is of (test error,
-MACs over the base model's) to the reference (.2, 1). Then five members of each arm's front, chosen by one rule, are fine-tuned alike and
-scored again.
+For each seed the data are split anew and a residual net is trained on digits. Every arm may evaluate the same
+number of candidates, each after the same BatchNorm recalibration; its front is chosen on the search split,
+and scored by its error on the test split, which no arm has seen. Evolution and Optuna's NSGA-II run twice, by
+the error and by the expected error (1 - p(label)), which overfits the search split less; the quickstart goes
+by the latter. One-shot criteria stop where more evaluations make no other masks. Hypervolume is of (test
+error, MACs over the base model's) to the reference (.2, 1). Then five members of each arm's front, chosen by
+one rule, are fine-tuned alike and scored again.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ STAGES = Path(__file__).parent / "results" / "front"
 
 @dataclass(eq=False)
 class Point:
-    """A candidate of an arm: how it did on the search split, MACs over the base model's, and how to make its model again.
+    """A candidate of an arm: how it did on the search split, MACs over the base model's, and how to make its
+    model again.
 
     Attributes:
         score: what the arm goes by; the error, or the expected error.
@@ -85,8 +88,12 @@ class Task:
     def guide(self) -> dict[str, np.ndarray]:
         """Scores of the base model, as the engine itself computes them."""
         criteria = [Magnitude(), Taylor(), Activation()]
-        scores = score_all(criteria, self.space.model, self.data.batches("calibration", 256), self.space.plan, self.data.loss)
-        return {"base_activation" if name == "activation" else name: values for name, values in scores.items()}
+        scores = score_all(
+            criteria, self.space.model, self.data.batches("calibration", 256), self.space.plan, self.data.loss
+        )
+        return {
+            "base_activation" if name == "activation" else name: values for name, values in scores.items()
+        }
 
     def assess(self, model: nn.Module, split: Split, repaired: bool = True) -> dict[str, float]:
         """Metrics on a split, by default after the recalibration that every candidate gets."""
@@ -107,17 +114,26 @@ class Task:
 
 def strategy_arm(task: Task, strategy: Strategy, evaluations: int, metric: str = "error") -> list[Point]:
     """Run a strategy of Secateur's, as the quickstart does."""
-    problem = Problem(task.space, task.evaluator, (Objective(metric), Objective("macs")), (LIMIT,), guide=task.guide)
+    problem = Problem(
+        task.space, task.evaluator, (Objective(metric), Objective("macs")), (LIMIT,), guide=task.guide
+    )
     ledger = Ledger(None, task.space)
     Loop(problem, strategy, InlineExecutor(), ledger, Budget(evaluations), seed=task.seed).run()
     return [
-        Point(e.metrics[metric], e.metrics["error"], e.metrics["macs"] / task.base_macs, lambda g=e.candidate.genome: task.space.build(g))
+        Point(
+            e.metrics[metric],
+            e.metrics["error"],
+            e.metrics["macs"] / task.base_macs,
+            lambda g=e.candidate.genome: task.space.build(g),
+        )
         for _, e in ledger.evaluations()
     ]
 
 
 def shares(task: Task, evaluations: int) -> list[float]:
-    """Shares of the channels that a one-shot criterion is tried at: more than there are channels make no other masks."""
+    """Shares of the channels that a one-shot criterion is tried at: more than there are channels make no
+    other masks.
+    """
     n = min(evaluations, task.space.length)
     return np.linspace(1 / n, 1, n).tolist()
 
@@ -161,7 +177,9 @@ def optuna_arm(task: Task, evaluations: int, metric: str = "error") -> list[Poin
         trial.set_constraint(str(LIMIT), points[-1].error - LIMIT.bound)
         return points[-1].score, points[-1].macs
 
-    study = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.NSGAIISampler(seed=task.seed))
+    study = optuna.create_study(
+        directions=["minimize", "minimize"], sampler=optuna.samplers.NSGAIISampler(seed=task.seed)
+    )
     study.optimize(objective, n_trials=evaluations)
     return points
 
@@ -251,7 +269,9 @@ def _keep_best(genome: np.ndarray, part: slice, scores: np.ndarray, share: float
 
 
 def staged_seed(seed: int, evaluations: int, epochs: int) -> dict[str, Any]:
-    """Return what :func:`run_seed` does, kept beside the results: an interrupted benchmark goes on with the missing seeds."""
+    """Return what :func:`run_seed` does, kept beside the results: an interrupted benchmark goes on with the
+    missing seeds.
+    """
     path = STAGES / f"{evaluations}-{epochs}-{seed}.json"
     if not path.exists():
         stage = {"commit": harness.environment()["commit"], "arms": run_seed(seed, evaluations, epochs)}
@@ -298,9 +318,18 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "hypervolume_ratio_finetuned": float(np.median(after)),
         "hypervolume_ratio_spread": harness.spread(before),
         "hypervolume_ratio_finetuned_spread": harness.spread(after),
-        "arms": {name: {key: harness.spread([row[name][key] for row in rows]) for key in rows[0][name]} for name in ARMS},
+        "arms": {
+            name: {key: harness.spread([row[name][key] for row in rows]) for key in rows[0][name]}
+            for name in ARMS
+        },
     }
-    settings = {"seeds": list(seeds), "evaluations": evaluations, "base_epochs": epochs, "members": MEMBERS, "finetuning_epochs": EPOCHS}
+    settings = {
+        "seeds": list(seeds),
+        "evaluations": evaluations,
+        "base_epochs": epochs,
+        "members": MEMBERS,
+        "finetuning_epochs": EPOCHS,
+    }
     return figures, settings | {"reference": REFERENCE, "commits": [stage["commit"] for stage in stages]}
 
 

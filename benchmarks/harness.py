@@ -26,7 +26,12 @@ def main(name: str, measure: Measure) -> None:
     arguments = parser.parse_args()
     where = environment()
     figures, settings = measure(arguments.quick)
-    result = {"benchmark": name, "figures": figures, "settings": {"quick": arguments.quick} | settings, "environment": where}
+    result = {
+        "benchmark": name,
+        "figures": figures,
+        "settings": {"quick": arguments.quick} | settings,
+        "environment": where,
+    }
     text = json.dumps(rounded(result), indent=2)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -69,15 +74,22 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def _commit() -> str:
     """The commit of this checkout, with a plus where files differ from it."""
     git = ["git", "-C", str(Path(__file__).resolve().parent)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head + ("+" if changed else "")

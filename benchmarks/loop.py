@@ -1,4 +1,6 @@
-"""What the loop itself costs: time and memory of the driver, and how well it keeps workers busy, real and simulated ones."""
+"""What the loop itself costs: time and memory of the driver, and how well it keeps workers busy, real and
+simulated ones.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ SPREAD, LAG = 0.5, 4  # of the simulated evaluation times (log-normal); lag over
 
 
 class Nothing(Evaluator):
-    """Costs nothing to evaluate: shares of kept channels, with activations of every locus as a real evaluator reports them."""
+    """Costs nothing to evaluate: shares of kept channels, with activations of every locus as a real evaluator
+    reports them.
+    """
 
     screened = ("cost",)
     metrics = ("error",)
@@ -89,15 +93,28 @@ def problem(space: Any, evaluator: Evaluator, objectives: Sequence[str], data: A
     return Problem(space, evaluator, tuple(Objective(name) for name in objectives))
 
 
-def driver(executor: Executor, strategy: Strategy, evaluations: int, arrays: bool, listeners: Sequence[Any] = ()) -> tuple[float, float]:
-    """Search with an evaluator that does nothing, ledger and view on; return milliseconds a candidate, wall and of this process."""
+def driver(
+    executor: Executor, strategy: Strategy, evaluations: int, arrays: bool, listeners: Sequence[Any] = ()
+) -> tuple[float, float]:
+    """Search with an evaluator that does nothing, ledger and view on; return milliseconds a candidate, wall
+    and of this process.
+    """
     task = problem(BitSpace(GROUPS * CHANNELS, GROUPS), Nothing(arrays), ("error", "cost"))
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder, "ledger.db"), task.space)
         About.of("loop", task).save(ledger)
         ledger.commit()
         view = StudyView(folder)
-        loop = Loop(task, strategy, executor, ledger, Budget(evaluations=evaluations), lag=512, chunk=64, listeners=listeners)
+        loop = Loop(
+            task,
+            strategy,
+            executor,
+            ledger,
+            Budget(evaluations=evaluations),
+            lag=512,
+            chunk=64,
+            listeners=listeners,
+        )
         executor.start(task.space, task.evaluator)  # what it takes to start Ray is no matter of the loop
         warm_up(executor, task.space, 8)
         wall, process = time.perf_counter(), time.process_time()
@@ -122,7 +139,9 @@ def candidates(space: Any, n: int, seed: int) -> list[Candidate]:
 
 
 def real() -> Problem:
-    """Evaluations as a search has them: a compact residual network scored on digits after BatchNorm recalibration."""
+    """Evaluations as a search has them: a compact residual network scored on digits after BatchNorm
+    recalibration.
+    """
     torch.manual_seed(0)
     data = Digits()
     space = ChannelSpace(ResidualNet().eval(), data.example())
@@ -140,10 +159,14 @@ def ray_rate(workers: int, n: int, executor: RayExecutor, task: Problem) -> floa
 
 
 def bare_rates(task: Problem, n: int, rounds: int) -> tuple[float, float]:
-    """Return candidates a second of one process that does nothing else, and of two at once. To be called before Ray starts threads here."""
+    """Return candidates a second of one process that does nothing else, and of two at once. To be called
+    before Ray starts threads here.
+    """
     context = multiprocessing.get_context("fork")
     barrier, rates = context.Barrier(2, timeout=300), context.SimpleQueue()
-    processes = [context.Process(target=_bare, args=(task, place, n, rounds, barrier, rates)) for place in range(2)]
+    processes = [
+        context.Process(target=_bare, args=(task, place, n, rounds, barrier, rates)) for place in range(2)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -174,7 +197,9 @@ def _bare(task: Problem, place: int, n: int, rounds: int, barrier: Barrier, rate
 
 
 def simulated_busy(workers: int, evaluations: int, seed: int) -> float:
-    """Return the share of virtual time that simulated workers work, in strict order, until nothing is left to ask."""
+    """Return the share of virtual time that simulated workers work, in strict order, until nothing is left to
+    ask.
+    """
 
     def duration(candidate: Candidate) -> float:
         return float(np.random.default_rng((seed, candidate.id)).lognormal(0, SPREAD))
@@ -189,7 +214,12 @@ def simulated_busy(workers: int, evaluations: int, seed: int) -> float:
                 busy[:] = [executor.busy_share]
 
     budget, lag = Budget(evaluations=evaluations), LAG * workers
-    assert Loop(task, Drawing(), executor, Ledger(None, task.space), budget, lag=lag, chunk=8, listeners=[Watch()]).run() == "evaluations"
+    assert (
+        Loop(
+            task, Drawing(), executor, Ledger(None, task.space), budget, lag=lag, chunk=8, listeners=[Watch()]
+        ).run()
+        == "evaluations"
+    )
     return busy[0]
 
 
@@ -200,7 +230,10 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     task = real()
     alone, together = bare_rates(task, scored, rounds)
     # rare long evaluations decide, so one sequence of durations says little
-    busy = {workers: [simulated_busy(workers, simulated * workers // 256, seed) for seed in range(runs)] for workers in (16, 256)}
+    busy = {
+        workers: [simulated_busy(workers, simulated * workers // 256, seed) for seed in range(runs)]
+        for workers in (16, 256)
+    }
     two = RayExecutor(workers=2, batch=64)
     rss = Rss(after=500)
     with_evolution, _ = driver(two, Evolution(population=64), evolved, arrays=True, listeners=[rss])
@@ -236,7 +269,12 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "batch": 64,
         "groups": GROUPS,
         "channels": GROUPS * CHANNELS,
-        "candidates": {"driver": plain, "evolution and memory": evolved, "scaling": scored, "simulated": [runs, simulated]},
+        "candidates": {
+            "driver": plain,
+            "evolution and memory": evolved,
+            "scaling": scored,
+            "simulated": [runs, simulated],
+        },
         "rounds": rounds,
         "order": "strict",
         "lag": {"driver": 512, "scaling": 64, "simulated": f"{LAG} x workers"},

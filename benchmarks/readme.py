@@ -1,4 +1,6 @@
-"""The table of figures in README, made of the committed results: ``python -m benchmarks.readme`` writes it anew."""
+"""The table of figures in README, made of the committed results: ``python -m benchmarks.readme`` writes it
+anew.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,26 @@ RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
 
 FIGURES = (
-    ("evaluation", "compact_vs_masked", "a compact candidate is faster than one with masks, times", "at least 3.0"),
+    (
+        "evaluation",
+        "compact_vs_masked",
+        "a compact candidate is faster than one with masks, times",
+        "at least 3.0",
+    ),
     ("evaluation", "compact_vs_torch_pruning", "and than deep copy + Torch-Pruning, times", "at least 1.7"),
-    ("evaluation", "compact_vs_native", "its time over the same shapes built natively, slicing included", "at most 1.20"),
+    (
+        "evaluation",
+        "compact_vs_native",
+        "its time over the same shapes built natively, slicing included",
+        "at most 1.20",
+    ),
     ("evaluation", "max_difference", "largest difference from the masked model, 200 genomes", "at most 1e-5"),
-    ("loop", "driver_ms_per_candidate", "driver's milliseconds a candidate, ledger and view on", "at most 1.5"),
+    (
+        "loop",
+        "driver_ms_per_candidate",
+        "driver's milliseconds a candidate, ledger and view on",
+        "at most 1.5",
+    ),
     ("loop", "scaling_2_workers", "throughput of two workers over one", "1.7"),
     ("loop", "simulated_busy_256", "share of time that 256 simulated workers are busy", ".90"),
     ("loop", "memory_growth_mib", "growth of the driver over 10,000 candidates, MiB", "at most 50"),
@@ -23,54 +40,164 @@ FIGURES = (
     ("resume", "identical_front", "same front, killed or not, on one worker or two", "true"),
     ("coupling", "zoo_models", "models of the zoo, the eight of strangers included", "reported"),
     ("coupling", "zoo_prunable", "of them those of which nothing is frozen that is not documented", "all"),
-    ("coupling", "prunable_share_median", "share of the parameters in tensors that can shrink, median over the zoo", "reported"),
+    (
+        "coupling",
+        "prunable_share_median",
+        "share of the parameters in tensors that can shrink, median over the zoo",
+        "reported",
+    ),
     ("coupling", "seconds_per_1000_ops", "seconds of tracing and rules per 1,000 operations", "at most 10"),
     ("coupling", "memory_over_model", "growth of memory meanwhile over the model's size", "at most 2"),
-    ("coupling", "oracle_agreement", "channels that couple as in Torch-Pruning 1.6.1; every difference is explained", "reported"),
+    (
+        "coupling",
+        "oracle_agreement",
+        "channels that couple as in Torch-Pruning 1.6.1; every difference is explained",
+        "reported",
+    ),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
-    ("tic", "gram_share_of_epoch", "TIC by gram on 64 samples, share of an epoch, the worst of three sizes", "at most .15"),
+    (
+        "tic",
+        "gram_share_of_epoch",
+        "TIC by gram on 64 samples, share of an epoch, the worst of three sizes",
+        "at most .15",
+    ),
     ("tic", "trace_share_of_epoch", "the same by trace", "at most .05"),
-    ("trial_pruning", "regret_ratio", "regret of the chosen trial over the best existing pruner's, equal epochs", "at most .80"),
+    (
+        "trial_pruning",
+        "regret_ratio",
+        "regret of the chosen trial over the best existing pruner's, equal epochs",
+        "at most .80",
+    ),
     ("trial_pruning", "regret_ratio_upper", "its upper 90 % limit over pools and splits", "below 1"),
     ("trial_pruning", "worst_task_regret_ratio", "the worst task", "at most 1.05"),
     ("trial_pruning", "epochs_ratio", "epochs to the regret of the best existing pruner", "at most .75"),
-    ("trial_pruning", "no_validation_ratio", "test loss chosen by TIC, trained on all data, over chosen by a split", "reported"),
-    ("coevolution", "faithful_within_quartiles", "the published setting: medians within the published quartiles, where known", "true"),
+    (
+        "trial_pruning",
+        "no_validation_ratio",
+        "test loss chosen by TIC, trained on all data, over chosen by a split",
+        "reported",
+    ),
+    (
+        "coevolution",
+        "faithful_within_quartiles",
+        "the published setting: medians within the published quartiles, where known",
+        "true",
+    ),
     ("coevolution", "faithful_largest_difference", "and the largest difference of a median (L1)", "reported"),
-    ("coevolution", "digits_hypervolume_ratio", "autoencoders on digits over the best control, the worse task", "at least 1.02"),
-    ("coevolution", "heterogeneous_ratio", "cells of three architectures over those of the best one alone", "reported"),
-    ("coevolution", "improved_l1", "ours on the paper's data, L1 on fresh test data (noise floor .05)", "at most .055"),
+    (
+        "coevolution",
+        "digits_hypervolume_ratio",
+        "autoencoders on digits over the best control, the worse task",
+        "at least 1.02",
+    ),
+    (
+        "coevolution",
+        "heterogeneous_ratio",
+        "cells of three architectures over those of the best one alone",
+        "reported",
+    ),
+    (
+        "coevolution",
+        "improved_l1",
+        "ours on the paper's data, L1 on fresh test data (noise floor .05)",
+        "at most .055",
+    ),
     ("coevolution", "improved_kept", "at this share of the parameters", "at most .50"),
-    ("coevolution", "busy_share_simulated", "share of time that 16 simulated workers are busy, 64 cells", ".90"),
+    (
+        "coevolution",
+        "busy_share_simulated",
+        "share of time that 16 simulated workers are busy, 64 cells",
+        ".90",
+    ),
     ("coevolution", "busy_share_ray", "the same of 2 Ray workers, 16 cells", ".90"),
-    ("coevolution", "transfer_ratio", "bytes moved a cell step over the size of a pair, four neighbours", "at most 5"),
-    ("cells", "cost_ratio", "CPU time of the full-length search of cells over ours, the worse task", "at least 4"),
-    ("cells", "cost_ratio_valid", "on both tasks searched cells beat random ones by two standard errors", "true"),
-    ("cells", "quality_difference", "Dice or accuracy after retraining, ours minus full length, the worse task", "reported"),
+    (
+        "coevolution",
+        "transfer_ratio",
+        "bytes moved a cell step over the size of a pair, four neighbours",
+        "at most 5",
+    ),
+    (
+        "cells",
+        "cost_ratio",
+        "CPU time of the full-length search of cells over ours, the worse task",
+        "at least 4",
+    ),
+    (
+        "cells",
+        "cost_ratio_valid",
+        "on both tasks searched cells beat random ones by two standard errors",
+        "true",
+    ),
+    (
+        "cells",
+        "quality_difference",
+        "Dice or accuracy after retraining, ours minus full length, the worse task",
+        "reported",
+    ),
     ("cells", "quality_difference_lower", "its lower 90 % limit", "above -.01"),
     ("cells", "same_operation_share", "final operations equal to those of the full search", "reported"),
-    ("cells", "ours_over_random_removal", "quality over random removal on the same schedule, the worse task", "above 0"),
+    (
+        "cells",
+        "ours_over_random_removal",
+        "quality over random removal on the same schedule, the worse task",
+        "above 0",
+    ),
     ("cells", "ours_over_fixed_stop", "and over a fixed stop at equal cost", "above 0"),
-    ("cells", "calibrated_cost_vs_best", "cost with the calibrated threshold over the best hand-tuned one's", "at most 1.2"),
+    (
+        "cells",
+        "calibrated_cost_vs_best",
+        "cost with the calibrated threshold over the best hand-tuned one's",
+        "at most 1.2",
+    ),
     ("cells", "memory_average", "memory of the search, ours over full, averaged over time", "at most .7"),
     ("cells", "memory_peak_after_removal", "and its peak after the first removal", "at most .7"),
-    ("fronts", "hypervolume_ratio", "hypervolume after training over the best control's, equal MACs, mean of the tasks", "at least 1.05"),
+    (
+        "fronts",
+        "hypervolume_ratio",
+        "hypervolume after training over the best control's, equal MACs, mean of the tasks",
+        "at least 1.05",
+    ),
     ("fronts", "hypervolume_ratio_worst_task", "the same on the worst task", "at least 1.00"),
-    ("fronts", "hypervolume_ratio_ablations", "and over ablations: ours without removal trials, told which network to prune", "reported"),
-    ("fronts", "compute_ratio_worst_task", "share of the compute that reaches the best control's front, the worst task", "at most .50"),
-    ("fronts", "rank_correlation_last_rung", "Kendall's tau of the last rung of the ladder with the truth, the worst task", "at least .6"),
-    ("fronts", "latency_largest_deviation", "exported latency over the one searched by, largest deviation", "at most .15"),
+    (
+        "fronts",
+        "hypervolume_ratio_ablations",
+        "and over ablations: ours without removal trials, told which network to prune",
+        "reported",
+    ),
+    (
+        "fronts",
+        "compute_ratio_worst_task",
+        "share of the compute that reaches the best control's front, the worst task",
+        "at most .50",
+    ),
+    (
+        "fronts",
+        "rank_correlation_last_rung",
+        "Kendall's tau of the last rung of the ladder with the truth, the worst task",
+        "at least .6",
+    ),
+    (
+        "fronts",
+        "latency_largest_deviation",
+        "exported latency over the one searched by, largest deviation",
+        "at most .15",
+    ),
 )
 
 
 def table() -> str:
-    """Return the figures of all committed results beside what was asked for, and every arm of the front benchmark."""
+    """Return the figures of all committed results beside what was asked for, and every arm of the front
+    benchmark.
+    """
     lines = ["| benchmark | figure | measured | asked for |", "| --- | --- | --- | --- |"]
     for name, figure, meaning, asked in FIGURES:
         path = RESULTS / f"{name}.json"
         if path.exists():
-            lines.append(f"| `{name}` | {meaning} | {_text(json.loads(path.read_text())['figures'].get(figure))} | {asked} |")
+            lines.append(
+                f"| `{name}` | {meaning} | {_text(json.loads(path.read_text())['figures'].get(figure))} | "
+                f"{asked} |"
+            )
     return "\n".join(lines + _arms() + _autoencoders() + _rules() + _fronts())
 
 
@@ -82,13 +209,17 @@ def _arms() -> list[str]:
     evaluations, seeds = result["settings"]["evaluations"], len(result["settings"]["seeds"])
     lines = [
         "",
-        f"Every arm of `front`, {evaluations:,} evaluations, {seeds} seeds (median, quartiles; larger is better):",
+        f"Every arm of `front`, {evaluations:,} evaluations, {seeds} seeds (median, quartiles; larger is "
+        f"better):",
         "",
         "| arm | hypervolume before | after fine-tuning |",
         "| --- | --- | --- |",
     ]
     arms = sorted(result["figures"]["arms"].items(), key=lambda item: -item[1]["hypervolume"]["median"])
-    return lines + [f"| {name} | {_spread(arm['hypervolume'])} | {_spread(arm['hypervolume_finetuned'])} |" for name, arm in arms]
+    return lines + [
+        f"| {name} | {_spread(arm['hypervolume'])} | {_spread(arm['hypervolume_finetuned'])} |"
+        for name, arm in arms
+    ]
 
 
 def _autoencoders() -> list[str]:
@@ -101,7 +232,8 @@ def _autoencoders() -> list[str]:
     plain, missing = found["digits"], found["digits-missing"]
     lines = [
         "",
-        "Every arm of `coevolution` on digits at equal MACs of gradient steps, five seeds (median, quartiles; larger is better):",
+        "Every arm of `coevolution` on digits at equal MACs of gradient steps, five seeds (median, "
+        "quartiles; larger is better):",
         "",
         "| arm | hypervolume | with a quarter of the pixels missing |",
         "| --- | --- | --- |",
@@ -120,14 +252,20 @@ def _rules() -> list[str]:
     digits, phantoms = (task["arms"] for task in (tasks["digits"], tasks["phantoms"]))
     lines = [
         "",
-        f"Every rule of `cells`, {len(tasks['digits']['seeds'])} paired seeds: what its retrained cell is worth over the full search's "
+        f"Every rule of `cells`, {len(tasks['digits']['seeds'])} paired seeds: what its retrained cell is "
+        f"worth over the full search's "
         "(mean, standard error), and its share of the full search's cost:",
         "",
         "| rule | digits, accuracy | cost | phantoms, Dice | cost |",
         "| --- | --- | --- | --- | --- |",
     ]
-    names = sorted((n for n in digits if n != "full" and "cost_share" in digits[n]), key=lambda n: -digits[n]["over_full"]["mean"])
-    return lines + [f"| {name} | {' | '.join(_over(arms[name]) for arms in (digits, phantoms))} |" for name in names]
+    names = sorted(
+        (n for n in digits if n != "full" and "cost_share" in digits[n]),
+        key=lambda n: -digits[n]["over_full"]["mean"],
+    )
+    return lines + [
+        f"| {name} | {' | '.join(_over(arms[name]) for arms in (digits, phantoms))} |" for name in names
+    ]
 
 
 def _fronts() -> list[str]:
@@ -138,7 +276,8 @@ def _fronts() -> list[str]:
     tasks = sorted(found, reverse=True)
     lines = [
         "",
-        "Every arm of `fronts` at equal MACs, all training included (hypervolume over log MACs and test loss; median, quartiles, seeds):",
+        "Every arm of `fronts` at equal MACs, all training included (hypervolume over log MACs and test "
+        "loss; median, quartiles, seeds):",
         "",
         f"| arm | {' | '.join(tasks)} |",
         f"| --- |{' --- |' * len(tasks)}",
@@ -149,11 +288,17 @@ def _fronts() -> list[str]:
         for name, values in by.items():
             worth.setdefault(name, []).append(values["median"] / best[task])
     names = sorted(worth, key=lambda name: -sum(worth[name]) / len(worth[name]))
-    return lines + [f"| {name} | {' | '.join(_counted(found[task].get(name)) for task in tasks)} |" for name in names]
+    return lines + [
+        f"| {name} | {' | '.join(_counted(found[task].get(name)) for task in tasks)} |" for name in names
+    ]
 
 
 def _counted(values: dict[str, float] | None) -> str:
-    return "" if values is None else f"{values['median']:.3f} ({values['low']:.3f} to {values['high']:.3f}), {values['n']}"
+    return (
+        ""
+        if values is None
+        else f"{values['median']:.3f} ({values['low']:.3f} to {values['high']:.3f}), {values['n']}"
+    )
 
 
 def _over(arm: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
-"""Killing the driver at random moments: what is lost, what is done twice, and whether the same front comes out.
+"""Killing the driver at random moments: what is lost, what is done twice, and whether the same front comes
+out.
 
-Every life of the run is a fresh process on two workers of a Ray cluster. It gets SIGKILL after a random number of evaluations (every
-fifth one at a random moment of its start, while it still replays) and the next life does the same again. Every evaluation
-leaves a line in a witness file as it begins, with its id and the life it belongs to.
+Every life of the run is a fresh process on two workers of a Ray cluster. It gets SIGKILL after a random
+number of evaluations (every fifth one at a random moment of its start, while it still replays) and the next
+life does the same again. Every evaluation leaves a line in a witness file as it begins, with its id and the
+life it belongs to.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ BATCH, LAG, CHUNK = 2, 16, 4
 
 
 class Witnessed(Evaluator):
-    """Two opposing shares of kept channels, a trace of noise from the candidate's own seed, and a line in a file."""
+    """Two opposing shares of kept channels, a trace of noise from the candidate's own seed, and a line in a
+    file.
+    """
 
     metrics = ("error", "cost")
 
@@ -50,11 +54,16 @@ class Witnessed(Evaluator):
         time.sleep(SECONDS)
         kept = candidate.genome.astype(float)
         error = 1 - float(kept[1::2].mean()) + 0.01 * torch.rand(1).item()
-        yield Report({"error": error, "cost": float(kept[::2].mean())}, arrays={"activation": candidate.genome.astype(np.float16)})
+        yield Report(
+            {"error": error, "cost": float(kept[::2].mean())},
+            arrays={"activation": candidate.genome.astype(np.float16)},
+        )
 
 
 def live(folder: Path, address: str, workers: int, evaluations: int, life: int) -> None:
-    """Run the search in this process to its end: the same command in every life. The front goes to a file at last."""
+    """Run the search in this process to its end: the same command in every life. The front goes to a file at
+    last.
+    """
     torch.set_num_threads(1)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     space = BitSpace(64, 8)
@@ -63,7 +72,15 @@ def live(folder: Path, address: str, workers: int, evaluations: int, life: int) 
     problem = Problem(space, evaluator, (Objective("error"), Objective("cost")))
     ledger = Ledger(folder / "ledger.db", space)
     executor = RayExecutor(workers=workers, batch=BATCH)
-    loop = Loop(problem, Evolution(population=16), executor, ledger, Budget(evaluations=evaluations), lag=LAG, chunk=CHUNK)
+    loop = Loop(
+        problem,
+        Evolution(population=16),
+        executor,
+        ledger,
+        Budget(evaluations=evaluations),
+        lag=LAG,
+        chunk=CHUNK,
+    )
     assert loop.run() == "evaluations"
     executor.close()
     ledger.close()
@@ -80,8 +97,12 @@ class Run:
         self.lives = 0
 
     def start(self) -> BaseProcess:
-        context = multiprocessing.get_context("forkserver")  # forked from a process that has only imported torch and Ray
-        process = context.Process(target=live, args=(self.folder, self.address, self.workers, self.evaluations, self.lives))
+        context = multiprocessing.get_context(
+            "forkserver"
+        )  # forked from a process that has only imported torch and Ray
+        process = context.Process(
+            target=live, args=(self.folder, self.address, self.workers, self.evaluations, self.lives)
+        )
         self.lives += 1
         process.start()
         return process
@@ -133,7 +154,9 @@ def kill_again_and_again(run: Run, kills: int, rng: np.random.Generator) -> dict
                 while process.is_alive() and len(run.witnesses()) - before < wanted:
                     time.sleep(0.005)
                 time.sleep(rng.uniform(0, 2 * SECONDS))
-            assert process.pid is not None and process.is_alive(), "it ended before it could be killed; give it more evaluations"
+            assert process.pid is not None and process.is_alive(), (
+                "it ended before it could be killed; give it more evaluations"
+            )
             os.kill(process.pid, signal.SIGKILL)
             process.join()
         again = {id for life, id in run.witnesses() if life == run.lives - 1} & set(committed)
@@ -143,7 +166,11 @@ def kill_again_and_again(run: Run, kills: int, rng: np.random.Generator) -> dict
         most = max(most, len(begun - set(now)))
         committed = now
     witnesses = run.witnesses()
-    return {"lost_results": lost, "recomputed": len(witnesses) - len({id for _, id in witnesses}), "uncommitted_at_a_kill": most}
+    return {
+        "lost_results": lost,
+        "recomputed": len(witnesses) - len({id for _, id in witnesses}),
+        "uncommitted_at_a_kill": most,
+    }
 
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,7 +195,14 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "identical_front": whole == alone == same,
         "front_members": len(whole[0]),
     }
-    settings = {"kills": kills, "evaluations": evaluations, "seconds_an_evaluation": SECONDS, "batch": BATCH, "lag": LAG, "chunk": CHUNK}
+    settings = {
+        "kills": kills,
+        "evaluations": evaluations,
+        "seconds_an_evaluation": SECONDS,
+        "batch": BATCH,
+        "lag": LAG,
+        "chunk": CHUNK,
+    }
     return figures, settings
 
 

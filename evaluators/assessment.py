@@ -25,7 +25,10 @@ def assess(model: nn.Module, data: Data, batches: Iterable[tuple[Inputs, Tensor]
             targets = targets.to(device)
             outputs = forward(model, inputs)
             samples += len(targets)
-            for name, values in {"loss": data.loss(outputs, targets), **data.metrics(outputs, targets)}.items():
+            for name, values in {
+                "loss": data.loss(outputs, targets),
+                **data.metrics(outputs, targets),
+            }.items():
                 total = values.sum(dtype=torch.float64)
                 totals[name] = totals[name] + total if name in totals else total
     return {name: total.item() / samples for name, total in totals.items()}

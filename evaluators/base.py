@@ -19,7 +19,8 @@ from spaces.base import Space
 class Candidate:
     """A genome with an id, its parents, the operator it came from, and a seed.
 
-    Ids count up from 0 in the order in which candidates were asked. The seed follows from the run's seed and the id.
+    Ids count up from 0 in the order in which candidates were asked. The seed follows from the run's seed and
+    the id.
     """
 
     id: int
@@ -46,7 +47,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What came of a candidate: the screened metrics joined with those of its last report, or the reason of its failure.
+    """What came of a candidate: the screened metrics joined with those of its last report, or the reason of
+    its failure.
 
     Attributes:
         arrays: of the last report.
@@ -67,17 +69,21 @@ class Evaluation:
 
 
 class Evaluator(ABC):
-    """Gives candidates their metrics: the cheap ones for whole populations in the driver, the others one model at a time in a worker.
+    """Gives candidates their metrics: the cheap ones for whole populations in the driver, the others one
+    model at a time in a worker.
 
     Attributes:
         screened: names of the metrics that :meth:`screen` gives.
         metrics: names of the metrics that the last report of :meth:`evaluate` gives.
-        state: the folder of the run's heavy state, where an evaluator may keep checkpoints; None: nothing is kept. Workers on other
-            machines need it on a file system that all of them share.
-        inherits: whether candidates begin with weights that earlier ones left in ``state``, and end with their own: there is such a folder
-            then in a search in memory, too, and fine-tuning goes on from these weights.
-        private: why a result is of no use to another run, as ``latency is that of the machine where it was measured``; empty where the same
-            model, data and settings give the same, up to the seed: a run that begins with another one's candidates takes those along.
+        state: the folder of the run's heavy state, where an evaluator may keep checkpoints; None: nothing is
+            kept. Workers on other machines need it on a file system that all of them share.
+        inherits: whether candidates begin with weights that earlier ones left in ``state``, and end with
+            their own: there is such a folder then in a search in memory, too, and fine-tuning goes on from
+                these weights.
+        private: why a result is of no use to another run, as
+            ``latency is that of the machine where it was measured``; empty where the same model, data and
+            settings give the same, up to the seed: a run that begins with another one's candidates takes
+                those along.
     """
 
     screened: tuple[str, ...] = ()
@@ -97,12 +103,16 @@ class Evaluator(ABC):
         return {}
 
     def retain(self, ids: Collection[int]) -> None:
-        """Delete what candidates left in ``state`` to their children, but for these; called in the driver now and then."""
+        """Delete what candidates left in ``state`` to their children, but for these; called in the driver now
+        and then.
+        """
         return
 
     @abstractmethod
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
-        """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded for the candidate."""
+        """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded
+        for the candidate.
+        """
 
 
 class Evaluators(Evaluator):
@@ -157,5 +167,9 @@ class Evaluators(Evaluator):
         step = 0
         for part in self.parts:
             for report in part.evaluate(model, candidate):
-                metrics, arrays, step = metrics | report.metrics, arrays | report.arrays, max(step, report.step)
+                metrics, arrays, step = (
+                    metrics | report.metrics,
+                    arrays | report.arrays,
+                    max(step, report.step),
+                )
                 yield Report(dict(metrics), step, dict(arrays))

@@ -21,7 +21,8 @@ class BiasEstimate:
         owner: the evaluator, in messages.
         tic: the criterion.
         data: whose loss is explained.
-        split: that the bias is estimated on: ``search`` (validation data tell more), ``calibration`` or ``train``.
+        split: that the bias is estimated on: ``search`` (validation data tell more), ``calibration`` or
+            ``train``.
         samples: the first ones of it: the bias depends on their number.
         batches: of the data, where they are held anyway.
 
@@ -30,17 +31,36 @@ class BiasEstimate:
     """
 
     def __init__(
-        self, owner: str, tic: TIC, data: Data, split: Split = "search", samples: int = 64, batches: Preloaded | None = None
+        self,
+        owner: str,
+        tic: TIC,
+        data: Data,
+        split: Split = "search",
+        samples: int = 64,
+        batches: Preloaded | None = None,
     ) -> None:
         if (size := data.size(split)) < samples:
-            raise InputError(f"evaluator {owner}: bias_samples {samples}; expected at most {size}, the size of split {split!r}")
+            raise InputError(
+                f"evaluator {owner}: bias_samples {samples}; expected at most {size}, the size of split "
+                f"{split!r}"
+            )
         self.tic, self.split, self.samples = tic, split, samples
-        self._likelihood, self._batches, self._n = likelihood_of(data, owner), batches or Preloaded(data), data.size("train")
-        draws = tic.fisher if isinstance(tic.fisher, int) else getattr(getattr(data, "task", None), "classes", 1)
+        self._likelihood, self._batches, self._n = (
+            likelihood_of(data, owner),
+            batches or Preloaded(data),
+            data.size("train"),
+        )
+        draws = (
+            tic.fisher if isinstance(tic.fisher, int) else getattr(getattr(data, "task", None), "classes", 1)
+        )
         self.passes = samples * (1.0 + 2.0 * (1 + draws))
-        """Sample passes that an estimate takes, in forward passes: of one, and of two each backwards for true and for drawn labels."""
+        """Sample passes that an estimate takes, in forward passes: of one, and of two each backwards for true
+        and for drawn labels.
+        """
 
-    def __call__(self, model: nn.Module, train_loss: float, gauge: RegimeGauge | None = None) -> Prediction | None:
+    def __call__(
+        self, model: nn.Module, train_loss: float, gauge: RegimeGauge | None = None
+    ) -> Prediction | None:
         """Return what TIC says of a model with this training loss; None of one that has diverged."""
         device = device_of(model)
         (batch,) = self._batches.batches(self.split, self.samples, device, 1)
@@ -52,7 +72,8 @@ class BiasEstimate:
 
 
 def likelihood_of(data: Data, owner: str = "TrialTraining") -> Likelihood | str:
-    """Return what TIC takes as the loss of these data: ``data.likelihood()`` where there is such a method, else that of its task.
+    """Return what TIC takes as the loss of these data: ``data.likelihood()`` where there is such a method,
+    else that of its task.
 
     Raises:
         InputError: a loss of the user's own without that method.
@@ -68,6 +89,7 @@ def likelihood_of(data: Data, owner: str = "TrialTraining") -> Likelihood | str:
         if type(task).loss is Regression.loss:
             return SquaredError()
     raise InputError(
-        f"evaluator {owner}: tic does not know the likelihood behind the loss of {type(data).__name__}; expected the task "
+        f"evaluator {owner}: tic does not know the likelihood behind the loss of {type(data).__name__}; "
+        f"expected the task "
         "Classification or Regression, or a method likelihood() that returns an evaluators.tic.Likelihood"
     )

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from evaluators.data.base import Data
 from evaluators.data.preloaded import to_device
 from evaluators.distillation import Distillation
-from evaluators.optimisation import OptimiserName, ScheduleName, make_optimiser, make_schedule, needs_two_samples, train_mode
+from evaluators.optimisation import (
+    OptimiserName,
+    ScheduleName,
+    make_optimiser,
+    make_schedule,
+    needs_two_samples,
+    train_mode,
+)
 from evaluators.teaching import Teacher
 from evaluators.training import Training
 from operators.forward import device_of, forward
@@ -28,7 +35,8 @@ _ENDLESS = 2**31
 
 @dataclass(frozen=True)
 class BriefTraining:
-    """The settings of :class:`evaluators.Training`, for steps in place of epochs; the optimiser begins anew and the last weights stay.
+    """The settings of :class:`evaluators.Training`, for steps in place of epochs; the optimiser begins anew
+    and the last weights stay.
 
     Raises:
         InputError: a setting out of its range, named.
@@ -43,7 +51,15 @@ class BriefTraining:
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
-        Training(1, self.optimiser, self.learning_rate, self.weight_decay, self.batch_size, self.schedule, self.clip)  # says what is wrong
+        Training(
+            1,
+            self.optimiser,
+            self.learning_rate,
+            self.weight_decay,
+            self.batch_size,
+            self.schedule,
+            self.clip,
+        )  # says what is wrong
 
     def changed(self, settings: Mapping[str, Any]) -> BriefTraining:
         """Return it with some settings replaced: those of :data:`TUNABLE`; others are left out."""
@@ -52,8 +68,12 @@ class BriefTraining:
             taken["distillation"] = Distillation(self.distillation.temperature, settings[_WEIGHT])
         return replace(self, **taken)
 
-    def __call__(self, model: nn.Module, data: Data, seed: int, steps: int, teacher: Teacher | None = None) -> tuple[float, int]:
-        """Take so many steps in place and return the mean loss and how many samples passed; no random number outside is drawn."""
+    def __call__(
+        self, model: nn.Module, data: Data, seed: int, steps: int, teacher: Teacher | None = None
+    ) -> tuple[float, int]:
+        """Take so many steps in place and return the mean loss and how many samples passed; no random number
+        outside is drawn.
+        """
         if not steps:
             return 0.0, 0
         device = device_of(model)
@@ -63,7 +83,9 @@ class BriefTraining:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), mode(model, True):
             torch.manual_seed(seed)
             train_mode(model)
-            batches = self._batches(data, torch.Generator().manual_seed(seed), 2 if needs_two_samples(model) else 1, teacher)
+            batches = self._batches(
+                data, torch.Generator().manual_seed(seed), 2 if needs_two_samples(model) else 1, teacher
+            )
             for step, (batch, taught, labelled) in zip(range(1, steps + 1), batches, strict=False):
                 inputs, targets = to_device(batch, device)
                 outputs = forward(model, inputs)
@@ -85,15 +107,22 @@ class BriefTraining:
     def _batches(
         self, data: Data, order: torch.Generator, least: int, teacher: Teacher | None
     ) -> Iterator[tuple[Any, Tensor | None, Tensor | None]]:
-        """Yield batches of the training split, epoch after epoch, what the teacher says of them, None without one, and which are labelled.
+        """Yield batches of the training split, epoch after epoch, what the teacher says of them, None without
+        one, and which are labelled.
 
-        Those of less than `least` samples have no statistics; the rest of an epoch that fills no batch would be a noisy step, and is left
-        out.
+        Those of less than `least` samples have no statistics; the rest of an epoch that fills no batch would
+        be a noisy step, and is left out.
         """
         if min(data.size("train"), self.batch_size) < least:
-            raise InputError(f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm")
+            raise InputError(
+                f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm"
+            )
         for _ in range(_ENDLESS):
-            plain = ((batch, None, None) for batch in data.batches("train", self.batch_size, order)) if teacher is None else None
+            plain = (
+                ((batch, None, None) for batch in data.batches("train", self.batch_size, order))
+                if teacher is None
+                else None
+            )
             full = least
             for batch, taught, labelled in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
                 if len(batch[1]) >= full:

@@ -29,7 +29,8 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """Return the state of the first file that is whole and of this key; None where there is none.
 
-        What is found in an earlier file is written to `path` at once: who is stopped before it has trained on has a file of its own, too.
+        What is found in an earlier file is written to `path` at once: who is stopped before it has trained on
+        has a file of its own, too.
         """
         own = self._read(self.path)
         if own is not None:
@@ -47,7 +48,9 @@ class Checkpoint:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             raw = io.BytesIO(path.read_bytes())
-            if zipfile.ZipFile(raw).testzip() is not None:  # torch does not look at the checksums that it writes
+            if (
+                zipfile.ZipFile(raw).testzip() is not None
+            ):  # torch does not look at the checksums that it writes
                 return None
             raw.seek(0)
             found = torch.load(raw, map_location="cpu", weights_only=True)

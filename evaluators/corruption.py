@@ -21,7 +21,9 @@ class Corruption(ABC):
     """The training loss of a pair; what is measured stays the data's own loss on whole inputs."""
 
     @abstractmethod
-    def losses(self, pair: nn.Module, data: Data, inputs: Inputs, targets: Tensor, generator: torch.Generator) -> Tensor:
+    def losses(
+        self, pair: nn.Module, data: Data, inputs: Inputs, targets: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """Return the loss of every sample, ``(batch,)``, differentiable. Noise comes from `generator`."""
 
     def check(self, pair: nn.Module) -> None:  # noqa: B027
@@ -35,7 +37,8 @@ class Denoising(Corruption):
 
     Args:
         share: of the entries that are hit; for ``gaussian`` the standard deviation of what is added to all.
-        kind: ``zero`` (an entry becomes 0), ``gaussian``, or ``flip`` (x becomes 1 - x, for values in 0 .. 1).
+        kind: ``zero`` (an entry becomes 0), ``gaussian``, or ``flip`` (x becomes 1 - x, for values in 0 ..
+            1).
 
     Raises:
         InputError: a share or kind that is not accepted.
@@ -49,7 +52,9 @@ class Denoising(Corruption):
             raise InputError(f"training: corruption with share {share}; expected {expected}")
         self.share, self.kind = share, kind
 
-    def losses(self, pair: nn.Module, data: Data, inputs: Inputs, targets: Tensor, generator: torch.Generator) -> Tensor:
+    def losses(
+        self, pair: nn.Module, data: Data, inputs: Inputs, targets: Tensor, generator: torch.Generator
+    ) -> Tensor:
         return data.loss(forward(pair, self.corrupt(inputs, generator)), targets)
 
     def corrupt(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
@@ -68,11 +73,12 @@ class Denoising(Corruption):
 
 
 class Variational(Corruption):
-    """Adds `beta` times the divergence of the latent distribution from a standard normal, for a :class:`VariationalPair`.
+    """Adds `beta` times the divergence of the latent distribution from a standard normal, for a
+    :class:`VariationalPair`.
 
-    Source: Kingma and Welling 2013 (arXiv 1312.6114); beta: Higgins et al. 2017. [P] The divergence, summed over the latent, is
-    divided by the number of the target's entries, over which our losses average: with ``bce`` and a beta of 1 the loss is the bound on the
-    log-likelihood, per entry.
+    Source: Kingma and Welling 2013 (arXiv 1312.6114); beta: Higgins et al. 2017. [P] The divergence, summed
+    over the latent, is divided by the number of the target's entries, over which our losses average: with
+    ``bce`` and a beta of 1 the loss is the bound on the log-likelihood, per entry.
 
     Args:
         beta: at least 0.
@@ -87,7 +93,9 @@ class Variational(Corruption):
             raise InputError(f"training: beta {beta}; expected a number of at least 0")
         self.beta, self.denoising = beta, denoising
 
-    def losses(self, pair: nn.Module, data: Data, inputs: Inputs, targets: Tensor, generator: torch.Generator) -> Tensor:
+    def losses(
+        self, pair: nn.Module, data: Data, inputs: Inputs, targets: Tensor, generator: torch.Generator
+    ) -> Tensor:
         self.check(pair)
         assert isinstance(pair, VariationalPair)
         given = self.denoising.corrupt(inputs, generator) if self.denoising else inputs
@@ -98,4 +106,6 @@ class Variational(Corruption):
 
     def check(self, pair: nn.Module) -> None:
         if not isinstance(pair, VariationalPair):
-            raise InputError(f"training: Variational of a {type(pair).__name__}; expected a spaces.VariationalPair")
+            raise InputError(
+                f"training: Variational of a {type(pair).__name__}; expected a spaces.VariationalPair"
+            )

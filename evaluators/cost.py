@@ -26,21 +26,24 @@ _ROUNDS = 5
 class Cost(Evaluator):
     """Screens ``params``, ``macs`` and ``bytes`` as :func:`evaluators.counting.count` defines them.
 
-    Where the space has a slice plan they are arithmetic on kept counts over the whole population; elsewhere each new genome is built once
-    and counted, and the last ten thousand are remembered. A genome that cannot be built costs infinity: it fails with its reason
-    where it is evaluated.
+    Where the space has a slice plan they are arithmetic on kept counts over the whole population; elsewhere
+    each new genome is built once and counted, and the last ten thousand are remembered. A genome that cannot
+    be built costs infinity: it fails with its reason where it is evaluated.
     """
 
     screened = COSTS
 
     def bind(self, space: Space, data: Data | None = None) -> None:
-        """Raises :class:`InputError` where the space has no slice plan and there are no data to run a model on."""
+        """Raises :class:`InputError` where the space has no slice plan and there are no data to run a model
+        on.
+        """
         super().bind(space, data)
         self.__dict__.pop("_planned", None)
         self._counted: OrderedDict[bytes, tuple[float, ...]] = OrderedDict()
         if data is None and not isinstance(getattr(space, "plan", None), SlicePlan):
             raise InputError(
-                f"evaluator Cost: {type(space).__name__} has no slice plan, so models are run to count MACs; expected data with an example"
+                f"evaluator Cost: {type(space).__name__} has no slice plan, so models are run to count "
+                f"MACs; expected data with an example"
             )
 
     def screen(self, genomes: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,8 +85,9 @@ class Cost(Evaluator):
 def smallest(space: Space, data: Data | None = None) -> dict[str, float]:
     """Return the smallest reachable ``params``, ``macs`` and ``bytes``, each on its own.
 
-    For masks that is the valid genome nearest to keeping nothing. In other spaces segments are set to each of their alleles in turn, as
-    long as that makes the cost smaller: exact where a segment's cheapest allele does not depend on the others (as with depths and widths).
+    For masks that is the valid genome nearest to keeping nothing. In other spaces segments are set to each of
+    their alleles in turn, as long as that makes the cost smaller: exact where a segment's cheapest allele
+    does not depend on the others (as with depths and widths).
     """
     cost = Cost()
     cost.bind(space, data)

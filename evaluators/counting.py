@@ -18,22 +18,30 @@ COSTS = ("params", "macs", "bytes")
 
 
 def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
-    """Count parameters, multiply-accumulates and bytes of a model by running it once on the first sample of `inputs`.
+    """Count parameters, multiply-accumulates and bytes of a model by running it once on the first sample of
+    `inputs`.
 
     - ``params``: elements of all parameters, trainable or not, tied ones once; buffers are no parameters.
-    - ``macs``: multiply-accumulates at batch 1 in eval mode of convolutions, linear layers and matrix products (both of an attention:
-      queries with keys, weights with values; a causal mask saves nothing). Biases, norms and activations count nothing.
+    - ``macs``: multiply-accumulates at batch 1 in eval mode of convolutions, linear layers and matrix
+      products (both of an attention: queries with keys, weights with values; a causal mask saves nothing).
+      Biases, norms and activations count nothing.
     - ``bytes``: of parameters and buffers as they are held, tied ones once.
 
-    MACs are seen where torch dispatches to its kernels, so that functional calls count like modules. Modes and generators stay as they
-    were.
+    MACs are seen where torch dispatches to its kernels, so that functional calls count like modules. Modes
+    and generators stay as they were.
 
     Args:
         inputs: arguments of one forward call, ``(batch, ...)`` each.
     """
     single = tuple(x[:1] for x in inputs)
     counter = FlopCounterMode(display=False)
-    with mode(model, False), _no_gradients(model), torch.random.fork_rng(devices=[]), _plain_kernels(), counter:
+    with (
+        mode(model, False),
+        _no_gradients(model),
+        torch.random.fork_rng(devices=[]),
+        _plain_kernels(),
+        counter,
+    ):
         model(*single)
     return {
         "params": float(sum(p.numel() for p in model.parameters())),
@@ -44,7 +52,9 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
 
 @contextmanager
 def _no_gradients(model: nn.Module) -> Iterator[None]:
-    """No gradients, and none wanted: the counter follows modules and stops at views of a parameter that wants some."""
+    """No gradients, and none wanted: the counter follows modules and stops at views of a parameter that wants
+    some.
+    """
     wanting = [p for p in model.parameters() if p.requires_grad]
     try:
         for p in wanting:

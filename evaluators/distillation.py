@@ -13,8 +13,9 @@ from spaces.errors import InputError
 class Distillation:
     """Blends the loss with the distance to a teacher's outputs: ``(1 - weight) loss + weight distance``.
 
-    For class labels the distance is ``T^2 KL(teacher / T || student / T)`` on softmax over axis 1 (Hinton, Vinyals and Dean, arXiv
-    1503.02531 [P]), for float targets the squared error between the outputs, with no temperature [O].
+    For class labels the distance is ``T^2 KL(teacher / T || student / T)`` on softmax over axis 1 (Hinton,
+    Vinyals and Dean, arXiv 1503.02531 [P]), for float targets the squared error between the outputs, with no
+    temperature [O].
 
     Args:
         temperature: T; higher shows more of how the teacher ranks the wrong classes.
@@ -26,11 +27,17 @@ class Distillation:
 
     def __init__(self, temperature: float = 4.0, weight: float = 0.5) -> None:
         if temperature <= 0 or not 0 <= weight <= 1:
-            raise InputError(f"distillation: temperature {temperature} and weight {weight}; expected one above 0 and one of 0 to 1")
+            raise InputError(
+                f"distillation: temperature {temperature} and weight {weight}; expected one above 0 and one "
+                f"of 0 to 1"
+            )
         self.temperature, self.weight = temperature, weight
 
-    def __call__(self, loss: Tensor, outputs: Tensor, teacher: Tensor, targets: Tensor, labelled: Tensor | None = None) -> Tensor:
-        """Return the blended loss of every sample, ``(batch,)``, from the loss ``(batch,)``, both outputs and the targets.
+    def __call__(
+        self, loss: Tensor, outputs: Tensor, teacher: Tensor, targets: Tensor, labelled: Tensor | None = None
+    ) -> Tensor:
+        """Return the blended loss of every sample, ``(batch,)``, from the loss ``(batch,)``, both outputs and
+        the targets.
 
         Of samples that are not `labelled`, ``(batch,)``, the distance alone counts. None: all are.
         """
@@ -44,5 +51,7 @@ class Distillation:
         if targets.is_floating_point():
             return per_sample((outputs - teacher).square())
         T = self.temperature
-        divergence = F.kl_div(F.log_softmax(outputs / T, 1), F.log_softmax(teacher / T, 1), reduction="none", log_target=True)
+        divergence = F.kl_div(
+            F.log_softmax(outputs / T, 1), F.log_softmax(teacher / T, 1), reduction="none", log_target=True
+        )
         return T**2 * per_sample(divergence.sum(1))

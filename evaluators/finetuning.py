@@ -19,28 +19,43 @@ from spaces.errors import InputError
 
 
 class FineTuning(Evaluator):
-    """Test metrics of the repaired candidate before and after training: ``test_loss_before``, ``test_error_before``, ``test_loss``, ...
+    """Test metrics of the repaired candidate before and after training: ``test_loss_before``,
+    ``test_error_before``, ``test_loss``, ...
 
-    The test split is only measured: epochs are chosen on the `monitor` split of the training. Reports: step 0 before training, then one an
-    epoch with the metrics of :class:`Training` as well, and the final one with the tuned weights as ``arrays["weights"]`` (the bytes of a
-    safetensors file, uint8; :func:`evaluators.weights.unpack_weights`). The model that is given ends with those weights.
+    The test split is only measured: epochs are chosen on the `monitor` split of the training. Reports: step 0
+    before training, then one an epoch with the metrics of :class:`Training` as well, and the final one with
+    the tuned weights as ``arrays["weights"]`` (the bytes of a safetensors file, uint8;
+    :func:`evaluators.weights.unpack_weights`). The model that is given ends with those weights.
 
     Args:
-        training: its settings (with distillation the teacher is the space's base model); None: 8 epochs at a learning rate of 2e-3.
-        recalibration: the split whose inputs give the BatchNorm statistics before training, as in :class:`Quality`; None leaves them.
+        training: its settings (with distillation the teacher is the space's base model); None: 8 epochs at a
+            learning rate of 2e-3.
+        recalibration: the split whose inputs give the BatchNorm statistics before training, as in
+            :class:`Quality`; None leaves them.
         batch_size: of recalibration and measuring.
     """
 
-    def __init__(self, training: Training | None = None, recalibration: Split | None = "calibration", batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        training: Training | None = None,
+        recalibration: Split | None = "calibration",
+        batch_size: int = 256,
+    ) -> None:
         if recalibration in ("search", "test"):
-            raise InputError(f"evaluator FineTuning: recalibration {recalibration!r}; expected calibration, train or null")
+            raise InputError(
+                f"evaluator FineTuning: recalibration {recalibration!r}; expected calibration, train or null"
+            )
         self.training = training or Training(epochs=8, learning_rate=2e-3)
         self.recalibration, self.batch_size = recalibration, batch_size
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         measured = ("loss", *(self.data.metric_names if self.data else ()))
-        return (*(f"test_{name}_before" for name in measured), *self.training.metrics, *(f"test_{name}" for name in measured))
+        return (
+            *(f"test_{name}_before" for name in measured),
+            *self.training.metrics,
+            *(f"test_{name}" for name in measured),
+        )
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)

@@ -38,7 +38,8 @@ class Watch(Protocol):
 class Fitting:
     """Model, optimiser, schedule, order of samples, and the best weights so far.
 
-    What comes after an epoch follows from :meth:`state` alone, bit by bit: torch's random numbers are part of it.
+    What comes after an epoch follows from :meth:`state` alone, bit by bit: torch's random numbers are part of
+    it.
 
     Attributes:
         reports: of all epochs so far.
@@ -46,13 +47,22 @@ class Fitting:
         diverged: whether it ended because a training loss was not finite.
     """
 
-    def __init__(self, model: nn.Module, data: Data, training: Training, teacher: nn.Module | None, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        training: Training,
+        teacher: nn.Module | None,
+        watch: Watch | None = None,
+    ) -> None:
         self.model, self.data, self.training, self.teacher, self.watch = model, data, training, teacher, watch
         self.device = device_of(model)
         if teacher is not None:
             teacher.to(self.device)
         self.steps = training.epochs * math.ceil(data.size("train") / training.batch_size)
-        self.optimiser = make_optimiser(training.optimiser, model, training.learning_rate, training.weight_decay)
+        self.optimiser = make_optimiser(
+            training.optimiser, model, training.learning_rate, training.weight_decay
+        )
         self.schedule = make_schedule(training.schedule, self.optimiser, training.learning_rate, self.steps)
         self.done = 0
         self.order = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
@@ -74,12 +84,21 @@ class Fitting:
         if not self.diverged:
             self._compare(report)
         patience, since = self.training.patience, step - (0 if self._best is None else self._best.step)
-        self.ended = step == self.training.epochs or self.diverged or (patience is not None and since >= patience)
+        self.ended = (
+            step == self.training.epochs or self.diverged or (patience is not None and since >= patience)
+        )
         return report
 
     def finish(self) -> Report | None:
-        """Put the weights that are kept into the model, and return their report, a step later, where they are not the last ones."""
-        if self.diverged or self._best is None or not self._best_weights or self._best.step == len(self.reports):
+        """Put the weights that are kept into the model, and return their report, a step later, where they are
+        not the last ones.
+        """
+        if (
+            self.diverged
+            or self._best is None
+            or not self._best_weights
+            or self._best.step == len(self.reports)
+        ):
             return None
         self.model.load_state_dict(self._best_weights)
         return Report(dict(self._best.metrics), len(self.reports) + 1)
@@ -105,7 +124,9 @@ class Fitting:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` gave of a training of the same model, data and settings; torch's random numbers, too."""
+        """Go on from what :meth:`state` gave of a training of the same model, data and settings; torch's
+        random numbers, too.
+        """
         self.reports = [Report(dict(metrics), step) for step, metrics in state["reports"]]
         self.ended, self.diverged = state["ended"], state["diverged"]
         self.model.load_state_dict(state["model"])
@@ -130,10 +151,14 @@ class Fitting:
             return
         self._best = report
         if self.training.keep_best:
-            self._best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self._best_weights = {
+                name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()
+            }
 
     def _epoch(self) -> float:
-        """Train one epoch; return the mean training loss of its samples, each before the step that learned from it."""
+        """Train one epoch; return the mean training loss of its samples, each before the step that learned
+        from it.
+        """
         total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
         with mode(self.model, True):
             train_mode(self.model)
@@ -141,7 +166,8 @@ class Fitting:
             for batch in self.data.batches("train", self.training.batch_size, self.order):
                 inputs, targets = to_device(batch, self.device)
                 if len(targets) == 1 and two and samples:
-                    self._step()  # the last batch has no statistics: nothing is learned from it, and the schedule goes on
+                    # the last batch has no statistics: nothing is learned from it, and the schedule goes on
+                    self._step()
                     continue
                 losses = self._losses(inputs, targets)
                 self.optimiser.zero_grad()

@@ -26,12 +26,14 @@ Layers = list[tuple[str, nn.Module]]
 
 
 def grow(model: nn.Module, parent: nn.Module, inputs: Inputs) -> bool:
-    """Make a model begin as its parent's function, and return whether it does; where that cannot be had it is as it was.
+    """Make a model begin as its parent's function, and return whether it does; where that cannot be had it is
+    as it was.
 
-    Layers of the parent are widened (:func:`spaces.morphisms.widen`); new ones begin as the identity or, where that changes what the
-    model computes, as branches that are silent. Names tell which are new; where they do not, as in a ``nn.Sequential`` that became
-    longer, the order does: by blocks of the same shapes, or as if all new ones stood in one place, the last one that will do. After each
-    of at most 16 tries both networks run in eval mode and are compared. The morphisms are those of Elsken et al. 2017 (arXiv
+    Layers of the parent are widened (:func:`spaces.morphisms.widen`); new ones begin as the identity or,
+    where that changes what the model computes, as branches that are silent. Names tell which are new; where
+    they do not, as in a ``nn.Sequential`` that became longer, the order does: by blocks of the same shapes,
+    or as if all new ones stood in one place, the last one that will do. After each of at most 16 tries both
+    networks run in eval mode and are compared. The morphisms are those of Elsken et al. 2017 (arXiv
     1711.04528) [P]; that they are found by trial, without knowledge of the graph, is ours [O].
 
     Args:
@@ -43,7 +45,11 @@ def grow(model: nn.Module, parent: nn.Module, inputs: Inputs) -> bool:
     layers = _layers(model)
     with torch.no_grad(), mode(model, False), mode(parent, False):
         wanted = forward(parent, inputs)
-        tries = ((origins, begin) for origins in _alignments(layers, _layers(parent)) for begin in (_as_identities, _as_branches))
+        tries = (
+            (origins, begin)
+            for origins in _alignments(layers, _layers(parent))
+            for begin in (_as_identities, _as_branches)
+        )
         for origins, begin in islice(tries, _TRIES):
             for (_, layer), origin in zip(layers, origins, strict=True):
                 if origin is not None:
@@ -60,24 +66,38 @@ def _layers(model: nn.Module) -> Layers:
 
 
 def _alignments(layers: Layers, old: Layers) -> Iterator[list[nn.Module | None]]:
-    """Yield for every layer the parent's that it may go on from, or None for a new one; each of the parent's has its heir."""
+    """Yield for every layer the parent's that it may go on from, or None for a new one; each of the parent's
+    has its heir.
+    """
     by_name, heirs = dict(old), [module for _, module in old]
     ways: list[list[nn.Module | None]] = [[by_name.get(name) for name, _ in layers], _by_shapes(layers, old)]
     if (more := len(layers) - len(old)) >= 0:
-        ways += [[*heirs[:place], *[None] * more, *heirs[place:]] for place in range(len(old) if more else 0, -1, -1)]
+        ways += [
+            [*heirs[:place], *[None] * more, *heirs[place:]]
+            for place in range(len(old) if more else 0, -1, -1)
+        ]
     for number, way in enumerate(ways):
         whole = sum(origin is not None for origin in way) == len(old) and way not in ways[:number]
-        if whole and all(origin is None or fits(layer, origin) for (_, layer), origin in zip(layers, way, strict=True)):
+        if whole and all(
+            origin is None or fits(layer, origin) for (_, layer), origin in zip(layers, way, strict=True)
+        ):
             yield way
 
 
 def _by_shapes(layers: Layers, old: Layers) -> list[nn.Module | None]:
-    """Match the longest runs of blocks whose layers are of the same kinds and shapes: blocks were added in several places."""
+    """Match the longest runs of blocks whose layers are of the same kinds and shapes: blocks were added in
+    several places.
+    """
     blocks = [[list(block) for _, block in groupby(side, _block)] for side in (old, layers)]
-    kinds = [[tuple((type(m), *(t.shape for t in own_tensors(m).values())) for _, m in block) for block in side] for side in blocks]
+    kinds = [
+        [tuple((type(m), *(t.shape for t in own_tensors(m).values())) for _, m in block) for block in side]
+        for side in blocks
+    ]
     way: list[list[nn.Module | None]] = [[None] * len(block) for block in blocks[1]]
     for start, place, size in SequenceMatcher(a=kinds[0], b=kinds[1], autojunk=False).get_matching_blocks():
-        way[place : place + size] = [[module for _, module in block] for block in blocks[0][start : start + size]]
+        way[place : place + size] = [
+            [module for _, module in block] for block in blocks[0][start : start + size]
+        ]
     return list(chain.from_iterable(way))
 
 
@@ -109,7 +129,9 @@ def _as_branches(model: nn.Module, new: Layers, inputs: Inputs) -> bool:
 
 
 def _agree(found: Any, wanted: Any) -> bool:
-    """Return whether two outputs are the same but for rounding; what is no tensor is not compared, and not trusted."""
+    """Return whether two outputs are the same but for rounding; what is no tensor is not compared, and not
+    trusted.
+    """
     if not isinstance(found, Tensor) or not isinstance(wanted, Tensor) or found.shape != wanted.shape:
         return False
     return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max().clamp(min=1.0))

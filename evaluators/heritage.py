@@ -1,4 +1,6 @@
-"""What of a parent's tensors is a child's: slices of full tensors, or what two architectures have in common."""
+"""What of a parent's tensors is a child's: slices of full tensors, or what two architectures have
+in common.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,20 @@ class Heritage(ABC):
     """Brings tensors from a parent to a child, and puts away what the child has become."""
 
     @abstractmethod
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
-        """Give a model, built for a genome ``(length,)``, its part of what the owner left, who had another genome or the same."""
+    def load(
+        self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray
+    ) -> None:
+        """Give a model, built for a genome ``(length,)``, its part of what the owner left, who had another
+        genome or the same.
+        """
 
     @abstractmethod
-    def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a model with these tensors leaves to its children; `left` is what it began with itself, empty for nothing."""
+    def leave(
+        self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return what a model with these tensors leaves to its children; `left` is what it began with itself,
+        empty for nothing.
+        """
 
     @abstractmethod
     def redraw(self, model: nn.Module) -> None:
@@ -38,7 +48,8 @@ class Heritage(ABC):
 
 
 class Slices(Heritage):
-    """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies for who grows it back.
+    """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies
+    for who grows it back.
 
     Args:
         space: with ``gather(genome, full)`` and ``scatter(genome, compact, base)``.
@@ -48,33 +59,43 @@ class Slices(Heritage):
     def __init__(self, space: Any, loci: slice = slice(None)) -> None:
         self.space, self.loci = space, loci
 
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
+    def load(
+        self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray
+    ) -> None:
         model.load_state_dict(self.space.gather(genome[self.loci], left))
 
-    def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def leave(
+        self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         return dict(self.space.scatter(genome[self.loci], tensors, left or None))
 
     def redraw(self, model: nn.Module) -> None:
-        """Raises :class:`InputError` for a module that has parameters of its own and no ``reset_parameters``."""
+        """Raises :class:`InputError` for a module that has parameters of its own and no
+        ``reset_parameters``.
+        """
         for name, module in model.named_modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
             elif any(True for _ in module.parameters(recurse=False)):
                 raise InputError(
-                    f"evaluator LineageTraining: origin 'fresh', but {name or 'the model'} ({type(module).__name__}) cannot draw its "
+                    f"evaluator LineageTraining: origin 'fresh', but {name or 'the model'} "
+                    f"({type(module).__name__}) cannot draw its "
                     "parameters anew; expected a method reset_parameters()"
                 )
 
 
 class Overlap(Heritage):
-    """Of architectures: tensors of one name and as many axes agree in the block that both have, and the rest is as it was built.
+    """Of architectures: tensors of one name and as many axes agree in the block that both have, and the rest
+    is as it was built.
 
-    As in Real et al. 2017 (arXiv 1703.01041 [P]), where a tensor is inherited if its shape is the same; that a block of it is taken
-    otherwise is ours. [O]
+    As in Real et al. 2017 (arXiv 1703.01041 [P]), where a tensor is inherited if its shape is the same; that
+    a block of it is taken otherwise is ours. [O]
     """
 
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
+    def load(
+        self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray
+    ) -> None:
         with torch.no_grad():
             for name, tensor in model.state_dict().items():
                 other = left.get(name)
@@ -82,7 +103,9 @@ class Overlap(Heritage):
                     block = tuple(slice(min(sizes)) for sizes in zip(tensor.shape, other.shape, strict=True))
                     tensor[block] = other[block].to(tensor)
 
-    def leave(self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def leave(
+        self, genome: np.ndarray, tensors: Mapping[str, Tensor], left: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         return dict(tensors)
 
     def redraw(self, model: nn.Module) -> None:
@@ -90,9 +113,11 @@ class Overlap(Heritage):
 
 
 class Grown(Overlap):
-    """Of architectures: a child that only grew begins as its parent's function, where trials find a way (:func:`evaluators.growth.grow`).
+    """Of architectures: a child that only grew begins as its parent's function, where trials find a way
+    (:func:`evaluators.growth.grow`).
 
-    Any other takes the blocks that both have. The trials run on the CPU, whose rounding does not hide a difference.
+    Any other takes the blocks that both have. The trials run on the CPU, whose rounding does not hide a
+    difference.
 
     Args:
         space: builds the owner once more, whose layers tell what is new.
@@ -104,15 +129,21 @@ class Grown(Overlap):
     def __init__(self, space: Space, data: Data) -> None:
         self.space, self.data = space, data
 
-    def load(self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray) -> None:
+    def load(
+        self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray
+    ) -> None:
         if not self._grew(model, left) or not self._grow(model, left, owner):
             super().load(model, genome, left, owner)
 
     @staticmethod
     def _grew(model: nn.Module, left: Mapping[str, Tensor]) -> bool:
         own = model.state_dict()
-        same = own.keys() == left.keys() and all(tensor.shape == left[name].shape for name, tensor in own.items())
-        return not same and sum(tensor.numel() for tensor in own.values()) >= sum(tensor.numel() for tensor in left.values())
+        same = own.keys() == left.keys() and all(
+            tensor.shape == left[name].shape for name, tensor in own.items()
+        )
+        return not same and sum(tensor.numel() for tensor in own.values()) >= sum(
+            tensor.numel() for tensor in left.values()
+        )
 
     def _grow(self, model: nn.Module, left: Mapping[str, Tensor], owner: np.ndarray) -> bool:
         device = device_of(model)
@@ -141,16 +172,21 @@ def heritage_of(space: Space, data: Data) -> Heritage:
         cut = next((name for name, part in space.spaces.items() if _sliced(part)), None)
         if cut is not None:
             raise InputError(
-                f"evaluator LineageTraining: what {space.assemble and space.assemble.__qualname__} makes of the mask {cut!r} has no places "
-                "in the full tensors; expected the mask as the first part of a JointSpace without assemble, or architectures alone"
+                f"evaluator LineageTraining: what {space.assemble and space.assemble.__qualname__} makes of "
+                f"the mask {cut!r} has no places "
+                "in the full tensors; expected the mask as the first part of a JointSpace without assemble, "
+                "or architectures alone"
             )
     if isinstance(space, Pairs | TrialSpace | SupernetSpace):
         raise InputError(
-            f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected spaces.ChannelSpace, a space "
+            f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected "
+            f"spaces.ChannelSpace, a space "
             "with its gather and scatter, or one of architectures such as spaces.ChoiceSpace"
         )
     return Grown(space, data)
 
 
 def _sliced(space: Space) -> bool:
-    return not isinstance(space, Pairs) and all(callable(getattr(space, name, None)) for name in ("gather", "scatter"))
+    return not isinstance(space, Pairs) and all(
+        callable(getattr(space, name, None)) for name in ("gather", "scatter")
+    )

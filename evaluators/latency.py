@@ -24,8 +24,9 @@ Runtime = Literal["torch", "onnx"]
 class Latency(Evaluator):
     """``latency_ms``: milliseconds of one forward call in eval mode, the fastest of many.
 
-    The fastest, and over some time: neighbours, heat and clocks slow a machine down by half and more, for tenths of a second, and never
-    speed it up. What medians were off by on shared cores, and the fastest in how many seconds, is in docs/decisions.md.
+    The fastest, and over some time: neighbours, heat and clocks slow a machine down by half and more, for
+    tenths of a second, and never speed it up. What medians were off by on shared cores, and the fastest in
+    how many seconds, is in docs/decisions.md.
 
     A measurement, so no two are equal: a search on it cannot be repeated bit by bit.
 
@@ -34,7 +35,8 @@ class Latency(Evaluator):
         repeats: calls that are timed, at least.
         warmup: calls before them that are not.
         seconds: that calls are timed for, at least. More is surer where others use the machine.
-        runtime: ``torch``, or ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the export).
+        runtime: ``torch``, or ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the
+            export).
         threads: of the runtime; torch's own number comes back afterwards.
 
     Raises:
@@ -55,14 +57,21 @@ class Latency(Evaluator):
     ) -> None:
         if min(batch_size, repeats, threads) < 1 or warmup < 0 or not 0 <= seconds < float("inf"):
             raise InputError(
-                f"evaluator Latency: batch_size {batch_size}, repeats {repeats}, threads {threads}, warmup {warmup}, seconds {seconds}; "
+                f"evaluator Latency: batch_size {batch_size}, repeats {repeats}, threads {threads}, warmup "
+                f"{warmup}, seconds {seconds}; "
                 "expected at least 1 each, a warmup and seconds of at least 0"
             )
         if runtime not in ("torch", "onnx"):
             raise InputError(f"evaluator Latency: runtime {runtime!r}; expected torch or onnx")
         if runtime == "onnx":
             require_onnx("evaluator Latency")
-        self.batch_size, self.repeats, self.warmup, self.runtime, self.threads = batch_size, repeats, warmup, runtime, threads
+        self.batch_size, self.repeats, self.warmup, self.runtime, self.threads = (
+            batch_size,
+            repeats,
+            warmup,
+            runtime,
+            threads,
+        )
         self.seconds = seconds
 
     def bind(self, space: Space, data: Data | None = None) -> None:
@@ -74,7 +83,9 @@ class Latency(Evaluator):
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         """Yield one report."""
-        took = measure(model, self._inputs, self.repeats, self.warmup, self.runtime, self.threads, self.seconds)
+        took = measure(
+            model, self._inputs, self.repeats, self.warmup, self.runtime, self.threads, self.seconds
+        )
         yield Report({"latency_ms": took})
 
 
@@ -87,7 +98,9 @@ def measure(
     threads: int = 1,
     seconds: float = 0.5,
 ) -> float:
-    """Return the milliseconds of the fastest forward call of `model` on `inputs`, in eval mode; with ``onnx`` of its export."""
+    """Return the milliseconds of the fastest forward call of `model` on `inputs`, in eval mode; with ``onnx``
+    of its export.
+    """
     if runtime == "onnx":
         return fastest_ms(onnx_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
     device = device_of(model)
@@ -103,7 +116,9 @@ def measure(
 
 
 def fastest_ms(call: Callable[[], object], repeats: int, warmup: int, seconds: float) -> float:
-    """Return the least wall time of a call in milliseconds, of so many calls at least, for so long at least."""
+    """Return the least wall time of a call in milliseconds, of so many calls at least, for so
+    long at least.
+    """
     for _ in range(warmup):
         call()
     fastest, done, began = float("inf"), 0, time.perf_counter()
@@ -128,8 +143,8 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
-    """Return the model as ONNX for these inputs, as it will be deployed: for batches of any size where it can be, which costs a small
-    transformer .7 of 2.1 ms, and else for theirs."""
+    """Return the model as ONNX for these inputs, as it will be deployed: for batches of any size where it can
+    be, which costs a small transformer .7 of 2.1 ms, and else for theirs."""
     require_onnx("onnx export")
     placed = tuple(x.to(device_of(model)) for x in inputs)
     content, _ = onnx_bytes(model, tuple(x[:1].repeat_interleave(2, 0) for x in placed), fixed=placed)
@@ -137,7 +152,11 @@ def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
 
 
 def onnx_call(exported: bytes | str, inputs: tuple[Tensor, ...], threads: int = 1) -> Callable[[], Any]:
-    """Return a call of onnxruntime on an ONNX model (bytes, or the path of a file) with these inputs; it returns the outputs as arrays."""
+    """Return a call of onnxruntime on an ONNX model (bytes, or the path of a file) with these inputs; it
+    returns the outputs as arrays.
+    """
     session = onnx_session(exported, threads)
-    feed = {given.name: x.detach().cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
+    feed = {
+        given.name: x.detach().cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)
+    }
     return lambda: session.run(None, feed)

@@ -1,4 +1,6 @@
-"""Inherited weights: a child goes on from its parent's tuned weights, so that training is spent once on a lineage."""
+"""Inherited weights: a child goes on from its parent's tuned weights, so that training is spent once on a
+lineage.
+"""
 
 from __future__ import annotations
 
@@ -41,65 +43,78 @@ _BASE = -1  # the base model's id
 
 
 class LineageTraining(Evaluator):
-    """A few gradient steps on what the candidate's first parent ended with, then what :class:`Quality` measures. [O]
+    """A few gradient steps on what the candidate's first parent ended with, then what :class:`Quality`
+    measures. [O]
 
-    Weights are inherited as in Real et al. 2017 (arXiv 1703.01041) and Elsken et al. 2019 (arXiv 1804.09081) [P]; that channels come back
-    with their ancestors' values is ours.
+    Weights are inherited as in Real et al. 2017 (arXiv 1703.01041) and Elsken et al. 2019 (arXiv 1804.09081)
+    [P]; that channels come back with their ancestors' values is ours.
 
-    A candidate begins with the kept part of its first parent's full tensors, an architecture (of a ``ChoiceSpace``) as its first parent's
-    function where it only grew and that can be had, else with what their tensors have in common (:mod:`evaluators.heritage`); one without
-    parents, or whose parent left no file, with the slice of the base model that it was built as. It is trained for `steps` on the training
-    split, repaired and measured on the search split. Its tensors are put back to their places in the parent's full ones, so a channel that
-    a later child grows back comes with the values that its last owner gave it. Neither the optimiser's moments nor the weights of further
-    parents are inherited.
+    A candidate begins with the kept part of its first parent's full tensors, an architecture (of a
+    ``ChoiceSpace``) as its first parent's function where it only grew and that can be had, else with what
+    their tensors have in common (:mod:`evaluators.heritage`); one without parents, or whose parent left no
+    file, with the slice of the base model that it was built as. It is trained for `steps` on the training
+    split, repaired and measured on the search split. Its tensors are put back to their places in the parent's
+    full ones, so a channel that a later child grows back comes with the values that its last owner gave it.
+    Neither the optimiser's moments nor the weights of further parents are inherited.
 
-    Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are steps), ``loss`` and the data's
-    metrics on the search split, ``generation`` (how many ancestors it goes on from), ``lineage_steps`` (gradient steps since the base
-    model, its own included), ``rung`` (where there are several: how many of its last ancestors had its genome), with `tic`
-    ``tic_bias`` and ``tic_error`` (its standard error), ``training_macs`` (where
-    the space has a slice plan: of all passes of the evaluation but a teacher's, a backward pass counts 2), ``activation`` as in
-    :class:`Quality`, and with `worth` the arrays ``removal`` and ``cost``, ``(length,)``.
+    Reports, once: ``train_loss`` (the mean over the steps, each before it is taken; only where there are
+    steps), ``loss`` and the data's metrics on the search split, ``generation`` (how many ancestors it goes on
+    from), ``lineage_steps`` (gradient steps since the base model, its own included), ``rung`` (where there
+    are several: how many of its last ancestors had its genome), with `tic` ``tic_bias`` and ``tic_error``
+    (its standard error), ``training_macs`` (where the space has a slice plan: of all passes of the evaluation
+    but a teacher's, a backward pass counts 2), ``activation`` as in :class:`Quality`, and with `worth` the
+    arrays ``removal`` and ``cost``, ``(length,)``.
 
-    Settings may be genes: where the space is a ``JointSpace`` with a ``HyperParameters`` part, its ``learning_rate``, ``weight_decay``,
-    ``batch_size``, ``optimiser``, ``schedule``, ``clip`` and ``distillation_weight`` stand over those given here, and ``origin`` says where
-    the candidate's weights come from: ``inherited`` of its first parent; ``original``, sliced out of the base model; ``fresh``, drawn anew,
-    which with a distillation is distilled from it, and takes `first_steps` where these are given. Whoever is trained on by a ladder goes on
-    from itself. [O]
+    Settings may be genes: where the space is a ``JointSpace`` with a ``HyperParameters`` part, its
+    ``learning_rate``, ``weight_decay``, ``batch_size``, ``optimiser``, ``schedule``, ``clip`` and
+    ``distillation_weight`` stand over those given here, and ``origin`` says where the candidate's weights
+    come from: ``inherited`` of its first parent; ``original``, sliced out of the base model; ``fresh``, drawn
+    anew, which with a distillation is distilled from it, and takes `first_steps` where these are given.
+    Whoever is trained on by a ladder goes on from itself. [O]
 
-    With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``, written before the report. A
-    candidate that has its file is not trained again, whoever evaluates it: a resumed run, ``Result.build``, the finish, which fine-tunes
-    from there. A file that is damaged or of another run or genome counts as none. Files of those who can neither become parents any more
-    nor are on the front are deleted now and then, where the strategy knows who they are (:meth:`search.Strategy.heirs`). Workers on several
-    machines need the folder on a file system that they share. Without a folder everybody begins with the base model.
+    With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``,
+    written before the report. A candidate that has its file is not trained again, whoever evaluates it: a
+    resumed run, ``Result.build``, the finish, which fine-tunes from there. A file that is damaged or of
+    another run or genome counts as none. Files of those who can neither become parents any more nor are on
+    the front are deleted now and then, where the strategy knows who they are (:meth:`search.Strategy.heirs`).
+    Workers on several machines need the folder on a file system that they share. Without a folder everybody
+    begins with the base model.
 
-    What stands behind it in a list of evaluators sees the trained model; what changes weights there is not inherited.
+    What stands behind it in a list of evaluators sees the trained model; what changes weights there is not
+    inherited.
 
     Args:
-        steps: gradient steps of a candidate, a number that is rounded after `stretch`; 0 measures what it inherits. Several numbers are
-            those of the rungs of :class:`search.Ladder`: a candidate with its parent's genome stands one rung above it.
-        first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates without parents go on from the
-            base model then, as the engine evaluated it, and a copy of it is it. None: as many as of all.
+        steps: gradient steps of a candidate, a number that is rounded after `stretch`; 0 measures what it
+            inherits. Several numbers are those of the rungs of :class:`search.Ladder`: a candidate with its
+            parent's genome stands one rung above it.
+        first_steps: of one that has nothing to inherit, where the base model comes untrained; candidates
+            without parents go on from the base model then, as the engine evaluated it, and a copy of it is
+            it. None: as many as of all.
         first_learning_rate: of the base model where it comes untrained; None: that of all.
-        stretch: smaller models take more steps: `steps` over the share of the base model's MACs to this power. 0: all take as many; 1: all
-            take as many MACs.
+        stretch: smaller models take more steps: `steps` over the share of the base model's MACs to this
+            power. 0: all take as many; 1: all take as many MACs.
         batch_size: of training.
         learning_rate: at the peak of the cycle.
         optimiser: ``adamw`` or ``sgd``; it begins anew with every candidate.
         weight_decay: of the weights.
         schedule: ``one-cycle`` within the steps, or ``constant``.
         clip: largest norm of the gradient; None leaves it as it is.
-        recalibration: the split whose inputs give the BatchNorm statistics after training; None leaves those of training.
+        recalibration: the split whose inputs give the BatchNorm statistics after training; None leaves those
+            of training.
         record_activations: whether reports carry ``activation``.
-        worth: says what each channel is worth, for :class:`operators.mutation.RemovalPruning`; null: nothing does.
-        distillation: learn from the base model as well, as the engine evaluated it; it itself learns from labels alone. Null: so do all.
-        tic: tells by Takeuchi's information criterion what the training loss hides, for :class:`search.Ladder` to promote by; null: no.
+        worth: says what each channel is worth, for :class:`operators.mutation.RemovalPruning`; null: nothing
+            does.
+        distillation: learn from the base model as well, as the engine evaluated it; it itself learns from
+            labels alone. Null: so do all.
+        tic: tells by Takeuchi's information criterion what the training loss hides, for
+            :class:`search.Ladder` to promote by; null: no.
         bias_samples: the first samples of the search split, on which it does.
-        mixtures: of training samples, of which the base model is asked once and children learn from it alone, since mixtures have no
-            labels.
+        mixtures: of training samples, of which the base model is asked once and children learn from it alone,
+            since mixtures have no labels.
 
     Raises:
-        InputError: a setting out of its range; when it is bound: no data, a space whose candidates cannot inherit, or without a slice plan
-            where `stretch` or `worth` asks for one.
+        InputError: a setting out of its range; when it is bound: no data, a space whose candidates cannot
+            inherit, or without a slice plan where `stretch` or `worth` asks for one.
     """
 
     inherits = True
@@ -128,14 +143,24 @@ class LineageTraining(Evaluator):
         if not self.steps:
             raise InputError("evaluator LineageTraining: steps []; expected a number, or one for every rung")
         least = min(self.steps)
-        for name, value in (("steps", least), ("first_steps", first_steps or 0), ("stretch", stretch), ("mixtures", mixtures)):
+        for name, value in (
+            ("steps", least),
+            ("first_steps", first_steps or 0),
+            ("stretch", stretch),
+            ("mixtures", mixtures),
+        ):
             if value < 0:
                 raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
         if bias_samples < 4:
             raise InputError(f"evaluator LineageTraining: bias_samples {bias_samples}; expected at least 4")
         if mixtures and distillation is None:
-            raise InputError(f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a distillation")
-        self.training = BriefTraining(batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation)
+            raise InputError(
+                f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a "
+                f"distillation"
+            )
+        self.training = BriefTraining(
+            batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation
+        )
         self.first_rate = None if first_learning_rate is None else {"learning_rate": first_learning_rate}
         self.training.changed(self.first_rate or {})  # says what is wrong
         self.first_steps, self.stretch, self.worth, self.mixtures = first_steps, stretch, worth, mixtures
@@ -148,7 +173,15 @@ class LineageTraining(Evaluator):
         compute = ("training_macs",) if getattr(self, "_planned", None) else ()
         rung = ("rung",) if self.rungs > 1 else ()
         tic = ("tic_bias", "tic_error") if self.tic is not None else ()
-        return (*(("train_loss",) if max(self.steps) else ()), *self.quality.metrics, "generation", "lineage_steps", *rung, *tic, *compute)
+        return (
+            *(("train_loss",) if max(self.steps) else ()),
+            *self.quality.metrics,
+            "generation",
+            "lineage_steps",
+            *rung,
+            *tic,
+            *compute,
+        )
 
     @property
     def rungs(self) -> int:
@@ -164,14 +197,28 @@ class LineageTraining(Evaluator):
         self._planned = PlannedCosts(plan) if isinstance(plan, SlicePlan) else None
         if self._planned is None and (self.stretch or self.worth):
             raise InputError(
-                f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice plan; expected spaces.ChannelSpace"
+                f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice "
+                f"plan; expected spaces.ChannelSpace"
             )
         self.quality.bind(space, data)
         self._check_settings(space)
-        training = vars(self.training) | {"distillation": self.training.distillation and sorted(vars(self.training.distillation).items())}
-        own = [self.steps, sorted(training.items()), self.first_steps, self.first_rate, self.stretch, self.mixtures]
+        training = vars(self.training) | {
+            "distillation": self.training.distillation and sorted(vars(self.training.distillation).items())
+        }
+        own = [
+            self.steps,
+            sorted(training.items()),
+            self.first_steps,
+            self.first_rate,
+            self.stretch,
+            self.mixtures,
+        ]
         self._teacher = None
-        self._bias = None if self.tic is None else BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
+        self._bias = (
+            None
+            if self.tic is None
+            else BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
+        )
         text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
         self._run = hashlib.sha256(text.encode()).hexdigest()
 
@@ -188,17 +235,29 @@ class LineageTraining(Evaluator):
             self._heritage.load(model, candidate.genome, found.tensors, candidate.genome)
         metrics: dict[str, float] = {"train_loss": found.train_loss} if max(self.steps) else {}
         (measured,) = self.quality.evaluate(model, candidate)
-        metrics |= measured.metrics | {"generation": float(found.generation), "lineage_steps": float(found.steps)}
+        metrics |= measured.metrics | {
+            "generation": float(found.generation),
+            "lineage_steps": float(found.steps),
+        }
         if self.rungs > 1:
             metrics["rung"] = float(found.rung)
         tried = 0.0
         if self._bias is not None:
             told = self._bias(model, metrics.get("train_loss", metrics["loss"]))
-            metrics |= {"tic_bias": math.nan, "tic_error": math.nan} if told is None else {"tic_bias": told.bias, "tic_error": told.error}
+            metrics |= (
+                {"tic_bias": math.nan, "tic_error": math.nan}
+                if told is None
+                else {"tic_bias": told.bias, "tic_error": told.error}
+            )
             tried += self._bias.passes
-        if files is not None and not known and all(map(math.isfinite, metrics.values())):  # else it failed, and nobody descends from it
+        if (
+            files is not None and not known and all(map(math.isfinite, metrics.values()))
+        ):  # else it failed, and nobody descends from it
             compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-            files.write(candidate.id, found.with_tensors(self._heritage.leave(candidate.genome, compact, found.tensors)))
+            files.write(
+                candidate.id,
+                found.with_tensors(self._heritage.leave(candidate.genome, compact, found.tensors)),
+            )
         arrays = dict(measured.arrays)
         if self.worth is not None:
             space: Any = self.space
@@ -208,8 +267,12 @@ class LineageTraining(Evaluator):
             arrays, tried = arrays | more, tried + passes
         yield Report(metrics | self._compute(model, candidate, found.samples, tried), arrays=arrays)
 
-    def _compute(self, model: nn.Module, candidate: Candidate, samples: int, tried: float) -> dict[str, float]:
-        """Return the MACs of all passes of an evaluation in whose training so many samples passed; none where they are not known."""
+    def _compute(
+        self, model: nn.Module, candidate: Candidate, samples: int, tried: float
+    ) -> dict[str, float]:
+        """Return the MACs of all passes of an evaluation in whose training so many samples passed; none where
+        they are not known.
+        """
         if self._planned is None:
             return {}
         assert self.data is not None
@@ -227,12 +290,17 @@ class LineageTraining(Evaluator):
         check_settings(space, (ORIGIN, *TUNABLE), "LineageTraining")
         for name, values in choices_of(space).items():
             if name == "distillation_weight" and self.training.distillation is None:
-                raise InputError(f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a distillation")
+                raise InputError(
+                    f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a "
+                    f"distillation"
+                )
             for value in values:
                 if name != ORIGIN:
                     self.training.changed({name: value})
                 elif value not in ORIGINS:
-                    raise InputError(f"evaluator LineageTraining: origin {value!r}; expected one of {', '.join(ORIGINS)}")
+                    raise InputError(
+                        f"evaluator LineageTraining: origin {value!r}; expected one of {', '.join(ORIGINS)}"
+                    )
                 elif value == "fresh" and space.base is not None:
                     with torch.random.fork_rng(devices=[]):
                         self._heritage.redraw(space.build(space.base))
@@ -250,27 +318,45 @@ class LineageTraining(Evaluator):
         return round(steps * float(macs[1] / max(macs[0], 1.0)) ** self.stretch)
 
     def _descend(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance:
-        """Give a model the weights that it begins with, train it, and return what is known of it, with the tensors that it went on from."""
+        """Give a model the weights that it begins with, train it, and return what is known of it, with the
+        tensors that it went on from.
+        """
         parent = self._parent(model, candidate, files)
         if parent is not None:
             self._heritage.load(model, candidate.genome, parent.tensors, parent.genome)
         before, generation = (0, 0) if parent is None else (parent.steps, parent.generation + 1)
         steps = self._steps(candidate, parent)
-        untrained = self.first_steps is not None and parent is None and self._origin(candidate) != "fresh"  # the base model itself
+        untrained = (
+            self.first_steps is not None and parent is None and self._origin(candidate) != "fresh"
+        )  # the base model itself
         taught = self.training.distillation is not None and candidate.id != _BASE and not untrained
         teacher = self._taught_by(files, device_of(model)) if taught and steps else None
         assert self.data is not None
         training = self._training(candidate).changed(self.first_rate or {} if untrained else {})
         loss, samples = training(model, self.data, candidate.seed, steps, teacher)
         tensors = {} if parent is None else parent.tensors
-        return Inheritance(tensors, self._owner(candidate), loss, before + steps, generation, samples, self._rung(candidate, parent))
+        return Inheritance(
+            tensors,
+            self._owner(candidate),
+            loss,
+            before + steps,
+            generation,
+            samples,
+            self._rung(candidate, parent),
+        )
 
-    def _parent(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance | None:
-        """Return what a candidate goes on from: its first parent, or as its genome says; None where it begins as it was built or drawn."""
+    def _parent(
+        self, model: nn.Module, candidate: Candidate, files: LineageFiles | None
+    ) -> Inheritance | None:
+        """Return what a candidate goes on from: its first parent, or as its genome says; None where it begins
+        as it was built or drawn.
+        """
         first = candidate.parents[0] if candidate.parents else _BASE if self.first_steps is not None else None
         parent = self._left(files, first) if first != candidate.id else None
         origin = self._origin(candidate)
-        if origin == "inherited" or self._rung(candidate, parent):  # whoever is trained on goes on from itself
+        if origin == "inherited" or self._rung(
+            candidate, parent
+        ):  # whoever is trained on goes on from itself
             return parent
         if origin == "original":
             return self._left(files, _BASE)
@@ -289,7 +375,11 @@ class LineageTraining(Evaluator):
 
     def _rung(self, candidate: Candidate, parent: Inheritance | None) -> int:
         """Return how many of its last ancestors had a candidate's genome."""
-        again = parent is not None and candidate.parents and parent.owner["genome"] == self._owner(candidate)["genome"]
+        again = (
+            parent is not None
+            and candidate.parents
+            and parent.owner["genome"] == self._owner(candidate)["genome"]
+        )
         return parent.rung + 1 if again and parent is not None else 0
 
     def _is_base(self, genome: np.ndarray) -> bool:

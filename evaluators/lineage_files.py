@@ -49,7 +49,8 @@ class Inheritance:
 
 
 class LineageFiles:
-    """What the candidates of a run leave to their children, one safetensors file each, written to a temporary name and renamed.
+    """What the candidates of a run leave to their children, one safetensors file each, written to a temporary
+    name and renamed.
 
     Args:
         folder: of the run's heavy state; the files lie in ``lineage`` below it.
@@ -71,7 +72,10 @@ class LineageFiles:
 
     def write(self, id: int, left: Inheritance) -> None:
         """Keep what a candidate leaves; a reader sees all of it or nothing."""
-        plain = {name: getattr(left, name) for name in ("owner", "train_loss", "steps", "generation", "samples", "rung")}
+        plain = {
+            name: getattr(left, name)
+            for name in ("owner", "train_loss", "steps", "generation", "samples", "rung")
+        }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
         with replacing(self.path(id)) as file:
             save_file(tensors, file, metadata={"lineage": json.dumps(plain)})

@@ -1,4 +1,6 @@
-"""What the export extra is needed for: ONNX of a model, from an exporter that keeps quiet, and sessions of onnxruntime."""
+"""What the export extra is needed for: ONNX of a model, from an exporter that keeps quiet, and sessions of
+onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,15 @@ def require_onnx(place: str) -> None:
     """Raise :class:`InputError` where a package of the export extra is missing."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise InputError(f"{place}: {', '.join(missing)} not installed; expected the export extra: pip install secateur[export]")
+        raise InputError(
+            f"{place}: {', '.join(missing)} not installed; expected the export extra: pip install "
+            f"secateur[export]"
+        )
 
 
-def onnx_bytes(model: nn.Module, example: tuple[Tensor, ...], fixed: tuple[Tensor, ...] | None = None) -> tuple[bytes, bool]:
+def onnx_bytes(
+    model: nn.Module, example: tuple[Tensor, ...], fixed: tuple[Tensor, ...] | None = None
+) -> tuple[bytes, bool]:
     """Export a model in eval mode, for batches of any size; one that fixes its batch size with that.
 
     Args:
@@ -55,10 +62,14 @@ def onnx_bytes(model: nn.Module, example: tuple[Tensor, ...], fixed: tuple[Tenso
     batch = {0: torch.export.Dim("batch", min=1)}
     axes = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
     kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
-    shapes = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes  # of *inputs the shapes are one argument
+    shapes = (
+        (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes
+    )  # of *inputs the shapes are one argument
     with mode(model, False), quiet_exporter():
         try:
-            return _serialised(torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)), True
+            return _serialised(
+                torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)
+            ), True
         except Exception:  # torch raises whatever it likes
             return _serialised(torch.onnx.export(model, fixed or example, dynamo=True, verbose=False)), False
 

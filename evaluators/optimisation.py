@@ -20,23 +20,39 @@ _NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Return the trainable parameters in two groups: weights that decay, and norms, biases and other vectors, which do not.
+    """Return the trainable parameters in two groups: weights that decay, and norms, biases and other vectors,
+    which do not.
 
     Raises:
         InputError: no parameter requires a gradient.
     """
-    norms = {id(p) for module in model.modules() if isinstance(module, _NORMS) for p in module.parameters(recurse=False)}
+    norms = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, _NORMS)
+        for p in module.parameters(recurse=False)
+    }
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
-        raise InputError(f"training: no parameter of {type(model).__name__} requires a gradient; expected at least one that is not frozen")
+        raise InputError(
+            f"training: no parameter of {type(model).__name__} requires a gradient; expected at least one "
+            f"that is not frozen"
+        )
     spared = [p for p in trainable if p.ndim <= 1 or id(p) in norms]
     decayed = [p for p in trainable if p.ndim > 1 and id(p) not in norms]
     return [
-        group for group in ({"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}) if group["params"]
+        group
+        for group in (
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": spared, "weight_decay": 0.0},
+        )
+        if group["params"]
     ]
 
 
-def make_optimiser(name: OptimiserName, model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def make_optimiser(
+    name: OptimiserName, model: nn.Module, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
     """Return AdamW (decoupled weight decay), or SGD with Nesterov momentum of .9."""
     groups = parameter_groups(model, weight_decay)
     if name == "adamw":
@@ -44,16 +60,22 @@ def make_optimiser(name: OptimiserName, model: nn.Module, learning_rate: float, 
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
 
 
-def make_schedule(name: ScheduleName, optimiser: torch.optim.Optimizer, learning_rate: float, steps: int) -> LRScheduler | None:
+def make_schedule(
+    name: ScheduleName, optimiser: torch.optim.Optimizer, learning_rate: float, steps: int
+) -> LRScheduler | None:
     """Return a schedule to step after every batch, `steps` in all, or None for a constant rate.
 
     One cycle: up to `learning_rate` and down again (Smith and Topin, arXiv 1708.07120 [P]).
     """
-    return OneCycleLR(optimiser, learning_rate, total_steps=steps) if name == "one-cycle" and steps > 1 else None
+    return (
+        OneCycleLR(optimiser, learning_rate, total_steps=steps) if name == "one-cycle" and steps > 1 else None
+    )
 
 
 def train_mode(model: nn.Module) -> None:
-    """Put the model in training mode, but for BatchNorm whose parameters are all frozen: a frozen backbone keeps its statistics too."""
+    """Put the model in training mode, but for BatchNorm whose parameters are all frozen: a frozen backbone
+    keeps its statistics too.
+    """
     model.train()
     for module in model.modules():
         if isinstance(module, _BatchNorm):

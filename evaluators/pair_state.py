@@ -1,4 +1,6 @@
-"""The pair of a cell as plain tensors: what travels between cells, and what lies on disk. Nothing in it can execute code."""
+"""The pair of a cell as plain tensors: what travels between cells, and what lies on disk. Nothing in it can
+execute code.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class PairState:
     Attributes:
         learning_rate: of the cell.
         metrics: of the pair, as it was reported.
-        memory: what adapts by its own success (see :class:`operators.controller.Controller`): plain lists by name.
+        memory: what adapts by its own success (see :class:`operators.controller.Controller`): plain lists by
+            name.
         mixture: weights of the neighbourhood's pairs, empty where there is no mixture.
     """
 
@@ -61,12 +64,19 @@ class PairState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the ``state_dict`` of the pair."""
-        return {f"{name}.{key}": tensor for name, half in zip(HALVES, self.halves, strict=True) for key, tensor in half.weights.items()}
+        return {
+            f"{name}.{key}": tensor
+            for name, half in zip(HALVES, self.halves, strict=True)
+            for key, tensor in half.weights.items()
+        }
 
     def to_bytes(self, moments: Tensors | None = None) -> bytes:
         """Return it as a safetensors file, with the optimiser's moments where they are given."""
         tensors = {f"weights.{name}": _alone(tensor) for name, tensor in self.tensors().items()}
-        tensors |= {f"keep.{name}": torch.from_numpy(half.keep.copy()) for name, half in zip(HALVES, self.halves, strict=True)}
+        tensors |= {
+            f"keep.{name}": torch.from_numpy(half.keep.copy())
+            for name, half in zip(HALVES, self.halves, strict=True)
+        }
         tensors |= pack_moments(moments or {})
         plain = {
             "origins": [half.origin for half in self.halves],
@@ -86,14 +96,25 @@ class PairState:
         tensors = load(bytes(content))
         halves = [
             Half(
-                {key: tensor for name, tensor in tensors.items() if (key := _within(name, f"weights.{side}."))},
+                {
+                    key: tensor
+                    for name, tensor in tensors.items()
+                    if (key := _within(name, f"weights.{side}."))
+                },
                 tensors[f"keep.{side}"].numpy(),
                 plain["origins"][place],
                 plain["architectures"][place],
             )
             for place, side in enumerate(HALVES)
         ]
-        return cls(halves[0], halves[1], plain["learning_rate"], plain["metrics"], plain["memory"], tuple(plain["mixture"]))
+        return cls(
+            halves[0],
+            halves[1],
+            plain["learning_rate"],
+            plain["metrics"],
+            plain["memory"],
+            tuple(plain["mixture"]),
+        )
 
 
 def pack_moments(moments: Tensors) -> dict[str, Tensor]:
@@ -103,7 +124,9 @@ def pack_moments(moments: Tensors) -> dict[str, Tensor]:
 
 def unpack_moments(content: bytes) -> dict[str, Tensor]:
     """Return the moments in a safetensors file."""
-    return {key: tensor for name, tensor in load(bytes(content)).items() if (key := _within(name, "moments."))}
+    return {
+        key: tensor for name, tensor in load(bytes(content)).items() if (key := _within(name, "moments."))
+    }
 
 
 def _alone(tensor: Tensor) -> Tensor:
@@ -147,7 +170,8 @@ class CellFiles:
             return path.read_bytes()
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path}: cannot be read ({error}); expected the pair of candidate {id}: restore it, or name a new run"
+                f"{path}: cannot be read ({error}); expected the pair of candidate {id}: restore it, or "
+                f"name a new run"
             ) from None
 
     def has(self, id: int) -> bool:

@@ -18,7 +18,16 @@ from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.preloaded import Preloaded, to_device
 from evaluators.optimisation import needs_two_samples, train_mode
 from evaluators.pair_state import CellFiles, PairState
-from evaluators.stepping import PAIR_OPTIMISERS, FreshAdam, Moments, PairOptimiserName, Stepping, TailAverage, Travelling, one_cycle
+from evaluators.stepping import (
+    PAIR_OPTIMISERS,
+    FreshAdam,
+    Moments,
+    PairOptimiserName,
+    Stepping,
+    TailAverage,
+    Travelling,
+    one_cycle,
+)
 from operators.forward import device_of, forward
 from spaces.base import Space
 from spaces.channels.trace import mode
@@ -33,23 +42,28 @@ Masks = Mapping[str, Tensor]
 
 
 class PairTraining(Evaluator):
-    """What a step of coevolution does with pairs: the losses of all encoders with all decoders, training, measuring. [O]
+    """What a step of coevolution does with pairs: the losses of all encoders with all decoders, training,
+    measuring. [O]
 
-    As an evaluator it measures without training. Metrics: ``loss`` and those of the data on the search split, ``train_loss`` (of the
-    training split here, of the batches trained on in :meth:`train`), ``alive``, the number of parameters that are, and ``kept``, their
-    share.
+    As an evaluator it measures without training. Metrics: ``loss`` and those of the data on the search split,
+    ``train_loss`` (of the training split here, of the batches trained on in :meth:`train`), ``alive``, the
+    number of parameters that are, and ``kept``, their share.
 
     Args:
         epochs: passes over the training split in one :meth:`train`.
         batches: train on so many batches instead; they go on into a new pass where one ends.
         batch_size: of training.
-        optimiser: ``adam``, ``adamw`` (decoupled weight decay) or ``sgd`` (Nesterov momentum, the first of `betas`).
+        optimiser: ``adam``, ``adamw`` (decoupled weight decay) or ``sgd`` (Nesterov momentum, the first of
+            `betas`).
         learning_rate: where an individual starts; :meth:`train` is told its own.
-        schedule: of the learning rate within one :meth:`train`: ``one-cycle`` rises over a fifth of it and falls to zero.
+        schedule: of the learning rate within one :meth:`train`: ``one-cycle`` rises over a fifth of it and
+            falls to zero.
         betas: of Adam.
         weight_decay: of all parameters.
-        fresh_optimiser: every batch meets a new Adam, whose first step is g / (|g| + 1e-8): the published code makes one a batch. [P]
-        average: share of the last steps of a :meth:`train` whose mean the pair ends with (:class:`TailAverage`).
+        fresh_optimiser: every batch meets a new Adam, whose first step is g / (|g| + 1e-8): the published
+            code makes one a batch. [P]
+        average: share of the last steps of a :meth:`train` whose mean the pair ends with
+            (:class:`TailAverage`).
         corruption: the loss in training; None for the data's own.
         match_batch: samples on which encoders meet decoders (:meth:`draw`).
         match_split: where those come from.
@@ -81,12 +95,18 @@ class PairTraining(Evaluator):
             (optimiser in PAIR_OPTIMISERS, f"optimiser {optimiser!r}; expected {', '.join(PAIR_OPTIMISERS)}"),
             (learning_rate > 0, f"learning_rate {learning_rate}; expected a number above 0"),
             (schedule in ("constant", "one-cycle"), f"schedule {schedule!r}; expected constant or one-cycle"),
-            (len(betas) == 2 and all(0 <= b < 1 for b in betas), f"betas {betas}; expected two numbers of at least 0 and below 1"),
+            (
+                len(betas) == 2 and all(0 <= b < 1 for b in betas),
+                f"betas {betas}; expected two numbers of at least 0 and below 1",
+            ),
             (weight_decay >= 0, f"weight_decay {weight_decay}; expected a number of at least 0"),
             (not fresh_optimiser or optimiser == "adam", f"fresh_optimiser with {optimiser}; expected adam"),
             (0 <= average <= 1, f"average {average}; expected a share of 0 to 1"),
             (match_batch >= 1, f"match_batch {match_batch}; expected at least 1"),
-            (match_split in SPLITS and match_split != "test", f"match_split {match_split!r}; expected train, calibration or search"),
+            (
+                match_split in SPLITS and match_split != "test",
+                f"match_split {match_split!r}; expected train, calibration or search",
+            ),
         ]:
             if not ok:
                 raise InputError(f"training: {text}")
@@ -121,7 +141,9 @@ class PairTraining(Evaluator):
             full = PairState.from_bytes(files.read(candidate.id)).tensors()
             model.load_state_dict(self.space.gather(candidate.genome, full))  # type: ignore[attr-defined]
         metrics = self.measure(model)
-        metrics["train_loss"] = assess(model, self._data, self._batches.batches("train", _BATCH, device_of(model)))["loss"]
+        metrics["train_loss"] = assess(
+            model, self._data, self._batches.batches("train", _BATCH, device_of(model))
+        )["loss"]
         if isinstance(self.space, Pairs):
             whole = self.space.whole(*self.space.architectures(candidate.genome))
             alive, full_size = self.space.parameters(np.stack([candidate.genome, whole]))
@@ -142,8 +164,11 @@ class PairTraining(Evaluator):
         """Return a batch on which encoders meet decoders: inputs and targets, drawn without replacement."""
         return next(iter(self._data.batches(self.match_split, self.match_batch, generator)))
 
-    def losses(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], inputs: Inputs, targets: Tensor) -> Tensor:
-        """Return the mean loss of every encoder with every decoder, ``(encoders, decoders)``; modes stay. Every encoder runs once.
+    def losses(
+        self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], inputs: Inputs, targets: Tensor
+    ) -> Tensor:
+        """Return the mean loss of every encoder with every decoder, ``(encoders, decoders)``; modes stay.
+        Every encoder runs once.
 
         Of a latent distribution the mean is handed on.
         """
@@ -160,16 +185,24 @@ class PairTraining(Evaluator):
         return table
 
     def train(
-        self, pair: nn.Module, masks: Masks, moments: Moments, learning_rate: float, generator: torch.Generator
+        self,
+        pair: nn.Module,
+        masks: Masks,
+        moments: Moments,
+        learning_rate: float,
+        generator: torch.Generator,
     ) -> tuple[float, Moments]:
-        """Train a full pair in place; return the mean training loss of the samples, each before the step that learned from it, and moments.
+        """Train a full pair in place; return the mean training loss of the samples, each before the step that
+        learned from it, and moments.
 
-        What is not alive is set to 0 first, in weights and moments, and stays 0: its gradients are zeroed before every step. A loss that is
-        not finite is returned as NaN, and the pair is then of no use. Random numbers (order, noise, dropout) follow from `generator` alone.
+        What is not alive is set to 0 first, in weights and moments, and stays 0: its gradients are zeroed
+        before every step. A loss that is not finite is returned as NaN, and the pair is then of no use.
+        Random numbers (order, noise, dropout) follow from `generator` alone.
 
         Args:
             masks: empty where weights may regrow.
-            moments: of the optimiser, which stay as they are; those of parameters that are missing start afresh.
+            moments: of the optimiser, which stay as they are; those of parameters that are missing start
+                afresh.
             learning_rate: of this training.
             generator: on the CPU.
         """
@@ -196,7 +229,9 @@ class PairTraining(Evaluator):
                 for parameter in parameters.values():
                     parameter.grad = None
                 losses.mean().backward()
-                known = [(p.grad, factor) for p, factor in zip(masked, factors, strict=True) if p.grad is not None]
+                known = [
+                    (p.grad, factor) for p, factor in zip(masked, factors, strict=True) if p.grad is not None
+                ]
                 if known:
                     torch._foreach_mul_([gradient for gradient, _ in known], [factor for _, factor in known])
                 step(one_cycle((done := done + 1) / steps) if self.schedule == "one-cycle" else 1.0)
@@ -215,11 +250,17 @@ class PairTraining(Evaluator):
         return self.data
 
     def _stepping(
-        self, parameters: Mapping[str, nn.Parameter], alive: Mapping[str, Tensor], moments: Moments, learning_rate: float
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        alive: Mapping[str, Tensor],
+        moments: Moments,
+        learning_rate: float,
     ) -> Stepping:
         if self.fresh_optimiser:
             return FreshAdam(parameters, learning_rate, self.weight_decay)
-        return Travelling(self.optimiser, parameters, learning_rate, self.betas, self.weight_decay, moments, alive)
+        return Travelling(
+            self.optimiser, parameters, learning_rate, self.betas, self.weight_decay, moments, alive
+        )
 
     def _losses(self, pair: nn.Module, inputs: Inputs, targets: Tensor, generator: torch.Generator) -> Tensor:
         if self.corruption is None:
@@ -244,9 +285,13 @@ class PairTraining(Evaluator):
 
 
 def kept(pair: nn.Module, masks: Masks | None = None) -> float:
-    """Return the share of a pair's parameters that are alive by their masks, or without masks the share that are not 0."""
+    """Return the share of a pair's parameters that are alive by their masks, or without masks the share that
+    are not 0.
+    """
     parameters = dict(pair.named_parameters())
     whole = sum(p.numel() for p in parameters.values())
     if masks is None:
         return sum(int(torch.count_nonzero(p)) for p in parameters.values()) / max(whole, 1)
-    return 1 - sum(int((~mask.bool()).sum()) for name, mask in masks.items() if name in parameters) / max(whole, 1)
+    return 1 - sum(int((~mask.bool()).sum()) for name, mask in masks.items() if name in parameters) / max(
+        whole, 1
+    )

@@ -19,19 +19,24 @@ _ROWS = 1024
 class PlannedCosts:
     """Parameters, MACs and bytes as polynomials of kept counts. [O]
 
-    The kept count of every distinct axis is one column of ``genomes @ membership + always``, where ``membership[l, a]`` says how often
-    locus l occurs in axis a. A tensor holds the product of its axes' kept counts; an operation's MACs are proportional to such a product.
-    An axis whose positions have several loci (heads and places within them) is a sum of such products, one a kind of position.
-    All counts are integers below 2^24 (float32) or 2^53, so the results are exact.
+    The kept count of every distinct axis is one column of ``genomes @ membership + always``, where
+    ``membership[l, a]`` says how often locus l occurs in axis a. A tensor holds the product of its axes' kept
+    counts; an operation's MACs are proportional to such a product. An axis whose positions have several loci
+    (heads and places within them) is a sum of such products, one a kind of position. All counts are integers
+    below 2^24 (float32) or 2^53, so the results are exact.
     """
 
     def __init__(self, plan: SlicePlan) -> None:
         self._index: dict[bytes, int] = {}
         self._loci: list[np.ndarray] = []
-        self._segment_of = np.repeat(np.arange(len(plan.segments)), [segment.size for segment in plan.segments])
+        self._segment_of = np.repeat(
+            np.arange(len(plan.segments)), [segment.size for segment in plan.segments]
+        )
         self._terms: dict[str, dict[tuple[int, ...], float]] = {name: defaultdict(float) for name in COSTS}
         for tensor in plan.tensors:
-            whole = math.prod(size for size, axis in zip(tensor.shape, tensor.axes, strict=True) if axis is None)
+            whole = math.prod(
+                size for size, axis in zip(tensor.shape, tensor.axes, strict=True) if axis is None
+            )
             sliced = [axis for axis in tensor.axes if axis is not None]
             gate = [] if tensor.gate < 0 else [np.array([tensor.gate])]
             self._add("bytes", whole * tensor.itemsize, sliced + gate)
@@ -39,9 +44,15 @@ class PlannedCosts:
                 self._add("params", whole, sliced + gate)
         for operation in plan.operations:
             gate = [] if operation.gate < 0 else [np.array([operation.gate])]
-            self._add("macs", operation.macs / math.prod(axis.shape[-1] for axis in operation.axes), [*operation.axes, *gate])
+            self._add(
+                "macs",
+                operation.macs / math.prod(axis.shape[-1] for axis in operation.axes),
+                [*operation.axes, *gate],
+            )
         longest = max((len(loci) for loci in self._loci), default=0)
-        self._membership = np.zeros((plan.length, len(self._loci)), dtype=np.float32 if longest < 2**24 else np.float64)
+        self._membership = np.zeros(
+            (plan.length, len(self._loci)), dtype=np.float32 if longest < 2**24 else np.float64
+        )
         self._always = np.zeros(len(self._loci))
         for column, loci in enumerate(self._loci):
             self._always[column] = (loci < 0).sum()
@@ -51,9 +62,14 @@ class PlannedCosts:
         """Return the costs of keep bits ``(n, length)``, each float64 of shape ``(n,)``."""
         kept = np.empty((len(genomes), len(self._loci)))
         for start in range(0, len(genomes), _ROWS):
-            bits = np.ascontiguousarray(genomes[start : start + _ROWS, : len(self._membership)]).astype(self._membership.dtype)
+            bits = np.ascontiguousarray(genomes[start : start + _ROWS, : len(self._membership)]).astype(
+                self._membership.dtype
+            )
             kept[start : start + _ROWS] = bits @ self._membership + self._always
-        return {name: self._sum(terms, np.ascontiguousarray(kept.T), len(genomes)) for name, terms in self._terms.items()}
+        return {
+            name: self._sum(terms, np.ascontiguousarray(kept.T), len(genomes))
+            for name, terms in self._terms.items()
+        }
 
     def _add(self, cost: str, factor: float, axes: Sequence[np.ndarray]) -> None:
         """Add a product of kept counts to a cost."""

@@ -23,17 +23,20 @@ _LOUDEST = float(np.finfo(np.float16).max)
 
 
 class Quality(Evaluator):
-    """``loss`` and the data's metrics on the search split, after BatchNorm recalibration on the calibration split.
+    """``loss`` and the data's metrics on the search split, after BatchNorm recalibration on the calibration
+    split.
 
-    The splits' batches are read once a process and kept (up to `cache_mib`), so that a small model takes milliseconds. The model comes
-    back in its modes, with recalibrated statistics.
+    The splits' batches are read once a process and kept (up to `cache_mib`), so that a small model takes
+    milliseconds. The model comes back in its modes, with recalibrated statistics.
 
-    Where the space has a slice plan the report carries ``activation``: the mean absolute activation of every locus on the search split (no
-    label is looked at), float16 of shape ``(length,)``, NaN where it was not kept.
+    Where the space has a slice plan the report carries ``activation``: the mean absolute activation of every
+    locus on the search split (no label is looked at), float16 of shape ``(length,)``, NaN where it was not
+    kept.
 
     Args:
         batch_size: of recalibration and scoring.
-        recalibration: the split whose inputs give the statistics, ``calibration`` or ``train``; None leaves them as they are.
+        recalibration: the split whose inputs give the statistics, ``calibration`` or ``train``; None leaves
+            them as they are.
         recalibration_batches: at most so many batches; None for all of the split.
         record_activations: whether reports carry ``activation``.
         cache_mib: largest amount of batches kept in memory, MiB a process.
@@ -53,10 +56,19 @@ class Quality(Evaluator):
         if batch_size < 2:
             raise InputError(f"evaluator Quality: batch_size {batch_size}; expected at least 2")
         if recalibration is not None and (recalibration not in SPLITS or recalibration in ("search", "test")):
-            raise InputError(f"evaluator Quality: recalibration {recalibration!r}; expected calibration, train or null")
+            raise InputError(
+                f"evaluator Quality: recalibration {recalibration!r}; expected calibration, train or null"
+            )
         if recalibration_batches is not None and recalibration_batches < 1:
-            raise InputError(f"evaluator Quality: recalibration_batches {recalibration_batches}; expected at least 1 or null")
-        self.batch_size, self.recalibration, self.recalibration_batches = batch_size, recalibration, recalibration_batches
+            raise InputError(
+                f"evaluator Quality: recalibration_batches {recalibration_batches}; expected at least 1 or "
+                f"null"
+            )
+        self.batch_size, self.recalibration, self.recalibration_batches = (
+            batch_size,
+            recalibration,
+            recalibration_batches,
+        )
         self.record_activations, self.cache_mib = record_activations, cache_mib
 
     @property
@@ -75,11 +87,19 @@ class Quality(Evaluator):
         assert self.data is not None
         device = device_of(model)
         if self.recalibration is not None:
-            recalibrate(model, self._batches.batches(self.recalibration, self.batch_size, device, self.recalibration_batches))
+            recalibrate(
+                model,
+                self._batches.batches(
+                    self.recalibration, self.batch_size, device, self.recalibration_batches
+                ),
+            )
         plan = getattr(self.space, "plan", None) if self.record_activations else None
         recording = record(model, plan, candidate.genome) if isinstance(plan, SlicePlan) else nullcontext()
         with recording as activations:
             metrics = assess(model, self.data, self._batches.batches("search", self.batch_size, device))
         yield Report(
-            metrics, arrays={} if activations is None else {"activation": np.minimum(activations.mean(), _LOUDEST).astype(np.float16)}
+            metrics,
+            arrays={}
+            if activations is None
+            else {"activation": np.minimum(activations.mean(), _LOUDEST).astype(np.float16)},
         )

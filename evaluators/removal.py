@@ -1,4 +1,6 @@
-"""What the channels of a candidate are worth, for mutations that prune its children: tried, or by a criterion."""
+"""What the channels of a candidate are worth, for mutations that prune its children: tried, or by a
+criterion.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,17 @@ class Worth(ABC):
     """Says what every channel of a trained model is worth."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        )
 
     @abstractmethod
     def __call__(
         self, space: ChannelSpace, genome: np.ndarray, model: nn.Module, data: Data, training: float
     ) -> tuple[dict[str, np.ndarray], float]:
-        """Return ``removal``, what is lost without each locus, and ``cost``, the share of the model's MACs that goes with it, both
-        ``(length,)``, and the sample passes that it took, in forward passes of the model.
+        """Return ``removal``, what is lost without each locus, and ``cost``, the share of the model's MACs
+        that goes with it, both ``(length,)``, and the sample passes that it took, in forward passes of the
+        model.
 
         Both are NaN for loci that are not kept, or that cannot go alone.
 
@@ -59,7 +64,9 @@ class CriterionWorth(Worth):
 
     def __init__(self, criterion: Criterion | None = None, normalisation: Normalisation = "mean") -> None:
         if normalisation not in NORMALISATIONS:
-            raise InputError(f"CriterionWorth: normalisation {normalisation!r}; expected {' or '.join(NORMALISATIONS)}")
+            raise InputError(
+                f"CriterionWorth: normalisation {normalisation!r}; expected {' or '.join(NORMALISATIONS)}"
+            )
         self.criterion, self.normalisation = criterion or Magnitude(), normalisation
 
     def __call__(
@@ -68,26 +75,33 @@ class CriterionWorth(Worth):
         _, costs = _costs(space, genome)
         plain = isinstance(self.criterion, Magnitude)  # looks at no data
         batches = [] if plain else list(data.batches("calibration", _BATCH))
-        found = score_all([self.criterion], _whole(space, genome, model), batches, space.plan, data.loss)[self.criterion.name]
+        found = score_all([self.criterion], _whole(space, genome, model), batches, space.plan, data.loss)[
+            self.criterion.name
+        ]
         worth = np.full(len(genome), np.nan)
         for part in space.slices.values():
             kept = genome[part] == 1
-            worth[part][kept] = normalised(np.asarray(found[part][kept], dtype=np.float64), self.normalisation)
+            worth[part][kept] = normalised(
+                np.asarray(found[part][kept], dtype=np.float64), self.normalisation
+            )
         worth[np.isnan(costs)] = np.nan
         return {"removal": worth, "cost": costs}, 0.0 if plain else 3.0 * data.size("calibration")
 
 
 class RemovalTrials(Worth):
-    """Tries, on held-out samples, by how much the loss rises without each channel, for :class:`operators.mutation.RemovalPruning`. [O]
+    """Tries, on held-out samples, by how much the loss rises without each channel, for
+    :class:`operators.mutation.RemovalPruning`. [O]
 
-    The child that lacks the channel is built with its model's weights and run, so that whatever reads the channel counts (heads, the width
-    of a transformer, a concat), at the cost of a forward pass a channel. Where that is more than `share` of what training the model takes,
-    :class:`~operators.criteria.Taylor`'s estimate stands in for it: one gradient.
+    The child that lacks the channel is built with its model's weights and run, so that whatever reads the
+    channel counts (heads, the width of a transformer, a concat), at the cost of a forward pass a channel.
+    Where that is more than `share` of what training the model takes, :class:`~operators.criteria.Taylor`'s
+    estimate stands in for it: one gradient.
 
     Args:
         cases: samples of the calibration split, the first ones.
         share: largest part of the training's MACs that trying may take.
-        recalibrate: whether every child gets its own statistics of BatchNorm, of the same samples; it doubles the cost.
+        recalibrate: whether every child gets its own statistics of BatchNorm, of the same samples; it doubles
+            the cost.
 
     Raises:
         InputError: a setting out of its range.
@@ -131,7 +145,9 @@ def has_norms(model: nn.Module) -> bool:
 
 
 def _costs(space: ChannelSpace, genome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the loci that can go alone, and the share of the MACs that goes with each locus, NaN for the others, ``(length,)``."""
+    """Return the loci that can go alone, and the share of the MACs that goes with each locus, NaN for the
+    others, ``(length,)``.
+    """
     kept = np.flatnonzero(genome)
     children = np.repeat(genome[None], len(kept), axis=0)
     children[np.arange(len(kept)), kept] = 0

@@ -1,4 +1,6 @@
-"""Steps of an optimiser whose state is plain tensors by parameter name, so that halves of a pair can take theirs along."""
+"""Steps of an optimiser whose state is plain tensors by parameter name, so that halves of a pair can take
+theirs along.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,16 @@ class Stepping(ABC):
 
 
 class FreshAdam(Stepping):
-    """The first step of Adam, over and over: lr g / (|g| + 1e-8). Bias correction makes the moments g and g^2, whatever the betas. [P]
+    """The first step of Adam, over and over: lr g / (|g| + 1e-8). Bias correction makes the moments g and
+    g^2, whatever the betas. [P]
 
     Args:
         weight_decay: added to the gradient, times the parameter, as Adam does.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float = 0.0
+    ) -> None:
         self._parameters, self._rate, self._decay = list(parameters.values()), learning_rate, weight_decay
 
     def __call__(self, scale: float = 1.0) -> None:
@@ -56,7 +61,8 @@ class Travelling(Stepping):
 
     Args:
         moments: of an earlier training; they are copied, and those of a parameter that has none start afresh.
-        alive: entries that may move, as factors 0 and 1 by parameter name: the moments of the others become 0.
+        alive: entries that may move, as factors 0 and 1 by parameter name: the moments of the others become
+            0.
     """
 
     def __init__(
@@ -95,12 +101,15 @@ class Travelling(Stepping):
 
 
 def one_cycle(done: float) -> float:
-    """Return the multiple of the learning rate at this share of a training: up over a fifth of it, down to zero by a cosine."""
+    """Return the multiple of the learning rate at this share of a training: up over a fifth of it, down to
+    zero by a cosine.
+    """
     return done / _RISE if done < _RISE else (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2
 
 
 class TailAverage:
-    """The mean of the last iterates of a training: near what a falling learning rate ends with (Polyak and Juditsky 1992 [P]).
+    """The mean of the last iterates of a training: near what a falling learning rate ends with (Polyak and
+    Juditsky 1992 [P]).
 
     Args:
         parameters: in place.
@@ -129,10 +138,16 @@ class TailAverage:
 
 
 def _optimiser(
-    name: PairOptimiserName, parameters: list[nn.Parameter], learning_rate: float, betas: tuple[float, float], weight_decay: float
+    name: PairOptimiserName,
+    parameters: list[nn.Parameter],
+    learning_rate: float,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
     if name == "sgd":
         nesterov = betas[0] > 0
-        return torch.optim.SGD(parameters, learning_rate, betas[0], weight_decay=weight_decay, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(
+            parameters, learning_rate, betas[0], weight_decay=weight_decay, nesterov=nesterov, fused=True
+        )
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
     return kind(parameters, learning_rate, betas, EPSILON, weight_decay, fused=True)

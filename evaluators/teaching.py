@@ -18,7 +18,9 @@ _BATCH = 256
 
 
 class Lesson(NamedTuple):
-    """A batch, what the teacher says of it, ``(n, ...)``, and which of its samples are labelled, ``(n,)``; None: all."""
+    """A batch, what the teacher says of it, ``(n, ...)``, and which of its samples are labelled, ``(n,)``;
+    None: all.
+    """
 
     batch: Any
     outputs: Tensor
@@ -28,12 +30,14 @@ class Lesson(NamedTuple):
 class Teacher:
     """Gives shuffled batches of the training split with the outputs of a model.
 
-    Of :class:`~evaluators.data.Arrays` the outputs of the whole split are kept, so that a teacher that is a hundred times as large as its
-    pupils costs one pass over the split; of data that make every batch anew it is asked every time.
+    Of :class:`~evaluators.data.Arrays` the outputs of the whole split are kept, so that a teacher that is a
+    hundred times as large as its pupils costs one pass over the split; of data that make every batch anew it
+    is asked every time.
 
-    With `mixtures` the pupils see more than the samples: convex mixtures of two inputs (mixup, Zhang et al. 2018, arXiv 1710.09412, with
-    what the teacher says in the place of mixed labels, as in Beyer et al. 2021, arXiv 2106.05237 [P]); of integers, such as tokens, the
-    beginning of the one and the end of the other [O]. They have no labels; targets, for nothing, are the first sample's.
+    With `mixtures` the pupils see more than the samples: convex mixtures of two inputs (mixup, Zhang et al.
+    2018, arXiv 1710.09412, with what the teacher says in the place of mixed labels, as in Beyer et al. 2021,
+    arXiv 2106.05237 [P]); of integers, such as tokens, the beginning of the one and the end of the other [O].
+    They have no labels; targets, for nothing, are the first sample's.
 
     Args:
         model: the teacher, on the device where its pupils are.
@@ -45,7 +49,9 @@ class Teacher:
         kept: whether the outputs are kept.
     """
 
-    def __init__(self, model: nn.Module, data: Data, limit_mib: float = 512, mixtures: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, data: Data, limit_mib: float = 512, mixtures: int = 0, seed: int = 0
+    ) -> None:
         self.model, self.data = model, data
         self._outputs: Tensor | None = None
         self._targets: Tensor | None = None
@@ -87,7 +93,10 @@ class Teacher:
         batches = list(self.data.batches("train", _BATCH))
         self._single = isinstance(batches[0][0], Tensor)
         parts = [inputs if isinstance(inputs, tuple) else (inputs,) for inputs, _ in batches]
-        samples, targets = [torch.cat(column) for column in zip(*parts, strict=True)], torch.cat([t for _, t in batches])
+        samples, targets = (
+            [torch.cat(column) for column in zip(*parts, strict=True)],
+            torch.cat([t for _, t in batches]),
+        )
         one, other = (torch.randint(len(targets), (mixtures,), generator=generator) for _ in range(2))
         share = torch.rand(mixtures, generator=generator)
         self._inputs = tuple(torch.cat([x, _mixed(x[one], x[other], share)]) for x in samples)
@@ -102,7 +111,9 @@ class Teacher:
 
 
 def _mixed(one: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    """Return mixtures ``(n, ...)``: `share` of the first and the rest of the second, of integers by position along axis 1."""
+    """Return mixtures ``(n, ...)``: `share` of the first and the rest of the second, of integers by position
+    along axis 1.
+    """
     if one.is_floating_point():
         weight = share.to(one).reshape(-1, *[1] * (one.ndim - 1))
         return weight * one + (1 - weight) * other

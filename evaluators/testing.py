@@ -30,7 +30,9 @@ from spaces.base import Space
 
 
 class DataContract:
-    """Checks of a :class:`Data`. Set `repeats` where equal samples are really in the data, so that splits may share some."""
+    """Checks of a :class:`Data`. Set `repeats` where equal samples are really in the data, so that splits may
+    share some.
+    """
 
     repeats: bool = False
 
@@ -40,7 +42,9 @@ class DataContract:
 
     def model(self) -> nn.Module:
         """Return any model whose outputs fit the data."""
-        raise AssertionError(f"{type(self).__name__}: define model(self) and return a model that fits the data")
+        raise AssertionError(
+            f"{type(self).__name__}: define model(self) and return a model that fits the data"
+        )
 
     def test_it_is_valid_by_its_own_account(self) -> None:
         self.data().validate()
@@ -54,7 +58,9 @@ class DataContract:
         for split in SPLITS:
             for inputs, targets in self.data().batches(split, 7):
                 parts = inputs if isinstance(inputs, tuple) else (inputs,)
-                assert {len(part) for part in parts} == {len(targets)}, "inputs and targets of a batch differ in length"
+                assert {len(part) for part in parts} == {len(targets)}, (
+                    "inputs and targets of a batch differ in length"
+                )
                 assert 1 <= len(targets) <= 7
 
     def test_the_batch_size_does_not_change_the_samples(self) -> None:
@@ -72,7 +78,9 @@ class DataContract:
         seen: dict[bytes, Split] = {}
         for split in SPLITS:
             for sample in set(_samples(data, split)):
-                assert self.repeats or sample not in seen, f"splits {seen[sample]!r} and {split!r} share a sample"
+                assert self.repeats or sample not in seen, (
+                    f"splits {seen[sample]!r} and {split!r} share a sample"
+                )
                 seen[sample] = split
 
     def test_without_a_generator_the_order_is_fixed(self) -> None:
@@ -88,7 +96,9 @@ class DataContract:
     def test_a_generator_shuffles_and_its_seed_decides(self) -> None:
         data = self.data()
         plain = _samples(data, "train")
-        one, same, other = (_samples(data, "train", generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        one, same, other = (
+            _samples(data, "train", generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        )
         assert one == same, "equal seeds gave different orders"
         assert Counter(one) == Counter(plain), "shuffling changed the samples"
         assert len(set(plain)) < 4 or one != other, "different seeds gave one order"
@@ -117,7 +127,9 @@ class DataContract:
         assert losses.shape == (len(targets),)
         assert torch.isfinite(losses).all()
         losses.mean().backward()
-        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters()), "no gradient reaches the model"
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters()), (
+            "no gradient reaches the model"
+        )
 
     def test_loss_of_a_sample_does_not_depend_on_its_neighbours(self) -> None:
         data, model = self.data(), self.model().eval()
@@ -125,7 +137,9 @@ class DataContract:
         with torch.no_grad():
             outputs = forward(model, inputs)
             together = data.loss(outputs, targets)
-            alone = torch.cat([data.loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))])
+            alone = torch.cat(
+                [data.loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
+            )
         assert torch.allclose(together, alone, atol=1e-5)
 
     def test_metrics_are_one_finite_number_a_sample_under_their_names(self) -> None:
@@ -149,13 +163,17 @@ class DataContract:
 
 
 class EvaluatorContract:
-    """Checks of an :class:`Evaluator` bound to a space and data. Set `deterministic` to False for measurements such as latency."""
+    """Checks of an :class:`Evaluator` bound to a space and data. Set `deterministic` to False for
+    measurements such as latency.
+    """
 
     deterministic: bool = True
 
     def evaluator(self) -> Evaluator:
         """Return the evaluator, not bound yet; equal ones at every call."""
-        raise AssertionError(f"{type(self).__name__}: define evaluator(self) and return the evaluator to check")
+        raise AssertionError(
+            f"{type(self).__name__}: define evaluator(self) and return the evaluator to check"
+        )
 
     def space(self) -> Space:
         """Return a small space whose models the evaluator takes."""
@@ -247,7 +265,9 @@ class EvaluatorContract:
         self._evaluate(evaluator, genomes[0])
         after = _state(self._build(evaluator.space, genomes[1]))
         assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before), "evaluating one model changed another"
+        assert all(torch.equal(before[name], after[name]) for name in before), (
+            "evaluating one model changed another"
+        )
 
     def test_the_model_comes_back_in_its_modes(self) -> None:
         evaluator, genomes = self._bound()
@@ -285,15 +305,22 @@ class EvaluatorContract:
 
     def _same(self, one: list[Report], other: list[Report]) -> None:
         assert [r.step for r in one] == [r.step for r in other]
-        compare: Callable[[Report], dict] = (lambda r: r.metrics) if self.deterministic else (lambda r: dict.fromkeys(r.metrics))
+        compare: Callable[[Report], dict] = (
+            (lambda r: r.metrics) if self.deterministic else (lambda r: dict.fromkeys(r.metrics))
+        )
         assert [compare(r) for r in one] == [compare(r) for r in other]
         for a, b in zip(one, other, strict=True):
             assert a.arrays.keys() == b.arrays.keys()
             if self.deterministic:
-                assert all(np.array_equal(a.arrays[k], b.arrays[k], equal_nan=a.arrays[k].dtype.kind == "f") for k in a.arrays)
+                assert all(
+                    np.array_equal(a.arrays[k], b.arrays[k], equal_nan=a.arrays[k].dtype.kind == "f")
+                    for k in a.arrays
+                )
 
 
-def _samples(data: Data, split: Split, size: int = 32, generator: torch.Generator | None = None) -> list[bytes]:
+def _samples(
+    data: Data, split: Split, size: int = 32, generator: torch.Generator | None = None
+) -> list[bytes]:
     """Return the bytes of every sample, inputs and target, in order."""
     samples = []
     for inputs, targets in data.batches(split, size, generator):

@@ -19,21 +19,25 @@ from spaces.errors import InputError
 
 
 class Training(Evaluator):
-    """Trains the candidate's model: ``train_loss`` (what was minimised), and ``loss`` and the data's metrics on the `monitor` split.
+    """Trains the candidate's model: ``train_loss`` (what was minimised), and ``loss`` and the data's metrics
+    on the `monitor` split.
 
     As an evaluator it reports every epoch; :func:`fit` is the same for any model, with these settings.
 
     Args:
         epochs: passes over the training split.
-        optimiser: ``adamw`` or ``sgd`` (Nesterov momentum .9). Norms, biases and other vectors do not decay; frozen parameters stay.
+        optimiser: ``adamw`` or ``sgd`` (Nesterov momentum .9). Norms, biases and other vectors do not decay;
+            frozen parameters stay.
         learning_rate: at the peak of the cycle.
         weight_decay: of the weights.
         batch_size: of training.
         schedule: ``one-cycle`` or ``constant``.
         clip: largest norm of the gradient; None leaves it as it is.
-        monitor: the split that is measured after every epoch, picks the epoch whose weights are kept and ends training early; not test.
+        monitor: the split that is measured after every epoch, picks the epoch whose weights are kept and ends
+            training early; not test.
         keep_best: end with the weights of the epoch of the lowest loss on `monitor`, else with the last.
-        patience: epochs without a lower loss on `monitor` after which training ends early; None trains to the end.
+        patience: epochs without a lower loss on `monitor` after which training ends early; None trains to the
+            end.
         distillation: learn from the base model as well; None for labels only.
 
     Raises:
@@ -70,9 +74,19 @@ class Training(Evaluator):
         ]:
             if not ok:
                 raise InputError(f"training: {text}")
-        self.epochs, self.optimiser, self.learning_rate, self.weight_decay = epochs, optimiser, learning_rate, weight_decay
+        self.epochs, self.optimiser, self.learning_rate, self.weight_decay = (
+            epochs,
+            optimiser,
+            learning_rate,
+            weight_decay,
+        )
         self.batch_size, self.schedule, self.clip = batch_size, schedule, clip
-        self.monitor, self.keep_best, self.patience, self.distillation = monitor, keep_best, patience, distillation
+        self.monitor, self.keep_best, self.patience, self.distillation = (
+            monitor,
+            keep_best,
+            patience,
+            distillation,
+        )
         self._teacher: nn.Module | None = None
 
     @property
@@ -86,7 +100,8 @@ class Training(Evaluator):
             raise InputError("evaluator Training: no data; expected data with a training split")
         if self.distillation and space.base is None:
             raise InputError(
-                f"training: distillation, but {type(space).__name__} has no base model; expected distillation null or a space with a base"
+                f"training: distillation, but {type(space).__name__} has no base model; expected "
+                f"distillation null or a space with a base"
             )
         self._teacher = None
 
@@ -116,15 +131,16 @@ def fit(
 ) -> Iterator[Report]:
     """Train `model` in place where it is (its device); yield a report an epoch, steps counting from 1.
 
-    Where the weights of an earlier epoch are kept, one more report, a step later, repeats that epoch's metrics: the last report always
-    describes the weights that the model ends with. The order of the samples follows from ``torch.initial_seed()`` alone. A training loss
-    that is not finite is reported and ends the training. The model comes back in the modes that it had.
+    Where the weights of an earlier epoch are kept, one more report, a step later, repeats that epoch's
+    metrics: the last report always describes the weights that the model ends with. The order of the samples
+    follows from ``torch.initial_seed()`` alone. A training loss that is not finite is reported and ends the
+    training. The model comes back in the modes that it had.
 
     Args:
         teacher: learned from where `training` has a distillation; it stays as it is.
         watch: what else is measured after every epoch.
-        checkpoint: written before an epoch is reported. What is there already is reported again, all of it, and the training goes on from
-            there, bit by bit as if it had never been interrupted.
+        checkpoint: written before an epoch is reported. What is there already is reported again, all of it,
+            and the training goes on from there, bit by bit as if it had never been interrupted.
 
     Raises:
         InputError: no parameter requires a gradient; distillation without a teacher.

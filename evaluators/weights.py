@@ -11,8 +11,14 @@ from torch import Tensor, nn
 
 
 def pack_weights(model: nn.Module) -> np.ndarray:
-    """Return the model's ``state_dict`` as safetensors, uint8 of shape ``(bytes,)``; tied tensors appear under each of their names."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    """Return the model's ``state_dict`` as safetensors, uint8 of shape ``(bytes,)``; tied tensors appear
+    under each of their names.
+    """
+    state = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, Tensor)
+    }
     return np.frombuffer(safetensors.torch.save(state), dtype=np.uint8)
 
 

@@ -1,4 +1,5 @@
-"""A space of your own: a class whose attributes are the choices. Networks for handwritten digits, each trained briefly.
+"""A space of your own: a class whose attributes are the choices. Networks for handwritten digits, each
+trained briefly.
 
 python examples/custom_space.py            # about twenty seconds on one core
 """
@@ -32,7 +33,11 @@ class DigitNet(ChoiceSpace):
     def build_from(self, depth: int, width: int, kernel: int, activation: str) -> nn.Module:
         layers: list[nn.Module] = [nn.AvgPool2d(2)]
         for inputs in [1] + [width] * (depth - 1):
-            layers += [nn.Conv2d(inputs, width, kernel, padding="same"), nn.BatchNorm2d(width), ACTIVATIONS[activation]()]
+            layers += [
+                nn.Conv2d(inputs, width, kernel, padding="same"),
+                nn.BatchNorm2d(width),
+                ACTIVATIONS[activation](),
+            ]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, self.classes))
 
 
@@ -49,7 +54,10 @@ def main() -> None:
     )
     result = search.run(evaluations=50)
     for member in result.front:
-        print(f"error {member.metrics['error']:.3f}   {member.metrics['macs']:>9,.0f} MACs   {space.values(member.candidate.genome)}")
+        print(
+            f"error {member.metrics['error']:.3f}   {member.metrics['macs']:>9,.0f} MACs   "
+            f"{space.values(member.candidate.genome)}"
+        )
 
 
 if __name__ == "__main__":

@@ -22,17 +22,23 @@ WEIGHTS = Path(__file__).with_name("your_weights.safetensors")
 
 
 class Waves(Arrays):
-    """Recordings of three channels and 32 time steps; which of four shapes of wave is in them? Noise and phase differ.
+    """Recordings of three channels and 32 time steps; which of four shapes of wave is in them? Noise and
+    phase differ.
 
-    Your own data come here: any arrays, split into train, calibration, search and test by shares or by row numbers.
+    Your own data come here: any arrays, split into train, calibration, search and test by shares or by row
+    numbers.
     """
 
     def __init__(self, samples: int = 2000, noise: float = 1.0, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         labels = rng.integers(4, size=samples)
         time = np.linspace(0, 4 * np.pi, 32) + rng.uniform(0, 2 * np.pi, (samples, 3, 1))
-        waves = np.stack([np.sin(time), np.sign(np.sin(time)), 2 / np.pi * np.arcsin(np.sin(time)), np.sin(2 * time)])
-        super().__init__(waves[labels, np.arange(samples)] + rng.normal(0, noise, (samples, 3, 32)), labels, seed=seed)
+        waves = np.stack(
+            [np.sin(time), np.sign(np.sin(time)), 2 / np.pi * np.arcsin(np.sin(time)), np.sin(2 * time)]
+        )
+        super().__init__(
+            waves[labels, np.arange(samples)] + rng.normal(0, noise, (samples, 3, 32)), labels, seed=seed
+        )
 
 
 class WaveNet(nn.Module):
@@ -65,7 +71,9 @@ def main() -> None:
     data = Waves()
     model = trained(data)
     save_file(model.state_dict(), WEIGHTS)
-    result = Search(model, data, objectives=["error", "macs"], constraints=["macs <= 50%"]).run(evaluations=200)
+    result = Search(model, data, objectives=["error", "macs"], constraints=["macs <= 50%"]).run(
+        evaluations=200
+    )
     print(result.table())
 
 

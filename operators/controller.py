@@ -18,16 +18,18 @@ RULES: tuple[Rule, ...] = ("matching", "ucb")
 class Controller:
     """Chooses among mutations (arms) by their success so far, and adapts each one's ``amount``. [O]
 
-    What a success is the caller says: that the loss after the following training is not worse than before by more than a tolerance while
-    parameters fell, say. Old outcomes fade, since what an individual can take changes as it shrinks. The ways to choose are old ones [P]:
+    What a success is the caller says: that the loss after the following training is not worse than before by
+    more than a tolerance while parameters fell, say. Old outcomes fade, since what an individual can take
+    changes as it shrinks. The ways to choose are old ones [P]:
 
-    - ``matching``: in proportion to the rate of success, (successes + 1) / (trials + 2), but each at least with the chance `floor`
-      (probability matching, Goldberg 1990).
-    - ``ucb``: the largest rate + sqrt(2 ln(all trials) / trials), untried ones first, ties at random (UCB1, Auer et al. 2002; with fading
-      Garivier and Moulines 2008, arXiv 0805.3415).
+    - ``matching``: in proportion to the rate of success, (successes + 1) / (trials + 2), but each at least
+      with the chance `floor` (probability matching, Goldberg 1990).
+    - ``ucb``: the largest rate + sqrt(2 ln(all trials) / trials), untried ones first, ties at random (UCB1,
+      Auer et al. 2002; with fading Garivier and Moulines 2008, arXiv 0805.3415).
 
-    An arm's amount is multiplied by `factor` after a success and divided by its square after a failure, within `bounds`: it settles
-    where two of three succeed. Mutations without an ``amount`` keep what they have.
+    An arm's amount is multiplied by `factor` after a success and divided by its square after a failure,
+    within `bounds`: it settles where two of three succeed. Mutations without an ``amount`` keep what they
+    have.
 
     Args:
         mutations: the arms, at least one; they are never changed.
@@ -56,23 +58,39 @@ class Controller:
             (rule in RULES, f"rule {rule!r}; expected {' or '.join(RULES)}"),
             (0 < decay <= 1, f"decay {decay}; expected a number above 0 and at most 1"),
             (factor >= 1, f"factor {factor}; expected at least 1"),
-            (len(bounds) == 2 and 0 < bounds[0] <= bounds[1] <= 1, f"bounds {bounds}; expected two numbers above 0 and at most 1 in order"),
+            (
+                len(bounds) == 2 and 0 < bounds[0] <= bounds[1] <= 1,
+                f"bounds {bounds}; expected two numbers above 0 and at most 1 in order",
+            ),
             (0 <= floor * arms <= 1, f"floor {floor}; expected at most one divided by the {arms} mutations"),
         ]:
             if not ok:
                 raise InputError(f"controller: {text}")
-        self.mutations, self.rule, self.decay, self.factor, self.floor = tuple(mutations), rule, decay, factor, floor
+        self.mutations, self.rule, self.decay, self.factor, self.floor = (
+            tuple(mutations),
+            rule,
+            decay,
+            factor,
+            floor,
+        )
         self.bounds = (bounds[0], bounds[1])
         self._successes, self._trials = [0.0] * arms, [0.0] * arms
         self._amounts = [float(np.clip(getattr(m, "amount", bounds[1]), *self.bounds)) for m in mutations]
 
     @property
     def state(self) -> dict[str, list[float]]:
-        """What it has learned, one number an arm each: ``successes``, ``trials``, ``amounts``. Plain: it fits into JSON."""
-        return {"successes": list(self._successes), "trials": list(self._trials), "amounts": list(self._amounts)}
+        """What it has learned, one number an arm each: ``successes``, ``trials``, ``amounts``. Plain: it fits
+        into JSON.
+        """
+        return {
+            "successes": list(self._successes),
+            "trials": list(self._trials),
+            "amounts": list(self._amounts),
+        }
 
     def at(self, state: Mapping[str, Sequence[float]] | None) -> Controller:
-        """Return a controller with these settings that has learned `state` (an individual's own); None or empty: nothing yet.
+        """Return a controller with these settings that has learned `state` (an individual's own); None or
+        empty: nothing yet.
 
         Raises:
             InputError: a state of other arms.
@@ -84,8 +102,13 @@ class Controller:
             return other
         lengths = {name: len(state.get(name, ())) for name in ("successes", "trials", "amounts")}
         if set(lengths.values()) != {len(self.mutations)}:
-            raise InputError(f"controller: a state of {lengths} numbers; expected {len(self.mutations)} each, one a mutation")
-        other._successes, other._trials, other._amounts = ([float(x) for x in state[name]] for name in ("successes", "trials", "amounts"))
+            raise InputError(
+                f"controller: a state of {lengths} numbers; expected {len(self.mutations)} each, one a "
+                f"mutation"
+            )
+        other._successes, other._trials, other._amounts = (
+            [float(x) for x in state[name]] for name in ("successes", "trials", "amounts")
+        )
         return other
 
     def choose(self, rng: np.random.Generator) -> int:
@@ -100,7 +123,9 @@ class Controller:
             arms = len(rates)
             return self.floor + (1 - self.floor * arms) * rates / rates.sum()
         known = np.maximum(trials, 1e-12)
-        worth = np.where(trials > 0, successes / known + np.sqrt(2 * np.log(max(trials.sum(), 1.0)) / known), np.inf)
+        worth = np.where(
+            trials > 0, successes / known + np.sqrt(2 * np.log(max(trials.sum(), 1.0)) / known), np.inf
+        )
         best = worth == worth.max()
         return best / best.sum()
 
@@ -117,4 +142,6 @@ class Controller:
         self._trials = [self.decay * x for x in self._trials]
         self._successes[arm] += float(success)
         self._trials[arm] += 1.0
-        self._amounts[arm] = float(np.clip(self._amounts[arm] * (self.factor if success else self.factor**-2), *self.bounds))
+        self._amounts[arm] = float(
+            np.clip(self._amounts[arm] * (self.factor if success else self.factor**-2), *self.bounds)
+        )

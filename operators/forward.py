@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 
 def forward(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Return the outputs for a batch's inputs, one tensor or a tuple of arguments, moved to where the model is."""
+    """Return the outputs for a batch's inputs, one tensor or a tuple of arguments, moved to where the model
+    is.
+    """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     device = device_of(model)
     return model(*(argument.to(device) for argument in arguments))

@@ -12,10 +12,11 @@ UNKNOWN = 0.5
 
 
 def segment_ranks(space: Space, scores: np.ndarray) -> np.ndarray:
-    """Return the rank of every score within its segment, from 0 (the lowest) to 1, float64 of the shape of `scores`.
+    """Return the rank of every score within its segment, from 0 (the lowest) to 1, float64 of the shape of
+    `scores`.
 
-    Layers differ in scale by orders of magnitude for reasons that have nothing to do with importance; ranks do not. Equals
-    share their mean rank; what is unknown (NaN), or alone in its segment, lies in the middle.
+    Layers differ in scale by orders of magnitude for reasons that have nothing to do with importance; ranks
+    do not. Equals share their mean rank; what is unknown (NaN), or alone in its segment, lies in the middle.
 
     Args:
         scores: ``(length,)`` or ``(n, length)``.
@@ -36,7 +37,8 @@ def segment_ranks(space: Space, scores: np.ndarray) -> np.ndarray:
 
 
 def drawn_ranks(space: Space, tables: Sequence[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return for each of `n` genomes the ranks within segments by one of the tables of scores, drawn at random, ``(n, length)``.
+    """Return for each of `n` genomes the ranks within segments by one of the tables of scores, drawn at
+    random, ``(n, length)``.
 
     Args:
         tables: at least one; each ``(length,)`` or ``(n, length)``.
@@ -48,15 +50,18 @@ def drawn_ranks(space: Space, tables: Sequence[np.ndarray], n: int, rng: np.rand
 def _order(table: np.ndarray, segment: np.ndarray) -> np.ndarray:
     """Return the places of the scores sorted by segment, then by score, NaN last.
 
-    Segments are contiguous, so every row of ``segment[order]`` is `segment` again. The same as ``np.lexsort((table, segment))``,
-    four times as fast: the second sort is stable on small integers, for which numpy has a radix sort.
+    Segments are contiguous, so every row of ``segment[order]`` is `segment` again. The same as
+    ``np.lexsort((table, segment))``, four times as fast: the second sort is stable on small integers, for
+    which numpy has a radix sort.
     """
     by_score = np.argsort(table, axis=1)
     return np.take_along_axis(by_score, np.argsort(segment[by_score], axis=1, kind="stable"), axis=1)
 
 
 def _ties(ordered: np.ndarray, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last position of the run of equal scores that each position belongs to, both ``(n, length)``."""
+    """Return the first and the last position of the run of equal scores that each position belongs to, both
+    ``(n, length)``.
+    """
     positions = np.arange(ordered.shape[1])
     begins = np.ones(ordered.shape, dtype=bool)
     begins[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]) | (segment[1:] != segment[:-1])

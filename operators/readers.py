@@ -12,7 +12,9 @@ Reader = nn.Linear | _ConvNd
 
 
 def readers(model: nn.Module, plan: SlicePlan) -> dict[str, tuple[Reader, np.ndarray]]:
-    """Return every Linear and ungrouped convolution that reads prunable channels, with the locus of each input (-1 for none), by path."""
+    """Return every Linear and ungrouped convolution that reads prunable channels, with the locus of each
+    input (-1 for none), by path.
+    """
     found: dict[str, tuple[Reader, np.ndarray]] = {}
     for axis in plan.axes:
         path = axis.tensor.rpartition(".")[0]

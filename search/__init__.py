@@ -67,7 +67,8 @@ __all__ = [
     "load",
 ]
 
-# A name is imported when it is first used: a worker process starts seconds earlier without the report, the view and Ray.
+# A name is imported when it is first used: a worker process starts seconds earlier without the report, the
+# view and Ray.
 _HOMES = {
     "Budget": "search.budget",
     "CellLoop": "search.coevolution",

@@ -1,4 +1,6 @@
-"""What a run is about, kept as a note in its ledger, so that the view, the report and the table need no model."""
+"""What a run is about, kept as a note in its ledger, so that the view, the report and the table need no
+model.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,18 @@ class About:
     Attributes:
         name: of the run.
         objectives: ``metric`` and ``maximise`` of each.
-        constraints: ``metric``, ``relation``, ``bound`` and ``relative`` of each, beside its ``text``, and its ``limit`` in the
-            metric's unit.
+        constraints: ``metric``, ``relation``, ``bound`` and ``relative`` of each, beside its ``text``, and
+            its ``limit`` in the metric's unit.
         base: metrics of the base model, empty where there is none.
-        labels: segment of one locus -> what a person reads for each allele; segments of keep bits are not in it.
-        space: what ``space.report()`` says (groups, frozen axes with reasons), empty where the space has none.
-        parameters: of trials: name -> distribution, as ``optuna.distributions.distribution_to_json`` writes it; empty for other spaces.
+        labels: segment of one locus -> what a person reads for each allele; segments of keep bits are not in
+            it.
+        space: what ``space.report()`` says (groups, frozen axes with reasons), empty where the space has
+            none.
+        parameters: of trials: name -> distribution, as ``optuna.distributions.distribution_to_json`` writes
+            it; empty for other spaces.
         monitor: metric, or sum of metrics, that a tuning strategy watched; empty for other strategies.
-        edges: of a coevolution's graph, pairs of cells; its ``cells`` are their number, 0 for other strategies.
+        edges: of a coevolution's graph, pairs of cells; its ``cells`` are their number, 0 for other
+            strategies.
     """
 
     name: str
@@ -55,7 +61,10 @@ class About:
         return cls(
             name,
             [asdict(objective) for objective in problem.objectives],
-            [asdict(c) | {"text": str(c), "limit": float(c.limit(problem.base))} for c in problem.constraints],
+            [
+                asdict(c) | {"text": str(c), "limit": float(c.limit(problem.base))}
+                for c in problem.constraints
+            ],
             {metric: float(value) for metric, value in problem.base.items()},
             _labels(problem.space),
             report() if callable(report) else {},
@@ -83,7 +92,10 @@ class About:
     def problem(self) -> Problem:
         """Return the goals as a problem, for fronts and violations. It has neither space nor evaluator."""
         objectives = tuple(Objective(**objective) for objective in self.objectives)
-        constraints = tuple(Constraint(*(c[key] for key in ("metric", "relation", "bound", "relative"))) for c in self.constraints)
+        constraints = tuple(
+            Constraint(*(c[key] for key in ("metric", "relation", "bound", "relative")))
+            for c in self.constraints
+        )
         return Problem(cast(Space, None), cast(Evaluator, None), objectives, constraints, dict(self.base))
 
 
@@ -103,7 +115,9 @@ def _parameters(space: Space) -> dict[str, str]:
 
 
 def _labels(space: Space) -> dict[str, list[Any]]:
-    """Ask the space to describe every allele of the segments that hold one choice, where they are no keep bits."""
+    """Ask the space to describe every allele of the segments that hold one choice, where they are no keep
+    bits.
+    """
     labels: dict[str, list[Any]] = {}
     genome = space.sample(1, np.random.default_rng(0))[0]
     for segment in space.segments:

@@ -26,7 +26,10 @@ def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevo
         return strategy
     if not hasattr(strategy, "initialisation"):
         name = type(strategy).__name__
-        raise InputError(f"warm_start: {name} begins in a way of its own; expected search.Evolution or search.RandomSearch as strategy")
+        raise InputError(
+            f"warm_start: {name} begins in a way of its own; expected search.Evolution or "
+            f"search.RandomSearch as strategy"
+        )
     strategy.initialisation = FromRun(run, then=strategy.initialisation)
     return strategy
 
@@ -34,8 +37,9 @@ def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevo
 def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     """Make the objects that a configuration names, and a search of them; nothing is trained or evaluated yet.
 
-    Torch gets as many threads in this process as a task has: what is trained or scored here would come out the same there. For the same
-    reason the base model goes to this machine's GPU, if it has one, where tasks hold a share of one.
+    Torch gets as many threads in this process as a task has: what is trained or scored here would come out
+    the same there. For the same reason the base model goes to this machine's GPU, if it has one, where tasks
+    hold a share of one.
 
     Args:
         progress: where the run is shown; None: nowhere.
@@ -44,12 +48,18 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         InputError: a constructor refuses its arguments, or a checkpoint does not fit.
     """
     ray = settings.make("ray")
-    torch.set_num_threads(max(1, int(ray.cpus_per_task)))  # as in every task: results depend on the number of threads
+    torch.set_num_threads(
+        max(1, int(ray.cpus_per_task))
+    )  # as in every task: results depend on the number of threads
     executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
     model = None if builds(settings) else _model(settings)
     strategy = _warm(settings.make("strategy"), settings.warm_start)
-    whole = model is not None and not getattr(type(model), "hollow", False)  # a stack of cells is nothing without them
-    trained = whole and settings.checkpoint is None and not isinstance(strategy, Coevolution)  # which trains from the start
+    whole = model is not None and not getattr(
+        type(model), "hollow", False
+    )  # a stack of cells is nothing without them
+    trained = (
+        whole and settings.checkpoint is None and not isinstance(strategy, Coevolution)
+    )  # which trains from the start
     return Search(
         model,
         settings.make("data") if settings.has("data") else None,
@@ -72,7 +82,9 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         origin=_origin(settings),
         config=settings.dump(),
         progress=progress,
-        device="cuda" if settings.executor == "ray" and ray.gpus_per_task and torch.cuda.is_available() else "cpu",
+        device="cuda"
+        if settings.executor == "ray" and ray.gpus_per_task and torch.cuda.is_available()
+        else "cpu",
     )
 
 
@@ -89,7 +101,9 @@ def _model(settings: Settings) -> nn.Module | None:
 
 
 def builds(settings: Settings) -> bool:
-    """Whether the space makes models of the class that the config names, instead of changing one that is there."""
+    """Whether the space makes models of the class that the config names, instead of changing one that is
+    there.
+    """
     return settings.accepts("space", "model") and not settings.accepts("space", "example")
 
 
@@ -97,7 +111,9 @@ def _origin(settings: Settings) -> Origin:
     space = settings.spec("space")
     if not builds(settings) or space is None:
         return Origin(settings.spec("model"), space)
-    return Origin(None, space | {"init_args": {**(space.get("init_args") or {}), "model": settings.spec("model")}})
+    return Origin(
+        None, space | {"init_args": {**(space.get("init_args") or {}), "model": settings.spec("model")}}
+    )
 
 
 def _space(settings: Settings) -> Space | MakeSpace:

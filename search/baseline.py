@@ -25,8 +25,9 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     """Load weights into `model`; nothing in the file is executed.
 
     Args:
-        path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping that holds one under
-            ``state_dict``, ``model`` or ``model_state_dict``. A ``module.`` before all names (DistributedDataParallel) is dropped.
+        path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping
+            that holds one under ``state_dict``, ``model`` or ``model_state_dict``. A ``module.`` before all
+            names (DistributedDataParallel) is dropped.
 
     Raises:
         InputError: where the file cannot be read, or names the first key that does not fit.
@@ -38,24 +39,35 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     kind = type(model).__name__
     for name, value in own.items():
         if name not in state:
-            raise InputError(f"checkpoint {path.name}: no {name!r}; expected the weights of {kind}, all {len(own)} of them")
+            raise InputError(
+                f"checkpoint {path.name}: no {name!r}; expected the weights of {kind}, all {len(own)} of them"
+            )
         if state[name].shape != value.shape:
             raise InputError(
-                f"checkpoint {path.name}: {name!r} has shape {tuple(state[name].shape)}; expected {tuple(value.shape)}, as in {kind}"
+                f"checkpoint {path.name}: {name!r} has shape {tuple(state[name].shape)}; expected "
+                f"{tuple(value.shape)}, as in {kind}"
             )
     for name in state:
         if name not in own:
-            raise InputError(f"checkpoint {path.name}: {name!r} is not of {kind}; expected its {len(own)} weights and no others")
+            raise InputError(
+                f"checkpoint {path.name}: {name!r} is not of {kind}; expected its {len(own)} weights and no "
+                f"others"
+            )
     model.load_state_dict(state, strict=False)  # strictness is what the lines above are
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        found = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that torch.load(weights_only=True) reads"
+            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that "
+            f"torch.load(weights_only=True) reads"
         ) from None
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
@@ -66,7 +78,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 class Baseline:
-    """Trains a base model, once: what was trained before with the same start, data, settings and seed is loaded.
+    """Trains a base model, once: what was trained before with the same start, data, settings and seed is
+    loaded.
 
     Args:
         model: untrained; it is trained in place.
@@ -79,8 +92,16 @@ class Baseline:
         key: name of the trained weights: a hash of all that they come from, known before they are.
     """
 
-    def __init__(self, model: nn.Module, data: Data, training: Training, seed: int, folders: Sequence[Path]) -> None:
-        self.model, self.data, self.training, self.seed, self.folders = model, data, training, seed, tuple(folders)
+    def __init__(
+        self, model: nn.Module, data: Data, training: Training, seed: int, folders: Sequence[Path]
+    ) -> None:
+        self.model, self.data, self.training, self.seed, self.folders = (
+            model,
+            data,
+            training,
+            seed,
+            tuple(folders),
+        )
         lines = describe("training", training) | {
             "model": f"{type(model).__module__}.{type(model).__qualname__}",
             "structure": repr(model),
@@ -88,7 +109,9 @@ class Baseline:
             "data": data.fingerprint,
             "seed": str(seed),
         }
-        self.key = hashlib.sha256("\n".join(f"{name}: {lines[name]}" for name in sorted(lines)).encode()).hexdigest()[:16]
+        self.key = hashlib.sha256(
+            "\n".join(f"{name}: {lines[name]}" for name in sorted(lines)).encode()
+        ).hexdigest()[:16]
 
     def load(self) -> bool:
         """Load the weights that were trained before; whether there were any."""
@@ -120,7 +143,9 @@ class Baseline:
                 self.model.to("cpu")  # it is traced, sliced and sent to the workers from there
         loss = report.metrics["train_loss"]
         if not math.isfinite(loss):
-            raise InputError(f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate")
+            raise InputError(
+                f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate"
+            )
         self.keep()
 
     def keep(self) -> None:

@@ -14,18 +14,23 @@ from search.ledger import Ledger
 from spaces.base import Segment, Space
 
 _SAME = ("model", "weights", "data", "evaluators")
-"""What has to be the same: beginnings of the lines of a run's identity. Goals and strategy may differ, a result knows nothing of them."""
+"""What has to be the same: beginnings of the lines of a run's identity. Goals and strategy may differ, a
+result knows nothing of them.
+"""
 
 
 class CarriedResults:
-    """The completed evaluations of another run, by the genomes that their candidates have in this run's space. [O]
+    """The completed evaluations of another run, by the genomes that their candidates have in this run's
+    space. [O]
 
-    A result is taken over where the same model would be evaluated in the same way: model, weights, data and evaluators are those of the
-    other run, and the space is, too, or differs in nothing but the values that its choices may take (:attr:`~spaces.base.Space.kinship`).
-    The code of the user's classes is not compared. Where a segment is new or gone nobody can tell whether the model is the same.
+    A result is taken over where the same model would be evaluated in the same way: model, weights, data and
+    evaluators are those of the other run, and the space is, too, or differs in nothing but the values that
+    its choices may take (:attr:`~spaces.base.Space.kinship`). The code of the user's classes is not compared.
+    Where a segment is new or gone nobody can tell whether the model is the same.
 
-    What is taken over was evaluated with the seed that the candidate had there, and keeps it: whoever builds the model again builds the
-    one that was scored. Of several evaluations of a genome the one with the lowest id counts, whenever it came.
+    What is taken over was evaluated with the seed that the candidate had there, and keeps it: whoever builds
+    the model again builds the one that was scored. Of several evaluations of a genome the one with the lowest
+    id counts, whenever it came.
 
     Args:
         ledger: of the other run; it stays open as long as this is asked.
@@ -39,7 +44,9 @@ class CarriedResults:
         worker: who is said to have evaluated what is taken over.
     """
 
-    def __init__(self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Mapping[str, str]) -> None:
+    def __init__(
+        self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Mapping[str, str]
+    ) -> None:
         self._ledger, self.run, self.worker = ledger, run, f"from {run}"
         self.refusal = _refusal(ledger, space, evaluator, identity)
         self._ids: dict[bytes, int] = {} if self.refusal else self._index(space)
@@ -54,7 +61,9 @@ class CarriedResults:
         if before is None:
             return None
         here = replace(candidate, seed=before.candidate.seed)
-        result = Evaluation(here, State.COMPLETE, before.metrics, before.arrays, worker=self.worker, attempts=0)
+        result = Evaluation(
+            here, State.COMPLETE, before.metrics, before.arrays, worker=self.worker, attempts=0
+        )
         return Known(result, self._ledger.reports(before.candidate.id))
 
     def _index(self, space: Space) -> dict[bytes, int]:
@@ -74,7 +83,10 @@ def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Mappi
         return "candidates begin with weights that their parents left in that run"
     if evaluator.private:
         return evaluator.private
-    before, now = ({key: text for key, text in lines.items() if key.split(".")[0] in _SAME} for lines in (ledger.identity or {}, identity))
+    before, now = (
+        {key: text for key, text in lines.items() if key.split(".")[0] in _SAME}
+        for lines in (ledger.identity or {}, identity)
+    )
     if different := differences(before, now):
         return different[0] + (f", and {len(different) - 1} more" if different[1:] else "")
     return "" if ledger.fingerprint == space.fingerprint else _difference(ledger, space)
@@ -87,12 +99,21 @@ def _difference(ledger: Ledger, space: Space) -> str:
     if new := [name for name in names if name not in known]:
         return f"{', '.join(new)} of {kind} is new, so nobody can tell whether the models are the same"
     if gone := [name for name in known if name not in names]:
-        return f"{', '.join(gone)} is no choice of {kind} any more, so nobody can tell whether the models are the same"
-    if names != known or any(not _alike(ledger, space, *pair) for pair in zip(ledger.segments, space.segments, strict=True)):
+        return (
+            f"{', '.join(gone)} is no choice of {kind} any more, so nobody can tell whether the models are "
+            "the same"
+        )
+    if names != known or any(
+        not _alike(ledger, space, *pair) for pair in zip(ledger.segments, space.segments, strict=True)
+    ):
         return f"the choices of {kind} are not the same, or in another order"
     if not space.kinship or not ledger.kinship:
         return f"another {kind}, and nobody can tell whether the same values give the same model"
-    return "" if ledger.kinship == space.kinship else f"its space is of another class than {kind} here, or was made with other arguments"
+    return (
+        ""
+        if ledger.kinship == space.kinship
+        else f"its space is of another class than {kind} here, or was made with other arguments"
+    )
 
 
 def _alike(ledger: Ledger, space: Space, before: Segment, now: Segment) -> bool:
@@ -102,13 +123,19 @@ def _alike(ledger: Ledger, space: Space, before: Segment, now: Segment) -> bool:
 
 
 def _alleles(ledger: Ledger, space: Space) -> np.ndarray:
-    """Return for every locus and allele of the other run the allele here, ``(length, 256)``; -1 where its value is not to be had."""
+    """Return for every locus and allele of the other run the allele here, ``(length, 256)``; -1 where its
+    value is not to be had.
+    """
     table = np.full((space.length, 256), -1, dtype=np.int64)
     for segment in ledger.segments:
         before, now = ledger.alleles.get(segment.name), space.alleles.get(segment.name)
         if before is None or now is None or ledger.fingerprint == space.fingerprint:
             table[space.slices[segment.name], : segment.choices] = np.arange(segment.choices)
             continue
-        places = {repr(value): place for place, value in enumerate(now)}  # 1, 1.0 and true are equal, but may not build the same
-        table[space.slices[segment.name], : segment.choices] = [places.get(repr(value), -1) for value in before]
+        places = {
+            repr(value): place for place, value in enumerate(now)
+        }  # 1, 1.0 and true are equal, but may not build the same
+        table[space.slices[segment.name], : segment.choices] = [
+            places.get(repr(value), -1) for value in before
+        ]
     return table

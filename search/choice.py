@@ -14,10 +14,11 @@ _WRECK = 0.7
 
 
 def choose(front: Front, k: int) -> list[Evaluation]:
-    """Return at most `k` members of a front that stand for it: the best in the first objective, then whoever adds most hypervolume. [O]
+    """Return at most `k` members of a front that stand for it: the best in the first objective, then whoever
+    adds most hypervolume. [O]
 
-    Wrecks are passed over while there are others: who lost more than seven tenths, in the first objective, of what the worst member lost
-    to the base model is not brought back by fine-tuning.
+    Wrecks are passed over while there are others: who lost more than seven tenths, in the first objective, of
+    what the worst member lost to the base model is not brought back by fine-tuning.
 
     Returns:
         The members in the order of the front.
@@ -26,7 +27,9 @@ def choose(front: Front, k: int) -> list[Evaluation]:
     base = front.problem.base.get(front.problem.objectives[0].metric)
     if base is not None and len(members) > k:
         whole = -base if front.problem.objectives[0].maximise else base
-        sound = int((values[:, 0] <= whole + _WRECK * (values[-1, 0] - whole)).sum())  # members are sorted by it
+        sound = int(
+            (values[:, 0] <= whole + _WRECK * (values[-1, 0] - whole)).sum()
+        )  # members are sorted by it
         members, values = members[: max(sound, k)], values[: max(sound, k)]
     if len(members) <= k:
         return members

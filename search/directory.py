@@ -17,7 +17,19 @@ import torch
 from spaces.errors import InputError
 from spaces.files import replacing
 
-PACKAGES = ("secateur", "torch", "numpy", "deap", "optuna", "ray", "networkx", "jsonargparse", "safetensors", "onnx", "onnxruntime")
+PACKAGES = (
+    "secateur",
+    "torch",
+    "numpy",
+    "deap",
+    "optuna",
+    "ray",
+    "networkx",
+    "jsonargparse",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+)
 
 
 class RunDirectory:
@@ -53,7 +65,8 @@ class RunDirectory:
                 pass
         except OSError as error:
             raise InputError(
-                f"runs: cannot write to {directory.path}: {error.strerror}; expected a folder that can be made and written to"
+                f"runs: cannot write to {directory.path}: {error.strerror}; expected a folder that can be "
+                f"made and written to"
             ) from None
         return directory
 
@@ -74,7 +87,9 @@ class RunDirectory:
         write(self.config, text)
 
     def write_environment(self) -> None:
-        """Keep what the results may depend on: versions, device, git commit; what an earlier call wrote stays as ``before``."""
+        """Keep what the results may depend on: versions, device, git commit; what an earlier call wrote stays
+        as ``before``.
+        """
         found = environment()
         if self.environment.is_file():
             try:
@@ -121,7 +136,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def _commit() -> str | None:
@@ -129,11 +147,17 @@ def _commit() -> str | None:
     folder = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
-        return subprocess.run(("git", "-C", str(folder), *words), capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            ("git", "-C", str(folder), *words), capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:  # installed inside somebody else's repository
+        if (
+            Path(git("rev-parse", "--show-toplevel")).resolve() != folder
+        ):  # installed inside somebody else's repository
             return None
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,6 @@
-"""The engine: what a user gives is assembled, searched, finished and reported. The door and the library come in here."""
+"""The engine: what a user gives is assembled, searched, finished and reported. The door and the library come
+in here.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,8 @@ UNFINISHED = ("interrupted", "failures", "disk full")
 
 
 class Search:
-    """A search from beginning to end: base model, space, loop, fine-tuning, export, report; resumed where an earlier call left it.
+    """A search from beginning to end: base model, space, loop, fine-tuning, export, report; resumed where an
+    earlier call left it.
 
     Five lines are a search::
 
@@ -80,7 +83,8 @@ class Search:
         executor: where candidates are evaluated; None: in this process.
         directory: of the run; None keeps it in memory, without fine-tuning, export and report.
         training: how to train the base model first; None: it comes with its weights.
-        criteria: scores of the base model's channels that guide the strategy; None: magnitude, Taylor and activation.
+        criteria: scores of the base model's channels that guide the strategy; None: magnitude, Taylor and
+            activation.
         finish: what becomes of the front at the end; None: its defaults.
         seed: of everything that is random.
         order: see :class:`Loop`; so are `lag` and `chunk`.
@@ -90,8 +94,8 @@ class Search:
         config: text of the configuration, kept in the directory.
         progress: where the run is shown; None: nowhere.
         listeners: told what :class:`Loop` tells its listeners.
-        device: where this process trains and evaluates the base model, and times candidates for a plan; the search's are where the
-            executor has them.
+        device: where this process trains and evaluates the base model, and times candidates for a plan; the
+            search's are where the executor has them.
 
     Raises:
         InputError: here or in :meth:`run`, of anything that does not fit, in one line.
@@ -133,29 +137,43 @@ class Search:
             parts[0] if len(parts) == 1 else Evaluators(parts),
             tuple(Objective.parse(text) for text in objectives),
             tuple(Constraint.parse(text) for text in constraints),
-            None if training is None or model is None or data is None else Baseline(model, data, training, seed, self._weights_folders()),
+            None
+            if training is None or model is None or data is None
+            else Baseline(model, data, training, seed, self._weights_folders()),
             default_criteria() if criteria is None else list(criteria),
             seed,
             device,
         )
         self.strategy = strategy or Evolution()
-        self._warm = WarmStart(self.strategy, None if self.directory is None else RunDirectory(self.directory).state)
+        self._warm = WarmStart(
+            self.strategy, None if self.directory is None else RunDirectory(self.directory).state
+        )
         self.executor = executor or InlineExecutor()
         self.finish = finish or Finish()
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
         self.study, self.storage, self.origin, self.config = study, storage, origin, config
         self.progress = progress or Progress.silent()
         self.listeners = tuple(listeners)
-        self._settings = describe("strategy", self.strategy) | {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
+        self._settings = describe("strategy", self.strategy) | {
+            "order": order,
+            "lag": str(lag),
+            "chunk": str(chunk),
+            "seed": str(seed),
+        }
         self._limits = Budget()
         self._prepared: Problem | None = None
         self._memory: Ledger | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def plan(
-        self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None, epochs: float | None = None
+        self,
+        evaluations: int | None = 1000,
+        seconds: float | None = None,
+        stall: int | None = None,
+        epochs: float | None = None,
     ) -> Plan:
-        """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes. Trains and searches nothing.
+        """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes.
+        Trains and searches nothing.
 
         Raises:
             InputError: as :meth:`run` would, but for limits out of reach, which the plan shows.
@@ -167,25 +185,35 @@ class Search:
         base = screened_base(problem)
         found = reaches(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
         least = smallest(problem.space, self.preparation.data) if base else {}
-        workers = max(self.executor.capacity, getattr(self.executor, "workers", 1) or os.cpu_count() or 1)  # it has not been started
+        workers = max(
+            self.executor.capacity, getattr(self.executor, "workers", 1) or os.cpu_count() or 1
+        )  # it has not been started
         step = None
         if isinstance(self.strategy, Coevolution):
             step = step_seconds(problem, self.strategy, self.seed)
             steps = self.strategy.candidates
             evaluations = steps if evaluations is None else min(evaluations, steps)
         limits = Budget(evaluations, seconds, stall, epochs)
-        return make_plan(problem, base, least, found, workers, limits, self.seed, step, self.preparation.device)
+        return make_plan(
+            problem, base, least, found, workers, limits, self.seed, step, self.preparation.device
+        )
 
     def run(
-        self, evaluations: int | None = 1000, seconds: float | None = None, stall: int | None = None, epochs: float | None = None
+        self,
+        evaluations: int | None = 1000,
+        seconds: float | None = None,
+        stall: int | None = None,
+        epochs: float | None = None,
     ) -> Result:
-        """Search until a limit is reached, then fine-tune and export some of the front; go on where an earlier call ended.
+        """Search until a limit is reached, then fine-tune and export some of the front; go on where an
+        earlier call ended.
 
         Args:
             evaluations: candidates in all, those of earlier calls included.
             seconds: of searching in all, those of earlier calls included.
             stall: candidates in a row that do not enlarge the front's hypervolume.
-            epochs: of training the base model, which training all candidates may take: see :class:`~search.budget.Budget`.
+            epochs: of training the base model, which training all candidates may take: see
+                :class:`~search.budget.Budget`.
 
         Raises:
             InputError: of the first thing that does not fit, before any candidate is evaluated.
@@ -201,19 +229,29 @@ class Search:
             return self._result(directory, problem, ledger, reason, complete=done and not changed)
 
     def export(self) -> Result:
-        """Fine-tune and export members of the front as it is, without searching on; where the run is in memory there is nothing to do."""
+        """Fine-tune and export members of the front as it is, without searching on; where the run is in
+        memory there is nothing to do.
+        """
         with contextlib.ExitStack() as stack:
             directory, problem, ledger = self._enter(stack)
             with self._view(directory, needed=False):
                 changed = self._finish(directory, problem, ledger)
-            return self._result(directory, problem, ledger, ledger.note("ended") or "interrupted", complete=not changed)
+            return self._result(
+                directory, problem, ledger, ledger.note("ended") or "interrupted", complete=not changed
+            )
 
     def _weights_folders(self) -> list[Path]:
         """Where trained base weights lie: with the run, and with all runs beside it."""
-        return [] if self.directory is None else [RunDirectory(self.directory).state, self.directory.parent / ".cache"]
+        return (
+            []
+            if self.directory is None
+            else [RunDirectory(self.directory).state, self.directory.parent / ".cache"]
+        )
 
     def _enter(self, stack: contextlib.ExitStack) -> tuple[RunDirectory | None, Problem, Ledger]:
-        """Take hold of the run's directory, see that everything fits, open the ledger; `stack` gives it all back."""
+        """Take hold of the run's directory, see that everything fits, open the ledger; `stack` gives it all
+        back.
+        """
         space = self._first_space()
         directory = None if self.directory is None else RunDirectory.create(self.directory)
         if directory is not None:
@@ -225,8 +263,14 @@ class Search:
         if directory is None:
             ledger = self._memory = self._memory or Ledger(None, problem.space)
         else:
-            if isinstance(problem.space, TrialSpace) and isinstance(self.strategy, Strategy) and not directory.ledger.exists():
-                copy.deepcopy(self.strategy).start(problem, self.seed)  # what it refuses shall leave no run behind
+            if (
+                isinstance(problem.space, TrialSpace)
+                and isinstance(self.strategy, Strategy)
+                and not directory.ledger.exists()
+            ):
+                copy.deepcopy(self.strategy).start(
+                    problem, self.seed
+                )  # what it refuses shall leave no run behind
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
             ledger.claim(self._identity(problem.space))
@@ -246,11 +290,15 @@ class Search:
             return directory.state.absolute()
         if not isinstance(self.strategy, Coevolution) and not self.preparation.evaluator.inherits:
             return None
-        self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="secateur-")  # pairs, and what children inherit, are files
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(
+            prefix="secateur-"
+        )  # pairs, and what children inherit, are files
         return Path(self._temporary.name)
 
     def _first_space(self) -> Space | None:
-        """See that a run to begin with fits the space, before there is a folder; return the space where it is made and will stay."""
+        """See that a run to begin with fits the space, before there is a folder; return the space where it is
+        made and will stay.
+        """
         if self._prepared is not None or not self._warm.sources:
             return None
         untrained = self.preparation.untrained()
@@ -283,7 +331,9 @@ class Search:
         """Evaluate and score the base model once in the life of a run."""
         base = ledger.note(BASE)
         if base is None and isinstance(self.strategy, Coevolution):
-            base = screened_base(problem)  # pairs begin with random weights: there is nothing to evaluate or to score
+            base = screened_base(
+                problem
+            )  # pairs begin with random weights: there is nothing to evaluate or to score
             ledger.save_note(BASE, base)
         elif base is None:
             base = self.preparation.base(problem)
@@ -294,14 +344,32 @@ class Search:
         ledger.commit()
 
     def _loop(
-        self, problem: Problem, ledger: Ledger, budget: Budget, listeners: Sequence[object] = (), executor: Executor | None = None
+        self,
+        problem: Problem,
+        ledger: Ledger,
+        budget: Budget,
+        listeners: Sequence[object] = (),
+        executor: Executor | None = None,
     ) -> Loop | CellLoop:
         if isinstance(self.strategy, Coevolution):
             if budget.epochs is not None:
-                raise InputError(f"budget.epochs {budget.epochs:g}: a coevolution ends by its steps; expected null")
+                raise InputError(
+                    f"budget.epochs {budget.epochs:g}: a coevolution ends by its steps; expected null"
+                )
             grid = make_grid(self.executor)
-            return CellLoop(problem, self.strategy, grid, self.executor, ledger, budget, seed=self.seed, listeners=listeners)
-        strategy = copy.deepcopy(self.strategy)  # this one stays as it was given: the next call starts from it again
+            return CellLoop(
+                problem,
+                self.strategy,
+                grid,
+                self.executor,
+                ledger,
+                budget,
+                seed=self.seed,
+                listeners=listeners,
+            )
+        strategy = copy.deepcopy(
+            self.strategy
+        )  # this one stays as it was given: the next call starts from it again
         return Loop(
             problem,
             strategy,
@@ -317,11 +385,14 @@ class Search:
         )
 
     def _epoch_macs(self, problem: Problem) -> float:
-        """Return the multiply-accumulates of an epoch of training the base model, a backward pass counted as two forward passes."""
+        """Return the multiply-accumulates of an epoch of training the base model, a backward pass counted as
+        two forward passes.
+        """
         data, macs = self.preparation.data, screened_base(problem).get("macs")
         if data is None or macs is None or COMPUTE not in problem.evaluator.metrics:
             raise InputError(
-                f"budget.epochs: nobody counts what training takes; expected evaluators Cost and one that reports {COMPUTE}, such as "
+                f"budget.epochs: nobody counts what training takes; expected evaluators Cost and one that "
+                f"reports {COMPUTE}, such as "
                 "LineageTraining over a ChannelSpace"
             )
         return 3.0 * macs * data.size("train")
@@ -329,9 +400,14 @@ class Search:
     def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> str:
         """Run the loop to its end, shown and interruptible; return the reason of the end."""
         done = ledger.counts()["evaluations"]
-        place, earlier = f" in {self.directory}" if self.directory else "", f", going on after {done} evaluations" if done else ""
+        place, earlier = (
+            f" in {self.directory}" if self.directory else "",
+            f", going on after {done} evaluations" if done else "",
+        )
         shown = SearchProgress(self.progress, f"searching{place}{earlier}")
-        with self._warm.executor(self.executor, problem, self._identity(problem.space), self.progress.say) as executor:
+        with self._warm.executor(
+            self.executor, problem, self._identity(problem.space), self.progress.say
+        ) as executor:
             loop = self._loop(problem, ledger, budget, (shown, *self.listeners), executor)
             with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
                 reason = loop.run()
@@ -349,14 +425,26 @@ class Search:
         before = load_finals(ledger)
         with self.progress.stage():
             after = self.finish.run(
-                problem, self.executor, ledger, directory.path, origin=self.origin, seed=self.seed, progress=self.progress.step
+                problem,
+                self.executor,
+                ledger,
+                directory.path,
+                origin=self.origin,
+                seed=self.seed,
+                progress=self.progress.step,
             )
         return before != after
 
     @contextlib.contextmanager
     def _view(self, directory: RunDirectory | None, needed: bool) -> Iterator[None]:
-        """Let the Optuna view follow the ledger meanwhile; where nothing is searched, only if it is missing."""
-        wanted = self.study and directory is not None and (needed or (self.storage is None and not directory.study.exists()))
+        """Let the Optuna view follow the ledger meanwhile; where nothing is searched, only if it
+        is missing.
+        """
+        wanted = (
+            self.study
+            and directory is not None
+            and (needed or (self.storage is None and not directory.study.exists()))
+        )
         view = StudyView(directory.path, self.storage) if wanted and directory is not None else None
         try:
             yield
@@ -365,8 +453,14 @@ class Search:
             if complaint:
                 self.progress.say(complaint)
 
-    def _result(self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, reason: str, complete: bool) -> Result:
-        if directory is not None and not (complete and directory.report.exists()) and not reason.startswith("disk full"):
+    def _result(
+        self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, reason: str, complete: bool
+    ) -> Result:
+        if (
+            directory is not None
+            and not (complete and directory.report.exists())
+            and not reason.startswith("disk full")
+        ):
             write_report(directory.path)
         result = Result.read(ledger, problem, directory.path if directory else None, reason, complete)
         return replace(result, keep=self._temporary)
@@ -382,4 +476,6 @@ def _is_searched(ledger: Ledger, budget: Budget) -> bool:
     if budget.seconds is not None and (ledger.note("elapsed") or 0.0) >= budget.seconds:
         return True
     before, now = (ledger.note(BUDGET) or {}).get(ended), getattr(budget, ended, None)
-    return ended in ("exhausted", "steps") or (ended in ("stall", "epochs") and before is not None and now is not None and now <= before)
+    return ended in ("exhausted", "steps") or (
+        ended in ("stall", "epochs") and before is not None and now is not None and now <= before
+    )

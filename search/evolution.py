@@ -25,31 +25,38 @@ from spaces.errors import InputError
 
 
 class Evolution(Strategy):
-    """Steady-state NSGA-II (Deb et al. 2002 [P], steady state as in Durillo et al. 2009 [P]), assembled from exchangeable parts.
+    """Steady-state NSGA-II (Deb et al. 2002 [P], steady state as in Durillo et al. 2009 [P]), assembled from
+    exchangeable parts.
 
-    It begins with the base genome, where the space has one, and `population` - 1 genomes of the initialisation (all that another run
-    found, where it begins with one: :class:`~search.from_run.FromRun`). Every further candidate has two parents, each the winner of a
-    tournament; it is crossed, then changed by one mutation drawn from those whose needs the guide meets; one that works alone
-    (:attr:`Mutation.alone`) changes the first parent itself. :class:`~search.sieve.Sieve` sees to feasibility and duplicates,
-    :class:`~search.population.Population` to survival. A candidate's ``operator`` names what made it, joined by ``+``, for example
-    ``Uniform+BitFlip``.
+    It begins with the base genome, where the space has one, and `population` - 1 genomes of the
+    initialisation (all that another run found, where it begins with one: :class:`~search.from_run.FromRun`).
+    Every further candidate has two parents, each the winner of a tournament; it is crossed, then changed by
+    one mutation drawn from those whose needs the guide meets; one that works alone (:attr:`Mutation.alone`)
+    changes the first parent itself. :class:`~search.sieve.Sieve` sees to feasibility and duplicates,
+    :class:`~search.population.Population` to survival. A candidate's ``operator`` names what made it, joined
+    by ``+``, for example ``Uniform+BitFlip``.
 
-    Guide: the problem's, and of every parent the arrays of its evaluation that hold one number a locus (``activation``).
+    Guide: the problem's, and of every parent the arrays of its evaluation that hold one number a locus
+    (``activation``).
 
     Args:
         population: members that may become parents.
         initialisation: of the first candidates; by default from criteria, where the problem has scores.
-        crossover: a list is drawn from; by default uniform, and segment-wise where there are several segments.
-        mutations: each child draws one; by default all that fit the space and the guide; among them ``Growth`` only of architectures
-            that inherit weights.
+        crossover: a list is drawn from; by default uniform, and segment-wise where there are several
+            segments.
+        mutations: each child draws one; by default all that fit the space and the guide; among them
+            ``Growth`` only of architectures that inherit weights.
         selection: who survives; by default NSGA-II, from four objectives on NSGA-III.
         tournament: members that compete to be a parent; 1 is chance.
         redraws: how often a duplicate or infeasible child is drawn again before it is mended.
-        fidelity: whether candidates are looked at briefly first, and who of them is trained on; by default all are evaluated once.
-        surrogate: chooses the more promising of several children, where it has shown that it can; by default none does.
+        fidelity: whether candidates are looked at briefly first, and who of them is trained on; by default
+            all are evaluated once.
+        surrogate: chooses the more promising of several children, where it has shown that it can; by default
+            none does.
 
     Raises:
-        InputError: for a population or tournament without members; at the start, for a mutation that needs scores that nothing provides.
+        InputError: for a population or tournament without members; at the start, for a mutation that needs
+            scores that nothing provides.
     """
 
     def __init__(
@@ -64,19 +71,35 @@ class Evolution(Strategy):
         fidelity: Ladder | None = None,
         surrogate: Surrogate | None = None,
     ) -> None:
-        for name, value, least in (("population", population, 2), ("tournament", tournament, 1), ("redraws", redraws, 0)):
+        for name, value, least in (
+            ("population", population, 2),
+            ("tournament", tournament, 1),
+            ("redraws", redraws, 0),
+        ):
             if value < least:
                 raise InputError(f"Evolution: {name} {value} is not accepted; it must be at least {least}")
         if mutations is not None and not mutations:
-            raise InputError("Evolution: mutations is empty; give at least one, or leave it out for the default")
+            raise InputError(
+                "Evolution: mutations is empty; give at least one, or leave it out for the default"
+            )
         self.population, self.tournament, self.redraws = population, tournament, redraws
-        self.initialisation, self.crossover, self.mutations, self.selection = initialisation, crossover, mutations, selection
+        self.initialisation, self.crossover, self.mutations, self.selection = (
+            initialisation,
+            crossover,
+            mutations,
+            selection,
+        )
         self.fidelity, self.surrogate = fidelity, surrogate
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         many = len(problem.objectives) > 3
-        self._members = Population(problem, self.population, self.selection or (NSGA3Selection() if many else NSGA2Selection()), self.rng)
+        self._members = Population(
+            problem,
+            self.population,
+            self.selection or (NSGA3Selection() if many else NSGA2Selection()),
+            self.rng,
+        )
         self._sieve = Sieve(problem, self.rng, self.redraws)
         self._initial = initial(problem, self.initialisation, self.rng)
         self._crossovers = _crossovers(problem, self.crossover)
@@ -100,7 +123,9 @@ class Evolution(Strategy):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
-            self._sieve.admit(evaluation.candidate.genome)  # others asked it, where another strategy went before
+            self._sieve.admit(
+                evaluation.candidate.genome
+            )  # others asked it, where another strategy went before
         for part in (self._members, self.fidelity, self.surrogate):
             if part is not None:
                 part.tell(evaluations)
@@ -111,7 +136,9 @@ class Evolution(Strategy):
     def _beginning(self) -> list[Proposal]:
         base = self.problem.space.base
         first = [] if base is None or not self._sieve.admit(base) else [Proposal(base, operator="base")]
-        at_hand = 0 if self.initialisation is None else self.initialisation.at_hand(self.problem.space, self.rng)
+        at_hand = (
+            0 if self.initialisation is None else self.initialisation.at_hand(self.problem.space, self.rng)
+        )
         return first + self._sieve.take(max(self.population - len(first), at_hand), self._initial)
 
     def _children(self, n: int) -> list[Proposal]:
@@ -120,9 +147,15 @@ class Evolution(Strategy):
             # Nobody has come back yet, or all have failed.
             return self._initial(n)
         genomes, crossed = self._cross(mothers, fathers)
-        children, crossed, mutated = self._mutate(np.stack([m.genome for m in mothers]), genomes, crossed, self._guide(mothers, fathers))
+        children, crossed, mutated = self._mutate(
+            np.stack([m.genome for m in mothers]), genomes, crossed, self._guide(mothers, fathers)
+        )
         return [
-            Proposal(child, tuple(dict.fromkeys((m.id, f.id) if by else (m.id,))), "+".join(filter(None, (by, how))) or "copy")
+            Proposal(
+                child,
+                tuple(dict.fromkeys((m.id, f.id) if by else (m.id,))),
+                "+".join(filter(None, (by, how))) or "copy",
+            )
             for child, m, f, by, how in zip(children, mothers, fathers, crossed, mutated, strict=True)
         ]
 
@@ -138,10 +171,15 @@ class Evolution(Strategy):
     def _mutate(
         self, mothers: np.ndarray, genomes: np.ndarray, crossed: list[str], guide: Guide
     ) -> tuple[np.ndarray, list[str], list[str]]:
-        """Return changed genomes ``(n, length)``, what crossed each and what changed each, "" where nothing did."""
+        """Return changed genomes ``(n, length)``, what crossed each and what changed each, "" where nothing
+        did.
+        """
         usable = [mutation for mutation in self._mutations if guide.keys() >= set(mutation.needs)]
         if not usable:
-            raise InputError(f"Evolution: the guide has {', '.join(guide) or 'nothing'}, which serves none of the mutations; add BitFlip")
+            raise InputError(
+                f"Evolution: the guide has {', '.join(guide) or 'nothing'}, which serves none of the "
+                f"mutations; add BitFlip"
+            )
         drawn = self.rng.integers(len(usable), size=len(genomes))
         alone = np.array([mutation.alone for mutation in usable])[drawn]
         genomes = np.where(alone[:, None], mothers, genomes)
@@ -154,18 +192,25 @@ class Evolution(Strategy):
         return children, crossed, _names(usable, drawn, (children != genomes).any(axis=1))
 
     def _guide(self, mothers: Sequence[Member], fathers: Sequence[Member]) -> Guide:
-        """Return the problem's guide and the statistics of the parents ``(n, length)``: the mother's, where she has none the father's."""
+        """Return the problem's guide and the statistics of the parents ``(n, length)``: the mother's, where
+        she has none the father's.
+        """
         guide = dict(self.problem.guide)
         for name in sorted({name for member in (*mothers, *fathers) for name in member.statistics}):
             unknown = np.full(self.problem.space.length, np.nan)
-            own, other = (np.stack([m.statistics.get(name, unknown) for m in side]) for side in (mothers, fathers))
+            own, other = (
+                np.stack([m.statistics.get(name, unknown) for m in side]) for side in (mothers, fathers)
+            )
             guide[name] = np.where(np.isnan(own), other, own)
         return guide
 
 
 def _names(operators: Sequence[object], drawn: np.ndarray, effective: np.ndarray) -> list[str]:
     """Return the class name of each row's operator, "" where it had no effect."""
-    return [type(operators[number]).__name__ if effect else "" for number, effect in zip(drawn, effective, strict=True)]
+    return [
+        type(operators[number]).__name__ if effect else ""
+        for number, effect in zip(drawn, effective, strict=True)
+    ]
 
 
 def _crossovers(problem: Problem, given: Crossover | Sequence[Crossover] | None) -> list[Crossover]:
@@ -179,7 +224,8 @@ def _crossovers(problem: Problem, given: Crossover | Sequence[Crossover] | None)
 
 
 def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutation]:
-    """Return the mutations; by default those that fit: guided ones and shifts of whole segments where channels are kept or dropped.
+    """Return the mutations; by default those that fit: guided ones and shifts of whole segments where
+    channels are kept or dropped.
 
     Where architectures inherit weights they grow, too: larger children lose nothing of their parents'.
     """
@@ -188,5 +234,7 @@ def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutat
     if not any(segment.choices == 2 and segment.size > 1 for segment in problem.space.segments):
         return [BitFlip(), Growth()] if problem.evaluator.inherits and growing(problem.space) else [BitFlip()]
     scores = [name for name in problem.guide if "activation" not in name and name != "random"]
-    guided: list[Mutation] = [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
+    guided: list[Mutation] = (
+        [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
+    )
     return [BitFlip(), *guided, ActivationGuided()]

@@ -24,7 +24,8 @@ from spaces.files import write_bytes
 
 ONNX = "model.onnx"
 TOLERANCE = 1e-4
-"""Largest difference of an exported model to the one in memory, relative to the largest output (at least 1)."""
+"""Largest difference of an exported model to the one in memory, relative to the largest output (at least 1).
+"""
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -42,7 +43,9 @@ class Origin:
 
 
 def base_of(space: Space, genome: np.ndarray) -> nn.Module:
-    """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome builds."""
+    """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome
+    builds.
+    """
     return space.model if isinstance(space, ChannelSpace) else space.build(genome)
 
 
@@ -61,7 +64,8 @@ def export(
     realised: Mapping[str, float] | None = None,
     onnx: bool = True,
 ) -> Recipe:
-    """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the model computes.
+    """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
+    model computes.
 
     The recipe is written last: where it is there, the export is whole.
 
@@ -91,7 +95,9 @@ def export(
     recipe = Recipe(
         id=id,
         model=_model(space, genome, origin),
-        space=dict(origin.space) if origin.space is not None and not isinstance(space, ChannelSpace | CellSpace) else None,
+        space=dict(origin.space)
+        if origin.space is not None and not isinstance(space, ChannelSpace | CellSpace)
+        else None,
         slices=slices_of(space, genome) if isinstance(space, ChannelSpace) else [],
         attributes=settings_of(space, genome) if isinstance(space, ChannelSpace) else [],
         tied=tied,
@@ -108,20 +114,26 @@ def export(
     made_again = recipe.model is not None or recipe.space is not None
     if made_again or base is not None:
         try:
-            difference = relative_difference(_run(load(directory, None if made_again else base), example), expected)
+            difference = relative_difference(
+                _run(load(directory, None if made_again else base), example), expected
+            )
             if difference > TOLERANCE:
                 raise InputError(f"it differs by {difference:.1e} of the largest output")
         except InputError as error:
             (directory / RECIPE).unlink(missing_ok=True)
-            raise RuntimeError(f"the export of candidate {id}, loaded again, is not the model it was made of: {error}") from error
+            raise RuntimeError(
+                f"the export of candidate {id}, loaded again, is not the model it was made of: {error}"
+            ) from error
     return recipe
 
 
 def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> dict[str, Any]:
-    """Write a model as ONNX with a dynamic batch axis where it can have one, and compare it with torch in onnxruntime.
+    """Write a model as ONNX with a dynamic batch axis where it can have one, and compare it with torch in
+    onnxruntime.
 
     Returns:
-        ``file``, ``max_difference`` (absolute), ``dynamic_batch`` and ``bytes``; or ``missing`` with the reason.
+        ``file``, ``max_difference`` (absolute), ``dynamic_batch`` and ``bytes``; or ``missing`` with the
+        reason.
     """
     file.unlink(missing_ok=True)
     missing = [name for name in EXTRA if util.find_spec(name) is None]
@@ -130,16 +142,22 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
     try:
         content, dynamic = onnx_bytes(model, example)
         difference, relative = _onnx_difference(content, model, example, dynamic)
-    except Exception as error:  # torch, onnx and onnxruntime raise whatever they like: the model stays usable without the file
+    # torch, onnx and onnxruntime raise whatever they like: the model stays usable without the file
+    except Exception as error:
         return {"missing": f"{type(error).__name__}: {_first_line(error)}"}
     if not relative <= TOLERANCE:
-        return {"missing": f"onnxruntime differs from torch by {difference:.1e}, more than {TOLERANCE:g} of the largest output"}
+        return {
+            "missing": f"onnxruntime differs from torch by {difference:.1e}, more than {TOLERANCE:g} of the "
+            f"largest output"
+        }
     write_bytes(file, content)
     return {"file": file.name, "max_difference": difference, "dynamic_batch": dynamic, "bytes": len(content)}
 
 
 def relative_difference(first: list[Tensor], second: list[Tensor]) -> float:
-    """Return the largest absolute difference over the largest absolute value of `second` (at least 1); inf where shapes differ."""
+    """Return the largest absolute difference over the largest absolute value of `second` (at least 1); inf
+    where shapes differ.
+    """
     if [x.shape for x in first] != [x.shape for x in second]:
         return float("inf")
     pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if b.numel()]
@@ -153,11 +171,15 @@ def outputs_of(result: Any) -> list[Tensor]:
         return [result]
     if isinstance(result, Mapping):
         result = list(result.values())
-    return [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
+    return (
+        [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
+    )
 
 
 def _model(space: Space, genome: np.ndarray, origin: Origin) -> dict[str, Any] | None:
-    """What makes the model that the recipe's slices cut, or with a cell space the very model; None where nobody knows."""
+    """What makes the model that the recipe's slices cut, or with a cell space the very model; None where
+    nobody knows.
+    """
     if origin.model is None or not isinstance(space, ChannelSpace | CellSpace):
         return None
     return space.model_spec(genome, origin.model) if isinstance(space, CellSpace) else dict(origin.model)
@@ -175,20 +197,33 @@ def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
             module.training = training
 
 
-def _onnx_difference(content: bytes, model: nn.Module, example: tuple[Tensor, ...], dynamic: bool) -> tuple[float, float]:
-    """Run the ONNX file on the example, and where the batch is dynamic on three times as many samples; absolute and relative difference."""
+def _onnx_difference(
+    content: bytes, model: nn.Module, example: tuple[Tensor, ...], dynamic: bool
+) -> tuple[float, float]:
+    """Run the ONNX file on the example, and where the batch is dynamic on three times as many samples;
+    absolute and relative difference.
+    """
     session = onnx_session(content, torch.get_num_threads())
     names = [item.name for item in session.get_inputs()]
     trials = [example]
     if dynamic:
-        trials.append(tuple(torch.cat([x, x, x]) if x.ndim and x.shape[0] == example[0].shape[0] else x for x in example))
+        trials.append(
+            tuple(
+                torch.cat([x, x, x]) if x.ndim and x.shape[0] == example[0].shape[0] else x for x in example
+            )
+        )
     absolute = relative = 0.0
     for inputs in trials:
         wanted = [x.float() if x.is_floating_point() else x for x in _run(model, inputs)]
         arrays = [x.detach().cpu().numpy() for x in inputs]
-        found = [torch.from_numpy(np.asarray(x)) for x in session.run(None, dict(zip(names, arrays[: len(names)], strict=True)))]
+        found = [
+            torch.from_numpy(np.asarray(x))
+            for x in session.run(None, dict(zip(names, arrays[: len(names)], strict=True)))
+        ]
         relative = max(relative, relative_difference(found, wanted))
-        differences = [(a.double() - b.double()).abs().max() for a, b in zip(found, wanted, strict=True) if b.numel()]
+        differences = [
+            (a.double() - b.double()).abs().max() for a, b in zip(found, wanted, strict=True) if b.numel()
+        ]
         absolute = max(absolute, *map(float, differences), 0.0)
     return absolute, relative
 

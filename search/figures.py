@@ -11,7 +11,9 @@ _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")
 
 
 def figure(value: float, name: str = "") -> str:
-    """Write a metric by its name: ``1.23 M`` for macs, ``45.6 KiB`` for bytes, ``0.0123`` for a rate, ``1.234 ms`` for milliseconds."""
+    """Write a metric by its name: ``1.23 M`` for macs, ``45.6 KiB`` for bytes, ``0.0123`` for a rate,
+    ``1.234 ms`` for milliseconds.
+    """
     if not math.isfinite(value):
         return "–"
     kind = name.rsplit("_", 1)[-1]
@@ -22,7 +24,9 @@ def figure(value: float, name: str = "") -> str:
         return f"{value:.3f} ms" if abs(value) < 10 else f"{value:.1f} ms"
     size, unit = next(((size, unit) for size, unit in _LARGE if abs(value) >= size), (1.0, ""))
     if not unit:
-        return f"{value:.0f}" if value == int(value) else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+        return (
+            f"{value:.0f}" if value == int(value) else f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+        )
     return f"{_digits(value / size)} {unit}"
 
 
@@ -40,7 +44,10 @@ def title(metric: str) -> str:
 def bound(constraint: Mapping[str, Any]) -> str:
     """Write a constraint of a run (see :class:`search.about.About`) as people do: ``MACs ≤ 50 %``."""
     sign = {"<=": "≤", ">=": "≥"}[constraint["relation"]]
-    return f"{title(constraint['metric'])} {sign} {constraint['bound']:g}{' %' if constraint['relative'] else ''}"
+    return (
+        f"{title(constraint['metric'])} {sign} "
+        f"{constraint['bound']:g}{' %' if constraint['relative'] else ''}"
+    )
 
 
 def _digits(value: float) -> str:

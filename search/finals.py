@@ -32,11 +32,14 @@ class Final:
     Attributes:
         id: of the candidate; :data:`BASE` for the base model.
         searched: metrics that the search had of it.
-        test: on the test split, which the search never saw: ``test_error_before`` fine-tuning, ``test_error`` after it, and so on.
+        test: on the test split, which the search never saw: ``test_error_before`` fine-tuning, ``test_error``
+            after it, and so on.
         requested: params, MACs and bytes as the search computed them.
-        realised: the same as counted on the exported model, and ``latency_ms`` (torch) and ``onnx_latency_ms`` as measured.
+        realised: the same as counted on the exported model, and ``latency_ms`` (torch) and
+            ``onnx_latency_ms`` as measured.
         limits: the constraints, held against what was realised.
-        differences: ``before`` and ``after`` fine-tuning: largest relative difference of the compact model to the masked full one.
+        differences: ``before`` and ``after`` fine-tuning: largest relative difference of the compact model to
+            the masked full one.
         onnx: what is known of the ONNX file (see :class:`search.recipe.Recipe`).
         folder: of the exported files, relative to the run's; empty where nothing was exported.
         reason: why there is no model; empty where there is one.
@@ -73,7 +76,9 @@ class Final:
 
 
 def load_finals(ledger: Ledger) -> list[Final]:
-    """Return the base model and the members chosen last, in the order in which they were chosen, as far as they are done."""
+    """Return the base model and the members chosen last, in the order in which they were chosen, as far as
+    they are done.
+    """
     chosen = ledger.note(CHOSEN) or []
     return [final for id in chosen if (final := Final.load(ledger, id)) is not None]
 

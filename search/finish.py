@@ -49,10 +49,12 @@ Progress = Callable[[str, int, int], None]
 class Finish:
     """Fine-tunes some members of the front and exports them. What is done already is not done again.
 
-    A pair of a coevolution begins with the weights that its cell left it, a candidate that inherited its weights with what it became.
+    A pair of a coevolution begins with the weights that its cell left it, a candidate that inherited its
+    weights with what it became.
 
-    A trial of a hyper-parameter search has been trained when it comes here: it is exported with the weights that its training ended
-    with, from its checkpoint or, where there is none, from the same training once more; the test split is measured then, once.
+    A trial of a hyper-parameter search has been trained when it comes here: it is exported with the weights
+    that its training ended with, from its checkpoint or, where there is none, from the same training once
+    more; the test split is measured then, once.
 
     Args:
         members: how many members of the front, spread over it.
@@ -62,7 +64,8 @@ class Finish:
         distillation: learn from the base model as well; null for labels only.
         base: whether the base model is tuned and measured in the same way, as the control.
         onnx: whether to write ONNX files.
-        time_limit: seconds of tuning per member; null: none. (The executor's own limit is made for the search's short evaluations.)
+        time_limit: seconds of tuning per member; null: none. (The executor's own limit is made for the
+            search's short evaluations.)
         latency_batch: samples of a call whose latency is measured.
         latency_repeats: calls that are timed, at least, of which the fastest counts; one thread.
         latency_seconds: that they are timed for, at least.
@@ -88,7 +91,10 @@ class Finish:
         for ok, text in [
             (members >= 0, f"members {members}; expected at least 0"),
             (epochs >= 1, f"epochs {epochs}; expected at least 1"),
-            (time_limit is None or time_limit > 0, f"time_limit {time_limit}; expected a number above 0 or null"),
+            (
+                time_limit is None or time_limit > 0,
+                f"time_limit {time_limit}; expected a number above 0 or null",
+            ),
             (latency_batch >= 1, f"latency_batch {latency_batch}; expected at least 1"),
             (latency_repeats >= 1, f"latency_repeats {latency_repeats}; expected at least 1"),
             (0 <= latency_seconds < float("inf"), f"latency_seconds {latency_seconds}; expected at least 0"),
@@ -96,9 +102,17 @@ class Finish:
             if not ok:
                 raise InputError(f"finish: {text}")
         self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
-        self.latency_batch, self.latency_repeats, self.latency_seconds = latency_batch, latency_repeats, latency_seconds
-        self.training = Training(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation)
-        self._settings = "; ".join(f"{key}={value}" for key, value in describe("training", self.training).items())
+        self.latency_batch, self.latency_repeats, self.latency_seconds = (
+            latency_batch,
+            latency_repeats,
+            latency_seconds,
+        )
+        self.training = Training(
+            epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation
+        )
+        self._settings = "; ".join(
+            f"{key}={value}" for key, value in describe("training", self.training).items()
+        )
 
     def run(
         self,
@@ -125,18 +139,34 @@ class Finish:
             progress: told what is going on.
 
         Returns:
-            The base model (where the space has one and it is wanted), then the members from the best in the first objective on.
+            The base model (where the space has one and it is wanted), then the members from the best in the
+            first objective on.
         """
         tell = progress or (lambda text, done, total: None)
         evaluator, settings = self._stage(problem)
         candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
-        if self.base and problem.space.base is not None and candidates and not isinstance(problem.space, Pairs):
+        if (
+            self.base
+            and problem.space.base is not None
+            and candidates
+            and not isinstance(problem.space, Pairs)
+        ):
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
         todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), settings, directory)]
-        self._tune(problem, evaluator, executor, ledger, [c for c in todo if not _is_tuned(ledger, c.id, settings)], settings, tell)
-        for done, candidate in enumerate(todo):  # one after the other, with idle workers: latency is measured here
+        self._tune(
+            problem,
+            evaluator,
+            executor,
+            ledger,
+            [c for c in todo if not _is_tuned(ledger, c.id, settings)],
+            settings,
+            tell,
+        )
+        for done, candidate in enumerate(
+            todo
+        ):  # one after the other, with idle workers: latency is measured here
             tell("exporting the front", done, len(todo))
             self._conclude(problem, ledger, directory, candidate, origin, settings)
         return load_finals(ledger)
@@ -145,7 +175,9 @@ class Finish:
         """Return what is done to a member, and its settings in one line."""
         if isinstance(problem.space, TrialSpace | SupernetSpace):
             return Winner(problem.evaluator), "as trained in the search"
-        if isinstance(problem.space, Pairs) or problem.evaluator.inherits:  # it gives what was built the weights that the search left it
+        if (
+            isinstance(problem.space, Pairs) or problem.evaluator.inherits
+        ):  # it gives what was built the weights that the search left it
             return Evaluators([problem.evaluator, FineTuning(self.training)]), self._settings
         return FineTuning(self.training), self._settings
 
@@ -179,28 +211,60 @@ class Finish:
                 tell(f"{doing} (epoch {epoch})", done, len(todo))
 
     def _conclude(
-        self, problem: Problem, ledger: Ledger, directory: Path, candidate: Candidate, origin: Origin | None, settings: str
+        self,
+        problem: Problem,
+        ledger: Ledger,
+        directory: Path,
+        candidate: Candidate,
+        origin: Origin | None,
+        settings: str,
     ) -> None:
         """Verify, export and measure a tuned member, and keep what was found."""
         note, arrays = ledger.note(_tuned(candidate.id)), ledger.load_arrays(_tuned(candidate.id)) or {}
         searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
-        final = Final(candidate.id, searched.metrics if searched else dict(problem.base), settings=settings, reason=note["reason"])
+        final = Final(
+            candidate.id,
+            searched.metrics if searched else dict(problem.base),
+            settings=settings,
+            reason=note["reason"],
+        )
         if not final.reason:
-            final = replace(final, test={name: value for name, value in note["metrics"].items() if name.startswith("test_")})
+            final = replace(
+                final,
+                test={name: value for name, value in note["metrics"].items() if name.startswith("test_")},
+            )
             space, genome = became(problem.space, candidate, lambda: ledger.evaluation(candidate.id).arrays)  # type: ignore[union-attr]
             model = replace(candidate, genome=genome)
-            final = self._export(replace(problem, space=space), directory, model, arrays["weights"], origin, final)
+            final = self._export(
+                replace(problem, space=space), directory, model, arrays["weights"], origin, final
+            )
             if final.folder:
-                keep_cases(problem, space, genome, unpack_weights(arrays["weights"]), ledger, candidate.id, directory / final.folder)
+                keep_cases(
+                    problem,
+                    space,
+                    genome,
+                    unpack_weights(arrays["weights"]),
+                    ledger,
+                    candidate.id,
+                    directory / final.folder,
+                )
             if isinstance(problem.space, Pairs) and final.folder:
-                ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"]))
+                ledger.save_arrays(
+                    f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"])
+                )
         final.save(ledger)
         ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now
         ledger.save_note(_tuned(candidate.id), None)
         ledger.commit()
 
     def _export(
-        self, problem: Problem, directory: Path, candidate: Candidate, weights: np.ndarray, origin: Origin | None, final: Final
+        self,
+        problem: Problem,
+        directory: Path,
+        candidate: Candidate,
+        weights: np.ndarray,
+        origin: Origin | None,
+        final: Final,
     ) -> Final:
         space, data = problem.space, problem.evaluator.data
         assert data is not None  # or the fine-tuning would have refused it
@@ -211,7 +275,11 @@ class Finish:
         differences = verify(problem, candidate.genome, model)
         worst = max(differences.values(), default=0.0)
         if not worst <= TOLERANCE:
-            return replace(final, differences=differences, reason=f"the compact model differs from the masked full one by {worst:.1e}")
+            return replace(
+                final,
+                differences=differences,
+                reason=f"the compact model differs from the masked full one by {worst:.1e}",
+            )
         screened = problem.evaluator.screen(candidate.genome[None])
         requested = {name: float(screened[name][0]) for name in COSTS if name in screened}
         realised = count(model, example) | {"latency_ms": self._latency(model, example)}
@@ -238,7 +306,9 @@ class Finish:
             if "file" in onnx and onnx["dynamic_batch"]:
                 realised["onnx_latency_ms"] = self._onnx_latency(str(directory / folder / ONNX), example)
         elif self.onnx:
-            with tempfile.TemporaryDirectory() as temporary:  # exported as the members are, or the latencies could not be compared
+            with (
+                tempfile.TemporaryDirectory() as temporary
+            ):  # exported as the members are, or the latencies could not be compared
                 onnx = export_onnx(model, example, Path(temporary) / ONNX)
                 if "file" in onnx and onnx["dynamic_batch"]:
                     realised["onnx_latency_ms"] = self._onnx_latency(str(Path(temporary) / ONNX), example)
@@ -260,11 +330,14 @@ class Finish:
         return measure(model, self._batch(example), self.latency_repeats, seconds=self.latency_seconds)
 
     def _onnx_latency(self, file: str, example: tuple[Tensor, ...]) -> float:
-        return fastest_ms(onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds)
+        return fastest_ms(
+            onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds
+        )
 
 
 def verify(problem: Problem, genome: np.ndarray, tuned: nn.Module) -> dict[str, float]:
-    """Compare a compact model with the masked full one: as built, and with the tuned weights scattered back. Empty where nothing is sliced.
+    """Compare a compact model with the masked full one: as built, and with the tuned weights scattered back.
+    Empty where nothing is sliced.
 
     Returns:
         ``before`` and ``after``: largest difference, relative to the largest output (at least 1).
@@ -302,7 +375,9 @@ def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
 
 
 def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """A few inputs of the test split and what a tuned pair makes of them; empty where it makes something else than its inputs."""
+    """A few inputs of the test split and what a tuned pair makes of them; empty where it makes something else
+    than its inputs.
+    """
     data = problem.evaluator.data
     assert data is not None
     model = problem.space.build(candidate.genome)
@@ -321,9 +396,15 @@ def _tuned(id: int) -> str:
 
 def _keep(ledger: Ledger, evaluation: Evaluation, settings: str) -> None:
     failed = evaluation.state is not State.COMPLETE
-    note = {"settings": settings, "metrics": evaluation.metrics, "reason": (evaluation.reason or evaluation.state.value) if failed else ""}
+    note = {
+        "settings": settings,
+        "metrics": evaluation.metrics,
+        "reason": (evaluation.reason or evaluation.state.value) if failed else "",
+    }
     ledger.save_note(_tuned(evaluation.candidate.id), note)
-    ledger.save_arrays(_tuned(evaluation.candidate.id), {} if failed else {"weights": evaluation.arrays["weights"]})
+    ledger.save_arrays(
+        _tuned(evaluation.candidate.id), {} if failed else {"weights": evaluation.arrays["weights"]}
+    )
     ledger.commit()
 
 

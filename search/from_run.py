@@ -22,20 +22,25 @@ from spaces.errors import InputError
 
 
 class FromRun(Initialisation):
-    """Gives what another run found, its front first, then its latest candidates, then what another initialisation draws. [O]
+    """Gives what another run found, its front first, then its latest candidates, then what another
+    initialisation draws. [O]
 
-    Genomes are carried over by the names of segments and the values of their choices, so the space may have got more choices, or others,
-    since: a segment that the run does not know is as in the base model (at random where there is none), one that the space no longer has
-    is left out, and a candidate that chose a value which is gone is not asked. A search takes the results along where they mean the same
-    (:class:`~search.carried_results.CarriedResults` says when), all of them, whoever asks for the candidate; the others are evaluated anew.
+    Genomes are carried over by the names of segments and the values of their choices, so the space may have
+    got more choices, or others, since: a segment that the run does not know is as in the base model (at
+    random where there is none), one that the space no longer has is left out, and a candidate that chose a
+    value which is gone is not asked. A search takes the results along where they mean the same
+    (:class:`~search.carried_results.CarriedResults` says when), all of them, whoever asks for the candidate;
+    the others are evaluated anew.
 
     Args:
-        run: folder of the other run, complete or not. A search with a folder keeps a copy of its ledger; to resume it needs no more.
+        run: folder of the other run, complete or not. A search with a folder keeps a copy of its ledger; to
+            resume it needs no more.
         most: candidates that are taken over.
         then: what gives the rest; null: the default of :class:`Evolution`.
 
     Raises:
-        InputError: `most` is below 1; before a search has a folder: no run is there, or it has no segment in common with the space.
+        InputError: `most` is below 1; before a search has a folder: no run is there, or it has no segment in
+            common with the space.
     """
 
     __slots__ = ("_kept",)  # where the copy is: out of `__dict__`, of which the identity of a run is made
@@ -61,12 +66,14 @@ class FromRun(Initialisation):
         with closing(self.open()) as ledger:
             if not {s.name for s in space.segments} & {s.name for s in ledger.segments}:
                 raise InputError(
-                    f"{self.run}: no segment of it is one of {type(space).__name__}: it has {_listed(ledger.segments)}; "
+                    f"{self.run}: no segment of it is one of {type(space).__name__}: it has "
+                    f"{_listed(ledger.segments)}; "
                     f"expected some of {_listed(space.segments)}"
                 )
 
     def keep(self, state: Path) -> None:
-        """Copy the run's ledger as it is now into a search's folder of heavy state, unless that was done before.
+        """Copy the run's ledger as it is now into a search's folder of heavy state, unless that was done
+        before.
 
         Raises:
             LedgerError: the disk is full.
@@ -94,7 +101,9 @@ class FromRun(Initialisation):
     def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         taken = [self._carry(space, rng).popleft() for _ in range(min(n, self.at_hand(space, rng)))]
         if len(taken) < n:
-            taken.extend((self.then or default_initialisation(space, guide))(space, n - len(taken), guide, rng))
+            taken.extend(
+                (self.then or default_initialisation(space, guide))(space, n - len(taken), guide, rng)
+            )
         return np.stack(taken) if taken else np.empty((0, space.length), dtype=np.uint8)
 
     def _carry(self, space: Space, rng: np.random.Generator) -> deque[np.ndarray]:
@@ -117,7 +126,9 @@ class FromRun(Initialisation):
 
 
 def carried(ledger: Ledger, genome: np.ndarray, space: Space, rng: np.random.Generator) -> np.ndarray | None:
-    """Return what a genome of a ledger is in another space, ``(length,)``; None where a value that it chose is not to be had there."""
+    """Return what a genome of a ledger is in another space, ``(length,)``; None where a value that it chose
+    is not to be had there.
+    """
     result = (space.sample(1, rng)[0] if space.base is None else space.base).copy()
     start = 0
     for segment in ledger.segments:

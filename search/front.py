@@ -15,8 +15,9 @@ from search.problem import Problem
 class Front:
     """An archive of the feasible non-dominated evaluations, kept up one evaluation at a time.
 
-    An :meth:`add` costs time linear in the front, never in what was evaluated. Of evaluations with equal objective values
-    the older one stays, so the front depends on the order of the calls alone. Arrays are let go.
+    An :meth:`add` costs time linear in the front, never in what was evaluated. Of evaluations with equal
+    objective values the older one stays, so the front depends on the order of the calls alone. Arrays are let
+    go.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -59,7 +60,8 @@ class Front:
         """Return the volume that the front dominates up to `reference`, in the metrics' own units.
 
         Args:
-            reference: a value for every objective, in its own direction (a low accuracy, a high cost). [P] Fonseca et al. 2006, by moocore.
+            reference: a value for every objective, in its own direction (a low accuracy, a high cost). [P]
+                Fonseca et al. 2006, by moocore.
         """
         if not self._members:
             return 0.0

@@ -44,7 +44,9 @@ class _Place:
 
 @dataclass(eq=False)
 class _Rung:
-    """Who is to come to a rung and who has come: ``(candidate, values of the monitors)``, None for who cannot go on."""
+    """Who is to come to a rung and who has come: ``(candidate, values of the monitors)``, None for who cannot
+    go on.
+    """
 
     size: int
     came: list[tuple[int, tuple[float, ...] | None]] = field(default_factory=list)
@@ -53,20 +55,23 @@ class _Rung:
 class SuccessiveHalving(Strategy):
     """Successive halving (Jamieson and Talwalkar 2016 [P]) on the TIC score, as arXiv 2602.23219 uses it [P].
 
-    A bracket draws `n` configurations and trains each for `minimum` epochs. Of a rung that is complete the best 1/`eta` go on: they are
-    asked as new candidates with the genome of the paused one, which is their parent, and train on from its checkpoint to `eta` times as
-    many epochs, the last ones to the end. While a rung is not complete the next bracket is begun, so that no worker waits. Every
-    decision depends on whole rungs alone, so the run is the same on any number of workers. A budget counts who goes on once more.
+    A bracket draws `n` configurations and trains each for `minimum` epochs. Of a rung that is complete the
+    best 1/`eta` go on: they are asked as new candidates with the genome of the paused one, which is their
+    parent, and train on from its checkpoint to `eta` times as many epochs, the last ones to the end. While a
+    rung is not complete the next bracket is begun, so that no worker waits. Every decision depends on whole
+    rungs alone, so the run is the same on any number of workers. A budget counts who goes on once more.
 
-    With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others by `monitor`: half and
-    half, by the validation loss and by the validation loss plus bias, was the safest rule in our pilots. [O]
+    With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others
+    by `monitor`: half and half, by the validation loss and by the validation loss plus bias, was the safest
+    rule in our pilots. [O]
 
-    With `signals` a rung is ranked by normal scores: where a value stands among those of its rung, as a quantile of the normal
-    distribution, so that signals of any scale add up. [O]
+    With `signals` a rung is ranked by normal scores: where a value stands among those of its rung, as a
+    quantile of the normal distribution, so that signals of any scale add up. [O]
 
-    With `weigh` signals add up in units of the loss, each as heavy as it can be right; a bracket as large as the budget has room for, the
-    validation loss as `monitor`, TIC's ``gram``, and ``steady_loss`` with `bias_share` 0 as the objective is the rule of
-    benchmarks/trial_pruning but for its two waves, which bring the first finished trial earlier. [O]
+    With `weigh` signals add up in units of the loss, each as heavy as it can be right; a bracket as large as
+    the budget has room for, the validation loss as `monitor`, TIC's ``gram``, and ``steady_loss`` with
+    `bias_share` 0 as the objective is the rule of benchmarks/trial_pruning but for its two waves, which bring
+    the first finished trial earlier. [O]
 
     Args:
         n: configurations of a bracket.
@@ -77,17 +82,19 @@ class SuccessiveHalving(Strategy):
         monitor: what ranks: ``METRIC``, ``max METRIC`` or a sum such as ``loss + tic_bias``.
         mix: share of the places of a rung that `second_monitor` fills, 0 to 1.
         second_monitor: as `monitor`; null where `mix` is 0.
-        signals: more metrics, with the weights of their normal scores beside that of `monitor`; not together with `mix`.
-        weigh: rank by :func:`~search.weighing.weighed` of `monitor`, a loss on the search split, ``train_loss``, ``mean_bias`` and
-            ``movement``, and a rung of one epoch by the mean loss of training and search samples: the rule of benchmarks/trial_pruning.
-            Not together with `mix` or `signals`. [O]
+        signals: more metrics, with the weights of their normal scores beside that of `monitor`; not together
+            with `mix`.
+        weigh: rank by :func:`~search.weighing.weighed` of `monitor`, a loss on the search split,
+            ``train_loss``, ``mean_bias`` and ``movement``, and a rung of one epoch by the mean loss of
+            training and search samples: the rule of benchmarks/trial_pruning. Not together with `mix` or
+                `signals`. [O]
         labels: that the loss on the search split is the mean over; null: one a sample. For `weigh` alone.
         sampler: as in :class:`~search.tuning.Tuning`; the paper's is ``random``.
         startup: random trials before TPE models anything.
 
     Raises:
-        InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is not reported, an evaluator
-            that does not say its epochs.
+        InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is
+            not reported, an evaluator that does not say its epochs.
     """
 
     def __init__(
@@ -111,11 +118,20 @@ class SuccessiveHalving(Strategy):
             (brackets is None or brackets >= 1, f"brackets {brackets}; expected at least 1 or null"),
             (minimum >= 1, f"minimum {minimum}; expected at least 1"),
             (eta >= 2, f"eta {eta}; expected at least 2"),
-            (maximum is None or maximum >= minimum, f"maximum {maximum}; expected at least minimum ({minimum}), or null"),
+            (
+                maximum is None or maximum >= minimum,
+                f"maximum {maximum}; expected at least minimum ({minimum}), or null",
+            ),
             (0 <= mix <= 1, f"mix {mix}; expected 0 to 1"),
-            (mix == 0 or second_monitor is not None, f"second_monitor null; expected a metric, since mix is {mix}"),
+            (
+                mix == 0 or second_monitor is not None,
+                f"second_monitor null; expected a metric, since mix is {mix}",
+            ),
             (not signals or mix == 0, f"mix {mix}; expected 0 where there are signals"),
-            (not weigh or (mix == 0 and not signals), "weigh true; expected neither mix nor signals beside it"),
+            (
+                not weigh or (mix == 0 and not signals),
+                "weigh true; expected neither mix nor signals beside it",
+            ),
             (labels is None or labels >= 1, f"labels {labels}; expected at least 1 or null"),
             (startup >= 1, f"startup {startup}; expected at least 1"),
         ]:
@@ -123,13 +139,27 @@ class SuccessiveHalving(Strategy):
                 raise InputError(f"strategy: {text}")
         self.signals = dict(signals or {})
         self.weigh, self.labels = weigh, labels
-        self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = n, brackets, minimum, eta, maximum, mix
-        self.monitor, self.second_monitor, self.sampler, self.startup = monitor, second_monitor, sampler, startup
+        self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = (
+            n,
+            brackets,
+            minimum,
+            eta,
+            maximum,
+            mix,
+        )
+        self.monitor, self.second_monitor, self.sampler, self.startup = (
+            monitor,
+            second_monitor,
+            sampler,
+            startup,
+        )
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         if len(problem.objectives) > 1:
-            raise InputError(f"strategy: SuccessiveHalving cannot serve {len(problem.objectives)} objectives; expected one")
+            raise InputError(
+                f"strategy: SuccessiveHalving cannot serve {len(problem.objectives)} objectives; expected one"
+            )
         more = _WEIGHED if self.weigh else [self.second_monitor] if self.second_monitor else self.signals
         self._monitors = [Monitor(text) for text in (self.monitor, *more)]
         for monitor in self._monitors:
@@ -186,11 +216,16 @@ class SuccessiveHalving(Strategy):
         parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
         epochs = self.maximum or next((part.epochs for part in parts if hasattr(part, "epochs")), None)
         if not isinstance(epochs, int):
-            raise InputError(f"strategy: maximum null, and {type(problem.evaluator).__name__} has no epochs; expected a number")
+            raise InputError(
+                f"strategy: maximum null, and {type(problem.evaluator).__name__} has no epochs; expected a "
+                f"number"
+            )
         return epochs
 
     def _begin(self) -> _Place | None:
-        """Return a new configuration in the first rung of the bracket that is being filled; None where there is nothing to draw."""
+        """Return a new configuration in the first rung of the bracket that is being filled; None where there
+        is nothing to draw.
+        """
         if self._begun == self.n:
             self._bracket, self._begun = self._bracket + 1, 0
         if self._exhausted or self._bracket == self.brackets:
@@ -269,12 +304,16 @@ def _sizes(problem: Problem) -> tuple[int, int]:
     parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
     data = next((part.data for part in parts if part.data is not None), None)
     if data is None:
-        raise InputError("strategy: weigh true, and no evaluator has data; expected data with splits train and search")
+        raise InputError(
+            "strategy: weigh true, and no evaluator has data; expected data with splits train and search"
+        )
     return data.size("train"), data.size("search")
 
 
 def rungs(minimum: int, eta: int, maximum: int) -> list[int]:
-    """Return the epochs at which trials are paused: `minimum`, `eta` times that and so on, below `maximum`."""
+    """Return the epochs at which trials are paused: `minimum`, `eta` times that and so on, below
+    `maximum`.
+    """
     found = []
     while minimum < maximum:
         found.append(minimum)
@@ -283,7 +322,9 @@ def rungs(minimum: int, eta: int, maximum: int) -> list[int]:
 
 
 def best(values: dict[int, tuple[float, ...]], places: int, mix: float) -> set[int]:
-    """Return who goes on: for that share of the places the best by the last value, then the best others by the first."""
+    """Return who goes on: for that share of the places the best by the last value, then the best others by
+    the first.
+    """
     seconds = sorted(values, key=lambda id: (values[id][-1], id))[: round(mix * places)]
     firsts = sorted(values.keys() - set(seconds), key=lambda id: (values[id][0], id))
     return {*seconds, *firsts[: places - len(seconds)]}
@@ -294,6 +335,7 @@ def combined(values: dict[int, tuple[float, ...]], weights: Sequence[float]) -> 
     if not values:
         return {}
     scores = sum(
-        weight * normal_scores(np.array(column)) for weight, column in zip(weights, zip(*values.values(), strict=True), strict=True)
+        weight * normal_scores(np.array(column))
+        for weight, column in zip(weights, zip(*values.values(), strict=True), strict=True)
     )
     return {id: (float(score),) for id, score in zip(values, np.asarray(scores), strict=True)}

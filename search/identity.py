@@ -17,10 +17,11 @@ _DEPTH = 8
 
 
 def describe(name: str, value: object) -> dict[str, str]:
-    """Flatten an object into lines of text: its class, and below it every attribute, ``strategy.population: 48``.
+    """Flatten an object into lines of text: its class, and below it every attribute,
+    ``strategy.population: 48``.
 
-    Reads an object as it was constructed, so call it before the object is bound or started. The same object comes out
-    the same in every process: no addresses, no order of sets, arrays by their contents.
+    Reads an object as it was constructed, so call it before the object is bound or started. The same object
+    comes out the same in every process: no addresses, no order of sets, arrays by their contents.
 
     Args:
         name: what the lines begin with.
@@ -65,7 +66,9 @@ def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> No
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return ``key (was ..., is ...)`` for every line that is not the same in both, in the order of the lines."""
+    """Return ``key (was ..., is ...)`` for every line that is not the same in both, in the order of the
+    lines.
+    """
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [f"{key} (was {_short(before.get(key))}, is {_short(now.get(key))})" for key in keys]
 

@@ -32,7 +32,9 @@ class _Climber:
 
 @dataclass(eq=False)
 class _Cohort:
-    """Who is told at a rung until it is full: who may go on, their objective values and violations; `came` counts the others as well."""
+    """Who is told at a rung until it is full: who may go on, their objective values and violations; `came`
+    counts the others as well.
+    """
 
     came: int = 0
     climbers: list[_Climber] = field(default_factory=list)
@@ -41,31 +43,39 @@ class _Cohort:
 
 
 class Ladder:
-    """Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943 [P]) without an end, beside evolution. [O]
+    """Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943 [P]) without an end, beside
+    evolution. [O]
 
-    A new candidate stands on rung 0. Of every `cohort` told at a rung one in `eta` goes on: it is asked once more, as its own child, and
-    the evaluator (:class:`evaluators.LineageTraining` with a list of `steps`) trains it on from the weights that it ended with. Since
-    children inherit weights as well, whoever is trained on becomes a better parent, and no training is spent twice. The best of a cohort
-    are those of the lowest non-domination rank, feasible ones first, the less crowded before the others.
+    A new candidate stands on rung 0. Of every `cohort` told at a rung one in `eta` goes on: it is asked once
+    more, as its own child, and the evaluator (:class:`evaluators.LineageTraining` with a list of `steps`)
+    trains it on from the weights that it ended with. Since children inherit weights as well, whoever is
+    trained on becomes a better parent, and no training is spent twice. The best of a cohort are those of the
+    lowest non-domination rank, feasible ones first, the less crowded before the others.
 
-    Whether a rung predicts anything is measured while it is used: :attr:`correlations` holds what it said against what became of those
-    who came to the top, as Kendall's rank correlation that is left when size is held fixed. Of the places `chance` are drawn from those
-    whom the rung did not choose, so that there is something to compare with. A rung that has not shown any correlation when 20 have come
-    to the top lets everybody pass until it does.
+    Whether a rung predicts anything is measured while it is used: :attr:`correlations` holds what it said
+    against what became of those who came to the top, as Kendall's rank correlation that is left when size is
+    held fixed. Of the places `chance` are drawn from those whom the rung did not choose, so that there is
+    something to compare with. A rung that has not shown any correlation when 20 have come to the top lets
+    everybody pass until it does.
 
-    A cohort is decided when it is full, in the order in which results are told, so the run does not depend on the number of workers.
+    A cohort is decided when it is full, in the order in which results are told, so the run does not depend on
+    the number of workers.
 
     Args:
         eta: of a cohort one in `eta` goes on.
         cohort: candidates among whom a rung decides.
         chance: share of the places that are drawn, 0 to 1.
-        monitor: what ranks in place of the first objective: ``METRIC``, ``max METRIC`` or a sum such as ``loss + tic_bias``.
+        monitor: what ranks in place of the first objective: ``METRIC``, ``max METRIC`` or a sum such as
+            ``loss + tic_bias``.
 
     Raises:
-        InputError: a setting out of its range; at the start: no evaluator with rungs, a monitor that is not reported.
+        InputError: a setting out of its range; at the start: no evaluator with rungs, a monitor that is not
+            reported.
     """
 
-    def __init__(self, eta: int = 3, cohort: int = 24, chance: float = 0.125, monitor: str | None = None) -> None:
+    def __init__(
+        self, eta: int = 3, cohort: int = 24, chance: float = 0.125, monitor: str | None = None
+    ) -> None:
         for ok, text in [
             (eta >= 2, f"eta {eta}; expected at least 2"),
             (cohort >= eta, f"cohort {cohort}; expected at least eta ({eta})"),
@@ -83,7 +93,8 @@ class Ladder:
         self.rungs = max(getattr(part, "rungs", 1) for part in parts)
         if self.rungs < 2:
             raise InputError(
-                "Ladder: no evaluator has rungs; expected evaluators.LineageTraining with a list of steps, such as [0, 16, 64]"
+                "Ladder: no evaluator has rungs; expected evaluators.LineageTraining with a list of steps, "
+                "such as [0, 16, 64]"
             )
         if self.monitor is not None:
             self.monitor.check("Ladder: monitor", (*evaluator.screened, *evaluator.metrics))
@@ -91,7 +102,9 @@ class Ladder:
         self._filling = [_Cohort() for _ in range(self.rungs - 1)]
         self._climbing: dict[int, _Climber] = {}  # promoted, by the id they had on the rung below
         self._due: deque[_Climber] = deque()
-        self._arrived: deque[tuple[list[float], float, float]] = deque(maxlen=_REMEMBERED)  # scores, value at the top, size
+        self._arrived: deque[tuple[list[float], float, float]] = deque(
+            maxlen=_REMEMBERED
+        )  # scores, value at the top, size
 
     def due(self, n: int) -> list[Proposal]:
         """Return at most `n` of those who are to go on."""
@@ -104,7 +117,9 @@ class Ladder:
         values, violations = self.problem.values(evaluations), self.problem.violations(evaluations)
         for evaluation, row, violation in zip(evaluations, values, violations, strict=True):
             candidate = evaluation.candidate
-            climbed = self._climbing.pop(candidate.parents[0], None) if candidate.operator == PROMOTED else None
+            climbed = (
+                self._climbing.pop(candidate.parents[0], None) if candidate.operator == PROMOTED else None
+            )
             before = climbed.scores if climbed is not None else []
             score = self.monitor(evaluation.metrics) if self.monitor is not None else float(row[0])
             fine = np.isfinite(row).all() and math.isfinite(violation) and math.isfinite(score)
@@ -122,9 +137,13 @@ class Ladder:
 
     @property
     def correlations(self) -> list[RankCorrelation]:
-        """Of what each rung but the last said with what the last one did, over the latest 256 who came there."""
+        """Of what each rung but the last said with what the last one did, over the latest 256 who
+        came there.
+        """
         scores = np.array([scores for scores, _, _ in self._arrived]).reshape(-1, self.rungs - 1)
-        truth, size = (np.array(column) for column in ([a[1] for a in self._arrived], [a[2] for a in self._arrived]))
+        truth, size = (
+            np.array(column) for column in ([a[1] for a in self._arrived], [a[2] for a in self._arrived])
+        )
         return [rank_correlation(scores[:, rung], truth, size) for rung in range(self.rungs - 1)]
 
     def _arrive(self, rung: int, climber: _Climber | None, values: np.ndarray, violation: float) -> None:

@@ -26,39 +26,48 @@ _PAGE = 500  # rows read at once, so that no read transaction stays open while a
 _SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE candidates (
-    id INTEGER PRIMARY KEY, genome BLOB NOT NULL, parents TEXT NOT NULL, operator TEXT NOT NULL, seed INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, genome BLOB NOT NULL, parents TEXT NOT NULL, operator TEXT NOT NULL,
+    seed INTEGER NOT NULL);
 CREATE TABLE evaluations (
-    seq INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, state TEXT NOT NULL, metrics TEXT NOT NULL, reason TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, state TEXT NOT NULL, metrics TEXT NOT NULL,
+    reason TEXT NOT NULL,
     seconds REAL NOT NULL, worker TEXT NOT NULL, attempts INTEGER NOT NULL, at REAL NOT NULL);
 CREATE TABLE reports (
-    id INTEGER, position INTEGER, step INTEGER NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (id, position)) WITHOUT ROWID;
+    id INTEGER, position INTEGER, step INTEGER NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (id,
+    position)) WITHOUT ROWID;
 -- `owner` has no type on purpose: a candidate's id (an integer) or a name (a text) without a clash
-CREATE TABLE arrays (owner, name TEXT, dtype TEXT NOT NULL, shape TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (owner, name));
+CREATE TABLE arrays (owner, name TEXT, dtype TEXT NOT NULL, shape TEXT NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (owner, name));
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 """
 _EVALUATION = (
-    "SELECT e.seq, c.id, c.genome, c.parents, c.operator, coalesce((SELECT value FROM notes WHERE key = 'seed/' || c.id), c.seed),"
+    "SELECT e.seq, c.id, c.genome, c.parents, c.operator, coalesce((SELECT value FROM notes WHERE key = "
+    "'seed/' || c.id), c.seed),"
     " e.state, e.metrics, e.reason, e.seconds, e.worker, e.attempts"
     " FROM evaluations e JOIN candidates c ON c.id = e.id"
 )
 
 
 class LedgerError(OSError):
-    """The ledger cannot be written any more (a full disk): what was not committed is undone, what was committed is kept."""
+    """The ledger cannot be written any more (a full disk): what was not committed is undone, what was
+    committed is kept.
+    """
 
 
 class Ledger:
-    """Candidates, reports, evaluations, arrays and notes of one run in one SQLite file (WAL, one transaction a :meth:`commit`).
+    """Candidates, reports, evaluations, arrays and notes of one run in one SQLite file (WAL, one transaction
+    a :meth:`commit`).
 
-    One process writes; any number of others may read meanwhile through :meth:`reader`. Nothing in it is pickled: genomes are
-    packed bits, metrics are JSON, arrays are raw bytes beside their dtype and shape.
+    One process writes; any number of others may read meanwhile through :meth:`reader`. Nothing in it is
+    pickled: genomes are packed bits, metrics are JSON, arrays are raw bytes beside their dtype and shape.
 
     Args:
         path: the file, made if it does not exist; None keeps the run in memory.
         space: gives meaning to the genomes; its description is stored, so that readers need no model.
 
     Raises:
-        InputError: the file is damaged, no ledger, of a newer version, of another space, or cannot be written.
+        InputError: the file is damaged, no ledger, of a newer version, of another space, or cannot be
+            written.
     """
 
     def __init__(self, path: Path | None, space: Space) -> None:
@@ -84,7 +93,8 @@ class Ledger:
         """Open the ledger of a run to read it, from any process, while the run goes on or after it.
 
         Raises:
-            InputError: there is no such file, or it is damaged, no ledger, of a newer version or (where one is given) of another space.
+            InputError: there is no such file, or it is damaged, no ledger, of a newer version or (where one
+                is given) of another space.
         """
         ledger = cls.__new__(cls)
         ledger.path = path
@@ -92,10 +102,16 @@ class Ledger:
             raise InputError(f"{path}: no ledger here; expected the ledger.db of a run")
         try:
             try:
-                ledger._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
+                ledger._db = sqlite3.connect(
+                    f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30
+                )
                 ledger._open()
-            except sqlite3.OperationalError:  # a directory that may only be read has no room for the WAL index
-                ledger._db = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
+            except (
+                sqlite3.OperationalError
+            ):  # a directory that may only be read has no room for the WAL index
+                ledger._db = sqlite3.connect(
+                    f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None
+                )
                 ledger._open()
         except sqlite3.Error as error:
             raise ledger._refusal(error) from None
@@ -115,7 +131,10 @@ class Ledger:
             self.commit()
             return
         if different := differences(stored, identity):
-            raise InputError(f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this run another name")
+            raise InputError(
+                f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this "
+                f"run another name"
+            )
 
     @property
     def identity(self) -> dict[str, str] | None:
@@ -128,26 +147,44 @@ class Ledger:
         self._write("INSERT INTO candidates VALUES (?, ?, ?, ?, ?)", *rows)
 
     def begin(self, id: int) -> None:
-        """Note that the evaluation of a candidate starts, perhaps again: the reports of an earlier attempt are dropped."""
+        """Note that the evaluation of a candidate starts, perhaps again: the reports of an earlier attempt
+        are dropped.
+        """
         self._write("DELETE FROM reports WHERE id = ?", (id,))
 
     def add_report(self, id: int, report: Report) -> None:
-        """Record the metrics of a report; its arrays are kept only where it is the last one, with the evaluation."""
+        """Record the metrics of a report; its arrays are kept only where it is the last one, with the
+        evaluation.
+        """
         self._write(
-            "INSERT INTO reports VALUES (?1, (SELECT coalesce(max(position) + 1, 0) FROM reports WHERE id = ?1), ?2, ?3)",
+            "INSERT INTO reports VALUES (?1, (SELECT coalesce(max(position) + 1, 0) FROM reports WHERE id = "
+            "?1), ?2, ?3)",
             (id, report.step, json.dumps(report.metrics)),
         )
 
     def add_evaluation(self, evaluation: Evaluation) -> int:
         """Record what came of a candidate, once; return its number in the order of arrival, from 1.
 
-        A candidate with another seed than the one it was asked with keeps that: who reads the evaluation gets the seed that it had.
+        A candidate with another seed than the one it was asked with keeps that: who reads the evaluation gets
+        the seed that it had.
         """
         e = evaluation
-        row = (e.candidate.id, e.state.value, json.dumps(e.metrics), e.reason, e.seconds, e.worker, e.attempts, time.time())
+        row = (
+            e.candidate.id,
+            e.state.value,
+            json.dumps(e.metrics),
+            e.reason,
+            e.seconds,
+            e.worker,
+            e.attempts,
+            time.time(),
+        )
         seq = self._write("INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         seed = (str(e.candidate.seed), e.candidate.id, e.candidate.seed)
-        self._write("INSERT OR REPLACE INTO notes SELECT 'seed/' || id, ? FROM candidates WHERE id = ? AND seed <> ?", seed)
+        self._write(
+            "INSERT OR REPLACE INTO notes SELECT 'seed/' || id, ? FROM candidates WHERE id = ? AND seed <> ?",
+            seed,
+        )
         if e.arrays:
             self._save(e.candidate.id, e.arrays)
         return seq
@@ -172,7 +209,8 @@ class Ledger:
     def candidates(self, start: int = 0) -> Iterator[Candidate]:
         """Yield the candidates from id `start` on, in order."""
         while rows := self._db.execute(
-            "SELECT id, genome, parents, operator, seed FROM candidates WHERE id >= ? ORDER BY id LIMIT ?", (start, _PAGE)
+            "SELECT id, genome, parents, operator, seed FROM candidates WHERE id >= ? ORDER BY id LIMIT ?",
+            (start, _PAGE),
         ).fetchall():
             for row in rows:
                 yield self._candidate(row)
@@ -184,8 +222,12 @@ class Ledger:
         return None if row is None else self._evaluation(row, arrays)
 
     def evaluations(self, after_seq: int = 0, arrays: bool = False) -> Iterator[tuple[int, Evaluation]]:
-        """Yield evaluations with their numbers, in the order of arrival, from the one after `after_seq` on."""
-        while rows := self._db.execute(f"{_EVALUATION} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", (after_seq, _PAGE)).fetchall():
+        """Yield evaluations with their numbers, in the order of arrival, from the one after
+        `after_seq` on.
+        """
+        while rows := self._db.execute(
+            f"{_EVALUATION} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", (after_seq, _PAGE)
+        ).fetchall():
             for row in rows:
                 yield row[0], self._evaluation(row, arrays)
             after_seq = rows[-1][0]
@@ -207,7 +249,8 @@ class Ledger:
     def named_arrays(self, prefix: str) -> dict[str, dict[str, np.ndarray]]:
         """Return all arrays kept under names that begin with `prefix`, by these names."""
         rows = self._db.execute(
-            "SELECT DISTINCT owner FROM arrays WHERE typeof(owner) = 'text' AND substr(owner, 1, ?) = ?", (len(prefix), prefix)
+            "SELECT DISTINCT owner FROM arrays WHERE typeof(owner) = 'text' AND substr(owner, 1, ?) = ?",
+            (len(prefix), prefix),
         )
         return {owner: self._load(owner) for (owner,) in rows.fetchall()}
 
@@ -223,7 +266,10 @@ class Ledger:
     def counts(self) -> dict[str, int]:
         """Return the number of candidates, of evaluations, and of evaluations in every state."""
         states = dict(self._db.execute("SELECT state, count(*) FROM evaluations GROUP BY state"))
-        totals = {"candidates": self._db.execute("SELECT count(*) FROM candidates").fetchone()[0], "evaluations": sum(states.values())}
+        totals = {
+            "candidates": self._db.execute("SELECT count(*) FROM candidates").fetchone()[0],
+            "evaluations": sum(states.values()),
+        }
         return totals | {state.value: states.get(state.value, 0) for state in State}
 
     def evaluated_by(self, worker: str) -> int:
@@ -236,7 +282,8 @@ class Ledger:
         return self._db.execute("SELECT coalesce(max(seq), 0) FROM evaluations").fetchone()[0]
 
     def copy(self, path: Path) -> None:
-        """Write all that is committed into another file, which is there whole or not at all, while this run goes on or after it.
+        """Write all that is committed into another file, which is there whole or not at all, while this run
+        goes on or after it.
 
         Raises:
             LedgerError: the disk is full.
@@ -253,7 +300,7 @@ class Ledger:
         self.commit()
         self._db.close()
 
-    # -- the file -----------------------------------------------------------------------------------------------------
+    # -- the file --------------------------------------------------------------------------------------------
 
     def _create(self, space: Space) -> None:
         base = space.base
@@ -262,7 +309,9 @@ class Ledger:
             "kinship": space.kinship,
             "segments": [[s.name, s.size, s.choices] for s in space.segments],
             "base": None if base is None else np.asarray(base).tolist(),
-            "alleles": {name: list(values) for name, values in space.alleles.items()},  # genomes carry names, not places
+            "alleles": {
+                name: list(values) for name, values in space.alleles.items()
+            },  # genomes carry names, not places
         }
         self._db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
@@ -277,7 +326,10 @@ class Ledger:
             raise sqlite3.DatabaseError("it is not a ledger")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version != FORMAT:
-            raise InputError(f"{self._place}: written by another version of Secateur (format {version}); this one reads format {FORMAT}")
+            raise InputError(
+                f"{self._place}: written by another version of Secateur (format {version}); this one reads "
+                f"format {FORMAT}"
+            )
         try:
             description = self._about("space")
             self.fingerprint: str = description["fingerprint"]
@@ -293,8 +345,12 @@ class Ledger:
     def _expect(self, space: Space) -> None:
         for stored, given in zip_longest(self.segments, space.segments):
             if stored != given:
-                difference = f"it has {stored or 'no more segments'} where this one has {given or 'no more segments'}"
-                raise InputError(f"{self._place}: belongs to another space, {difference}; give this run another name")
+                difference = (
+                    f"it has {stored or 'no more segments'} where this one has {given or 'no more segments'}"
+                )
+                raise InputError(
+                    f"{self._place}: belongs to another space, {difference}; give this run another name"
+                )
 
     @property
     def _place(self) -> str:
@@ -303,29 +359,49 @@ class Ledger:
     def _refusal(self, error: sqlite3.Error) -> InputError:
         self._db.close() if hasattr(self, "_db") else None
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return InputError(f"{self._place}: cannot be opened for writing ({error}); expected a place that can be written")
+        if code in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_PERM,
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+        ):
+            return InputError(
+                f"{self._place}: cannot be opened for writing ({error}); expected a place that can be written"
+            )
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return InputError(f"{self._place}: in use by another program ({error}); end it first")
-        return InputError(f"{self._place}: damaged ({error}); expected a ledger of Secateur: restore it, or give this run another name")
+        return InputError(
+            f"{self._place}: damaged ({error}); expected a ledger of Secateur: restore it, or give this run "
+            f"another name"
+        )
 
     def _failure(self, error: sqlite3.OperationalError) -> Exception:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return error
         self.rollback()  # SQLite may have done so already
-        return LedgerError(f"{self._place}: {error}; what was committed is kept: free some space and run the same command again")
+        return LedgerError(
+            f"{self._place}: {error}; what was committed is kept: free some space and run the same command "
+            f"again"
+        )
 
     def _write(self, statement: str, *rows: Sequence[Any]) -> int:
-        """Execute a statement for every row inside the open transaction; return the key of the row where it was one."""
+        """Execute a statement for every row inside the open transaction; return the key of the row where it
+        was one.
+        """
         try:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
-            cursor = self._db.execute(statement, rows[0]) if len(rows) == 1 else self._db.executemany(statement, rows)
+            cursor = (
+                self._db.execute(statement, rows[0])
+                if len(rows) == 1
+                else self._db.executemany(statement, rows)
+            )
             return cursor.lastrowid or 0
         except sqlite3.OperationalError as error:
             raise self._failure(error) from None
 
-    # -- rows and what they mean --------------------------------------------------------------------------------------
+    # -- rows and what they mean -----------------------------------------------------------------------------
 
     def _about(self, key: str) -> Any:
         row = self._db.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
@@ -349,18 +425,32 @@ class Ledger:
     def _evaluation(self, row: Sequence[Any], arrays: bool) -> Evaluation:
         state, metrics, reason, seconds, worker, attempts = row[6:]
         loaded = self._load(row[1]) if arrays else {}
-        return Evaluation(self._candidate(row[1:6]), State(state), json.loads(metrics), loaded, reason, seconds, worker, attempts)
+        return Evaluation(
+            self._candidate(row[1:6]),
+            State(state),
+            json.loads(metrics),
+            loaded,
+            reason,
+            seconds,
+            worker,
+            attempts,
+        )
 
     def _save(self, owner: int | str, arrays: Mapping[str, np.ndarray]) -> None:
         rows = []
         for name, array in arrays.items():
             if array.dtype.kind not in "biufcSU":
-                raise ValueError(f"array {name!r} of {owner!r}: dtype {array.dtype} cannot be stored as raw bytes")
+                raise ValueError(
+                    f"array {name!r} of {owner!r}: dtype {array.dtype} cannot be stored as raw bytes"
+                )
             rows.append((owner, name, array.dtype.str, json.dumps(array.shape), array.tobytes()))
         self._write("INSERT INTO arrays VALUES (?, ?, ?, ?, ?)", *rows)
 
     def _load(self, owner: int | str) -> dict[str, np.ndarray]:
-        rows = self._db.execute("SELECT name, dtype, shape, data FROM arrays WHERE owner = ? ORDER BY rowid", (owner,))
+        rows = self._db.execute(
+            "SELECT name, dtype, shape, data FROM arrays WHERE owner = ? ORDER BY rowid", (owner,)
+        )
         return {
-            name: np.frombuffer(data, dtype, math.prod(size := json.loads(shape))).reshape(size).copy() for name, dtype, shape, data in rows
+            name: np.frombuffer(data, dtype, math.prod(size := json.loads(shape))).reshape(size).copy()
+            for name, dtype, shape, data in rows
         }

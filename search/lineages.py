@@ -1,4 +1,6 @@
-"""Pruning while training: chains of candidates from the base model to the smallest, each going on from the one before."""
+"""Pruning while training: chains of candidates from the base model to the smallest, each going on from the
+one before.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ _AGAIN = 2
 
 @dataclass(eq=False)
 class _Line:
-    """A chain: how many rounds it has gone, who it ends with, and of the round under way how many children there are and which came;
-    `failed` counts how often in a row nobody of a round could be a parent."""
+    """A chain: how many rounds it has gone, who it ends with, and of the round under way how many children
+    there are and which came; `failed` counts how often in a row nobody of a round could be a parent."""
 
     rounds: int = 0
     failed: int = 0
@@ -32,30 +34,35 @@ class _Line:
 
 
 class Lineages(Strategy):
-    """Lines from the base model to the smallest, each candidate its predecessor's child by one pruning mutation. [O]
+    """Lines from the base model to the smallest, each candidate its predecessor's child by one pruning
+    mutation. [O]
 
-    With :class:`evaluators.LineageTraining` every candidate goes on from the weights that its predecessor ended with, so what is pruned
-    has been trained, and every size on the way is a candidate for the front (gradual pruning, as in Zhu and Gupta 2017, arXiv
-    1710.01878, by channels). `cost` falls in equal ratios to `smallest` of the base model's; a round makes up for
-    what the last one fell short of.
-    The next round of a line is asked when the last one has been told, or the same once more, with other seeds, where everybody failed;
-    several lines keep as many workers busy.
+    With :class:`evaluators.LineageTraining` every candidate goes on from the weights that its predecessor
+    ended with, so what is pruned has been trained, and every size on the way is a candidate for the front
+    (gradual pruning, as in Zhu and Gupta 2017, arXiv 1710.01878, by channels). `cost` falls in equal ratios
+    to `smallest` of the base model's; a round makes up for what the last one fell short of.
+    The next round of a line is asked when the last one has been told, or the same once more, with other
+    seeds, where everybody failed; several lines keep as many workers busy.
 
-    As models become cheap a round tries several children, of which the best in the first objective (of those that are feasible as far as
-    possible) is the parent of the next: ``share ** -growth``, at most `brood`, at this share of the base model's cost. The first of them is
-    pruned without the mutation's noise, and so is an only child, but where there are several lines, which are to differ.
+    As models become cheap a round tries several children, of which the best in the first objective (of those
+    that are feasible as far as possible) is the parent of the next: ``share ** -growth``, at most `brood`, at
+    this share of the base model's cost. The first of them is pruned without the mutation's noise, and so is
+    an only child, but where there are several lines, which are to differ.
 
     Args:
         lines: how many; they differ by their seeds, and by what the mutation draws.
         rounds: of pruning.
         smallest: share of the base model's cost that the last round leaves.
-        cost: the screened metric that falls; the arrays ``cost`` and ``removal`` of the evaluations tell what goes with a channel.
+        cost: the screened metric that falls; the arrays ``cost`` and ``removal`` of the evaluations tell what
+            goes with a channel.
         brood: most children of a round.
         growth: power of the share; 0: every round has one child.
-        mutation: a pruning mutation whose needs the evaluations' arrays or the problem's guide meet; its amount is set by the round.
+        mutation: a pruning mutation whose needs the evaluations' arrays or the problem's guide meet; its
+            amount is set by the round.
 
     Raises:
-        InputError: a setting out of its range; at the start: a space without a base model, a cost that is not screened.
+        InputError: a setting out of its range; at the start: a space without a base model, a cost that is not
+            screened.
     """
 
     def __init__(
@@ -82,7 +89,9 @@ class Lineages(Strategy):
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         if problem.space.base is None:
-            raise InputError(f"Lineages: {type(problem.space).__name__} has no base model; expected a space of masks")
+            raise InputError(
+                f"Lineages: {type(problem.space).__name__} has no base model; expected a space of masks"
+            )
         if self.cost not in problem.evaluator.screened:
             accepted = ", ".join(problem.evaluator.screened) or "none"
             raise InputError(f"Lineages: cost {self.cost!r} is not screened; expected one of {accepted}")
@@ -98,7 +107,12 @@ class Lineages(Strategy):
 
     def heirs(self) -> set[int]:
         waiting = (line for line, _ in self._wanted)
-        return {e.candidate.id for line in (*self._open.values(), *waiting) for e in (*line.came, line.latest) if e is not None}
+        return {
+            e.candidate.id
+            for line in (*self._open.values(), *waiting)
+            for e in (*line.came, line.latest)
+            if e is not None
+        }
 
     def ask(self, n: int) -> list[Candidate]:
         asked: list[Candidate] = []
@@ -121,7 +135,9 @@ class Lineages(Strategy):
 
     def _next(self, line: _Line) -> None:
         """End a line's round; where one of its children can be a parent, begin the next."""
-        alive = [e for e in line.came if e.state is State.COMPLETE and np.isfinite(self.problem.values([e])).all()]
+        alive = [
+            e for e in line.came if e.state is State.COMPLETE and np.isfinite(self.problem.values([e])).all()
+        ]
         line.came = []
         line.failed = 0 if alive else line.failed + 1
         if not alive:
@@ -135,7 +151,9 @@ class Lineages(Strategy):
             children = self._children(line.latest, line.rounds)
             if children:
                 self._go(line, children)
-                return  # else it is small enough for this round already, or all that could go is spared: the next asks for more
+                # else it is small enough for this round already, or all that could go is spared: the next
+                # asks for more
+                return
 
     def _go(self, line: _Line, children: Sequence[np.ndarray]) -> None:
         line.open = len(children)
@@ -145,8 +163,13 @@ class Lineages(Strategy):
         """Return the different genomes of a round."""
         share = self.smallest ** (rounds / self.rounds)
         count = max(1, min(self.brood, round(share**-self.growth)))
-        pruned = [self._pruned(parent, share, quiet=not number and (count > 1 or self.lines == 1)) for number in range(count)]
-        different = {child.tobytes(): child for child in pruned if not np.array_equal(child, parent.candidate.genome)}
+        pruned = [
+            self._pruned(parent, share, quiet=not number and (count > 1 or self.lines == 1))
+            for number in range(count)
+        ]
+        different = {
+            child.tobytes(): child for child in pruned if not np.array_equal(child, parent.candidate.genome)
+        }
         return list(different.values())
 
     def _pruned(self, parent: Evaluation, share: float, quiet: bool) -> np.ndarray:

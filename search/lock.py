@@ -20,10 +20,12 @@ STALE = 6 * BEAT
 
 
 class RunLock:
-    """A lock file with host and pid, held as long as the process lives; a killed owner leaves nothing to clean up.
+    """A lock file with host and pid, held as long as the process lives; a killed owner leaves nothing to
+    clean up.
 
-    The kernel's lock on the file decides on one host. Between hosts, where file systems may not pass locks on, the owner
-    touches the file every few seconds, so that a run can move to another host once its owner has been silent for a minute.
+    The kernel's lock on the file decides on one host. Between hosts, where file systems may not pass locks
+    on, the owner touches the file every few seconds, so that a run can move to another host once its owner
+    has been silent for a minute.
 
     Args:
         path: the lock file; its folder exists.
@@ -49,7 +51,9 @@ class RunLock:
         threading.Thread(target=self._beat, args=(self._released,), daemon=True, name="run-lock").start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def release(self) -> None:
@@ -65,12 +69,15 @@ class RunLock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{self.path.parent}: locked by {self._owner(file)}, which is alive; wait for it, stop it, or use another name"
+                f"{self.path.parent}: locked by {self._owner(file)}, which is alive; wait for it, stop it, "
+                f"or use another name"
             ) from None
         owner = self._read(file)
         if owner and owner.get("host") != socket.gethostname() and (age := self._age()) < STALE:
             hint = f"if it is gone, wait {STALE:.0f} s or remove {self.path}"
-            raise InputError(f"{self.path.parent}: locked by {self._owner(file)}, alive {age:.0f} s ago; {hint}")
+            raise InputError(
+                f"{self.path.parent}: locked by {self._owner(file)}, alive {age:.0f} s ago; {hint}"
+            )
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
 
@@ -87,7 +94,9 @@ class RunLock:
         return owner if isinstance(owner, dict) else {}
 
     def _age(self) -> float:
-        """Seconds since the owner's last sign of life, by the clock of the file system, which is the owner's and ours alike."""
+        """Seconds since the owner's last sign of life, by the clock of the file system, which is the owner's
+        and ours alike.
+        """
         with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".clock-") as now:
             return os.fstat(now.fileno()).st_mtime - self.path.stat().st_mtime
 

@@ -23,23 +23,34 @@ from spaces.errors import InputError
 
 Order = Literal["strict", "arrival"]
 _TICK = 0.5  # seconds after which the loop looks up, events or not
-_GRACE = 10.0, 0.25  # when the time is up running candidates may still finish: for so many seconds, and this share of the budget
+_GRACE = (
+    10.0,
+    0.25,
+    # when the time is up running candidates may still finish: for so many seconds, and this share of the
+    # budget
+)
 _TIDY = 64  # after so many results what nobody will inherit is deleted
 _TRIAL = 50  # so many results are enough to see that a run cannot succeed
-_ORDERLY = ("", "evaluations", "stall", "epochs", "exhausted")  # ends (or none yet) that let everything asked be finished
+_ORDERLY = (
+    "",
+    "evaluations",
+    "stall",
+    "epochs",
+    "exhausted",
+)  # ends (or none yet) that let everything asked be finished
 
 
 class Loop:
     """Runs a strategy on an executor until a budget is spent, and keeps the ledger.
 
-    Chunk j is asked after exactly the results of all chunks up to ``j - lag / chunk`` were told, so a run depends on seed, lag
-    and chunk, never on the number of workers or on timing. With ``order="arrival"`` every result is told as it comes and
-    a chunk is asked when no more than ``lag - chunk`` are open; the order is in the ledger, so such a run can be
-    replayed but not repeated.
+    Chunk j is asked after exactly the results of all chunks up to ``j - lag / chunk`` were told, so a run
+    depends on seed, lag and chunk, never on the number of workers or on timing. With ``order="arrival"``
+    every result is told as it comes and a chunk is asked when no more than ``lag - chunk`` are open; the
+    order is in the ledger, so such a run can be replayed but not repeated.
 
-    To resume is to run: what the strategy asks is compared with the ledger, what the ledger knows is told from
-    there, and only the rest is evaluated. Whole chunks are asked always, so a run continued with a larger budget is the
-    run that the larger budget would have given at once.
+    To resume is to run: what the strategy asks is compared with the ledger, what the ledger knows is told
+    from there, and only the rest is evaluated. Whole chunks are asked always, so a run continued with a
+    larger budget is the run that the larger budget would have given at once.
 
     Args:
         problem: space, evaluator and goals.
@@ -51,8 +62,8 @@ class Loop:
         order: in which results are told.
         lag: candidates asked and not yet told, at most; a multiple of `chunk`.
         chunk: candidates asked at once.
-        listeners: objects with ``evaluated(evaluation, joined_front)``, called for every new result as it is told, or
-            ``tick(loop)``, called about twice a second and after every batch of events.
+        listeners: objects with ``evaluated(evaluation, joined_front)``, called for every new result as it is
+            told, or ``tick(loop)``, called about twice a second and after every batch of events.
         epoch_macs: what an epoch of training the base model takes, where the budget counts epochs.
 
     Attributes:
@@ -62,7 +73,8 @@ class Loop:
         restored: number of results taken from the ledger.
         asked: number of candidates asked.
         epochs: what training has taken, as :class:`Budget` counts it, where it is limited.
-        steps: of candidates that are not finished and have reported, the step (an epoch) of their last report.
+        steps: of candidates that are not finished and have reported, the step (an epoch) of their last
+            report.
     """
 
     def __init__(
@@ -81,10 +93,19 @@ class Loop:
         epoch_macs: float = math.nan,
     ) -> None:
         if chunk < 1 or lag < chunk or lag % chunk:
-            raise InputError(f"search.lag {lag}, search.chunk {chunk}: expected lag to be a multiple of chunk, and chunk at least 1")
+            raise InputError(
+                f"search.lag {lag}, search.chunk {chunk}: expected lag to be a multiple of chunk, and chunk "
+                f"at least 1"
+            )
         if order not in ("strict", "arrival"):
             raise InputError(f"search.order {order!r}: expected 'strict' or 'arrival'")
-        self.problem, self.strategy, self.executor, self.ledger, self.budget = problem, strategy, executor, ledger, budget
+        self.problem, self.strategy, self.executor, self.ledger, self.budget = (
+            problem,
+            strategy,
+            executor,
+            ledger,
+            budget,
+        )
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
         self.front = Front(problem)
         self.states: Counter[State] = Counter()
@@ -94,7 +115,9 @@ class Loop:
         self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
         self._limit = math.inf if budget.evaluations is None else budget.evaluations
         self._open: dict[int, Candidate] = {}  # asked, not told
-        self._chunks: deque[list[Candidate]] = deque()  # the same in the order in which they are told, where that is strict
+        self._chunks: deque[list[Candidate]] = (
+            deque()
+        )  # the same in the order in which they are told, where that is strict
         self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
         self._flying: dict[int, Candidate] = {}  # submitted, not finished
         self.steps: dict[int, int] = {}
@@ -120,8 +143,9 @@ class Loop:
         """Run to the end and return why it ended.
 
         Returns:
-            ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``, ``interrupted``, ``failures: <the commonest reason>``,
-            or ``disk full: <what to do>``. The ledger keeps it as the note "ended" (but for the last one).
+            ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``, ``interrupted``,
+            ``failures: <the commonest reason>``, or ``disk full: <what to do>``. The ledger keeps it as the
+            note "ended" (but for the last one).
 
         Raises:
             InputError: the ledger holds other candidates than the strategy asks.
@@ -143,11 +167,13 @@ class Loop:
         return reason
 
     def interrupt(self) -> None:
-        """Ask nothing more and finish what is running; called again, leave at once. Safe in a signal handler."""
+        """Ask nothing more and finish what is running; called again, leave at once. Safe in a
+        signal handler.
+        """
         self._leave = self._ended == "interrupted"
         self._ended = "interrupted"
 
-    # -- one round ----------------------------------------------------------------------------------------------------
+    # -- one round -------------------------------------------------------------------------------------------
 
     def _replay(self) -> None:
         """Bring strategy and front to where the ledger ends, and submit the first candidates."""
@@ -178,12 +204,20 @@ class Loop:
             tick(self)
 
     def _tidy(self) -> None:
-        """Now and then have deleted what nobody will inherit any more; all that is told is in the ledger by now."""
-        if not self.problem.evaluator.inherits or self._told - self._tidied < _TIDY or (heirs := self.strategy.heirs()) is None:
+        """Now and then have deleted what nobody will inherit any more; all that is told is in the ledger by
+        now.
+        """
+        if (
+            not self.problem.evaluator.inherits
+            or self._told - self._tidied < _TIDY
+            or (heirs := self.strategy.heirs()) is None
+        ):
             return
         self._tidied = self._told
         parents = {parent for candidate in self._open.values() for parent in candidate.parents}
-        self.problem.evaluator.retain(heirs | parents | self._open.keys() | {member.candidate.id for member in self.front.members})
+        self.problem.evaluator.retain(
+            heirs | parents | self._open.keys() | {member.candidate.id for member in self.front.members}
+        )
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -200,9 +234,14 @@ class Loop:
 
     def _record(self, evaluation: Evaluation) -> None:
         e, id = evaluation, evaluation.candidate.id
-        if id in self._stopped:  # at that very report, however much further it came before it could be stopped
+        if (
+            id in self._stopped
+        ):  # at that very report, however much further it came before it could be stopped
             report, why = self._stopped.pop(id)
-            e = replace(pruned(self.problem.evaluator, e.candidate, report, e.seconds, e.worker, e.attempts), reason=why)
+            e = replace(
+                pruned(self.problem.evaluator, e.candidate, report, e.seconds, e.worker, e.attempts),
+                reason=why,
+            )
         del self._flying[id]
         self.steps.pop(id, None)
         self.ledger.add_evaluation(e)
@@ -210,7 +249,9 @@ class Loop:
         self._waiting[id] = e
 
     def _advance(self) -> None:
-        """Tell what can be told and ask what may be asked, in turns: the order of the calls is part of a run."""
+        """Tell what can be told and ask what may be asked, in turns: the order of the calls is
+        part of a run.
+        """
         self._ask()
         while evaluations := self._next():
             self.strategy.tell(evaluations)
@@ -224,7 +265,7 @@ class Loop:
         """Whether the time is up, and so many seconds and this share of it have passed since."""
         return self.budget.seconds is not None and self.elapsed >= self.budget.seconds * (1 + share) + seconds
 
-    # -- asking -------------------------------------------------------------------------------------------------------
+    # -- asking ----------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
         while self._room() and (self.asked < self._recorded or self._may_go_on()):
@@ -238,7 +279,9 @@ class Loop:
                 return
             ids = [candidate.id for candidate in candidates]
             if ids != list(range(self.asked, self.asked + len(ids))):
-                raise ValueError(f"{type(self.strategy).__name__}.ask: expected ids from {self.asked} on, got {ids}")
+                raise ValueError(
+                    f"{type(self.strategy).__name__}.ask: expected ids from {self.asked} on, got {ids}"
+                )
             self.asked += len(ids)
             self._open.update((candidate.id, candidate) for candidate in candidates)
             if self.order == "strict":
@@ -262,7 +305,9 @@ class Loop:
         recorded = next(self._records)
         for name in ("id", "genome", "parents", "operator", "seed"):
             if not np.array_equal(getattr(candidate, name), getattr(recorded, name)):
-                raise self._other_run(candidate.id, f"has another {name} in the ledger than the strategy asks for now")
+                raise self._other_run(
+                    candidate.id, f"has another {name} in the ledger than the strategy asks for now"
+                )
         evaluation = self.ledger.evaluation(candidate.id, arrays=self.order == "strict")
         if evaluation is None:
             return False
@@ -287,9 +332,12 @@ class Loop:
 
     def _other_run(self, id: int, what: str) -> InputError:
         where = self.ledger.path or "ledger"
-        return InputError(f"{where}: candidate {id} {what}; go on with the code, libraries and processor it began with, or name a new run")
+        return InputError(
+            f"{where}: candidate {id} {what}; go on with the code, libraries and processor it began with, "
+            f"or name a new run"
+        )
 
-    # -- telling ------------------------------------------------------------------------------------------------------
+    # -- telling ---------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Evaluation]:
         """Return what is to be told next, or nothing yet."""
@@ -326,9 +374,14 @@ class Loop:
             evaluated(evaluation, joined)
 
     def _settle(self) -> str:
-        """Count what came out of turn, beside a gap or in a chunk that the budget cut off; return why the run ended."""
+        """Count what came out of turn, beside a gap or in a chunk that the budget cut off; return why the run
+        ended.
+        """
         if self.order == "strict":
             for id in sorted(self._waiting):
                 self._count(self._waiting.pop(id))
-        complete = self._within == self._limit and self._ended in ("seconds", "interrupted")  # they came too late to matter
+        complete = self._within == self._limit and self._ended in (
+            "seconds",
+            "interrupted",
+        )  # they came too late to matter
         return "evaluations" if complete else self._ended or "interrupted"

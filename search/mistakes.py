@@ -65,7 +65,9 @@ def explain(message: str, known: Sequence[str], given: Sequence[str] = ("model",
     return _sentence(".".join(place), chosen, what, value, kinds, known, given)
 
 
-def _sentence(place: str, chosen: str, what: str, value: str, kinds: str, known: Sequence[str], given: Sequence[str]) -> str:
+def _sentence(
+    place: str, chosen: str, what: str, value: str, kinds: str, known: Sequence[str], given: Sequence[str]
+) -> str:
     where = f"{place} ({chosen})" if chosen and place else place
     if match := re.match(r"Option '(.+)' is not accepted$", what):
         if not chosen:
@@ -80,27 +82,41 @@ def _sentence(place: str, chosen: str, what: str, value: str, kinds: str, known:
         while len(inner) > 1 and any(name.startswith(f"{group}.{inner[0]}.") for name in known):
             group = f"{group}.{inner.pop(0)}"
         return _unknown(
-            ".".join(inner), sorted({name[len(group) + 1 :].split(".")[0] for name in known if name.startswith(group + ".")}), group
+            ".".join(inner),
+            sorted({name[len(group) + 1 :].split(".")[0] for name in known if name.startswith(group + ".")}),
+            group,
         )
     if match := re.match(r"unrecognized arguments?: (\S+)", what, re.IGNORECASE):
         option = match[1].split("=")[0]
-        return _unknown(option, [f"--{name}" for name in known], "", "the keys of the config, as --search.lag 64")
+        return _unknown(
+            option, [f"--{name}" for name in known], "", "the keys of the config, as --search.lag 64"
+        )
     if match := re.match(r"Expected an? (.+?)\. Got value: (.*)$", what):
         return f"{where}: expected {_kind(match[1])}, got {_short(match[2])}"
     if match := re.match(r"Import path (\S+) does not correspond to a subclass of (\w+)", what):
         base = BASES.get(match[2], match[2])
-        return f"{place}: {match[1]} is not a {base}; expected a class that inherits {base}, or a function annotated to return one"
+        return (
+            f"{place}: {match[1]} is not a {base}; expected a class that inherits {base}, or a function "
+            "annotated to return one"
+        )
     if match := re.match(r"Not a valid subclass of (\w+)", what):
         got = _short(value or what.split("Got value: ")[-1])
         return f"{place}: expected class_path (and init_args) of a {BASES.get(match[1], match[1])}, got {got}"
     if match := re.match(r"Expected an instantiatable class, but (\S+) is abstract", what):
         return f"{place}: {match[1]} is abstract; expected a class that implements {_abstract(match[1])}"
-    if "must have a supported type" in what and (match := re.search(r"Parameter '(\w+)' from '([\w.]+)'", what)):
-        return f"{place}: parameter {match[1]!r} of {match[2]} has no type; annotate it, as in '{match[1]}: int', or give it a default"
+    if "must have a supported type" in what and (
+        match := re.search(r"Parameter '(\w+)' from '([\w.]+)'", what)
+    ):
+        return (
+            f"{place}: parameter {match[1]!r} of {match[2]} has no type; annotate it, as in '{match[1]}: "
+            "int', or give it a default"
+        )
     if what.startswith("Expected a") and kinds:
         return f"{where}: expected {_kind(kinds)}, got {_short(value)}"
     if what.startswith(("Problems parsing config", "Unexpected config")):
-        return f"config: not YAML with keys and values: {_short(what.split(':', 1)[1].strip() or 'empty', 160)}"
+        return (
+            f"config: not YAML with keys and values: {_short(what.split(':', 1)[1].strip() or 'empty', 160)}"
+        )
     path = chosen or _class_path(value)
     if path:
         expected = "expected 'module.Class' that is installed, in the current folder or beside the config"
@@ -112,7 +128,10 @@ def _unknown(name: str, names: Sequence[str], place: str, among: str = "") -> st
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else ""
     accepted = f"accepted: {among or ', '.join(names) or 'none'}"
-    return f"{place}{': ' if place else ''}unknown {'option' if among else 'key'} {name!r}; {hint + ' ' if hint else ''}{accepted}"
+    return (
+        f"{place}{': ' if place else ''}unknown {'option' if among else 'key'} {name!r}; "
+        f"{hint + ' ' if hint else ''}{accepted}"
+    )
 
 
 def _kind(text: str) -> str:

@@ -35,18 +35,29 @@ class Monitor:
         for metric in self.metrics:
             if metric not in known:
                 hint = "; give the evaluator a tic" if metric in (PREDICTED, BIAS) else ""
-                raise InputError(f"{place}: the evaluator reports no {metric!r}; expected one of {', '.join(sorted(known))}{hint}")
+                raise InputError(
+                    f"{place}: the evaluator reports no {metric!r}; expected one of "
+                    f"{', '.join(sorted(known))}{hint}"
+                )
 
     def __call__(self, metrics: dict[str, float]) -> float:
         """Return the value to minimise; nan where a report lacks one of the metrics."""
         return self.sign * sum(metrics.get(metric, math.nan) for metric in self.metrics)
 
     def attributes(self, report: Report) -> dict[str, Any]:
-        """Return the user attributes by which a pruner learns how sure the value is; none where TIC has no part in it."""
+        """Return the user attributes by which a pruner learns how sure the value is; none where TIC has no
+        part in it.
+        """
         found = report.metrics
         if not self._spread or ERROR not in found:
             return {}
-        return {attribute(report.step): {"bias": found.get(BIAS), "error": found[ERROR], "movement": found.get(MOVEMENT)}}
+        return {
+            attribute(report.step): {
+                "bias": found.get(BIAS),
+                "error": found[ERROR],
+                "movement": found.get(MOVEMENT),
+            }
+        }
 
 
 def divergence(report: Report) -> str:

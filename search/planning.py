@@ -1,4 +1,6 @@
-"""What a run would be, told before it runs: what can be pruned, what cannot and why, how far, and for how long."""
+"""What a run would be, told before it runs: what can be pruned, what cannot and why, how far, and for how
+long.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Estimate of the search's time, without training the base model and without fine-tuning; None where nothing bounds it."""
+        """Estimate of the search's time, without training the base model and without fine-tuning; None where
+        nothing bounds it.
+        """
         times = [] if self.budget.seconds is None else [self.budget.seconds]
         if self.budget.evaluations is not None:
             times.append(self.budget.evaluations * self.candidate_seconds / self.workers)
@@ -69,17 +73,26 @@ class Plan:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._parameters() if self.parameters else self._groups()
         if self.frozen:
-            frozen = Table("axis", "reason", "where", title=f"{len(self.frozen)} frozen axes", title_justify="left")
+            frozen = Table(
+                "axis", "reason", "where", title=f"{len(self.frozen)} frozen axes", title_justify="left"
+            )
             for row in self.frozen:
                 frozen.add_row(row["axis"], row["reason"], row["where"])
             yield frozen
         for note in self.notes:
             yield Text(f"note: {note}")
         if self.base or self.smallest:
-            reach = Table("metric", "base model", "smallest reachable", "share", title="reach", title_justify="left")
+            reach = Table(
+                "metric", "base model", "smallest reachable", "share", title="reach", title_justify="left"
+            )
             for name, least in self.smallest.items():
                 base = self.base.get(name)
-                reach.add_row(name, "" if base is None else number(base), number(least), f"{least / base:.1%}" if base else "")
+                reach.add_row(
+                    name,
+                    "" if base is None else number(base),
+                    number(least),
+                    f"{least / base:.1%}" if base else "",
+                )
             yield reach
         for found in self.reaches:
             yield Text(f"{found.constraint}: within reach, limit {number(found.limit)}; {found}")
@@ -144,7 +157,11 @@ def make_plan(
 
 def parameters_of(space: Space) -> dict[str, str]:
     """Return the parameters of a trial space with their values in words; empty for other spaces."""
-    return {name: _values(distribution) for name, distribution in space.distributions.items()} if isinstance(space, TrialSpace) else {}
+    return (
+        {name: _values(distribution) for name, distribution in space.distributions.items()}
+        if isinstance(space, TrialSpace)
+        else {}
+    )
 
 
 def _values(distribution: Any) -> str:
@@ -166,7 +183,12 @@ def _seconds(problem: Problem, seed: int, device: str) -> float:
     times = []
     for id, genome in enumerate(genomes):
         start = time.perf_counter()
-        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id)), device=device):
+        for event in evaluate(
+            problem.space,
+            problem.evaluator,
+            Candidate(id, genome, seed=candidate_seed(seed, id)),
+            device=device,
+        ):
             if isinstance(event, Finished) and event.evaluation.state is State.COMPLETE:
                 break
         times.append(time.perf_counter() - start)
@@ -179,7 +201,12 @@ def _epoch_seconds(problem: Problem, seed: int, device: str) -> float:
     for id, genome in enumerate(problem.space.sample(_TIMED, np.random.default_rng(seed))):
         reports = 0
         start = time.perf_counter()
-        for event in evaluate(problem.space, problem.evaluator, Candidate(id, genome, seed=candidate_seed(seed, id)), device=device):
+        for event in evaluate(
+            problem.space,
+            problem.evaluator,
+            Candidate(id, genome, seed=candidate_seed(seed, id)),
+            device=device,
+        ):
             if isinstance(event, Reported):
                 reports += 1
                 if reports == 2:

@@ -14,7 +14,9 @@ from search.problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """What is kept of an evaluation: objective values ``(m,)`` to be minimised, its violation, and its arrays per locus."""
+    """What is kept of an evaluation: objective values ``(m,)`` to be minimised, its violation, and its arrays
+    per locus.
+    """
 
     id: int
     genome: np.ndarray
@@ -24,7 +26,8 @@ class Member:
 
 
 class Population:
-    """At most `size` members. What is told waits until a parent is wanted, so that one selection serves many results.
+    """At most `size` members. What is told waits until a parent is wanted, so that one selection serves many
+    results.
 
     Whoever failed, was pruned or has a value that is not finite never gets in.
     """
@@ -37,10 +40,17 @@ class Population:
     def tell(self, evaluations: Iterable[Evaluation]) -> None:
         """Take in results; the outcome does not depend on how they are divided among calls."""
         for evaluation in evaluations:
-            values, violation = self.problem.values([evaluation])[0], float(self.problem.violations([evaluation])[0])
+            values, violation = (
+                self.problem.values([evaluation])[0],
+                float(self.problem.violations([evaluation])[0]),
+            )
             if np.isfinite(values).all() and np.isfinite(violation):
                 candidate = evaluation.candidate
-                statistics = {name: array for name, array in evaluation.arrays.items() if array.shape == candidate.genome.shape}
+                statistics = {
+                    name: array
+                    for name, array in evaluation.arrays.items()
+                    if array.shape == candidate.genome.shape
+                }
                 self._waiting.append(Member(candidate.id, candidate.genome, values, violation, statistics))
             if len(self._waiting) >= self.size:
                 self._survive()
@@ -51,7 +61,9 @@ class Population:
         return {member.id for member in (*self.members, *self._waiting)}
 
     def choose(self, n: int, size: int) -> list[Member]:
-        """Return the winners of `n` tournaments among `size` members each; none where there are no members."""
+        """Return the winners of `n` tournaments among `size` members each; none where there are
+        no members.
+        """
         if self._waiting:
             self._survive()
         if not self.members:

@@ -1,4 +1,6 @@
-"""From what the user gave to a problem that can be searched: model, space, evaluator, goals, each checked before the next."""
+"""From what the user gave to a problem that can be searched: model, space, evaluator, goals, each checked
+before the next.
+"""
 
 from __future__ import annotations
 
@@ -67,10 +69,15 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.data is not None:
             self.data.validate()
-        self._described = describe("evaluators", self.evaluator.parts if isinstance(self.evaluator, Evaluators) else (self.evaluator,))
+        self._described = describe(
+            "evaluators",
+            self.evaluator.parts if isinstance(self.evaluator, Evaluators) else (self.evaluator,),
+        )
 
     def untrained(self) -> bool:
-        """Load weights that were trained before; whether there are none, so that the base model is yet to be trained."""
+        """Load weights that were trained before; whether there are none, so that the base model is yet to be
+        trained.
+        """
         return self.baseline is not None and not self.baseline.load()
 
     def train(self, progress: Progress) -> None:
@@ -81,13 +88,24 @@ class Preparation:
             self.baseline.train(lambda report: progress.training(report, epochs), self.device)
 
     def identity(self) -> dict[str, str]:
-        """Return what model, weights, data, goals and evaluators are; known before any training. The space is not in it."""
-        lines = {"data": self.data.fingerprint if self.data is not None else "none", "model": "none", "weights": "none"}
+        """Return what model, weights, data, goals and evaluators are; known before any training. The space is
+        not in it.
+        """
+        lines = {
+            "data": self.data.fingerprint if self.data is not None else "none",
+            "model": "none",
+            "weights": "none",
+        }
         if self.model is not None:
             structure = hashlib.sha256(repr(self.model).encode()).hexdigest()[:16]
             lines["model"] = f"{type(self.model).__module__}.{type(self.model).__qualname__} {structure}"
-            lines["weights"] = f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
-        goals = {"objectives": ", ".join(map(str, self.objectives)), "constraints": ", ".join(map(str, self.constraints))}
+            lines["weights"] = (
+                f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
+            )
+        goals = {
+            "objectives": ", ".join(map(str, self.objectives)),
+            "constraints": ", ".join(map(str, self.constraints)),
+        }
         return lines | goals | self._described | describe("criteria", list(self.criteria))
 
     def make_space(self) -> Space:
@@ -95,9 +113,13 @@ class Preparation:
         if isinstance(self.space, Space):
             return self.space
         if self.data is None:
-            raise InputError("data: missing; expected class_path of an evaluators.data.Data, to trace the model with")
+            raise InputError(
+                "data: missing; expected class_path of an evaluators.data.Data, to trace the model with"
+            )
         if self.model is None:
-            raise InputError("model: missing; expected class_path of a torch.nn.Module, which this space prunes")
+            raise InputError(
+                "model: missing; expected class_path of a torch.nn.Module, which this space prunes"
+            )
         return self.space(self.model, self.data.example())
 
     def check(self, space: Space, rehearse: bool = False, reachable: bool = True) -> Problem:
@@ -139,13 +161,26 @@ class Preparation:
         """Return scores of every locus of the base model; empty where the space has no slice plan."""
         space = problem.space
         plan = getattr(space, "plan", None)
-        if not isinstance(space, ChannelSpace) or not isinstance(plan, SlicePlan) or self.data is None or not self.criteria:
+        if (
+            not isinstance(space, ChannelSpace)
+            or not isinstance(plan, SlicePlan)
+            or self.data is None
+            or not self.criteria
+        ):
             return {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            scores = score_all(self.criteria, space.model, self.data.batches("calibration", _GUIDE_BATCH), plan, self.data.loss)
+            scores = score_all(
+                self.criteria,
+                space.model,
+                self.data.batches("calibration", _GUIDE_BATCH),
+                plan,
+                self.data.loss,
+            )
         # what the base model's activations are called beside those of every parent, which are `activation`
-        return {"base_activation" if name == "activation" else name: values for name, values in scores.items()}
+        return {
+            "base_activation" if name == "activation" else name: values for name, values in scores.items()
+        }
 
 
 def screened_base(problem: Problem) -> dict[str, float]:

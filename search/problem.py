@@ -55,7 +55,8 @@ class Constraint:
             return cls(match[1], match[2], float(match[3]), match[4] == "%")
         except ValueError:
             raise InputError(
-                f"constraint {text!r}: expected 'METRIC <= NUMBER' or 'METRIC >= NUMBER', the number with % for a share of the base model's"
+                f"constraint {text!r}: expected 'METRIC <= NUMBER' or 'METRIC >= NUMBER', the number with % "
+                f"for a share of the base model's"
             ) from None
 
     def limit(self, base: Mapping[str, float]) -> float:
@@ -83,7 +84,9 @@ class Problem:
     guide: dict[str, np.ndarray] = field(default_factory=dict)
 
     def values(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
-        """Objective values, all to be minimised, float64 of shape ``(n, objectives)``; inf for what did not complete."""
+        """Objective values, all to be minimised, float64 of shape ``(n, objectives)``; inf for what did not
+        complete.
+        """
         rows = [
             [(-1 if o.maximise else 1) * e.metrics[o.metric] for o in self.objectives]
             if e.state is State.COMPLETE
@@ -93,7 +96,9 @@ class Problem:
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
 
     def violation(self, metrics: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Sum of the relative excesses over the bounds of those metrics that are given, shape ``(n,)``; 0 is feasible."""
+        """Sum of the relative excesses over the bounds of those metrics that are given, shape ``(n,)``; 0 is
+        feasible.
+        """
         total: np.ndarray | float = 0.0
         for constraint in self.constraints:
             if constraint.metric in metrics:
@@ -101,13 +106,19 @@ class Problem:
                 value = np.asarray(metrics[constraint.metric], dtype=np.float64)
                 excess = value - limit if constraint.relation == "<=" else limit - value
                 total = total + np.maximum(excess, 0) / max(abs(limit), 1e-12)
-        return np.broadcast_to(total, (len(next(iter(metrics.values()))),)).astype(np.float64) if metrics else np.zeros(0)
+        return (
+            np.broadcast_to(total, (len(next(iter(metrics.values()))),)).astype(np.float64)
+            if metrics
+            else np.zeros(0)
+        )
 
     def violations(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
         """Like :meth:`violation` for evaluations, shape ``(n,)``; inf for what did not complete."""
         return np.array(
             [
-                self.violation({name: np.array([value]) for name, value in e.metrics.items()})[0] if e.state is State.COMPLETE else np.inf
+                self.violation({name: np.array([value]) for name, value in e.metrics.items()})[0]
+                if e.state is State.COMPLETE
+                else np.inf
                 for e in evaluations
             ],
             dtype=np.float64,

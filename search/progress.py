@@ -68,7 +68,10 @@ class Progress:
     def search(self, text: str, done: int, total: int | None) -> None:
         """Show where the search is."""
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(ProgressBar(total=total or 1, completed=min(done, total or 1), width=24, pulse=total is None), text)
+        grid.add_row(
+            ProgressBar(total=total or 1, completed=min(done, total or 1), width=24, pulse=total is None),
+            text,
+        )
         self._show(grid, text)
 
     @contextmanager
@@ -99,7 +102,9 @@ class Progress:
 
 
 class SearchProgress:
-    """Shows the search, as a listener of its loop: evaluations, rate, workers, feasible share, front, hypervolume, failures, time left."""
+    """Shows the search, as a listener of its loop: evaluations, rate, workers, feasible share, front,
+    hypervolume, failures, time left.
+    """
 
     def __init__(self, progress: Progress, opening: str) -> None:
         self.progress, self._opening = progress, opening
@@ -112,7 +117,9 @@ class SearchProgress:
             self.progress.say(self._opening)
             self._opening = ""
         now = time.monotonic()
-        if _done(loop) > loop.restored and (not self._times or now - self._times[-1][0] >= 0.5):  # starting the workers is no measure
+        if _done(loop) > loop.restored and (
+            not self._times or now - self._times[-1][0] >= 0.5
+        ):  # starting the workers is no measure
             self._times.append((now, _done(loop)))
             while len(self._times) > 2 and now - self._times[1][0] > _WINDOW:
                 self._times.popleft()
@@ -121,7 +128,12 @@ class SearchProgress:
 
     def text(self, loop: Loop) -> str:
         """The state of the search in one plain line."""
-        total, workers, failed, left = loop.budget.evaluations, loop.executor.capacity, loop.states[State.FAILED], self.left(loop)
+        total, workers, failed, left = (
+            loop.budget.evaluations,
+            loop.executor.capacity,
+            loop.states[State.FAILED],
+            self.left(loop),
+        )
         single = len(loop.problem.objectives) == 1
         pruned = loop.states[State.PRUNED]
         parts = [
@@ -130,7 +142,9 @@ class SearchProgress:
             f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
             f"{workers} worker{'s' if workers != 1 else ''}",
             steps(loop.steps.values()),
-            f"feasible {loop.feasible / max(loop.states[State.COMPLETE], 1):.0%}" if loop.problem.constraints or not single else "",
+            f"feasible {loop.feasible / max(loop.states[State.COMPLETE], 1):.0%}"
+            if loop.problem.constraints or not single
+            else "",
             *self._found(loop),
             f"{pruned} pruned" if pruned else "",
             f"{failed} failed" if failed else "",
@@ -143,7 +157,10 @@ class SearchProgress:
         objectives = loop.problem.objectives
         if len(objectives) > 1:
             return [f"front {len(loop.front)}", f"hypervolume {self.hypervolume(loop):.4f}"]
-        return [f"best {objectives[0].metric} {member.metrics[objectives[0].metric]:.4g}" for member in loop.front.members[:1]]
+        return [
+            f"best {objectives[0].metric} {member.metrics[objectives[0].metric]:.4g}"
+            for member in loop.front.members[:1]
+        ]
 
     def rate(self, loop: Loop) -> float:
         """Evaluations per second, lately; 0 before anything can be said."""
@@ -163,14 +180,20 @@ class SearchProgress:
         return min(times) if times else None
 
     def hypervolume(self, loop: Loop) -> float:
-        """What the front dominates, as a share of the box between zero (or the best, below zero) and the worst of the first candidates."""
+        """What the front dominates, as a share of the box between zero (or the best, below zero) and the
+        worst of the first candidates.
+        """
         if self._reference is None:
             first = [evaluation for _, evaluation in islice(loop.ledger.evaluations(), _REFERENCE)]
-            values = loop.problem.values([evaluation for evaluation in first if evaluation.state is State.COMPLETE])
+            values = loop.problem.values(
+                [evaluation for evaluation in first if evaluation.state is State.COMPLETE]
+            )
             if not len(values) or not len(loop.front):
                 return 0.0
             reference = values.max(axis=0)
-            self._reference = reference if len(first) == _REFERENCE else None  # settled: from now on the figure can only grow
+            self._reference = (
+                reference if len(first) == _REFERENCE else None
+            )  # settled: from now on the figure can only grow
         else:
             reference = self._reference
         box = reference - np.minimum(loop.front.values.min(axis=0), 0)
@@ -183,9 +206,15 @@ def _done(loop: Loop) -> int:
 
 
 def steps(running: Iterable[int]) -> str:
-    """Write how far unfinished candidates are, by the steps of their last reports: ``at step 7``, ``at steps 3 to 9``; empty for none."""
+    """Write how far unfinished candidates are, by the steps of their last reports: ``at step 7``,
+    ``at steps 3 to 9``; empty for none.
+    """
     found = sorted(set(running))
-    return f"at step{'s' if found[1:] else ''} {' to '.join(map(str, dict.fromkeys((found[0], found[-1]))))}" if found else ""
+    return (
+        f"at step{'s' if found[1:] else ''} {' to '.join(map(str, dict.fromkeys((found[0], found[-1]))))}"
+        if found
+        else ""
+    )
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,9 @@ from spaces.base import Space
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A genome ``(length,)``, the candidates it descends from, and the operators it came from, joined by ``+``."""
+    """A genome ``(length,)``, the candidates it descends from, and the operators it came from, joined by
+    ``+``.
+    """
 
     genome: np.ndarray
     parents: tuple[int, ...] = ()
@@ -27,7 +29,9 @@ Draw = Callable[[int], list[Proposal]]
 
 
 def default_initialisation(space: Space, guide: Guide) -> Initialisation:
-    """Return what a search begins with by default: from criteria where there are scores, else random genomes of all sizes."""
+    """Return what a search begins with by default: from criteria where there are scores, else random genomes
+    of all sizes.
+    """
     scored = any(entry.ndim == 1 for entry in guide.values())
     return FromCriteria() if scored and (space.choices == 2).any() else UniformBudget()
 

@@ -13,7 +13,8 @@ from search.strategy import Strategy
 
 
 class RandomSearch(Strategy):
-    """Asks the base genome, then independent draws of an initialisation, screened and without duplicates as in evolution.
+    """Asks the base genome, then independent draws of an initialisation, screened and without duplicates as
+    in evolution.
 
     Args:
         initialisation: by default that of :class:`~search.evolution.Evolution`.

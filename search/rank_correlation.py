@@ -28,9 +28,10 @@ class RankCorrelation:
 def rank_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None) -> RankCorrelation:
     """Return Kendall's rank correlation of `x` and `y`, ``(n,)`` each, or of what `given` leaves of them.
 
-    Scores of networks of many sizes agree by the sizes alone. With the size given, what counts is whether they agree about networks of
-    one size: of the normal scores of both, what is linear in those of `given` is taken out first. [O] (Kendall's own partial tau does
-    not vanish where `x` and `y` have nothing in common but `given`.)
+    Scores of networks of many sizes agree by the sizes alone. With the size given, what counts is whether
+    they agree about networks of one size: of the normal scores of both, what is linear in those of `given` is
+    taken out first. [O] (Kendall's own partial tau does not vanish where `x` and `y` have nothing in common
+    but `given`.)
     """
     if given is not None and len(x) > 1 and np.ptp(given) > 0:
         size = normal_scores(given)

@@ -1,6 +1,7 @@
 """An Optuna study in charge of `ray.tune`: its sampler proposes, its pruner stops, TIC included.
 
-Tune's own OptunaSearch hard-codes a pruner that never prunes. Here the searcher owns the study's trials, and the scheduler asks it.
+Tune's own OptunaSearch hard-codes a pruner that never prunes. Here the searcher owns the study's trials, and
+the scheduler asks it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ __all__ = ["StudyScheduler", "StudySearch"]
 class StudyScheduler(FIFOScheduler):
     """Stops a trial of a `tune.Tuner` when the pruner of the study says so. [O]
 
-    Every pruner of Optuna works. A result that holds ``tic_error`` (and ``tic_bias``, ``movement``) becomes the interval that
-    :class:`search.pruners.TICPruner` decides on: ``tune.report(prediction.metrics())``. It goes with a :class:`StudySearch` on the same
-    study.
+    Every pruner of Optuna works. A result that holds ``tic_error`` (and ``tic_bias``, ``movement``) becomes
+    the interval that :class:`search.pruners.TICPruner` decides on: ``tune.report(prediction.metrics())``. It
+    goes with a :class:`StudySearch` on the same study.
 
     Example:
         >>> import optuna
@@ -43,13 +44,18 @@ class StudyScheduler(FIFOScheduler):
     def __init__(self, study: Study, pruner: NonDominationPruner | None = None) -> None:
         super().__init__()
         if pruner is not None and len(study.directions) == 1:
-            raise InputError("StudyScheduler.pruner: the study has one objective; expected its pruner in create_study(pruner=...)")
+            raise InputError(
+                "StudyScheduler.pruner: the study has one objective; expected its pruner in "
+                "create_study(pruner=...)"
+            )
         self.study = study
         self._pruner = pruner
         self._mode: str | None = None
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Remember what the TuneConfig says, for the searcher, which Tune does not tell where there is no `param_space`."""
+        """Remember what the TuneConfig says, for the searcher, which Tune does not tell where there is no
+        `param_space`.
+        """
         self._metric, self._mode = metric, mode
         return True
 
@@ -71,7 +77,12 @@ class StudyScheduler(FIFOScheduler):
     def _search(self, tune_controller: Any) -> StudySearch:
         found = tune_controller.search_alg
         while found is not None and not isinstance(found, StudySearch):
-            found = getattr(found, "searcher", None)  # Tune wraps searchers, in a limit of concurrent trials for one
+            found = getattr(
+                found, "searcher", None
+            )  # Tune wraps searchers, in a limit of concurrent trials for one
         if found is None or found.study.study_name != self.study.study_name:
-            raise InputError("StudyScheduler: the searcher is another one; expected search_alg=StudySearch(study) with the same study")
+            raise InputError(
+                "StudyScheduler: the searcher is another one; expected search_alg=StudySearch(study) with "
+                "the same study"
+            )
         return found

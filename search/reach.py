@@ -1,4 +1,6 @@
-"""Whether what is asked can be had at all: metrics that somebody computes, limits that some candidate keeps."""
+"""Whether what is asked can be had at all: metrics that somebody computes, limits that some
+candidate keeps.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Reach:
 
     def __str__(self) -> str:
         word = "smallest" if self.constraint.relation == "<=" else "largest"
-        share = f" ({self.extreme / self.base:.3g} of the base model's {number(self.base)})" if self.base else ""
+        share = (
+            f" ({self.extreme / self.base:.3g} of the base model's {number(self.base)})" if self.base else ""
+        )
         return f"the {word} reachable {self.constraint.metric} is {number(self.extreme)}{share}"
 
 
@@ -50,17 +54,23 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def check_metrics(evaluator: Evaluator, objectives: Sequence[Objective], constraints: Sequence[Constraint], space: Space) -> None:
+def check_metrics(
+    evaluator: Evaluator, objectives: Sequence[Objective], constraints: Sequence[Constraint], space: Space
+) -> None:
     """See that every objective and constraint is on a metric that the evaluator gives.
 
     Raises:
-        InputError: naming the metrics that there are; a metric twice among the objectives; a relative limit without a base model.
+        InputError: naming the metrics that there are; a metric twice among the objectives; a relative limit
+            without a base model.
     """
     there = tuple(dict.fromkeys((*evaluator.screened, *evaluator.metrics)))
     for place, goals in (("objectives", objectives), ("constraints", constraints)):
         for goal in goals:
             if goal.metric not in there:
-                raise InputError(f"{place}: {str(goal)!r}: no evaluator computes {goal.metric!r}; there are {', '.join(there)}")
+                raise InputError(
+                    f"{place}: {str(goal)!r}: no evaluator computes {goal.metric!r}; there are "
+                    f"{', '.join(there)}"
+                )
     metrics = [objective.metric for objective in objectives]
     for metric in metrics:
         if metrics.count(metric) > 1:
@@ -68,17 +78,24 @@ def check_metrics(evaluator: Evaluator, objectives: Sequence[Objective], constra
     for constraint in constraints:
         if constraint.relative and space.base is None:
             raise InputError(
-                f"constraints: '{constraint}': {type(space).__name__} has no base model to take a share of; expected a limit without %"
+                f"constraints: '{constraint}': {type(space).__name__} has no base model to take a share of; "
+                f"expected a limit without %"
             )
 
 
 def reaches(
-    space: Space, data: Data | None, evaluator: Evaluator, constraints: Sequence[Constraint], base: Mapping[str, float]
+    space: Space,
+    data: Data | None,
+    evaluator: Evaluator,
+    constraints: Sequence[Constraint],
+    base: Mapping[str, float],
 ) -> list[Reach]:
-    """Return what can be reached, for every constraint on a metric that needs no evaluation, and on measured latency.
+    """Return what can be reached, for every constraint on a metric that needs no evaluation, and on measured
+    latency.
 
     Args:
-        base: metrics of the base model, as far as they are known; a relative limit on another metric is left out.
+        base: metrics of the base model, as far as they are known; a relative limit on another metric is left
+            out.
     """
     found = []
     genomes = _corners(space)
@@ -94,7 +111,9 @@ def reaches(
             values = [_measured(part, space, genomes[0], name)]
         else:
             continue
-        found.append(Reach(constraint, constraint.limit(base), min(values) if below else max(values), base.get(name)))
+        found.append(
+            Reach(constraint, constraint.limit(base), min(values) if below else max(values), base.get(name))
+        )
     return found
 
 
@@ -106,7 +125,10 @@ def check_reach(found: Sequence[Reach]) -> None:
     """
     for reach in found:
         if not reach.met:
-            raise InputError(f"constraints: '{reach.constraint}' (a limit of {number(reach.limit)}) cannot be reached: {reach}")
+            raise InputError(
+                f"constraints: '{reach.constraint}' (a limit of {number(reach.limit)}) cannot be reached: "
+                f"{reach}"
+            )
 
 
 def _corners(space: Space) -> np.ndarray:
@@ -115,7 +137,10 @@ def _corners(space: Space) -> np.ndarray:
     if space.base is not None:
         corners.append(space.base)
     return np.concatenate(
-        [space.repair(np.stack(corners)), space.sample(_SAMPLES if (space.choices == 2).all() else 16, np.random.default_rng(0))]
+        [
+            space.repair(np.stack(corners)),
+            space.sample(_SAMPLES if (space.choices == 2).all() else 16, np.random.default_rng(0)),
+        ]
     )
 
 

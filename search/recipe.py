@@ -1,4 +1,6 @@
-"""A recipe: plain JSON that turns the base model into an exported one, so that it can be loaded anywhere without a search."""
+"""A recipe: plain JSON that turns the base model into an exported one, so that it can be loaded anywhere
+without a search.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,10 @@ class Recipe:
     """How an exported model comes from its base model, and what is known of it.
 
     Attributes:
-        model: ``class_path`` and ``init_args`` of the base model, or None where it was given as an object: then :func:`load`
-            needs it.
-        space: ``class_path`` and ``init_args`` of a space that builds models anew instead of slicing one, else None.
+        model: ``class_path`` and ``init_args`` of the base model, or None where it was given as an object:
+            then :func:`load` needs it.
+        space: ``class_path`` and ``init_args`` of a space that builds models anew instead of slicing one,
+            else None.
         slices: axes that are shortened; empty where the space builds models anew.
         attributes: module attributes that follow.
         tied: name of a tensor that shares its storage -> the name under which the weights file has it.
@@ -63,7 +66,8 @@ class Recipe:
         requested: cost as the search computed it; realised: as counted on the exported model.
         fingerprint: of the space.
         weights: sha256 of the weights file.
-        onnx: what is known of the ONNX file: ``file`` and ``max_difference`` to torch, or ``missing`` with the reason.
+        onnx: what is known of the ONNX file: ``file`` and ``max_difference`` to torch, or ``missing`` with
+            the reason.
         versions: of the libraries that wrote it.
     """
 
@@ -90,7 +94,9 @@ class Recipe:
         text = json.dumps({"format": parts.pop("format"), **parts}, indent=2, allow_nan=False)
         for name, rows in lists.items():
             body = ",\n".join(f"    {json.dumps(row)}" for row in rows)
-            text = f"{text[:-2]},\n  {json.dumps(name)}: [{chr(10) + body + chr(10) + '  ' if rows else ''}]\n}}"
+            text = (
+                f"{text[:-2]},\n  {json.dumps(name)}: [{chr(10) + body + chr(10) + '  ' if rows else ''}]\n}}"
+            )
         return text + "\n"
 
     @classmethod
@@ -105,9 +111,13 @@ class Recipe:
             parts = json.loads(file.read_text(encoding="utf-8"))
             version = parts["format"]
         except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror}); expected a recipe that a search exported") from None
+            raise InputError(
+                f"{file}: cannot be read ({error.strerror}); expected a recipe that a search exported"
+            ) from None
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{file}: not a recipe; expected JSON with a 'format', as a search exports it") from None
+            raise InputError(
+                f"{file}: not a recipe; expected JSON with a 'format', as a search exports it"
+            ) from None
         if version != FORMAT:
             raise InputError(f"{file}: format {version}; this version of Secateur reads format {FORMAT}")
         try:
@@ -123,16 +133,19 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
 
     Args:
         path: the folder ``models/<id>`` or the ``recipe.json`` in it.
-        model: the base model, where the recipe does not know how to make it; it stays as it is. (For a space that builds
-            models anew: the model of the recipe's genome.)
+        model: the base model, where the recipe does not know how to make it; it stays as it is. (For a space
+            that builds models anew: the model of the recipe's genome.)
 
     Raises:
-        InputError: naming the first thing that does not fit: a file, the hash of the weights, a tensor, a shape.
+        InputError: naming the first thing that does not fit: a file, the hash of the weights, a tensor, a
+            shape.
     """
     file = _file(path)
     recipe = Recipe.read(file)
     weights = read_weights(file.parent / WEIGHTS, recipe.weights)
-    slim = shrink(_base(recipe, file) if model is None else model, recipe.slices, recipe.attributes, str(file))
+    slim = shrink(
+        _base(recipe, file) if model is None else model, recipe.slices, recipe.attributes, str(file)
+    )
     state = weights | {alias: weights[name] for alias, name in recipe.tied.items() if name in weights}
     _check(slim.state_dict(), state, str(file))
     slim.load_state_dict(state)
@@ -148,15 +161,21 @@ def read_weights(file: Path, sha256: str) -> dict[str, Tensor]:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); expected the weights beside their recipe") from None
+        raise InputError(
+            f"{file}: cannot be read ({error.strerror}); expected the weights beside their recipe"
+        ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise InputError(f"{file}: sha256 is {found[:12]}..., the recipe says {sha256[:12]}...; export the model again")
+        raise InputError(
+            f"{file}: sha256 is {found[:12]}..., the recipe says {sha256[:12]}...; export the model again"
+        )
     return load_tensors(content)
 
 
 def pack_weights(model: nn.Module) -> tuple[bytes, dict[str, str]]:
-    """Return the state of a model as safetensors bytes, and the names that were left out because they are tied to another."""
+    """Return the state of a model as safetensors bytes, and the names that were left out because they are
+    tied to another.
+    """
     first: dict[int, str] = {}
     state, tied = {}, {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -167,7 +186,9 @@ def pack_weights(model: nn.Module) -> tuple[bytes, dict[str, str]]:
     return save_tensors(state), tied
 
 
-def shrink(model: nn.Module, slices: list[Slice], attributes: list[Setting], place: str = "recipe") -> nn.Module:
+def shrink(
+    model: nn.Module, slices: list[Slice], attributes: list[Setting], place: str = "recipe"
+) -> nn.Module:
     """Return a compact copy of the base model, sliced by the code that a search slices with.
 
     Raises:
@@ -177,9 +198,14 @@ def shrink(model: nn.Module, slices: list[Slice], attributes: list[Setting], pla
     for cut in slices:
         shape = tuple(tensors[cut.tensor].shape) if cut.tensor in tensors else None
         if shape is None or cut.dim >= len(shape) or max(cut.kept, default=-1) >= shape[cut.dim]:
-            found = f"has {cut.tensor!r} of shape {shape}" if shape is not None else f"has no tensor {cut.tensor!r}"
+            found = (
+                f"has {cut.tensor!r} of shape {shape}"
+                if shape is not None
+                else f"has no tensor {cut.tensor!r}"
+            )
             raise InputError(
-                f"{place}: slices axis {cut.dim} of {cut.tensor!r} to {len(cut.kept)} positions, but the model {found}; {EXPECTED}"
+                f"{place}: slices axis {cut.dim} of {cut.tensor!r} to {len(cut.kept)} positions, but the "
+                f"model {found}; {EXPECTED}"
             )
     for setting in attributes:
         try:
@@ -188,9 +214,14 @@ def shrink(model: nn.Module, slices: list[Slice], attributes: list[Setting], pla
                 continue
             getattr(model.get_submodule(setting.module), setting.name)
         except AttributeError:
-            raise InputError(f"{place}: the model has no attribute {setting.module}.{setting.name}; {EXPECTED}") from None
+            raise InputError(
+                f"{place}: the model has no attribute {setting.module}.{setting.name}; {EXPECTED}"
+            ) from None
     # a plan of one locus, which is off: what the recipe dropped belongs to it
-    axes = [AxisSlice(cut.tensor, cut.dim, _dropped(tensors[cut.tensor].shape[cut.dim], cut.kept), "own") for cut in slices]
+    axes = [
+        AxisSlice(cut.tensor, cut.dim, _dropped(tensors[cut.tensor].shape[cut.dim], cut.kept), "own")
+        for cut in slices
+    ]
     sizes = [Attribute(setting.module, setting.name, np.full(setting.value, -1)) for setting in attributes]
     plan = SlicePlan((Segment("dropped", 1),), tuple(axes), tuple(sizes), (), (), (), (), ())
     return Slicer(model, plan).build(model, np.zeros(1, dtype=np.uint8))
@@ -200,12 +231,21 @@ def slices_of(space: ChannelSpace, genome: np.ndarray) -> list[Slice]:
     """Return what a genome keeps of every axis that it shortens."""
     sizes = {(axis.tensor, axis.dim): len(axis.loci) for axis in space.plan.axes}
     indices = space.slice_indices(genome)
-    return [Slice(name, dim, kept.tolist()) for name, axes in indices.items() for dim, kept in axes.items() if len(kept) < sizes[name, dim]]
+    return [
+        Slice(name, dim, kept.tolist())
+        for name, axes in indices.items()
+        for dim, kept in axes.items()
+        if len(kept) < sizes[name, dim]
+    ]
 
 
 def settings_of(space: ChannelSpace, genome: np.ndarray) -> list[Setting]:
     """Return the module attributes that follow."""
-    return [Setting(module, name, value) for module, values in space.attributes(genome).items() for name, value in values.items()]
+    return [
+        Setting(module, name, value)
+        for module, values in space.attributes(genome).items()
+        for name, value in values.items()
+    ]
 
 
 def describe_genome(space: Space, genome: np.ndarray) -> dict[str, str | list[int]]:
@@ -231,11 +271,13 @@ def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise InputError(
-            f"{place}: class_path {class_path!r} does not import here; put its file on PYTHONPATH or give load() the model"
+            f"{place}: class_path {class_path!r} does not import here; put its file on PYTHONPATH or give "
+            f"load() the model"
         ) from None
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise InputError(
-            f"{place}: class_path {class_path!r} is not of the kind needed; expected a subclass of {kind.__module__}.{kind.__name__}"
+            f"{place}: class_path {class_path!r} is not of the kind needed; expected a subclass of "
+            f"{kind.__module__}.{kind.__name__}"
         )
     arguments = dict(spec.get("init_args") or {})
     if issubclass(found, nn.Module):  # modules may be made of modules; spaces make theirs themselves
@@ -261,7 +303,10 @@ def _base(recipe: Recipe, file: Path) -> nn.Module:
     if recipe.space is not None:
         alleles = [int(allele) for part in recipe.genome.values() for allele in part]
         return construct(recipe.space, Space, str(file)).build(np.array(alleles, dtype=np.uint8))  # type: ignore[type-abstract]
-    raise InputError(f"{file}: the {'base ' if recipe.slices else ''}model was given as an object, not by class_path; give it to load()")
+    raise InputError(
+        f"{file}: the {'base ' if recipe.slices else ''}model was given as an object, not by class_path; "
+        f"give it to load()"
+    )
 
 
 def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], place: str) -> None:
@@ -271,7 +316,8 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], place: s
             raise InputError(f"{place}: the weights have no tensor {name!r}; {EXPECTED}")
         if found[name].shape != tensor.shape:
             raise InputError(
-                f"{place}: tensor {name!r} is {tuple(found[name].shape)} in the weights and {tuple(tensor.shape)} in the model; {EXPECTED}"
+                f"{place}: tensor {name!r} is {tuple(found[name].shape)} in the weights and "
+                f"{tuple(tensor.shape)} in the model; {EXPECTED}"
             )
     for name in found:
         if name not in expected:

@@ -34,8 +34,8 @@ class Result:
 
     Attributes:
         front: the feasible non-dominated evaluations, the best in the first objective first.
-        reason: why the search ended: ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``, ``interrupted`` or
-            ``failures: ...``.
+        reason: why the search ended: ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``,
+            ``interrupted`` or ``failures: ...``.
         counts: of candidates and evaluations, in every state.
         finals: the base model and those members of the front that were fine-tuned, exported and measured.
         problem: that was searched; its ``base`` has the metrics of the base model.
@@ -58,14 +58,20 @@ class Result:
     keep: object = field(default=None, repr=False)
 
     @classmethod
-    def read(cls, ledger: Ledger, problem: Problem, directory: Path | None, reason: str, complete: bool = False) -> Result:
+    def read(
+        cls, ledger: Ledger, problem: Problem, directory: Path | None, reason: str, complete: bool = False
+    ) -> Result:
         """Make it of the ledger."""
         front, about = front_of(problem, ledger).members, About.load(ledger)
         trials = gather_trials(ledger, about, curves=False)
-        return cls(front, reason, ledger.counts(), load_finals(ledger), problem, about, directory, complete, trials)
+        return cls(
+            front, reason, ledger.counts(), load_finals(ledger), problem, about, directory, complete, trials
+        )
 
     def table(self) -> str:
-        """Return base model and front side by side, as plain text: fine-tuned and measured where that was done, else as searched."""
+        """Return base model and front side by side, as plain text: fine-tuned and measured where that was
+        done, else as searched.
+        """
         if self.finals and not self.trials:
             return table.text(self.finals, self.about)
         page = Console(file=io.StringIO(), width=400, color_system=None)
@@ -92,11 +98,14 @@ class Result:
         with Randomness(candidate.seed):
             model = self.problem.space.build(candidate.genome)
             for _ in self.problem.evaluator.evaluate(model, candidate):
-                pass  # what an evaluator does to a model (recalibrated statistics, trained weights) is part of what was scored
+                # what an evaluator does to a model (recalibrated statistics, trained weights) is part of what
+                # was scored
+                pass
         return model.eval()
 
     def tuned(self, final: int | Final = 0) -> nn.Module:
-        """Return a fine-tuned member of :attr:`finals` (its place, or itself), loaded from the files that were exported.
+        """Return a fine-tuned member of :attr:`finals` (its place, or itself), loaded from the files that
+        were exported.
 
         Raises:
             InputError: it is the base model, or there are no files of it.
@@ -104,14 +113,17 @@ class Result:
         final = self.finals[final] if isinstance(final, int) else final
         if not final.folder or self.directory is None:
             raise InputError(
-                f"{final.name}: was not exported{f' ({final.reason})' if final.reason else ''}; expected a member of the front"
+                f"{final.name}: was not exported{f' ({final.reason})' if final.reason else ''}; expected a "
+                f"member of the front"
             )
         folder = self.directory / final.folder
         alleles = [int(allele) for part in Recipe.read(folder / RECIPE).genome.values() for allele in part]
         return load(folder, base_of(self.problem.space, np.array(alleles, dtype=np.uint8)))
 
     def export(self, folder: str | Path, member: int | Evaluation = 0) -> Recipe:
-        """Write a member of the front as it was scored: recipe, weights and an ONNX file, each checked by running it."""
+        """Write a member of the front as it was scored: recipe, weights and an ONNX file, each checked by
+        running it.
+        """
         evaluation = self.front[member] if isinstance(member, int) else member
         space, data = self.problem.space, self.problem.evaluator.data
         if data is None:
@@ -119,18 +131,38 @@ class Result:
         model = self.build(evaluation)
         space, genome = became(space, evaluation.candidate, lambda: evaluation.arrays)
         base = base_of(space, genome)
-        return export(Path(folder), evaluation.candidate.id, genome, model, space, data.example(), base=base, metrics=evaluation.metrics)
+        return export(
+            Path(folder),
+            evaluation.candidate.id,
+            genome,
+            model,
+            space,
+            data.example(),
+            base=base,
+            metrics=evaluation.metrics,
+        )
 
     def _searched(self) -> Table:
         if self.trials:
             return trials_table(self.trials, self.about, self.finals)
         base, members = self.problem.base, self.front
-        names = list(dict.fromkeys((*(o.metric for o in self.problem.objectives), *(c.metric for c in self.problem.constraints), *base)))
+        names = list(
+            dict.fromkeys(
+                (
+                    *(o.metric for o in self.problem.objectives),
+                    *(c.metric for c in self.problem.constraints),
+                    *base,
+                )
+            )
+        )
         rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         rows.add_column("model", no_wrap=True)
         for name in names or sorted(members[0].metrics if members else ()):
             rows.add_column(title(name), justify="right", no_wrap=True)
         columns = [("base model", base)] if base else []
-        for label, metrics in [*columns, *((f"candidate {member.candidate.id}", member.metrics) for member in members)]:
+        for label, metrics in [
+            *columns,
+            *((f"candidate {member.candidate.id}", member.metrics) for member in members),
+        ]:
             rows.add_row(label, *(figure(metrics[name], name) if name in metrics else "" for name in names))
         return rows

@@ -1,4 +1,6 @@
-"""An Optuna study in memory, by which strategies draw candidates and have them judged; what is told decides, never what is timed."""
+"""An Optuna study in memory, by which strategies draw candidates and have them judged; what is told decides,
+never what is timed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Window(InMemoryStorage):
         super().__init__()
         self._seen: Container[int] | None = None
 
-    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
         found = super().get_all_trials(study_id, deepcopy, states)
         return found if self._seen is None else [trial for trial in found if trial.number in self._seen]
 
@@ -50,7 +54,8 @@ class Window(InMemoryStorage):
 
 
 class Sampling:
-    """Draws the genomes of a :class:`TrialSpace` by a sampler of Optuna; every trial minimises, so what is maximised goes in negated.
+    """Draws the genomes of a :class:`TrialSpace` by a sampler of Optuna; every trial minimises, so what is
+    maximised goes in negated.
 
     Args:
         problem: with a TrialSpace.
@@ -63,9 +68,19 @@ class Sampling:
         InputError: the space is no TrialSpace; sampler or pruner cannot serve the number of objectives.
     """
 
-    def __init__(self, problem: Problem, sampler: SamplerName | BaseSampler, pruner: BasePruner | None, seed: int, startup: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        sampler: SamplerName | BaseSampler,
+        pruner: BasePruner | None,
+        seed: int,
+        startup: int,
+    ) -> None:
         if not isinstance(problem.space, TrialSpace):
-            raise InputError(f"strategy: {type(problem.space).__name__} has no parameters for Optuna; expected a spaces.TrialSpace")
+            raise InputError(
+                f"strategy: {type(problem.space).__name__} has no parameters for Optuna; expected a "
+                f"spaces.TrialSpace"
+            )
         self.problem, self.space = problem, problem.space
         self._rng = np.random.default_rng(np.random.SeedSequence((seed, 2**32 + 1)))
         self.storage = Window()
@@ -79,7 +94,9 @@ class Sampling:
                 study_name="search",  # Hyperband derives brackets from it
                 directions=["minimize"] * len(problem.objectives),
             )
-        if isinstance(pruner, HyperbandPruner):  # its brackets begin now, or they would depend on who reports first
+        if isinstance(
+            pruner, HyperbandPruner
+        ):  # its brackets begin now, or they would depend on who reports first
             self.study.pruner.prune(self.study, create_trial(state=TrialState.RUNNING))
         self._known: set[bytes] = set()
 
@@ -117,12 +134,19 @@ class Sampling:
         self.study.tell(trial, state=TrialState.FAIL)
 
     def diverged(self, trial: Trial) -> None:
-        """Tell that a trial diverged: the worst that can be, from the start; or samplers would take a late end for a good sign. [O]"""
+        """Tell that a trial diverged: the worst that can be, from the start; or samplers would take a late
+        end for a good sign. [O]
+        """
         parameters, distributions = trial.params, trial.distributions
         self.failed(trial)
         worst = {0: math.inf} if len(self.problem.objectives) == 1 else {}
         self.study.add_trial(
-            create_trial(state=TrialState.PRUNED, params=parameters, distributions=distributions, intermediate_values=worst)
+            create_trial(
+                state=TrialState.PRUNED,
+                params=parameters,
+                distributions=distributions,
+                intermediate_values=worst,
+            )
         )
 
 
@@ -151,7 +175,10 @@ def make_sampler(sampler: SamplerName | BaseSampler, seed: int, startup: int) ->
     if sampler == "nsgaii":
         return NSGAIISampler(seed=seed)
     if not isinstance(sampler, BaseSampler):
-        raise InputError(f"strategy: sampler {sampler!r}; expected tpe, random, qmc, nsgaii or class_path of a sampler of Optuna")
+        raise InputError(
+            f"strategy: sampler {sampler!r}; expected tpe, random, qmc, nsgaii or class_path of a sampler "
+            f"of Optuna"
+        )
     made = copy.deepcopy(sampler)
     _seed_all(made, seed, set())
     return made
@@ -165,24 +192,37 @@ def _seed_all(holder: Any, seed: int, seen: set[int]) -> None:
             value.rng.seed(seed)
         elif name == "_seed" and isinstance(value, int):
             setattr(holder, name, seed)
-        elif type(value).__module__.startswith("optuna.samplers") and hasattr(value, "__dict__") and id(value) not in seen:
+        elif (
+            type(value).__module__.startswith("optuna.samplers")
+            and hasattr(value, "__dict__")
+            and id(value) not in seen
+        ):
             _seed_all(value, seed, seen)
 
 
-def _check_objectives(made: BaseSampler, given: SamplerName | BaseSampler, objectives: Sequence[Objective]) -> None:
-    """Let the sampler draw once from a study of so many objectives that has results: those that cannot say so only then."""
+def _check_objectives(
+    made: BaseSampler, given: SamplerName | BaseSampler, objectives: Sequence[Objective]
+) -> None:
+    """Let the sampler draw once from a study of so many objectives that has results: those that cannot say so
+    only then.
+    """
     if len(objectives) == 1:
         return
     study = optuna.create_study(sampler=copy.deepcopy(made), directions=["minimize"] * len(objectives))
-    one: dict[str, BaseDistribution] = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "ab"}
+    one: dict[str, BaseDistribution] = {
+        name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "ab"
+    }
     try:
         for place in range(3):
             at = {"a": 0.25 * place, "b": 0.5}
-            study.add_trial(create_trial(params=at, distributions=one, values=[float(place)] * len(objectives)))
+            study.add_trial(
+                create_trial(params=at, distributions=one, values=[float(place)] * len(objectives))
+            )
         study.ask(one)
     except (ValueError, NotImplementedError, RuntimeError) as error:
         name = given if isinstance(given, str) else type(given).__name__
         reason = " ".join(str(error).split())
         raise InputError(
-            f"strategy: sampler {name} cannot serve {len(objectives)} objectives ({reason}); expected one, or tpe, nsgaii or random"
+            f"strategy: sampler {name} cannot serve {len(objectives)} objectives ({reason}); expected one, "
+            f"or tpe, nsgaii or random"
         ) from None

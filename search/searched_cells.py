@@ -17,12 +17,17 @@ from spaces.base import Space
 from spaces.cells import SupernetSpace
 
 CASES = "cases/"
-"""Begins the names of arrays in the ledger, followed by the candidate: ``before`` and ``after``, overlaps ``(cases, structures)``."""
+"""Begins the names of arrays in the ledger, followed by the candidate: ``before`` and ``after``, overlaps
+``(cases, structures)``.
+"""
 FILE = "cases.csv"
 
 
-def became(space: Space, candidate: Candidate, arrays: Callable[[], Mapping[str, np.ndarray]]) -> tuple[Space, np.ndarray]:
-    """Return the space and the genome of the model that a candidate ended with: of a search, those of the cell that it found.
+def became(
+    space: Space, candidate: Candidate, arrays: Callable[[], Mapping[str, np.ndarray]]
+) -> tuple[Space, np.ndarray]:
+    """Return the space and the genome of the model that a candidate ended with: of a search, those of the
+    cell that it found.
 
     Args:
         arrays: gives the arrays of its evaluation; asked for where they are needed.
@@ -33,9 +38,16 @@ def became(space: Space, candidate: Candidate, arrays: Callable[[], Mapping[str,
 
 
 def keep_cases(
-    problem: Problem, space: Space, genome: np.ndarray, weights: Mapping[str, Tensor], ledger: Ledger, id: int, folder: Path
+    problem: Problem,
+    space: Space,
+    genome: np.ndarray,
+    weights: Mapping[str, Tensor],
+    ledger: Ledger,
+    id: int,
+    folder: Path,
 ) -> None:
-    """Keep the Dice overlap of every case of the test split, without cells and with them: in the ledger, and as ``cases.csv``.
+    """Keep the Dice overlap of every case of the test split, without cells and with them: in the ledger, and
+    as ``cases.csv``.
 
     Does nothing unless a trained network was given cells and the data are a segmentation.
     """
@@ -49,8 +61,13 @@ def keep_cases(
     names, after = overlap_by_case(model, data, "test")
     _, before = overlap_by_case(problem.space.design.network(), data, "test")
     ledger.save_arrays(f"{CASES}{id}", {"before": before, "after": after})
-    structures = [f"{when}_{number}" for when in ("before", "after") for number in range(1, after.shape[1] + 1)]
+    structures = [
+        f"{when}_{number}" for when in ("before", "after") for number in range(1, after.shape[1] + 1)
+    ]
     with (folder / FILE).open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["case", *structures])
-        table.writerows([name, *(f"{value:.4f}" for value in (*b, *a))] for name, b, a in zip(names, before, after, strict=True))
+        table.writerows(
+            [name, *(f"{value:.4f}" for value in (*b, *a))]
+            for name, b, a in zip(names, before, after, strict=True)
+        )

@@ -1,4 +1,6 @@
-"""The configuration of a run: the signatures of the classes are the schema, jsonargparse reads it, every mistake is one line."""
+"""The configuration of a run: the signatures of the classes are the schema, jsonargparse reads it, every
+mistake is one line.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,13 @@ from search.strategy import Strategy
 from spaces.base import Space
 from spaces.errors import InputError
 
-USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...]      run, or resume
-       run_search.py plan CONFIG.yaml [...]                          groups, frozen axes, reach, time; runs nothing
-       run_search.py report|export|dashboard runs/NAME [...]         of a run that is there"""
+USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...] run, or resume
+       run_search.py plan CONFIG.yaml [...]                    groups, frozen axes, reach, time; runs nothing
+       run_search.py report|export|dashboard runs/NAME [...]   of a run that is there"""
 
-WARM = """folder of another run; the strategy begins with its candidates, and results that mean the same here are not computed again:
-of the same model, weights, data and evaluators, in a space with the same choices, which may have more values"""
+WARM = """folder of another run; the strategy begins with its candidates, and results that mean the
+same here are not computed again: of the same model, weights, data and evaluators, in a space with the same
+choices, which may have more values"""
 
 GIVEN = ("model", "example")
 """Arguments of a space that the engine gives, so that a config need not (and cannot)."""
@@ -45,7 +48,8 @@ class SearchSettings:
     """How candidates are asked and told.
 
     Args:
-        order: strict: told in the order asked, so that the front does not depend on the workers; arrival: told as they come.
+        order: strict: told in the order asked, so that the front does not depend on the workers; arrival:
+            told as they come.
         lag: number of candidates that may be asked and not yet told; about four times the workers.
         chunk: number of candidates asked at once.
     """
@@ -79,36 +83,67 @@ SECTIONS: dict[str, type] = {
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="run_search.py", usage=USAGE, exit_on_error=False, description="A search for smaller neural networks.")
+    parser = ArgumentParser(
+        prog="run_search.py",
+        usage=USAGE,
+        exit_on_error=False,
+        description="A search for smaller neural networks.",
+    )
     parser.add_argument("--config", action="config", help="the YAML file; given first, without --config")
-    parser.add_argument("--name", type=str, help="the run's folder below `runs`; null: the name of the config")
+    parser.add_argument(
+        "--name", type=str, help="the run's folder below `runs`; null: the name of the config"
+    )
     parser.add_argument("--runs", type=str, default="runs", help="parent folder of all runs")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
     parser.add_argument(
-        "--modules", type=list[str], default=[], help="more folders with modules of yours; the config's and the current one are known"
+        "--modules",
+        type=list[str],
+        default=[],
+        help="more folders with modules of yours; the config's and the current one are known",
     )
-    parser.add_subclass_arguments(nn.Module, "model", help="the network; null for spaces that build their own")
+    parser.add_subclass_arguments(
+        nn.Module, "model", help="the network; null for spaces that build their own"
+    )
     parser.add_argument(
-        "--checkpoint", type=str | None, help="trained weights (safetensors, or a weights_only file); null: the model is trained first"
+        "--checkpoint",
+        type=str | None,
+        help="trained weights (safetensors, or a weights_only file); null: the model is trained first",
     )
-    parser.add_subclass_arguments(Data, "data", help="train, calibration, search and test splits, loss and metrics")
+    parser.add_subclass_arguments(
+        Data, "data", help="train, calibration, search and test splits, loss and metrics"
+    )
     parser.add_subclass_arguments(Space, "space", skip=set(GIVEN), help="what may vary")
     parser.add_argument(
         "--evaluators",
         type=list[Evaluator] | None,
         help="what is measured; null: evaluators.Cost and evaluators.Quality",
     )
-    parser.add_argument("--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'")
-    parser.add_argument("--constraints", type=list[str], default=[], help="'METRIC <= NUMBER', >=, with %% for a share of the base model's")
+    parser.add_argument(
+        "--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'"
+    )
+    parser.add_argument(
+        "--constraints",
+        type=list[str],
+        default=[],
+        help="'METRIC <= NUMBER', >=, with %% for a share of the base model's",
+    )
     parser.add_subclass_arguments((Strategy, Coevolution), "strategy", help="how to look")
     parser.add_argument("--warm_start", type=str | None, help=WARM)
     parser.add_argument(
-        "--criteria", type=list[Criterion] | None, help="scores of the base model, the guide; null: magnitude, Taylor, activation"
+        "--criteria",
+        type=list[Criterion] | None,
+        help="scores of the base model, the guide; null: magnitude, Taylor, activation",
     )
-    parser.add_argument("--executor", type=Literal["ray", "inline"], default="ray", help="Ray workers, or this process alone")
+    parser.add_argument(
+        "--executor", type=Literal["ray", "inline"], default="ray", help="Ray workers, or this process alone"
+    )
     for name, section in SECTIONS.items():
-        parser.add_class_arguments(section, name, default={"evaluations": 1000} if name == "search.budget" else None)
-    parser.set_defaults({"space": {"class_path": "spaces.ChannelSpace"}, "strategy": {"class_path": "search.Evolution"}})
+        parser.add_class_arguments(
+            section, name, default={"evaluations": 1000} if name == "search.budget" else None
+        )
+    parser.set_defaults(
+        {"space": {"class_path": "spaces.ChannelSpace"}, "strategy": {"class_path": "search.Evolution"}}
+    )
     return parser
 
 
@@ -117,7 +152,9 @@ EVALUATORS = '[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Qua
 
 
 class Settings:
-    """A configuration that has been read and found sound; its objects are made one by one, as the engine needs them."""
+    """A configuration that has been read and found sound; its objects are made one by one, as the engine
+    needs them.
+    """
 
     def __init__(self, parser: ArgumentParser, config: Namespace, folders: Sequence[Path]) -> None:
         self._parser, self._config, self._folders = parser, config, tuple(folders)
@@ -145,18 +182,27 @@ class Settings:
         source = Path(words.pop(0)) if words and not words[0].startswith("-") else None
         folders = [Path.cwd()]
         if source is not None:
-            folders = [source.absolute().parent, *(source.absolute().parent / folder for folder in _modules(source)), *folders]
+            folders = [
+                source.absolute().parent,
+                *(source.absolute().parent / folder for folder in _modules(source)),
+                *folders,
+            ]
         sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
         parser = _parser()
         words = [*([f"--config={source}"] if source else []), *words]
         try:
             config = parser.parse_args(words)
-            if config.evaluators is None:  # no default of the parser's: it would lend its settings to a class of the user's in its place
+            if (
+                config.evaluators is None
+            ):  # no default of the parser's: it would lend its settings to a class of the user's in its place
                 config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
             raise InputError(explain(str(error), _keys(parser), GIVEN)) from error
         if source is None:
-            raise InputError("config: missing; expected a YAML file first, as in run_search.py configs/digits_channels.yaml")
+            raise InputError(
+                "config: missing; expected a YAML file first, as in run_search.py "
+                "configs/digits_channels.yaml"
+            )
         config.name = config.name or source.stem
         _check(config)
         return cls(parser, config, list(dict.fromkeys(folders)))
@@ -181,7 +227,8 @@ class Settings:
         return argument in inspect.signature(getattr(importlib.import_module(module), name)).parameters
 
     def make(self, key: str, **given: Any) -> Any:
-        """Instantiate what stands under `key` (a class, a list of classes, a section); `given` are arguments that the config leaves out.
+        """Instantiate what stands under `key` (a class, a list of classes, a section); `given` are arguments
+        that the config leaves out.
 
         Raises:
             InputError: where the constructor refuses, with its own words.
@@ -191,7 +238,9 @@ class Settings:
         def construct(made: Callable[..., Any], *positional: Any, **named: Any) -> Any:
             taken = inspect.signature(made).parameters
             try:
-                return made(*positional, **named, **{name: value for name, value in given.items() if name in taken})
+                return made(
+                    *positional, **named, **{name: value for name, value in given.items() if name in taken}
+                )
             except Exception as error:
                 refusals.append(_refusal(key, made, error, {name.rstrip("s") for name in vars(self._config)}))
                 raise refusals[0] from error
@@ -199,7 +248,9 @@ class Settings:
         config = Namespace()
         config[key] = self._config[key]
         try:
-            made = self._parser.instantiate(config, instantiate_groups=False, instantiators=[(construct, object, True)])
+            made = self._parser.instantiate(
+                config, instantiate_groups=False, instantiators=[(construct, object, True)]
+            )
             return construct(SECTIONS[key], **_section(made, key)) if key in SECTIONS else made[key]
         except Exception as error:
             raise (refusals[0] if refusals else InputError(explain(str(error), [], GIVEN))) from error
@@ -217,7 +268,10 @@ class Settings:
         places = [Path.cwd() / checkpoint, *(folder / checkpoint for folder in self._folders)]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            raise InputError(f"checkpoint: {checkpoint!r} is no file; expected one in the current folder or beside the config")
+            raise InputError(
+                f"checkpoint: {checkpoint!r} is no file; expected one in the current folder or beside the "
+                f"config"
+            )
         return found
 
 
@@ -228,7 +282,9 @@ def _refusal(key: str, made: Callable[..., Any], error: Exception, places: Colle
         return InputError(f"{key} ({made.__module__}.{made.__qualname__}): {type(error).__name__}: {message}")
     if message.startswith(last):
         return InputError(f"{key.removesuffix(last)}{message}")
-    named = re.split(r"\W", message)[0] in places  # it tells its place itself: "model Net: ...", "evaluator Quality: ..."
+    named = (
+        re.split(r"\W", message)[0] in places
+    )  # it tells its place itself: "model Net: ...", "evaluator Quality: ..."
     return InputError(message if named else f"{key}: {message}")
 
 
@@ -240,15 +296,24 @@ def _section(config: Namespace, key: str) -> dict[str, Any]:
 
 def _keys(parser: ArgumentParser) -> list[str]:
     """The dotted names of what a config may say."""
-    return [action.dest for action in parser._actions if action.dest != "config" and not action.dest.startswith(("help", "print_"))]
+    return [
+        action.dest
+        for action in parser._actions
+        if action.dest != "config" and not action.dest.startswith(("help", "print_"))
+    ]
 
 
 def _modules(source: Path) -> list[str]:
-    """The folders that a config adds to where modules are looked for: needed before anything in it can be imported."""
+    """The folders that a config adds to where modules are looked for: needed before anything in it can be
+    imported.
+    """
     try:
         found = yaml.safe_load(source.read_text())
     except OSError as error:
-        raise InputError(f"config: cannot read {source}: {error.strerror}; expected a YAML file, as configs/digits_channels.yaml") from None
+        raise InputError(
+            f"config: cannot read {source}: {error.strerror}; expected a YAML file, as "
+            f"configs/digits_channels.yaml"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"config: {source} is not YAML: {' '.join(str(error).split())}") from None
     folders = found.get("modules") if isinstance(found, Mapping) else None
@@ -264,16 +329,21 @@ def _check(config: Namespace) -> None:
     for section, kind in SECTIONS.items():
         if not isinstance(config[section], Namespace):
             raise InputError(
-                f"{section}: expected keys and values of {', '.join(inspect.signature(kind).parameters)}, got {config[section]!r}"
+                f"{section}: expected keys and values of {', '.join(inspect.signature(kind).parameters)}, "
+                f"got {config[section]!r}"
             )
     if not re.fullmatch(r"[\w][\w.-]*", config.name):
-        raise InputError(f"name: {config.name!r} is no name of a folder; expected letters, digits, '-', '_' and '.'")
+        raise InputError(
+            f"name: {config.name!r} is no name of a folder; expected letters, digits, '-', '_' and '.'"
+        )
     if config.seed is None or config.seed < 0:
         raise InputError(f"seed: expected a whole number of at least 0, got {config.seed}")
     for key in ("evaluators", "objectives"):
         if not config[key]:
             raise InputError(f"{key}: expected at least one")
     if config.strategy is None:
-        raise InputError("strategy: expected class_path (and init_args) of a search.Strategy, or search.Coevolution")
+        raise InputError(
+            "strategy: expected class_path (and init_args) of a search.Strategy, or search.Coevolution"
+        )
     if config.space is None:
         raise InputError("space: expected class_path (and init_args) of a spaces.Space")

@@ -1,4 +1,6 @@
-"""What may be asked: nothing twice, and nothing that is known to be infeasible while something feasible can be had."""
+"""What may be asked: nothing twice, and nothing that is known to be infeasible while something feasible can
+be had.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ from search.proposals import Draw, Proposal
 class Sieve:
     """Turns random draws into proposals that are worth an evaluation. [O]
 
-    A duplicate, and what the screened metrics show to be infeasible, is drawn again a bounded number of times. After that an
-    infeasible genome is pulled towards the nearest feasible one that is known, only as far as necessary, and a duplicate is
-    changed more and more until it is a plain sample. As long as nothing feasible is known, the least infeasible may pass.
+    A duplicate, and what the screened metrics show to be infeasible, is drawn again a bounded number of
+    times. After that an infeasible genome is pulled towards the nearest feasible one that is known, only as
+    far as necessary, and a duplicate is changed more and more until it is a plain sample. As long as nothing
+    feasible is known, the least infeasible may pass.
 
     The work for a proposal does not grow with what has passed; memory grows by a digest of 16 bytes each.
 
@@ -61,7 +64,9 @@ class Sieve:
         return taken + self._mend(drawn, n - len(taken))
 
     def _mend(self, unfit: list[Proposal], n: int) -> list[Proposal]:
-        """Return up to `n` proposals made of unfit ones: pulled, then changed further and further, and pulled again."""
+        """Return up to `n` proposals made of unfit ones: pulled, then changed further and further, and pulled
+        again.
+        """
         taken: list[Proposal] = []
         rate, fruitless = 1 / self.space.length, 0
         while unfit and len(taken) < n and fruitless < self.hopeless:
@@ -82,13 +87,19 @@ class Sieve:
         return taken
 
     def _least_infeasible(self, proposals: Sequence[Proposal], n: int) -> list[Proposal]:
-        """Let at most `n` new ones pass, the least infeasible first. (Once something feasible is known, pulling leaves none infeasible.)"""
+        """Let at most `n` new ones pass, the least infeasible first. (Once something feasible is known,
+        pulling leaves none infeasible.)
+        """
         order = np.argsort(self._violation(proposals), kind="stable")
         passing = (proposals[row] for row in order)
-        return [proposal for proposal in passing if n > 0 and self.admit(proposal.genome) and (n := n - 1) >= 0]
+        return [
+            proposal for proposal in passing if n > 0 and self.admit(proposal.genome) and (n := n - 1) >= 0
+        ]
 
     def _pull(self, proposals: list[Proposal]) -> list[Proposal]:
-        """Move infeasible ones towards the nearest feasible genome, locus by locus in random order, until they are feasible."""
+        """Move infeasible ones towards the nearest feasible genome, locus by locus in random order, until
+        they are feasible.
+        """
         rows = np.flatnonzero(self._violation(proposals) > 0)
         if len(rows) == 0 or not self._feasible:
             return proposals

@@ -11,11 +11,12 @@ from spaces.errors import InputError
 
 
 class Stages(Strategy):
-    """Strategies by turns, each until it asks nothing more; those to come are told all that was evaluated before them. [O]
+    """Strategies by turns, each until it asks nothing more; those to come are told all that was evaluated
+    before them. [O]
 
-    So :class:`~search.lineages.Lineages` may lay out a front of trained candidates of all sizes, and :class:`~search.evolution.Evolution`,
-    which begins with whatever it has been told, improves it with what is left of the budget. The last strategy goes on to the end of the
-    search.
+    So :class:`~search.lineages.Lineages` may lay out a front of trained candidates of all sizes, and
+    :class:`~search.evolution.Evolution`, which begins with whatever it has been told, improves it with what
+    is left of the budget. The last strategy goes on to the end of the search.
 
     Args:
         strategies: in their order; each but the last has to come to an end by itself.
@@ -59,7 +60,11 @@ class Stages(Strategy):
 
     def heirs(self) -> set[int] | None:
         found = [strategy.heirs() for strategy in self.strategies[self._stage :]]
-        return None if any(heirs is None for heirs in found) else set().union(*(heirs for heirs in found if heirs is not None))
+        return (
+            None
+            if any(heirs is None for heirs in found)
+            else set().union(*(heirs for heirs in found if heirs is not None))
+        )
 
     def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
         return self.strategies[self._owners[candidate.id]].should_stop(candidate, report)

@@ -19,7 +19,8 @@ def candidate_seed(seed: int, id: int) -> int:
 class Strategy(ABC):
     """Proposes candidates, learns from evaluations.
 
-    It must be a function of its arguments, the seed and the order of the calls alone: on resume it is replayed.
+    It must be a function of its arguments, the seed and the order of the calls alone: on resume it is
+    replayed.
     """
 
     problem: Problem
@@ -37,7 +38,9 @@ class Strategy(ABC):
 
     @property
     def waiting(self) -> bool:
-        """Whether :meth:`ask` may give more than it just gave when something open has been told; without it, nothing asked is the end."""
+        """Whether :meth:`ask` may give more than it just gave when something open has been told; without it,
+        nothing asked is the end.
+        """
         return False
 
     @abstractmethod
@@ -47,7 +50,8 @@ class Strategy(ABC):
     def heirs(self) -> set[int] | None:
         """Return the ids of those told who may still become parents, or None where that may be anybody.
 
-        What others left to children is deleted, so that a long search with inherited weights does not fill the disk.
+        What others left to children is deleted, so that a long search with inherited weights does not fill
+        the disk.
         """
         return None
 
@@ -59,10 +63,14 @@ class Strategy(ABC):
         return False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
-        """Hear, on resume, the reports that a finished candidate gave: told between its :meth:`ask` and its :meth:`tell`."""
+        """Hear, on resume, the reports that a finished candidate gave: told between its :meth:`ask` and its
+        :meth:`tell`.
+        """
         return
 
-    def _candidate(self, genome: np.ndarray, parents: tuple[int, ...] = (), operator: str = "sample") -> Candidate:
+    def _candidate(
+        self, genome: np.ndarray, parents: tuple[int, ...] = (), operator: str = "sample"
+    ) -> Candidate:
         """Make the next candidate: ids count up from 0."""
         id = self._asked
         self._asked += 1

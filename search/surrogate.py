@@ -1,4 +1,6 @@
-"""A cheap model of earlier results that says which of many children are worth an evaluation, where it has shown that it knows."""
+"""A cheap model of earlier results that says which of many children are worth an evaluation, where it has
+shown that it knows.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,14 @@ from spaces.errors import InputError
 class Surrogate:
     """Draws `times` as many children as are wanted and proposes the most promising. [O]
 
-    Extremely randomised trees (Geurts et al. 2006 [P], scikit-learn's) predict the first objective from the shares that a genome keeps of
-    every segment, the screened metrics, and what its first parent had reached; other objectives are known where they are screened,
-    else predicted in the same way. Of the children those of the lowest non-domination rank are proposed, the less crowded first.
+    Extremely randomised trees (Geurts et al. 2006 [P], scikit-learn's) predict the first objective from the
+    shares that a genome keeps of every segment, the screened metrics, and what its first parent had reached;
+    other objectives are known where they are screened, else predicted in the same way. Of the children those
+    of the lowest non-domination rank are proposed, the less crowded first.
 
-    It has to earn this. Whatever is asked is predicted before it is evaluated, and only while these predictions and the outcomes of the
-    latest 64 correlate in rank, size given, beyond chance, children are chosen; until then, and for the share `chance` always, they are
-    proposed as they were drawn.
+    It has to earn this. Whatever is asked is predicted before it is evaluated, and only while these
+    predictions and the outcomes of the latest 64 correlate in rank, size given, beyond chance, children are
+    chosen; until then, and for the share `chance` always, they are proposed as they were drawn.
 
     Args:
         times: children drawn for one that is proposed.
@@ -49,7 +52,9 @@ class Surrogate:
         self.problem, self.rng = problem, rng
         self._known: dict[int, float] = {}  # the first objective of all that were told
         self._worst = 0.0
-        self._open: dict[int, tuple[np.ndarray, float]] = {}  # of those that were asked: their description, and what was predicted
+        self._open: dict[
+            int, tuple[np.ndarray, float]
+        ] = {}  # of those that were asked: their description, and what was predicted
         self._rows: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
         self._outcomes: deque[tuple[float, float, float]] = deque(maxlen=_JUDGED)  # predicted, came, size
         self._model: Any = None
@@ -58,7 +63,11 @@ class Surrogate:
     @property
     def correlation(self) -> RankCorrelation:
         """Of predictions with outcomes, size given."""
-        predicted, came, size = (np.array(column) for column in zip(*self._outcomes, strict=True)) if self._outcomes else [np.zeros(0)] * 3
+        predicted, came, size = (
+            (np.array(column) for column in zip(*self._outcomes, strict=True))
+            if self._outcomes
+            else [np.zeros(0)] * 3
+        )
         return rank_correlation(predicted, came, size)
 
     @property
@@ -77,7 +86,9 @@ class Surrogate:
             return
         rows = self._describe([c.genome for c in candidates], [c.parents for c in candidates])
         predicted = self._predict(rows)[:, 0] if self._model is not None else np.full(len(rows), np.nan)
-        self._open |= {c.id: (row, float(value)) for c, row, value in zip(candidates, rows, predicted, strict=True)}
+        self._open |= {
+            c.id: (row, float(value)) for c, row, value in zip(candidates, rows, predicted, strict=True)
+        }
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Take in what became of them."""
@@ -92,12 +103,16 @@ class Surrogate:
             self._rows.append((row, values))
             self._fitted -= 1
             if math.isfinite(predicted):
-                self._outcomes.append((predicted, float(values[0]), float(values[1]) if len(values) > 1 else 0.0))
+                self._outcomes.append(
+                    (predicted, float(values[0]), float(values[1]) if len(values) > 1 else 0.0)
+                )
         if len(self._rows) >= _ENOUGH and self._fitted <= 0:
             self._fit()
 
     def _fit(self) -> None:
-        """Learn from the latest results; again when there are a tenth more, so that all fitting grows with what was evaluated."""
+        """Learn from the latest results; again when there are a tenth more, so that all fitting grows with
+        what was evaluated.
+        """
         rows, values = (np.stack(column) for column in zip(*self._rows, strict=True))
         from sklearn.ensemble import ExtraTreesRegressor  # a second that other searches need not pay
 
@@ -126,13 +141,19 @@ class Surrogate:
         return predicted
 
     def _describe(self, genomes: Sequence[np.ndarray], parents: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """Return ``(n, screened + segments + 1)``: logarithms of what is screened, kept shares or levels, and the first parent's value."""
+        """Return ``(n, screened + segments + 1)``: logarithms of what is screened, kept shares or levels, and
+        the first parent's value.
+        """
         stacked = np.stack(list(genomes))
         space, evaluator = self.problem.space, self.problem.evaluator
         found = evaluator.screen(stacked)
-        screened = [np.log(np.maximum(np.asarray(found[name], dtype=np.float64), 1e-300)) for name in evaluator.screened]
+        screened = [
+            np.log(np.maximum(np.asarray(found[name], dtype=np.float64), 1e-300))
+            for name in evaluator.screened
+        ]
         levels = [
-            stacked[:, where].mean(axis=1) / max(s.choices - 1, 1) for s, where in zip(space.segments, space.slices.values(), strict=True)
+            stacked[:, where].mean(axis=1) / max(s.choices - 1, 1)
+            for s, where in zip(space.segments, space.slices.values(), strict=True)
         ]
         before = [self._known.get(known[0], self._worst) if known else self._worst for known in parents]
         return np.column_stack([*screened, *levels, before])

@@ -18,16 +18,25 @@ _WIDE = 140
 
 
 def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
-    """Return the table: error before and after fine-tuning on the test split, and cost, as requested and as realised.
+    """Return the table: error before and after fine-tuning on the test split, and cost, as requested and as
+    realised.
 
     Args:
         finals: the base model and the members, as :meth:`search.finish.Finish.run` returns them.
         about: the run.
-        wide: whether there is room to show every cost as requested and as realised, and not only the one that the search was about.
+        wide: whether there is room to show every cost as requested and as realised, and not only the one that
+            the search was about.
     """
     paired = COSTS if wide else (main_cost(about),)
     measured = tested_metrics(finals, about)
-    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", title_justify="left", title_style="bold", caption_justify="left")
+    rows = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="bold",
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+    )
     rows.add_column("model", no_wrap=True)
     for metric in measured:
         rows.add_column(f"test {title(metric)}\nbefore", justify="right", no_wrap=True)
@@ -66,15 +75,26 @@ def show(finals: Sequence[Final], about: About, console: Console | None = None) 
 
 def text(finals: Sequence[Final], about: About) -> str:
     """Return the table in plain text, as wide as it is."""
-    page = Console(file=io.StringIO(), width=400, color_system=None, force_terminal=False, legacy_windows=False)
+    page = Console(
+        file=io.StringIO(), width=400, color_system=None, force_terminal=False, legacy_windows=False
+    )
     page.print(table(finals, about))
     assert isinstance(page.file, io.StringIO)
     return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines()) + "\n"
 
 
 def tested_metrics(finals: Sequence[Final], about: About) -> list[str]:
-    """Return the metrics that were tested and that people look at: objectives and constraints among them, else all but the loss."""
-    tested = list(dict.fromkeys(name.removeprefix("test_") for final in finals for name in final.test if not name.endswith("_before")))
+    """Return the metrics that were tested and that people look at: objectives and constraints among them,
+    else all but the loss.
+    """
+    tested = list(
+        dict.fromkeys(
+            name.removeprefix("test_")
+            for final in finals
+            for name in final.test
+            if not name.endswith("_before")
+        )
+    )
     aims = {goal["metric"] for goal in (*about.objectives, *about.constraints)}
     return [name for name in tested if name in aims] or [name for name in tested if name != "loss"] or tested
 
@@ -85,10 +105,15 @@ def main_cost(about: About) -> str:
     return next((name for name in named if name in COSTS), "macs")
 
 
-def _cells(final: Final, base: Final | None, measured: Sequence[str], paired: Sequence[str], about: About) -> list[str]:
+def _cells(
+    final: Final, base: Final | None, measured: Sequence[str], paired: Sequence[str], about: About
+) -> list[str]:
     cells = [final.name]
     for metric in measured:
-        cells += [_cell(final.test.get(f"test_{metric}_before"), metric), _cell(final.test.get(f"test_{metric}"), metric)]
+        cells += [
+            _cell(final.test.get(f"test_{metric}_before"), metric),
+            _cell(final.test.get(f"test_{metric}"), metric),
+        ]
     for cost in COSTS:
         cells += [_cell(final.requested.get(cost), cost)] if cost in paired else []
         cells.append(_cell(final.realised.get(cost), cost))

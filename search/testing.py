@@ -1,4 +1,5 @@
-"""Toy problems whose best front is known, and the contract that every strategy keeps. Needs no training and no Ray.
+"""Toy problems whose best front is known, and the contract that every strategy keeps. Needs no training and
+no Ray.
 
 ``class TestMine(StrategyContract)`` with a method ``strategy`` inherits all checks; pytest runs them.
 """
@@ -24,7 +25,9 @@ Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 class BitSpace(Space):
-    """All bit strings of a length, in segments as even as possible. What it builds is a module that holds the bits."""
+    """All bit strings of a length, in segments as even as possible. What it builds is a module that holds the
+    bits.
+    """
 
     def __init__(self, length: int, segments: int = 1) -> None:
         sizes = [len(part) for part in np.array_split(np.arange(length), segments)]
@@ -69,27 +72,42 @@ class Toy(Evaluator):
 
 
 def leading_ones_trailing_zeros(genomes: np.ndarray) -> dict[str, np.ndarray]:
-    """LOTZ (Laumanns et al. 2002): ``leading`` ones and ``trailing`` zeros, both to maximise, and the share of ``ones``."""
+    """LOTZ (Laumanns et al. 2002): ``leading`` ones and ``trailing`` zeros, both to maximise, and the share
+    of ``ones``.
+    """
     leading = np.cumprod(genomes, axis=1).sum(axis=1)
     trailing = np.cumprod(1 - genomes[:, ::-1], axis=1).sum(axis=1)
-    return {"leading": leading.astype(float), "trailing": trailing.astype(float), "ones": genomes.mean(axis=1)}
+    return {
+        "leading": leading.astype(float),
+        "trailing": trailing.astype(float),
+        "ones": genomes.mean(axis=1),
+    }
 
 
 def lotz(length: int, constraints: Sequence[str] = ()) -> Problem:
-    """Return LOTZ as a problem; without constraints its front is ``{(i, length - i)}``: i leading ones, the rest trailing zeros.
+    """Return LOTZ as a problem; without constraints its front is ``{(i, length - i)}``: i leading ones, the
+    rest trailing zeros.
 
     ``ones`` is screened: ``"ones <= 50%"`` leaves the half of the front with ``i <= length / 2``.
     """
     objectives = (Objective("leading", maximise=True), Objective("trailing", maximise=True))
     evaluator = Toy(leading_ones_trailing_zeros, ("leading", "trailing"), ("ones",))
     base = {"leading": float(length), "trailing": 0.0, "ones": 1.0}
-    return Problem(BitSpace(length, 4), evaluator, objectives, tuple(Constraint.parse(text) for text in constraints), base)
+    return Problem(
+        BitSpace(length, 4),
+        evaluator,
+        objectives,
+        tuple(Constraint.parse(text) for text in constraints),
+        base,
+    )
 
 
 def pruning(length: int, constraints: Sequence[str] = (), seed: int = 0) -> Problem:
-    """Return a toy of pruning: every bit has a worth and a cost, ``error`` is the share of worth lost, ``macs`` the share of cost kept.
+    """Return a toy of pruning: every bit has a worth and a cost, ``error`` is the share of worth lost,
+    ``macs`` the share of cost kept.
 
-    Without interaction between the bits the front is the knapsack's; the guide holds the worths, disturbed, as ``magnitude``.
+    Without interaction between the bits the front is the knapsack's; the guide holds the worths, disturbed,
+    as ``magnitude``.
     """
     rng = np.random.default_rng(seed)
     worth, cost = rng.lognormal(size=length), rng.uniform(0.5, 1.5, length)
@@ -100,7 +118,14 @@ def pruning(length: int, constraints: Sequence[str] = (), seed: int = 0) -> Prob
     evaluator = Toy(metrics, ("error", "macs"), ("macs",))
     guide = {"magnitude": worth * rng.lognormal(sigma=0.5, size=length)}
     parsed = tuple(Constraint.parse(text) for text in constraints)
-    return Problem(BitSpace(length, 4), evaluator, (Objective("error"), Objective("macs")), parsed, {"error": 0.0, "macs": 1.0}, guide)
+    return Problem(
+        BitSpace(length, 4),
+        evaluator,
+        (Objective("error"), Objective("macs")),
+        parsed,
+        {"error": 0.0, "macs": 1.0},
+        guide,
+    )
 
 
 def evaluate(problem: Problem, candidates: Sequence[Candidate]) -> list[Evaluation]:
@@ -109,13 +134,19 @@ def evaluate(problem: Problem, candidates: Sequence[Candidate]) -> list[Evaluati
     done = []
     for candidate in candidates:
         (report,) = problem.evaluator.evaluate(nothing, candidate)
-        screened = {name: float(values[0]) for name, values in problem.evaluator.screen(candidate.genome[None]).items()}
+        screened = {
+            name: float(values[0])
+            for name, values in problem.evaluator.screen(candidate.genome[None]).items()
+        }
         done.append(Evaluation(candidate, State.COMPLETE, screened | report.metrics, report.arrays))
     return done
 
 
-def play(strategy: Strategy, problem: Problem, budget: int, *, seed: int = 0, chunk: int = 8, lag: int = 8) -> list[Evaluation]:
-    """Run a strategy by the rule of the loop in strict order, in process: chunk j is asked after all chunks up to ``j - lag / chunk``.
+def play(
+    strategy: Strategy, problem: Problem, budget: int, *, seed: int = 0, chunk: int = 8, lag: int = 8
+) -> list[Evaluation]:
+    """Run a strategy by the rule of the loop in strict order, in process: chunk j is asked after all chunks
+    up to ``j - lag / chunk``.
 
     Returns the evaluations in order; fewer than `budget` where the strategy is exhausted.
     """
@@ -179,7 +210,9 @@ class StrategyContract(ABC):
 
     def test_another_seed_gives_other_candidates(self) -> None:
         first, second = (play(self.strategy(), self.problem(), 60, seed=seed) for seed in (0, 1))
-        assert any((a.candidate.genome != b.candidate.genome).any() for a, b in zip(first, second, strict=True))
+        assert any(
+            (a.candidate.genome != b.candidate.genome).any() for a, b in zip(first, second, strict=True)
+        )
         assert first[0].candidate.seed != second[0].candidate.seed
 
     def test_candidate_seeds_differ(self) -> None:
@@ -196,7 +229,11 @@ class StrategyContract(ABC):
         assert len({e.candidate.genome.tobytes() for e in evaluations}) == len(evaluations)
 
     def test_parents_are_older_and_known(self) -> None:
-        assert all(parent < e.candidate.id for e in play(self.strategy(), self.problem(), 150) for parent in e.candidate.parents)
+        assert all(
+            parent < e.candidate.id
+            for e in play(self.strategy(), self.problem(), 150)
+            for parent in e.candidate.parents
+        )
 
     def test_replay_of_the_ledger_gives_the_same_candidates(self) -> None:
         problem = self.problem()
@@ -229,7 +266,8 @@ class StrategyContract(ABC):
         strategy.tell(evaluations)
         strategy.ask(30)
         assert all(
-            (e.candidate.genome == genome).all() and e.metrics == metrics for e, (genome, metrics) in zip(evaluations, before, strict=True)
+            (e.candidate.genome == genome).all() and e.metrics == metrics
+            for e, (genome, metrics) in zip(evaluations, before, strict=True)
         )
 
     def test_survives_failures_and_never_breeds_them(self) -> None:
@@ -249,7 +287,9 @@ class StrategyContract(ABC):
         for _ in range(20):
             candidates = strategy.ask(8)
             asked += len(candidates)
-            assert not spoilt & {parent for c in candidates for parent in c.parents}, "a candidate without a usable result became a parent"
+            assert not spoilt & {parent for c in candidates for parent in c.parents}, (
+                "a candidate without a usable result became a parent"
+            )
             bad = {c.id for c in candidates if c.id % 3 == 0}
             spoilt |= bad
             strategy.tell([spoil(e) if e.candidate.id in bad else e for e in evaluate(problem, candidates)])

@@ -1,4 +1,6 @@
-"""A hyper-parameter search whose learning curves are a formula, for tests of tuning strategies. Needs no training and no Ray."""
+"""A hyper-parameter search whose learning curves are a formula, for tests of tuning strategies. Needs no
+training and no Ray.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ PARAMETERS: dict[str, Any] = {
 
 
 class Curves(Evaluator):
-    """Falling curves whose end depends on the parameters: best at a rate of .01; a rate above .9 diverges at the third step."""
+    """Falling curves whose end depends on the parameters: best at a rate of .01; a rate above .9 diverges at
+    the third step.
+    """
 
     def __init__(self, epochs: int = 9) -> None:
         self.epochs = epochs
@@ -31,7 +35,9 @@ class Curves(Evaluator):
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         found = self.space.values(candidate.genome)  # type: ignore[attr-defined]
-        end = abs(math.log10(found["rate"]) + 2) / 2 + (0.1 if found["kind"] == "plain" else 0.2 - 0.2 * found["momentum"])
+        end = abs(math.log10(found["rate"]) + 2) / 2 + (
+            0.1 if found["kind"] == "plain" else 0.2 - 0.2 * found["momentum"]
+        )
         for step in range(1, self.epochs + 1):
             self.steps.append((candidate.id, step))
             noise = 0.02 * float(torch.randn(()))
@@ -40,10 +46,21 @@ class Curves(Evaluator):
                 train = math.nan
             bias = found["width"] / 640
             loss = {"train_loss": train, "loss": train + bias}
-            yield Report(loss | {"tic_bias": bias, "tic_error": 0.01, "predicted_loss": train + bias, "movement": 0.1 * step}, step)
+            yield Report(
+                loss
+                | {
+                    "tic_bias": bias,
+                    "tic_error": 0.01,
+                    "predicted_loss": train + bias,
+                    "movement": 0.1 * step,
+                },
+                step,
+            )
 
 
-def tuning_problem(objectives: tuple[str, ...] = ("loss",), parameters: Mapping[str, Any] = PARAMETERS, epochs: int = 9) -> Problem:
+def tuning_problem(
+    objectives: tuple[str, ...] = ("loss",), parameters: Mapping[str, Any] = PARAMETERS, epochs: int = 9
+) -> Problem:
     """Return the problem, its evaluator bound."""
     space, evaluator = TrialSpace(parameters), Curves(epochs)
     evaluator.bind(space)

@@ -1,4 +1,6 @@
-"""The trials of a hyper-parameter search as a ledger has them: what people see of them in the table and the report."""
+"""The trials of a hyper-parameter search as a ledger has them: what people see of them in the table and the
+report.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class TrialRow:
 
 
 def gather_trials(ledger: Ledger, about: About, curves: bool = True) -> list[TrialRow]:
-    """Return all trials in the order in which they were asked; none where the space had no parameters for Optuna."""
+    """Return all trials in the order in which they were asked; none where the space had no parameters for
+    Optuna.
+    """
     if not about.parameters:
         return []
     from search.study.goals import curve
@@ -71,11 +75,22 @@ def best_first(rows: Sequence[TrialRow], about: About) -> list[TrialRow]:
     return sorted(complete, key=lambda row: (sign * row.evaluation.metrics[goal["metric"]], row.id))
 
 
-def trials_table(rows: Sequence[TrialRow], about: About, finals: Sequence[Final] = (), most: int = 10) -> Table:
-    """Return the table at the end of a hyper-parameter search: the best trials with their parameters, and how the winner was tested."""
+def trials_table(
+    rows: Sequence[TrialRow], about: About, finals: Sequence[Final] = (), most: int = 10
+) -> Table:
+    """Return the table at the end of a hyper-parameter search: the best trials with their parameters, and how
+    the winner was tested.
+    """
     shown = best_first(rows, about)[:most]
     goals = [goal["metric"] for goal in about.objectives]
-    metrics = [*goals, *(name for name in TOLD if name not in goals and any(name in row.evaluation.metrics for row in shown))]
+    metrics = [
+        *goals,
+        *(
+            name
+            for name in TOLD
+            if name not in goals and any(name in row.evaluation.metrics for row in shown)
+        ),
+    ]
     names = [name for name in about.parameters if any(name in row.parameters for row in shown)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
@@ -84,12 +99,25 @@ def trials_table(rows: Sequence[TrialRow], about: About, finals: Sequence[Final]
     for name in names:
         table.add_column(short(name), justify="right", no_wrap=True)
     for row in shown:
-        cells = [figure(row.evaluation.metrics[name], name) if name in row.evaluation.metrics else "" for name in metrics]
-        table.add_row(str(row.id), *cells, *(value(row.parameters[name]) if name in row.parameters else "-" for name in names))
+        cells = [
+            figure(row.evaluation.metrics[name], name) if name in row.evaluation.metrics else ""
+            for name in metrics
+        ]
+        table.add_row(
+            str(row.id),
+            *cells,
+            *(value(row.parameters[name]) if name in row.parameters else "-" for name in names),
+        )
     notes = [counted(rows)]
     for final in finals:
-        told = ", ".join(f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items())
-        notes.append(f"trial {final.id}: {final.reason}" if final.reason else f"trial {final.id} on the test split: {told}")
+        told = ", ".join(
+            f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items()
+        )
+        notes.append(
+            f"trial {final.id}: {final.reason}"
+            if final.reason
+            else f"trial {final.id} on the test split: {told}"
+        )
     table.caption = Text("\n".join(notes))
     return table
 
@@ -99,7 +127,9 @@ def counted(rows: Sequence[TrialRow]) -> str:
     kinds = {
         "complete": sum(row.evaluation.state is State.COMPLETE for row in rows),
         "paused": sum(row.paused for row in rows),
-        "pruned": sum(row.evaluation.state is State.PRUNED and not row.paused and not row.diverged for row in rows),
+        "pruned": sum(
+            row.evaluation.state is State.PRUNED and not row.paused and not row.diverged for row in rows
+        ),
         "diverged": sum(row.diverged for row in rows),
         "failed": sum(row.evaluation.state is State.FAILED for row in rows),
     }

@@ -38,19 +38,25 @@ class Parameter:
 
 
 def parameters(param_space: Mapping[str, Any]) -> dict[str, Parameter]:
-    """Return what a `param_space` leaves open, by names such as ``optimiser/rate``; constants stay Ray's business.
+    """Return what a `param_space` leaves open, by names such as ``optimiser/rate``; constants stay Ray's
+    business.
 
     Raises:
         InputError: a domain that has no counterpart in Optuna.
     """
     _, domains, grids = parse_spec_vars(dict(param_space))
     if grids:
-        raise InputError(f"param_space[{'/'.join(map(str, grids[0][0]))}]: grid_search leaves nothing to choose; {_ACCEPTED}")
+        raise InputError(
+            f"param_space[{'/'.join(map(str, grids[0][0]))}]: grid_search leaves nothing to choose; "
+            f"{_ACCEPTED}"
+        )
     found = {}
     for path, domain in domains:
         name = "/".join(map(str, path))
         if not all(isinstance(key, str) for key in path):
-            raise InputError(f"param_space[{name}]: a domain inside a list; expected it under a name of its own")
+            raise InputError(
+                f"param_space[{name}]: a domain inside a list; expected it under a name of its own"
+            )
         found[name] = _parameter(name, path, domain)
     return found
 
@@ -67,10 +73,17 @@ def _parameter(name: str, path: tuple[str, ...], domain: Domain) -> Parameter:
         labels = {repr(value): value for value in domain.categories}  # what a database of Optuna can hold
         return Parameter(path, CategoricalDistribution(list(labels)), labels)
     if not isinstance(sampler, LogUniform | Uniform) or not isinstance(domain, Float | Integer):
-        raise InputError(f"param_space[{name}]: Optuna cannot draw from {type(domain).__name__} {domain.domain_str}; {_ACCEPTED}")
+        raise InputError(
+            f"param_space[{name}]: Optuna cannot draw from {type(domain).__name__} {domain.domain_str}; "
+            f"{_ACCEPTED}"
+        )
     if log and step not in (None, 1):
-        raise InputError(f"param_space[{name}]: Optuna takes either a logarithmic scale or steps, not both; {_ACCEPTED}")
+        raise InputError(
+            f"param_space[{name}]: Optuna takes either a logarithmic scale or steps, not both; {_ACCEPTED}"
+        )
     if isinstance(domain, Float):
         return Parameter(path, FloatDistribution(domain.lower, domain.upper, log=log, step=step))
-    last = domain.upper if step is not None else domain.upper - 1  # as Ray has it: inclusive only where quantised
+    last = (
+        domain.upper if step is not None else domain.upper - 1
+    )  # as Ray has it: inclusive only where quantised
     return Parameter(path, IntDistribution(domain.lower, last, log=log, step=step or 1))

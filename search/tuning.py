@@ -23,25 +23,29 @@ DIVERGED = "diverged"
 
 
 class Tuning(Strategy):
-    """Asks a sampler of Optuna for trials of a :class:`~spaces.trials.TrialSpace`; after every report a pruner judges the trial. [O]
+    """Asks a sampler of Optuna for trials of a :class:`~spaces.trials.TrialSpace`; after every report a
+    pruner judges the trial. [O]
 
-    The study lives in memory and is made again of the ledger on resume, reports included. With ``peers: told`` a trial is held
-    against those only that were told before it was asked (and against its own reports), so the same seed gives the same run on any
-    number of workers; that costs the pruner sight of the `lag` latest trials. ``all`` shows it everything reported so far.
+    The study lives in memory and is made again of the ledger on resume, reports included. With
+    ``peers: told`` a trial is held against those only that were told before it was asked (and against its own
+    reports), so the same seed gives the same run on any number of workers; that costs the pruner sight of the
+    `lag` latest trials. ``all`` shows it everything reported so far.
 
     A report that is not finite stops the trial, with the reason, whatever the pruner.
 
     Args:
-        sampler: ``tpe``, ``random``, ``qmc``, ``nsgaii``, or a sampler of Optuna by class_path; its generators follow from the run's seed.
-        pruner: of Optuna, or one of ``search.pruners``; null: nothing is stopped. For several objectives: NonDominationPruner, which is
-            given all of them.
+        sampler: ``tpe``, ``random``, ``qmc``, ``nsgaii``, or a sampler of Optuna by class_path; its
+            generators follow from the run's seed.
+        pruner: of Optuna, or one of ``search.pruners``; null: nothing is stopped. For several objectives:
+            NonDominationPruner, which is given all of them.
         startup: random trials before TPE models anything.
-        monitor: what is reported to the pruner: ``METRIC``, ``max METRIC`` or a sum such as ``loss + tic_bias``; null: the first objective.
+        monitor: what is reported to the pruner: ``METRIC``, ``max METRIC`` or a sum such as
+            ``loss + tic_bias``; null: the first objective.
         peers: which other trials the pruner sees, ``told`` or ``all``.
 
     Raises:
-        InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is not reported, a sampler or
-            pruner that cannot serve the number of objectives.
+        InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is
+            not reported, a sampler or pruner that cannot serve the number of objectives.
     """
 
     def __init__(
@@ -55,19 +59,35 @@ class Tuning(Strategy):
         if startup < 1:
             raise InputError(f"strategy: startup {startup}; expected at least 1")
         if isinstance(pruner, HyperbandPruner) and pruner._max_resource == "auto":
-            raise InputError("strategy: HyperbandPruner max_resource 'auto' makes brackets depend on timing; expected a number of epochs")
+            raise InputError(
+                "strategy: HyperbandPruner max_resource 'auto' makes brackets depend on timing; expected a "
+                "number of epochs"
+            )
         if monitor is not None:
             Monitor(monitor)
-        self.sampler, self.pruner, self.startup, self.monitor, self.peers = sampler, pruner, startup, monitor, peers
+        self.sampler, self.pruner, self.startup, self.monitor, self.peers = (
+            sampler,
+            pruner,
+            startup,
+            monitor,
+            peers,
+        )
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         if len(problem.objectives) > 1 and isinstance(self.pruner, BasePruner):
             raise InputError(
-                f"strategy: pruner {type(self.pruner).__name__} cannot serve {len(problem.objectives)} objectives; "
+                f"strategy: pruner {type(self.pruner).__name__} cannot serve {len(problem.objectives)} "
+                f"objectives; "
                 "expected search.pruners.NonDominationPruner or null"
             )
-        self._sampling = Sampling(problem, self.sampler, self.pruner if isinstance(self.pruner, BasePruner) else None, seed, self.startup)
+        self._sampling = Sampling(
+            problem,
+            self.sampler,
+            self.pruner if isinstance(self.pruner, BasePruner) else None,
+            seed,
+            self.startup,
+        )
         watched = [self.monitor or str(problem.objectives[0])]
         if isinstance(self.pruner, NonDominationPruner):
             watched = [str(objective) for objective in problem.objectives]
@@ -103,7 +123,9 @@ class Tuning(Strategy):
         return f"{type(self.pruner).__name__} at step {report.step}" if weak else False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
-        for report in reports:  # for what sampler and pruner keep of them; what was decided then stands in the ledger
+        for (
+            report
+        ) in reports:  # for what sampler and pruner keep of them; what was decided then stands in the ledger
             self.should_stop(candidate, report)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -134,7 +156,9 @@ class Tuning(Strategy):
         return trial.should_prune()
 
     def _repeats(self, id: int, report: Report) -> bool:
-        """Whether a report only says that an earlier epoch's weights were put back: the training is over, there is nothing to judge."""
+        """Whether a report only says that an earlier epoch's weights were put back: the training is over,
+        there is nothing to judge.
+        """
         heard = self._heard.setdefault(id, [])
         heard.append(report.metrics)
         return repeats(report.metrics, heard[:-1])

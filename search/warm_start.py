@@ -1,4 +1,6 @@
-"""The runs that a search begins with: seen to before anything is made, kept with the search, and asked for their results."""
+"""The runs that a search begins with: seen to before anything is made, kept with the search, and asked for
+their results.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ class WarmStart:
     """What a search has of the runs that its strategy begins with; nothing where it begins with none.
 
     Args:
-        strategy: of the search; its ``initialisation``, where it is a :class:`FromRun`, names a run, and so may what follows on it.
-        state: folder of the search's heavy state, where the other runs' ledgers are kept; None: nothing is kept.
+        strategy: of the search; its ``initialisation``, where it is a :class:`FromRun`, names a run, and so
+            may what follows on it.
+        state: folder of the search's heavy state, where the other runs' ledgers are kept; None: nothing is
+            kept.
     """
 
     def __init__(self, strategy: object, state: Path | None) -> None:
@@ -49,8 +53,11 @@ class WarmStart:
                 source.keep(self._state)
 
     @contextmanager
-    def executor(self, inner: Executor, problem: Problem, identity: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Executor]:
-        """Lend an executor that gives the results of these runs, where they mean the same, and leaves all else to `inner`.
+    def executor(
+        self, inner: Executor, problem: Problem, identity: Mapping[str, str], say: Callable[[str], None]
+    ) -> Iterator[Executor]:
+        """Lend an executor that gives the results of these runs, where they mean the same, and leaves all
+        else to `inner`.
 
         Args:
             identity: of the search, as its ledger keeps it.
@@ -65,17 +72,26 @@ class WarmStart:
                 known += [results] if len(results) else []
 
             def find(candidate: Candidate) -> Known | None:
-                return next((found for results in known if (found := results.find(candidate)) is not None), None)
+                return next(
+                    (found for results in known if (found := results.find(candidate)) is not None), None
+                )
 
             yield KnownResults(inner, find) if known else inner
 
     def summary(self, ledger: Ledger) -> list[str]:
         """Return a line for every run of whose results there are some in the search's ledger."""
         counts = {source.run: ledger.evaluated_by(f"from {source.run}") for source in self.sources}
-        return [f"{count} of {ledger.counts()['evaluations']} results came from {run}" for run, count in counts.items() if count]
+        return [
+            f"{count} of {ledger.counts()['evaluations']} results came from {run}"
+            for run, count in counts.items()
+            if count
+        ]
 
 
 def _opening(results: CarriedResults) -> str:
     if results.refusal:
         return f"begins with candidates of {results.run}, which are evaluated anew: {results.refusal}"
-    return f"begins with candidates of {results.run}: {len(results)} of its results mean the same here and are not evaluated again"
+    return (
+        f"begins with candidates of {results.run}: {len(results)} of its results mean the same here and are "
+        "not evaluated again"
+    )

@@ -15,15 +15,18 @@ def weighed(
     share: float | None = None,
     errors: float = 0.5,
 ) -> np.ndarray:
-    """Return validation loss + share * TIC bias + `errors` * standard error * normal scores of the movement, lower is better.
+    """Return validation loss + share * TIC bias + `errors` * standard error * normal scores of the movement,
+    lower is better.
 
-    The share is that of the gap (validation less training loss) in the validation loss, in the median of the trials: where nothing is
-    overfitted yet, a bias says nothing. The error is that of a validation loss, about its median over the root of `labels`, as losses
-    scatter about as widely as their mean: a large validation split leaves the movement no say.
+    The share is that of the gap (validation less training loss) in the validation loss, in the median of the
+    trials: where nothing is overfitted yet, a bias says nothing. The error is that of a validation loss,
+    about its median over the root of `labels`, as losses scatter about as widely as their mean: a large
+    validation split leaves the movement no say.
 
     Args:
         val, train: losses of the trials at a rung, ``(trials,)``; not finite once diverged.
-        bias: over n, in the unit of the loss: means over all epochs so far, since one draw of labels is noisy.
+        bias: over n, in the unit of the loss: means over all epochs so far, since one draw of labels is
+            noisy.
         movement: the regime gauge.
         labels: that a validation loss is the mean over.
         share: weight of the bias; None: the gap's share.
@@ -40,6 +43,8 @@ def weighed(
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Return where each value ``(n,)`` stands among the others, as a quantile of the normal distribution; nan counts as the highest."""
+    """Return where each value ``(n,)`` stands among the others, as a quantile of the normal distribution; nan
+    counts as the highest.
+    """
     filled = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
     return norm.ppf((rankdata(filled) - 0.5) / len(values))

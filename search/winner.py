@@ -19,11 +19,13 @@ _BATCH = 256
 
 
 class Winner(Evaluator):
-    """Evaluates once more, which costs nothing where a checkpoint has it all, then measures the test split, once.
+    """Evaluates once more, which costs nothing where a checkpoint has it all, then measures the test split,
+    once.
 
-    Reports: those of the evaluator, and a final one with ``test_loss``, ``test_error``, ... and the weights that the model ended with
-    as ``arrays["weights"]`` (see :func:`evaluators.weights.unpack_weights`). Where the space builds networks that are trained already (a
-    :class:`~spaces.cells.SupernetSpace` over one), ``test_loss_before`` and so on are those of the network before the evaluation.
+    Reports: those of the evaluator, and a final one with ``test_loss``, ``test_error``, ... and the weights
+    that the model ended with as ``arrays["weights"]`` (see :func:`evaluators.weights.unpack_weights`). Where
+    the space builds networks that are trained already (a :class:`~spaces.cells.SupernetSpace` over one),
+    ``test_loss_before`` and so on are those of the network before the evaluation.
 
     Args:
         evaluator: of the search, bound.
@@ -34,7 +36,10 @@ class Winner(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (*self.evaluator.metrics, *(f"test_{name}" for name in ("loss", *(self.data.metric_names if self.data else ()))))
+        return (
+            *self.evaluator.metrics,
+            *(f"test_{name}" for name in ("loss", *(self.data.metric_names if self.data else ()))),
+        )
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Raises :class:`InputError` without data."""
@@ -45,10 +50,16 @@ class Winner(Evaluator):
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
         last = Report({})
-        before = {f"{name}_before": value for name, value in self._tested(model).items()} if getattr(self.space, "trained", False) else {}
+        before = (
+            {f"{name}_before": value for name, value in self._tested(model).items()}
+            if getattr(self.space, "trained", False)
+            else {}
+        )
         for last in self.evaluator.evaluate(model, candidate):
             yield Report(dict(last.metrics), last.step)
-        yield Report(last.metrics | before | self._tested(model), last.step + 1, {"weights": pack_weights(model)})
+        yield Report(
+            last.metrics | before | self._tested(model), last.step + 1, {"weights": pack_weights(model)}
+        )
 
     def _tested(self, model: nn.Module) -> dict[str, float]:
         assert self.data is not None

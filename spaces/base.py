@@ -26,13 +26,17 @@ class Segment:
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 2 <= self.choices <= 256:
-            raise ValueError(f"segment {self.name!r}: size must be at least 1 and choices 2 to 256, got {self.size} and {self.choices}")
+            raise ValueError(
+                f"segment {self.name!r}: size must be at least 1 and choices 2 to 256, got {self.size} and "
+                f"{self.choices}"
+            )
 
 
 class Space(ABC):
     """Everything that a search may build.
 
-    A genome is ``np.ndarray[uint8]`` of shape ``(length,)``; populations are ``(n, length)``, batch first, everywhere.
+    A genome is ``np.ndarray[uint8]`` of shape ``(length,)``; populations are ``(n, length)``, batch first,
+    everywhere.
     """
 
     segments: tuple[Segment, ...]
@@ -44,9 +48,11 @@ class Space(ABC):
 
     @property
     def kinship(self) -> str:
-        """Same kinship and same values by name, same model: what the fingerprint says beside the lists of values. Empty: that is not known.
+        """Same kinship and same values by name, same model: what the fingerprint says beside the lists of
+        values. Empty: that is not known.
 
-        Results are kept where a choice was extended and the kinship is what it was; with the same fingerprint they always are.
+        Results are kept where a choice was extended and the kinship is what it was; with the same fingerprint
+        they always are.
         """
         return ""
 
@@ -56,7 +62,9 @@ class Space(ABC):
 
     @abstractmethod
     def repair(self, genomes: np.ndarray) -> np.ndarray:
-        """Return the nearest valid genomes, ``(n, length)``; idempotent, and valid genomes stay as they are."""
+        """Return the nearest valid genomes, ``(n, length)``; idempotent, and valid genomes stay
+        as they are.
+        """
 
     @abstractmethod
     def build(self, genome: np.ndarray) -> nn.Module:
@@ -68,19 +76,24 @@ class Space(ABC):
 
     @property
     def base(self) -> np.ndarray | None:
-        """The genome of the model that relative limits refer to (the unpruned one), or None where there is none."""
+        """The genome of the model that relative limits refer to (the unpruned one), or None where there is
+        none.
+        """
         return None
 
     @property
     def alleles(self) -> dict[str, tuple[float | int | str, ...]]:
-        """What the alleles of a segment stand for, by its name, ``choices`` values each; keep bits and plain numbers are left out.
+        """What the alleles of a segment stand for, by its name, ``choices`` values each; keep bits and plain
+        numbers are left out.
 
         It is what carries genomes over to a space whose choices were extended: by value, not by position.
         """
         return {}
 
     def canonical(self, genomes: np.ndarray) -> np.ndarray:
-        """Return one genome for all that build the same model, ``(n, length)``: how duplicates are told; a copy of `genomes` by default."""
+        """Return one genome for all that build the same model, ``(n, length)``: how duplicates are told; a
+        copy of `genomes` by default.
+        """
         return genomes.copy()
 
     @cached_property
@@ -112,15 +125,21 @@ class Space(ABC):
         return np.unpackbits(raw, count=self.length) if (self.choices == 2).all() else raw.copy()
 
     def check(self, genomes: np.ndarray) -> None:
-        """Raise ValueError unless this is a population of this space: uint8, ``(n, length)``, every allele within its choices.
+        """Raise ValueError unless this is a population of this space: uint8, ``(n, length)``, every allele
+        within its choices.
 
         It says nothing about validity, which is what :meth:`repair` brings about.
         """
         if not isinstance(genomes, np.ndarray) or genomes.dtype != np.uint8:
-            raise ValueError(f"genomes must be a uint8 array, got {getattr(genomes, 'dtype', type(genomes).__name__)}")
+            raise ValueError(
+                f"genomes must be a uint8 array, got {getattr(genomes, 'dtype', type(genomes).__name__)}"
+            )
         if genomes.ndim != 2 or genomes.shape[1] != self.length:
             raise ValueError(f"genomes must have the shape (n, {self.length}), got {genomes.shape}")
         wrong = np.argwhere(genomes >= self.choices)
         if len(wrong):
             row, locus = wrong[0]
-            raise ValueError(f"genome {row} holds allele {genomes[row, locus]} at locus {locus}, which has {self.choices[locus]} choices")
+            raise ValueError(
+                f"genome {row} holds allele {genomes[row, locus]} at locus {locus}, which has "
+                f"{self.choices[locus]} choices"
+            )

@@ -1,4 +1,6 @@
-"""A space written as a class with attributes: every attribute is one choice, a method builds the model from the values."""
+"""A space written as a class with attributes: every attribute is one choice, a method builds the model from
+the values.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ Value = float | int | str
 
 
 class Dimension:
-    """One attribute of a :class:`ChoiceSpace`: a short list of values, of which a genome holds the position of one.
+    """One attribute of a :class:`ChoiceSpace`: a short list of values, of which a genome holds the position
+    of one.
 
     Args:
-        values: 2 to 256 different numbers, strings or booleans, in an order in which neighbours are alike where that makes sense.
+        values: 2 to 256 different numbers, strings or booleans, in an order in which neighbours are alike
+            where that makes sense.
 
     Raises:
         InputError: when a value is of another kind or occurs twice, or when there is no choice to make.
@@ -34,19 +38,27 @@ class Dimension:
     def __init__(self, values: Sequence[Value]) -> None:
         kind = type(self).__name__
         if not 2 <= len(values) <= 256:
-            raise InputError(f"{kind}: {len(values)} value(s) given; 2 to 256 are accepted (write a constant into build_from instead)")
+            raise InputError(
+                f"{kind}: {len(values)} value(s) given; 2 to 256 are accepted (write a constant into "
+                f"build_from instead)"
+            )
         values = tuple(values)
         for position, value in enumerate(values):
-            if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+            if not isinstance(value, bool | int | float | str) or (
+                isinstance(value, float) and not math.isfinite(value)
+            ):
                 raise InputError(
-                    f"{kind}: value {value!r} is not accepted; use finite numbers, strings or booleans, and translate in build_from"
+                    f"{kind}: value {value!r} is not accepted; use finite numbers, strings or booleans, and "
+                    f"translate in build_from"
                 )
             if value in values[:position]:
                 raise InputError(f"{kind}: value {value!r} occurs twice; every value must be given once")
         self.values = values
 
     def position(self, value: Any) -> int:
-        """Return which of the values this is, 0 up to ``len(values) - 1``; ValueError where it is none of them."""
+        """Return which of the values this is, 0 up to ``len(values) - 1``; ValueError where it is none of
+        them.
+        """
         return self.values.index(value)
 
     def __repr__(self) -> str:
@@ -73,7 +85,8 @@ class Integer(Dimension):
 class Float(Dimension):
     """A grid of floats from `low` to `high`, both included, evenly spaced or, with `log`, in even ratios.
 
-    A genome is made of small integers, so a float is a grid. Levels carry twelve digits: the same on every processor.
+    A genome is made of small integers, so a float is a grid. Levels carry twelve digits: the same on every
+    processor.
 
     Args:
         levels: number of grid points, 2 to 256.
@@ -82,7 +95,8 @@ class Float(Dimension):
     def __init__(self, low: float, high: float, levels: int = 32, log: bool = False) -> None:
         if not low < high or (log and low <= 0):
             raise InputError(
-                f"Float: low {low} and high {high} are not accepted; low must be less than high{', and above 0 for log' if log else ''}"
+                f"Float: low {low} and high {high} are not accepted; low must be less than "
+                f"high{', and above 0 for log' if log else ''}"
             )
         if not 2 <= levels <= 256:
             raise InputError(f"Float: {levels} levels are not accepted; use 2 to 256")
@@ -102,9 +116,10 @@ class Float(Dimension):
 class ChoiceSpace(Space):
     """A space in one class: attributes are the choices, ``build_from`` makes the model of their values.
 
-    Each attribute is a segment of one locus, in the order of definition; a subclass inherits them, may replace one and
-    append others. All combinations are valid; where some are not, override :meth:`repair`. Values that belong to the
-    task and not to the search (the number of classes) are arguments of a plain ``__init__``; they count for the fingerprint.
+    Each attribute is a segment of one locus, in the order of definition; a subclass inherits them, may
+    replace one and append others. All combinations are valid; where some are not, override :meth:`repair`.
+    Values that belong to the task and not to the search (the number of classes) are arguments of a plain
+    ``__init__``; they count for the fingerprint.
 
     >>> class MyNet(ChoiceSpace):
     ...     depth = Integer(1, 4)
@@ -117,8 +132,9 @@ class ChoiceSpace(Space):
     {'depth': 2, 'width': 32}
 
     Raises:
-        InputError: while the class is defined, when an attribute takes a name that spaces need or `default` does not fit;
-            when it is instantiated, when there is no attribute or ``build_from`` does not take them all.
+        InputError: while the class is defined, when an attribute takes a name that spaces need or `default`
+            does not fit; when it is instantiated, when there is no attribute or ``build_from`` does not take
+            them all.
     """
 
     dimensions: ClassVar[dict[str, Dimension]] = {}
@@ -133,7 +149,10 @@ class ChoiceSpace(Space):
             for name, attribute in vars(owner).items():
                 if isinstance(attribute, Dimension):
                     if hasattr(ChoiceSpace, name):
-                        raise InputError(f"{cls.__name__}.{name}: every space has an attribute of this name; name the choice otherwise")
+                        raise InputError(
+                            f"{cls.__name__}.{name}: every space has an attribute of this name; name the "
+                            f"choice otherwise"
+                        )
                     found[name] = attribute
                 elif name in found:
                     del found[name]
@@ -145,11 +164,17 @@ class ChoiceSpace(Space):
     def __new__(cls, *args: Any, **kwargs: Any) -> ChoiceSpace:
         space = super().__new__(cls)
         if not cls.dimensions:
-            raise InputError(f"{cls.__name__}: no choices; give the class attributes such as `width = Choice([16, 32, 64])`")
+            raise InputError(
+                f"{cls.__name__}: no choices; give the class attributes such as `width = Choice([16, 32, "
+                f"64])`"
+            )
         try:
             inspect.signature(space.build_from).bind(**dict.fromkeys(cls.dimensions))
         except TypeError as error:
-            raise InputError(f"{cls.__name__}.build_from: {error}; its arguments must be the choices {', '.join(cls.dimensions)}") from None
+            raise InputError(
+                f"{cls.__name__}.build_from: {error}; its arguments must be the choices "
+                f"{', '.join(cls.dimensions)}"
+            ) from None
         space._arguments = (args, kwargs)
         return space
 
@@ -161,15 +186,22 @@ class ChoiceSpace(Space):
     def fingerprint(self) -> str:
         """Of the class, its choices with their values, and the arguments that the space was made with.
 
-        The code of ``build_from`` is not part of it: who changes what it builds renames the class, or starts a new run.
+        The code of ``build_from`` is not part of it: who changes what it builds renames the class, or starts
+        a new run.
         """
         path, arguments = self._made()
-        choices = [[name, type(dimension).__name__, dimension.values] for name, dimension in self.dimensions.items()]
-        return hashlib.blake2b(json.dumps([path, choices, arguments], sort_keys=True).encode(), digest_size=16).hexdigest()
+        choices = [
+            [name, type(dimension).__name__, dimension.values] for name, dimension in self.dimensions.items()
+        ]
+        return hashlib.blake2b(
+            json.dumps([path, choices, arguments], sort_keys=True).encode(), digest_size=16
+        ).hexdigest()
 
     @property
     def kinship(self) -> str:
-        """Of the class and its arguments. Empty where a subclass has a fingerprint of its own, which may know more than this."""
+        """Of the class and its arguments. Empty where a subclass has a fingerprint of its own, which may know
+        more than this.
+        """
         if type(self).fingerprint is not ChoiceSpace.fingerprint:
             return ""
         return hashlib.blake2b(json.dumps(self._made(), sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -205,10 +237,14 @@ class ChoiceSpace(Space):
     def values(self, genome: np.ndarray) -> dict[str, Value]:
         """Return what the genome ``(length,)`` chooses, by name."""
         self.check(genome[None])
-        return {name: dimension.values[allele] for (name, dimension), allele in zip(self.dimensions.items(), genome.tolist(), strict=True)}
+        return {
+            name: dimension.values[allele]
+            for (name, dimension), allele in zip(self.dimensions.items(), genome.tolist(), strict=True)
+        }
 
     def encode(self, **values: Value) -> np.ndarray:
-        """Return the genome ``(length,)`` of these values, one for each attribute; a float is taken to its nearest level.
+        """Return the genome ``(length,)`` of these values, one for each attribute; a float is taken to its
+        nearest level.
 
         Raises:
             InputError: when a value is missing, unknown, or none of the attribute's.
@@ -226,7 +262,9 @@ class ChoiceSpace(Space):
             try:
                 genome[locus] = dimension.position(values[name])
             except ValueError:
-                raise InputError(f"{place}: {name} = {values[name]!r} is not accepted; use one of {dimension}") from None
+                raise InputError(
+                    f"{place}: {name} = {values[name]!r} is not accepted; use one of {dimension}"
+                ) from None
         return genome
 
     @cached_property
@@ -235,7 +273,8 @@ class ChoiceSpace(Space):
 
 
 class HyperParameters(ChoiceSpace):
-    """Choices that are settings of the evaluation (a learning rate) and build nothing: a part of a joint space, which passes them on.
+    """Choices that are settings of the evaluation (a learning rate) and build nothing: a part of a joint
+    space, which passes them on.
 
     >>> class Tuning(HyperParameters):
     ...     learning_rate = Float(1e-4, 1e-1, log=True)
@@ -246,7 +285,9 @@ class HyperParameters(ChoiceSpace):
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold of an argument: plain values as they are, any other object by the name of its class."""
+    """Return what JSON can hold of an argument: plain values as they are, any other object by the name of its
+    class.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 
 class Dense(nn.Module):
-    """Hidden layers of equal width with ReLU and dropout, on flattened inputs; no normalisation, which TIC would have to leave out.
+    """Hidden layers of equal width with ReLU and dropout, on flattened inputs; no normalisation, which TIC
+    would have to leave out.
 
     Args:
         width: of each hidden layer.
@@ -17,7 +18,9 @@ class Dense(nn.Module):
         outputs: of the last layer, such as classes.
     """
 
-    def __init__(self, width: int = 64, depth: int = 1, dropout: float = 0.0, inputs: int = 64, outputs: int = 10) -> None:
+    def __init__(
+        self, width: int = 64, depth: int = 1, dropout: float = 0.0, inputs: int = 64, outputs: int = 10
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for place in range(depth):

@@ -11,13 +11,15 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Give a name beside `path`; what the block writes there takes the place of `path`, or is gone if the block fails.
+    """Give a name beside `path`; what the block writes there takes the place of `path`, or is gone if the
+    block fails.
 
     The folder is made. No two writers share a name, on whatever machine they are.
 
     Args:
         path: of the file.
-        durable: have it on the disk before it takes the place of the old one, so that not even a power cut leaves half of it.
+        durable: have it on the disk before it takes the place of the old one, so that not even a power cut
+            leaves half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")

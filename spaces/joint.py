@@ -36,21 +36,23 @@ Assemble = Callable[..., nn.Module]
 class JointSpace(Space):
     """Architecture, mask, hyper-parameters, ... varied together.
 
-    The genome is that of the parts one after the other, a segment is called ``part/segment``. Sampling, repair and
-    description are the parts' own; where combinations are invalid although the parts are not, override :meth:`repair`.
+    The genome is that of the parts one after the other, a segment is called ``part/segment``. Sampling,
+    repair and description are the parts' own; where combinations are invalid although the parts are not,
+    override :meth:`repair`.
 
     What ``build`` means is for `assemble` to say, because parts relate in different ways:
 
     * without it the first part is the model, and the others are settings that an evaluator reads, as
       ``space.describe(candidate.genome)["tuning/learning_rate"]``: architecture or mask x hyper-parameters;
-    * parts that are models are built and joined: ``lambda encoder, decoder: Pair(encoder.build(), decoder.build())``;
-    * a mask over the largest architecture is sliced first and what the architecture leaves out is taken away then:
-      ``def assemble(mask, blocks): return without(mask.build(), blocks.describe()["depth"])``.
+    * parts that are models are built and joined:
+      ``lambda encoder, decoder: Pair(encoder.build(), decoder.build())``;
+    * a mask over the largest architecture is sliced first and what the architecture leaves out is taken away
+      then: ``def assemble(mask, blocks): return without(mask.build(), blocks.describe()["depth"])``.
 
     Args:
         spaces: the parts by name, in order.
-        assemble: called as ``assemble(**parts)``; a module-level function where the space is to be pickled by the standard library
-            (Ray takes lambdas, too). Its name counts for the fingerprint.
+        assemble: called as ``assemble(**parts)``; a module-level function where the space is to be pickled by
+            the standard library (Ray takes lambdas, too). Its name counts for the fingerprint.
 
     Raises:
         InputError: without a part, or with a name that is not an identifier.
@@ -61,11 +63,20 @@ class JointSpace(Space):
             raise InputError("JointSpace: no spaces; give at least one by name")
         for name in spaces:
             if not name.isidentifier():
-                raise InputError(f"JointSpace: part name {name!r} is not accepted; use letters, digits and _, beginning with a letter")
+                raise InputError(
+                    f"JointSpace: part name {name!r} is not accepted; use letters, digits and _, beginning "
+                    f"with a letter"
+                )
         self.spaces, self.assemble = dict(spaces), assemble
-        self.segments = tuple(Segment(f"{name}/{s.name}", s.size, s.choices) for name, space in spaces.items() for s in space.segments)
+        self.segments = tuple(
+            Segment(f"{name}/{s.name}", s.size, s.choices)
+            for name, space in spaces.items()
+            for s in space.segments
+        )
         edges = np.cumsum([0, *(space.length for space in spaces.values())]).tolist()
-        self.parts = {name: slice(start, end) for name, start, end in zip(spaces, edges, edges[1:], strict=False)}
+        self.parts = {
+            name: slice(start, end) for name, start, end in zip(spaces, edges, edges[1:], strict=False)
+        }
         """Where each part lies in the genome."""
 
     @property
@@ -74,7 +85,9 @@ class JointSpace(Space):
 
     @property
     def kinship(self) -> str:
-        """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a fingerprint of its own."""
+        """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a
+        fingerprint of its own.
+        """
         if type(self).fingerprint is not JointSpace.fingerprint:
             return ""
         return self._digest({name: space.kinship or space.fingerprint for name, space in self.spaces.items()})
@@ -85,7 +98,11 @@ class JointSpace(Space):
 
     @property
     def alleles(self) -> dict[str, tuple[float | int | str, ...]]:
-        return {f"{name}/{segment}": values for name, space in self.spaces.items() for segment, values in space.alleles.items()}
+        return {
+            f"{name}/{segment}": values
+            for name, space in self.spaces.items()
+            for segment, values in space.alleles.items()
+        }
 
     @property
     def base(self) -> np.ndarray | None:
@@ -98,14 +115,20 @@ class JointSpace(Space):
         return self.repair(np.concatenate([space.sample(n, rng) for space in self.spaces.values()], axis=1))
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
-        return np.concatenate([space.repair(genomes[:, self.parts[name]]) for name, space in self.spaces.items()], axis=1)
+        return np.concatenate(
+            [space.repair(genomes[:, self.parts[name]]) for name, space in self.spaces.items()], axis=1
+        )
 
     def build(self, genome: np.ndarray) -> nn.Module:
         parts = self.split(genome)
         return next(iter(parts.values())).build() if self.assemble is None else self.assemble(**parts)
 
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
-        return {f"{name}/{key}": value for name, part in self.split(genome).items() for key, value in part.describe().items()}
+        return {
+            f"{name}/{key}": value
+            for name, part in self.split(genome).items()
+            for key, value in part.describe().items()
+        }
 
     def split(self, genome: np.ndarray) -> dict[str, Part]:
         """Return every part's share of a genome ``(length,)``."""
@@ -119,7 +142,10 @@ class JointSpace(Space):
             InputError: when a part is missing or unknown.
         """
         if genomes.keys() != self.spaces.keys():
-            raise InputError(f"JointSpace.join: got {', '.join(genomes) or 'nothing'}; the parts are {', '.join(self.spaces)}")
+            raise InputError(
+                f"JointSpace.join: got {', '.join(genomes) or 'nothing'}; the parts are "
+                f"{', '.join(self.spaces)}"
+            )
         genome = np.concatenate([genomes[name] for name in self.spaces])
         self.check(genome[None])
         return genome

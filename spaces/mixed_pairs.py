@@ -1,4 +1,6 @@
-"""Pairs of several architectures in one space: any encoder with any decoder, as long as they agree on the latent."""
+"""Pairs of several architectures in one space: any encoder with any decoder, as long as they agree on the
+latent.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,23 @@ from spaces.pairs import HALVES, Granularity, Latent, PairSpace
 _ARCHITECTURE = tuple(f"architecture/{half}" for half in HALVES)
 _LATENT = "latent"
 _Key = tuple[str, int, str]
-"""Whose a segment is and what it is called there: a half, the number of its architecture, and the name; or "latent", 0 and its number."""
+"""Whose a segment is and what it is called there: a half, the number of its architecture, and the name; or
+"latent", 0 and its number.
+"""
 
 
 class MixedPairs(Space):
-    """Keep bits over every encoder, every decoder and the latent that all of them share, and which encoder and decoder it is. [O]
+    """Keep bits over every encoder, every decoder and the latent that all of them share, and which encoder
+    and decoder it is. [O]
 
-    Segments: ``architecture/encoder`` and ``architecture/decoder`` (one bit on in each), ``latent`` (where its units can be pruned in all
-    combinations), then ``encoder<i>/...`` and ``decoder<j>/...``, named as in :class:`PairSpace`. Loci of architectures that a genome
-    does not choose mean nothing; :meth:`active` tells which mean something.
+    Segments: ``architecture/encoder`` and ``architecture/decoder`` (one bit on in each), ``latent`` (where
+    its units can be pruned in all combinations), then ``encoder<i>/...`` and ``decoder<j>/...``, named as in
+    :class:`PairSpace`. Loci of architectures that a genome does not choose mean nothing; :meth:`active` tells
+    which mean something.
 
     Args:
-        encoders: modules, or ``class_path`` and ``init_args`` of some; with the latter an exported recipe can be loaded anywhere.
+        encoders: modules, or ``class_path`` and ``init_args`` of some; with the latter an exported recipe can
+            be loaded anywhere.
         decoders: the same.
         shape: of one sample's input, or of each where there are several arguments.
         symbols: inputs are integers below this (token ids); None: floats.
@@ -44,7 +51,8 @@ class MixedPairs(Space):
         seed: of the modules' weights where they are made here.
 
     Raises:
-        InputError: no architecture, one that cannot be made, or two that do not fit each other, named; or as :class:`PairSpace`.
+        InputError: no architecture, one that cannot be made, or two that do not fit each other, named; or as
+            :class:`PairSpace`.
     """
 
     def __init__(
@@ -60,7 +68,9 @@ class MixedPairs(Space):
         seed: int = 0,
     ) -> None:
         if not encoders or not decoders:
-            raise InputError(f"space: {len(encoders)} encoders and {len(decoders)} decoders; expected at least one of each")
+            raise InputError(
+                f"space: {len(encoders)} encoders and {len(decoders)} decoders; expected at least one of each"
+            )
         join = _imported(pair, "pair")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -68,7 +78,9 @@ class MixedPairs(Space):
             self.decoders = tuple(_module(spec, f"decoders[{j}]") for j, spec in enumerate(decoders))
             example = _example(shape, symbols)
             self._spaces = {
-                (i, j): _inner(join(e, d), example, (i, j), round_to=round_to, min_keep=min_keep, granularity=granularity)
+                (i, j): _inner(
+                    join(e, d), example, (i, j), round_to=round_to, min_keep=min_keep, granularity=granularity
+                )
                 for i, e in enumerate(self.encoders)
                 for j, d in enumerate(self.decoders)
             }
@@ -77,11 +89,16 @@ class MixedPairs(Space):
         self._lay_out()
         self._number_units()
 
-    # -- as every space ------------------------------------------------------------------------------------------------
+    # -- as every space --------------------------------------------------------------------------------------
 
     @property
     def fingerprint(self) -> str:
-        text = json.dumps([[(s.name, s.size) for s in self.segments], [space.fingerprint for space in self._spaces.values()]])
+        text = json.dumps(
+            [
+                [(s.name, s.size) for s in self.segments],
+                [space.fingerprint for space in self._spaces.values()],
+            ]
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -91,14 +108,18 @@ class MixedPairs(Space):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         sizes = [segment.size for segment in self.segments]
-        share = np.repeat(np.clip(rng.random((n, 1)) ** 0.5 + rng.normal(0, 0.1, (n, len(sizes))), 0, 1), sizes, axis=1)
+        share = np.repeat(
+            np.clip(rng.random((n, 1)) ** 0.5 + rng.normal(0, 0.1, (n, len(sizes))), 0, 1), sizes, axis=1
+        )
         genomes = (rng.random((n, self.length)) < share).astype(np.uint8)
         for name, count in zip(_ARCHITECTURE, (len(self.encoders), len(self.decoders)), strict=True):
             genomes[:, self.slices[name]] = np.eye(count, dtype=np.uint8)[rng.integers(count, size=n)]
         return self.repair(genomes)
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
-        """Return valid genomes: the first architecture that is on, or the first of all; groups and weights as :class:`PairSpace`."""
+        """Return valid genomes: the first architecture that is on, or the first of all; groups and weights as
+        :class:`PairSpace`.
+        """
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)
         for segment, part in zip(self.segments, self.slices.values(), strict=True):
             bits = genomes[:, part]
@@ -122,10 +143,12 @@ class MixedPairs(Space):
         """Return the numbers of the architectures, and the kept share of every group."""
         described: dict[str, float | int | str] = {}
         for name, part in self.slices.items():
-            described[name] = int(genome[part].argmax()) if name in _ARCHITECTURE else float(genome[part].mean())
+            described[name] = (
+                int(genome[part].argmax()) if name in _ARCHITECTURE else float(genome[part].mean())
+            )
         return described
 
-    # -- as PairSpace --------------------------------------------------------------------------------------------------
+    # -- as PairSpace ----------------------------------------------------------------------------------------
 
     def pair(self, encoder: int = 0, decoder: int = 0) -> nn.Module:
         """Return the full pair of two architectures, which knows its ``architectures``; not a copy."""
@@ -144,7 +167,9 @@ class MixedPairs(Space):
         return encoder, decoder
 
     def active(self, genomes: np.ndarray) -> np.ndarray:
-        """Return the loci that mean something for genomes ``(n, length)`` and may be pruned, bool of that shape: no architecture bits."""
+        """Return the loci that mean something for genomes ``(n, length)`` and may be pruned, bool of that
+        shape: no architecture bits.
+        """
         rows = []
         for genome in genomes:
             index = self._index[self.architectures(genome)]
@@ -165,12 +190,19 @@ class MixedPairs(Space):
         return np.array([space.parameters(inner[None])[0] for space, inner in inside], dtype=np.float64)
 
     def alive(self, genome: np.ndarray) -> dict[str, int]:
-        """Return how many units of every group, and how many entries of every weight, are kept; of the architectures it chooses alone."""
+        """Return how many units of every group, and how many entries of every weight, are kept; of the
+        architectures it chooses alone.
+        """
         active = self.active(genome[None])[0]
-        return {name: int(genome[part].sum(dtype=np.int64)) for name, part in self.slices.items() if active[part].any()}
+        return {
+            name: int(genome[part].sum(dtype=np.int64))
+            for name, part in self.slices.items()
+            if active[part].any()
+        }
 
     def record(self, model: nn.Module, batches: Iterable[tuple[Latent, Any]]) -> np.ndarray:
-        """Return the outputs of every unit, float32 ``(examples, units)``, NaN for those of other architectures.
+        """Return the outputs of every unit, float32 ``(examples, units)``, NaN for those of other
+        architectures.
 
         Args:
             model: of :meth:`pair`, or a copy of one.
@@ -183,7 +215,9 @@ class MixedPairs(Space):
         return table
 
     def outgoing(self, pair: nn.Module) -> np.ndarray:
-        """Return :meth:`PairSpace.outgoing` of a full pair, ``(length,)``; NaN for loci of other architectures."""
+        """Return :meth:`PairSpace.outgoing` of a full pair, ``(length,)``; NaN for loci of other
+        architectures.
+        """
         place: tuple[int, int] = pair.architectures  # type: ignore[assignment]
         return self._outside(place, self._spaces[place].outgoing(pair))
 
@@ -197,8 +231,12 @@ class MixedPairs(Space):
         space, inner = self.inside(genome)
         return space.gather(inner, full)
 
-    def scatter(self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return full tensors with those of a compact model at their kept places; the rest is that of `base`, or of the full pair."""
+    def scatter(
+        self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return full tensors with those of a compact model at their kept places; the rest is that of `base`,
+        or of the full pair.
+        """
         space, inner = self.inside(genome)
         return space.scatter(inner, compact, base)
 
@@ -212,21 +250,27 @@ class MixedPairs(Space):
         space, inner = self.inside(genome)
         return space.reference(inner, state)
 
-    def difference(self, genome: np.ndarray, inputs: tuple[Tensor, ...] | None = None, compact: nn.Module | None = None) -> float:
+    def difference(
+        self, genome: np.ndarray, inputs: tuple[Tensor, ...] | None = None, compact: nn.Module | None = None
+    ) -> float:
         """Return how far a compact model is from the masked reference, as :meth:`PairSpace.difference`."""
         space, inner = self.inside(genome)
         return space.difference(inner, inputs, compact)
 
-    # -- how it is laid out --------------------------------------------------------------------------------------------
+    # -- how it is laid out ----------------------------------------------------------------------------------
 
     def inside(self, genome: np.ndarray) -> tuple[PairSpace, np.ndarray]:
-        """Return the space of the pair that a genome chooses, and its genome there; what has no locus here is kept."""
+        """Return the space of the pair that a genome chooses, and its genome there; what has no locus here is
+        kept.
+        """
         place = self.architectures(genome)
         index = self._index[place]
         return self._spaces[place], np.where(index >= 0, genome[index], 1).astype(np.uint8)
 
     def outside(self, genome: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return what is known of the loci of :meth:`inside`'s plan, float64, by the loci of this space ``(length,)``; NaN for others."""
+        """Return what is known of the loci of :meth:`inside`'s plan, float64, by the loci of this space
+        ``(length,)``; NaN for others.
+        """
         return self._outside(self.architectures(genome), values)
 
     def _outside(self, place: tuple[int, int], values: np.ndarray) -> np.ndarray:
@@ -247,7 +291,10 @@ class MixedPairs(Space):
                     sizes[key] = segment.size
                     self._origins[_name(key)] = place, segment
         order = sorted(sizes, key=lambda key: (("latent", *HALVES).index(key[0]), key[1]))
-        chosen = (Segment(name, n) for name, n in zip(_ARCHITECTURE, (len(self.encoders), len(self.decoders)), strict=True))
+        chosen = (
+            Segment(name, n)
+            for name, n in zip(_ARCHITECTURE, (len(self.encoders), len(self.decoders)), strict=True)
+        )
         self.segments = (*chosen, *(Segment(_name(key), sizes[key]) for key in order))
         self._index: dict[tuple[int, int], np.ndarray] = {}
         self.encoder_loci, self.decoder_loci = (np.zeros(self.length, dtype=bool) for _ in HALVES)
@@ -263,7 +310,9 @@ class MixedPairs(Space):
         self.decoder_loci[self.slices[_ARCHITECTURE[1]]] = True
 
     def _number_units(self) -> None:
-        """Number the units of all halves, and those of the latent once more: whose they are depends on the encoder."""
+        """Number the units of all halves, and those of the latent once more: whose they are depends on the
+        encoder.
+        """
         starts: dict[tuple[str, int, str], int] = {}
         layers: list[int] = []
         outer: dict[tuple[int, int], np.ndarray] = {}
@@ -299,7 +348,9 @@ class MixedPairs(Space):
 
 
 def _keys(space: PairSpace, place: tuple[int, int]) -> list[tuple[_Key, Segment]]:
-    """Return whose each segment is; those of the latent are numbered, since every encoder has its own names for them."""
+    """Return whose each segment is; those of the latent are numbered, since every encoder has its own names
+    for them.
+    """
     keys: list[tuple[_Key, Segment]] = []
     latents = 0
     for segment, part in zip(space.segments, space.slices.values(), strict=True):
@@ -318,7 +369,9 @@ def _name(key: _Key) -> str:
     return (_LATENT if name == "1" else f"{_LATENT}#{name}") if half == _LATENT else f"{half}{number}/{name}"
 
 
-def _inner(pair: nn.Module, example: tuple[Tensor, ...], place: tuple[int, int], **settings: Any) -> PairSpace:
+def _inner(
+    pair: nn.Module, example: tuple[Tensor, ...], place: tuple[int, int], **settings: Any
+) -> PairSpace:
     try:
         space = PairSpace(pair, example, **settings)
     except InputError as error:
@@ -331,14 +384,22 @@ def _module(spec: Any, place: str) -> nn.Module:
     """Return a module, made of its ``class_path`` and ``init_args`` where it is none yet."""
     if isinstance(spec, nn.Module):
         return spec
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str) or not spec.keys() <= {"class_path", "init_args"}:
-        raise InputError(f"space: {place} {spec!r} is not accepted; expected a module, or class_path and init_args")
+    if (
+        not isinstance(spec, Mapping)
+        or not isinstance(spec.get("class_path"), str)
+        or not spec.keys() <= {"class_path", "init_args"}
+    ):
+        raise InputError(
+            f"space: {place} {spec!r} is not accepted; expected a module, or class_path and init_args"
+        )
     try:
         made = _imported(spec["class_path"], place)(**(spec.get("init_args") or {}))
     except TypeError as error:
         raise InputError(f"space: {place}: init_args do not fit {spec['class_path']}: {error}") from None
     if not isinstance(made, nn.Module):
-        raise InputError(f"space: {place}: {spec['class_path']} made a {type(made).__name__}; expected a torch.nn.Module")
+        raise InputError(
+            f"space: {place}: {spec['class_path']} made a {type(made).__name__}; expected a torch.nn.Module"
+        )
     return made
 
 
@@ -347,7 +408,10 @@ def _imported(path: str, place: str) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a dotted path") from None
+        raise InputError(
+            f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a "
+            f"dotted path"
+        ) from None
     return found
 
 
@@ -355,8 +419,13 @@ def _example(shape: Sequence[Any], symbols: int | None) -> tuple[Tensor, ...]:
     """Return two samples of each input."""
     shapes = [shape] if all(isinstance(size, int) for size in shape) else shape
     if not all(isinstance(size, int) and size >= 1 for sizes in shapes for size in sizes):
-        raise InputError(f"space: shape {list(shape)}; expected the sizes of one sample's input, without the batch, such as [1, 8, 8]")
-    return tuple(torch.rand(2, *sizes) if symbols is None else torch.randint(symbols, (2, *sizes)) for sizes in shapes)
+        raise InputError(
+            f"space: shape {list(shape)}; expected the sizes of one sample's input, without the batch, such "
+            f"as [1, 8, 8]"
+        )
+    return tuple(
+        torch.rand(2, *sizes) if symbols is None else torch.randint(symbols, (2, *sizes)) for sizes in shapes
+    )
 
 
 Pairs = PairSpace | MixedPairs

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and a shortcut, projected where shapes differ (He et al. 2016). [P]"""
+    """Two 3x3 convolutions with BatchNorm and a shortcut, projected where shapes differ (He et
+    al. 2016). [P]
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -21,7 +23,11 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -29,7 +35,8 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """A residual network for small images: a stem, stages of `blocks` blocks that halve the resolution from the second on, a linear head.
+    """A residual network for small images: a stem, stages of `blocks` blocks that halve the resolution from
+    the second on, a linear head.
 
     Args:
         widths: channels of each stage.
@@ -38,9 +45,13 @@ class ResidualNet(nn.Module):
         classes: outputs of the head.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64), blocks: int = 1, inputs: int = 1, classes: int = 10) -> None:
+    def __init__(
+        self, widths: Sequence[int] = (16, 32, 64), blocks: int = 1, inputs: int = 1, classes: int = 10
+    ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(inputs, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(inputs, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
         stages: list[nn.Module] = []
         before = widths[0]
         for stage, width in enumerate(widths):
@@ -71,12 +82,21 @@ class Perceptron(nn.Module):
         last: what follows the last layer; ``bits``: :class:`Bits`.
     """
 
-    def __init__(self, widths: Sequence[int] = (64, 64, 32, 10), last: Literal["none", "relu", "sigmoid", "bits"] = "none") -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 64, 32, 10),
+        last: Literal["none", "relu", "sigmoid", "bits"] = "none",
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        ends: dict[str, list[nn.Module]] = {"none": [], "relu": [nn.ReLU()], "sigmoid": [nn.Sigmoid()], "bits": [Bits()]}
+        ends: dict[str, list[nn.Module]] = {
+            "none": [],
+            "relu": [nn.ReLU()],
+            "sigmoid": [nn.Sigmoid()],
+            "bits": [Bits()],
+        }
         self.layers = nn.Sequential(*layers[:-1], *ends[last])
 
     def forward(self, x: Tensor) -> Tensor:

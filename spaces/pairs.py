@@ -1,4 +1,6 @@
-"""Pairs of an encoder and a decoder, and the space of what can be pruned of them: units, single weights, or both."""
+"""Pairs of an encoder and a decoder, and the space of what can be pruned of them: units, single weights, or
+both.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _WEIGHTS = "weights/"
 
 
 class Pair(nn.Module):
-    """An encoder and a decoder in a row: ``decoder(encoder(*inputs))``. A tuple from the encoder becomes several arguments."""
+    """An encoder and a decoder in a row: ``decoder(encoder(*inputs))``. A tuple from the encoder becomes
+    several arguments.
+    """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
@@ -46,9 +50,10 @@ class Pair(nn.Module):
 class VariationalPair(Pair):
     """The encoder gives mean and log-variance; the decoder gets the mean, in training a sample.
 
-    They come as two tensors ``(batch, latent, ...)``, or side by side in one, ``(batch, 2 x latent, ...)``. Latent units can be pruned as
-    units only where there are two: tracing does not see through the division of one.
-    Source: Kingma and Welling 2013 (arXiv 1312.6114): the reparametrisation trick. [P] Samples come from torch's generator.
+    They come as two tensors ``(batch, latent, ...)``, or side by side in one, ``(batch, 2 x latent, ...)``.
+    Latent units can be pruned as units only where there are two: tracing does not see through the division of
+    one. Source: Kingma and Welling 2013 (arXiv 1312.6114): the reparametrisation trick. [P] Samples come from
+    torch's generator.
     """
 
     @staticmethod
@@ -66,7 +71,8 @@ class VariationalPair(Pair):
             return code
         if isinstance(code, tuple) or code.ndim < 2 or code.shape[1] % 2:
             raise InputError(
-                f"pair: a variational encoder gives {shapes(code)}; expected mean and log-variance, two alike or (batch, 2 x latent, ...)"
+                f"pair: a variational encoder gives {shapes(code)}; expected mean and log-variance, two "
+                f"alike or (batch, 2 x latent, ...)"
             )
         mean, log_variance = code.chunk(2, 1)
         return mean, log_variance
@@ -83,15 +89,18 @@ class VariationalPair(Pair):
 
 
 class PairSpace(ChannelSpace):
-    """Keep bits over a pair: of the coupled units of both halves, of the single weights and biases, or of both. [O]
+    """Keep bits over a pair: of the coupled units of both halves, of the single weights and biases, or of
+    both. [O]
 
-    Unit groups are those of :class:`ChannelSpace` and come first; the latent units are one group of encoder outputs and decoder inputs.
-    Behind them each weight and bias of every Linear and convolution is a segment ``weights/<tensor name>``, one bit an entry in C order.
-    A built model is sliced by its unit bits; weights whose bit is 0 are zero in it, and stay so in any training, since their gradients
-    are zeroed. ``plan`` speaks of the unit bits alone, ``genome[:plan.length]``.
+    Unit groups are those of :class:`ChannelSpace` and come first; the latent units are one group of encoder
+    outputs and decoder inputs. Behind them each weight and bias of every Linear and convolution is a segment
+    ``weights/<tensor name>``, one bit an entry in C order. A built model is sliced by its unit bits; weights
+    whose bit is 0 are zero in it, and stay so in any training, since their gradients are zeroed. ``plan``
+    speaks of the unit bits alone, ``genome[:plan.length]``.
 
     Args:
-        model: a :class:`Pair`, or any module whose forward is ``decoder(encoder(*inputs))`` of its children of these names.
+        model: a :class:`Pair`, or any module whose forward is ``decoder(encoder(*inputs))`` of its children
+            of these names.
         example: arguments of one forward call, a batch of at least 2.
         round_to: kept units of a group are a multiple of this.
         min_keep: fewest units of a group, and fewest entries of a weight; a bias may go as a whole.
@@ -99,15 +108,17 @@ class PairSpace(ChannelSpace):
         granularity: ``units``, ``weights``, or ``both``.
 
     Attributes:
-        encoder_loci: bool ``(length,)``: the loci that an encoder carries; the latent units are the decoder's too.
+        encoder_loci: bool ``(length,)``: the loci that an encoder carries; the latent units are the decoder's
+            too.
         decoder_loci: the same of a decoder.
-        units_of: int64 ``(length,)``: the column of :meth:`record` that speaks about a locus: of a unit its own, of a weight the unit that
-            it goes into; -1 where nothing is recorded.
+        units_of: int64 ``(length,)``: the column of :meth:`record` that speaks about a locus: of a unit its
+            own, of a weight the unit that it goes into; -1 where nothing is recorded.
         unit_layers: int64 ``(units,)``: the number of every recorded unit's layer.
         units: the recorded units, layer by layer.
 
     Raises:
-        InputError: no pair, halves that do not fit each other, a model that cannot be traced, or nothing to prune.
+        InputError: no pair, halves that do not fit each other, a model that cannot be traced, or nothing to
+            prune.
     """
 
     def __init__(
@@ -124,22 +135,35 @@ class PairSpace(ChannelSpace):
         self.granularity = granularity
         example = (example,) if isinstance(example, Tensor) else tuple(example)
         check_pair(model, example)
-        self._spared, self._shapes = tuple(freeze), dict[str, tuple[int, ...]]()  # while units are tried there are no weights yet
+        self._spared, self._shapes = (
+            tuple(freeze),
+            dict[str, tuple[int, ...]](),
+        )  # while units are tried there are no weights yet
         try:
-            super().__init__(model, example, round_to, min_keep, ("*",) if granularity == "weights" else freeze)
+            super().__init__(
+                model, example, round_to, min_keep, ("*",) if granularity == "weights" else freeze
+            )
         except InputError:
-            if granularity == "units" or not hasattr(self, "plan"):  # a plan is there as soon as the model could be traced
+            if granularity == "units" or not hasattr(
+                self, "plan"
+            ):  # a plan is there as soon as the model could be traced
                 raise
         self._refuse_what_masks_cannot_do()
         self.units = Units(model, example)
         self.unit_layers = self.units.layers
         if granularity != "units":
             self._shapes = self._weight_shapes()
-        self.segments = (*self.plan.segments, *(Segment(f"weights/{name}", math.prod(shape)) for name, shape in self._shapes.items()))
+        self.segments = (
+            *self.plan.segments,
+            *(Segment(f"weights/{name}", math.prod(shape)) for name, shape in self._shapes.items()),
+        )
         for cached in ("length", "slices", "choices"):
             self.__dict__.pop(cached, None)
         if not self.segments:
-            raise InputError(f"space: {type(model).__name__} has nothing to prune; expected a Linear or a convolution that is not frozen")
+            raise InputError(
+                f"space: {type(model).__name__} has nothing to prune; expected a Linear or a convolution "
+                f"that is not frozen"
+            )
         self._parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
         self.units_of = self._units_of()
         self.encoder_loci, self.decoder_loci = (self._loci_of(half) for half in HALVES)
@@ -171,13 +195,17 @@ class PairSpace(ChannelSpace):
         return self, genome
 
     def outside(self, genome: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return what is known of the loci of :meth:`inside`'s plan, float64, by the loci of this space ``(length,)``; NaN for others."""
+        """Return what is known of the loci of :meth:`inside`'s plan, float64, by the loci of this space
+        ``(length,)``; NaN for others.
+        """
         found = np.full(self.length, np.nan)
         found[: len(values)] = values
         return found
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
-        """Return valid genomes: unit groups as :class:`ChannelSpace` has them, and at least `min_keep` entries in every weight."""
+        """Return valid genomes: unit groups as :class:`ChannelSpace` has them, and at least `min_keep`
+        entries in every weight.
+        """
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)
         for segment, part in zip(self.segments, self.slices.values(), strict=True):
             bits = genomes[:, part]
@@ -208,19 +236,25 @@ class PairSpace(ChannelSpace):
 
     def reference(self, genome: np.ndarray, state: Mapping[str, Tensor] | None = None) -> Reference:
         tensors = dict(self.model.named_parameters())
-        masked = {name: tensors[name].detach() * torch.from_numpy(mask) for name, mask in self._dead_weights(genome).items()}
+        masked = {
+            name: tensors[name].detach() * torch.from_numpy(mask)
+            for name, mask in self._dead_weights(genome).items()
+        }
         return super().reference(genome, masked | dict(state or {}))
 
     def compact(self, pair: nn.Module, genome: np.ndarray) -> nn.Module:
-        """Return a full pair without the units that the genome drops: :meth:`build` with the weights of `pair`; single weights stay."""
+        """Return a full pair without the units that the genome drops: :meth:`build` with the weights of
+        `pair`; single weights stay.
+        """
         self.check(genome[None])
         return self._slicer.build(pair, genome)
 
     def masks(self, genome: np.ndarray) -> dict[str, Tensor]:
-        """Return which entries of the full pair's parameters are alive: bool tensors by name, only of those with something dead.
+        """Return which entries of the full pair's parameters are alive: bool tensors by name, only of those
+        with something dead.
 
-        Unit bits kill rows of producers with their biases, entries of norms, and columns of consumers; weight bits kill entries. The full
-        pair with its dead entries at 0 computes what the built model computes.
+        Unit bits kill rows of producers with their biases, entries of norms, and columns of consumers; weight
+        bits kill entries. The full pair with its dead entries at 0 computes what the built model computes.
         """
         self.check(genome[None])
         tensors = dict(self.model.named_parameters())
@@ -234,16 +268,23 @@ class PairSpace(ChannelSpace):
         return {name: torch.from_numpy(mask) for name, mask in masks.items()}
 
     def parameters(self, genomes: np.ndarray) -> np.ndarray:
-        """Return how many entries of all parameters are alive, float64 of shape ``(n,)``: what counts where single weights are pruned."""
+        """Return how many entries of all parameters are alive, float64 of shape ``(n,)``: what counts where
+        single weights are pruned.
+        """
         whole = sum(self._parameters.values())
-        return np.array([whole - sum(int((~mask).sum()) for mask in self.masks(g).values()) for g in genomes], dtype=np.float64)
+        return np.array(
+            [whole - sum(int((~mask).sum()) for mask in self.masks(g).values()) for g in genomes],
+            dtype=np.float64,
+        )
 
     def alive(self, genome: np.ndarray) -> dict[str, int]:
         """Return how many units of every group, and how many entries of every weight, are kept."""
         return {name: int(genome[part].sum(dtype=np.int64)) for name, part in self.slices.items()}
 
     def outgoing(self, model: nn.Module) -> np.ndarray:
-        """Return the norm of the weights of a full pair that read each unit, float64 ``(length,)``; of a single weight its own size."""
+        """Return the norm of the weights of a full pair that read each unit, float64 ``(length,)``; of a
+        single weight its own size.
+        """
         squares = np.zeros(self.length)
         tensors = dict(model.named_parameters())
         for axis in self.plan.axes:
@@ -256,13 +297,19 @@ class PairSpace(ChannelSpace):
         return np.sqrt(squares)
 
     def record(self, model: nn.Module, batches: Iterable[tuple[Latent, Any]]) -> np.ndarray:
-        """Return the outputs of every Linear and convolutional unit of a full pair, float32 ``(examples, units)``; see :class:`Units`."""
+        """Return the outputs of every Linear and convolutional unit of a full pair, float32
+        ``(examples, units)``; see :class:`Units`.
+        """
         return self.units.record(model, batches)
 
     def _refuse_what_masks_cannot_do(self) -> None:
-        """Freeze groups whose masked full pair is not the compact one: a norm over units also sees those that are zero."""
+        """Freeze groups whose masked full pair is not the compact one: a norm over units also sees those that
+        are zero.
+        """
         refused = {}
-        for name, part in zip([segment.name for segment in self.plan.segments], self.slices.values(), strict=False):
+        for name, part in zip(
+            [segment.name for segment in self.plan.segments], self.slices.values(), strict=False
+        ):
             genome = np.ones(self.length, dtype=np.uint8)
             genome[part][: max(1, (part.stop - part.start) // 2)] = 0
             masked, built = copy.deepcopy(self.model), self.build(genome)
@@ -288,9 +335,14 @@ class PairSpace(ChannelSpace):
 
     def _weight_shapes(self) -> dict[str, tuple[int, ...]]:
         layers = weighted_layers(self.model)
-        unknown = [pattern for pattern in self._spared if not any(fnmatchcase(name, pattern) for name, _ in layers)]
+        unknown = [
+            pattern for pattern in self._spared if not any(fnmatchcase(name, pattern) for name, _ in layers)
+        ]
         if unknown:
-            raise InputError(f"space.freeze: {unknown[0]!r} matches no layer; there are {', '.join(name for name, _ in layers)}")
+            raise InputError(
+                f"space.freeze: {unknown[0]!r} matches no layer; there are "
+                f"{', '.join(name for name, _ in layers)}"
+            )
         first = canonical_names(self.model)
         return {
             f"{name}.{kind}": tuple(parameter.shape)
@@ -304,7 +356,9 @@ class PairSpace(ChannelSpace):
         units = np.full(self.length, -1, dtype=np.int64)
         layers = dict(weighted_layers(self.model))
         order = list(self.units.starts)
-        producers = [a for a in self.plan.axes if a.role == "out" and a.tensor.rpartition(".")[0] in self.units.starts]
+        producers = [
+            a for a in self.plan.axes if a.role == "out" and a.tensor.rpartition(".")[0] in self.units.starts
+        ]
         for axis in sorted(
             producers, key=lambda a: order.index(a.tensor.rpartition(".")[0]), reverse=True
         ):  # the first to run is written last
@@ -334,32 +388,48 @@ def decode(decoder: nn.Module, latent: Latent) -> Any:
 
 
 def between(model: nn.Module | None, code: Latent) -> Latent:
-    """Return what the decoder of a pair gets of an encoder's output in eval mode; modules that are no :class:`Pair` hand it on."""
+    """Return what the decoder of a pair gets of an encoder's output in eval mode; modules that are no
+    :class:`Pair` hand it on.
+    """
     hand_on = getattr(model, "between", None)
     return code if hand_on is None else hand_on(code)
 
 
 def check_pair(model: nn.Module, example: tuple[Tensor, ...]) -> None:
-    """Raise :class:`InputError` where a module is no pair, or where its halves do not fit each other; run on `example` in eval mode."""
+    """Raise :class:`InputError` where a module is no pair, or where its halves do not fit each other; run on
+    `example` in eval mode.
+    """
     halves = [getattr(model, half, None) for half in HALVES]
     if not all(isinstance(half, nn.Module) for half in halves):
         children = ", ".join(name for name, _ in model.named_children()) or "none"
-        raise InputError(f"space: {type(model).__name__} is no pair; expected children 'encoder' and 'decoder', there are {children}")
+        raise InputError(
+            f"space: {type(model).__name__} is no pair; expected children 'encoder' and 'decoder', there "
+            f"are {children}"
+        )
     encoder, decoder = halves
     with mode(model, False), torch.no_grad(), torch.random.fork_rng(devices=[]):
         latent = between(model, _run(encoder, example, "encoder", f"the example {shapes(example)}"))
         arguments = latent if isinstance(latent, tuple) else (latent,)
         outputs = _run(decoder, arguments, "decoder", f"what the encoder gives, {shapes(latent)}")
         whole = model(*example)
-    if isinstance(outputs, Tensor) and not (outputs.shape == whole.shape and torch.allclose(outputs, whole, atol=1e-4, equal_nan=True)):
-        raise InputError(f"space: {type(model).__name__}.forward is not decoder(encoder(*inputs)); expected that, as in spaces.Pair")
+    if isinstance(outputs, Tensor) and not (
+        outputs.shape == whole.shape and torch.allclose(outputs, whole, atol=1e-4, equal_nan=True)
+    ):
+        raise InputError(
+            f"space: {type(model).__name__}.forward is not decoder(encoder(*inputs)); expected that, as in "
+            f"spaces.Pair"
+        )
 
 
 def shapes(values: Any) -> str:
     """Return the shapes of one tensor or of several, for people."""
     if isinstance(values, Tensor):
         return str(tuple(values.shape))
-    return " and ".join(shapes(value) for value in values) if isinstance(values, tuple | list) else type(values).__name__
+    return (
+        " and ".join(shapes(value) for value in values)
+        if isinstance(values, tuple | list)
+        else type(values).__name__
+    )
 
 
 def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
@@ -367,7 +437,9 @@ def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
     entered: list[str] = []
     handles = [
         module.register_forward_pre_hook(
-            lambda module, inputs, path=path: entered.append(f"{path or name} = {module} got {shapes(inputs)}")
+            lambda module, inputs, path=path: entered.append(
+                f"{path or name} = {module} got {shapes(inputs)}"
+            )
         )
         for path, module in half.named_modules(prefix=name)
         if not any(True for _ in module.children())
@@ -377,7 +449,11 @@ def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
     except InputError:
         raise
     except Exception as error:
-        at = f"; {' '.join(entered[-1].split())}" if entered else f": {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        at = (
+            f"; {' '.join(entered[-1].split())}"
+            if entered
+            else f": {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        )
         raise InputError(f"pair: the {name} does not take {given}{at}") from error
     finally:
         for handle in handles:
@@ -385,7 +461,9 @@ def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
 
 
 def _hold(parameter: nn.Parameter, mask: Tensor) -> None:
-    """Zero the entries of a parameter that are not kept, for good: without gradients no optimiser moves them."""
+    """Zero the entries of a parameter that are not kept, for good: without gradients no optimiser
+    moves them.
+    """
     with torch.no_grad():
         parameter.mul_(mask.to(parameter.device))
     if parameter.requires_grad:

@@ -21,7 +21,10 @@ SIZE = 8
 INACTIVE = struct.pack("<d", math.nan)
 """The bytes of a conditional parameter that is not asked for."""
 
-_ACCEPTED = "expected {low: 1e-4, high: 1e-1, log: true}, {low: 1, high: 4, step: 1} or {choices: [a, b]}, each with a `when` or without"
+_ACCEPTED = (
+    "expected {low: 1e-4, high: 1e-1, log: true}, {low: 1, high: 4, step: 1} or {choices: [a, b]}, each "
+    "with a `when` or without"
+)
 _LARGEST = 2**53
 
 
@@ -31,7 +34,8 @@ class Declared:
 
     Attributes:
         distributions: by name.
-        conditions: name -> parent -> the parent's values with which the parameter is asked for; all parents must agree.
+        conditions: name -> parent -> the parent's values with which the parameter is asked for; all parents
+            must agree.
     """
 
     distributions: dict[str, BaseDistribution]
@@ -40,7 +44,10 @@ class Declared:
     def __call__(self, trial: BaseTrial) -> None:
         values: dict[str, Value] = {}
         for name, distribution in self.distributions.items():
-            if all(parent in values and values[parent] in accepted for parent, accepted in self.conditions.get(name, {}).items()):
+            if all(
+                parent in values and values[parent] in accepted
+                for parent, accepted in self.conditions.get(name, {}).items()
+            ):
                 values[name] = ask(trial, name, distribution)
 
 
@@ -48,7 +55,8 @@ def declared(parameters: Mapping[str, Any]) -> Declared:
     """Read what a config says of its parameters.
 
     Raises:
-        InputError: of the first parameter that is not understood, or that depends on what is not there or on itself.
+        InputError: of the first parameter that is not understood, or that depends on what is not there or on
+            itself.
     """
     known: dict[str, BaseDistribution] = {}
     conditions: dict[str, dict[str, tuple[Value, ...]]] = {}
@@ -64,8 +72,13 @@ def declared(parameters: Mapping[str, Any]) -> Declared:
         if when is None:
             continue
         if not isinstance(when, Mapping) or not when:
-            raise InputError(f"{place}: when {when!r} is not accepted; expected {{other: value}} or {{other: [values]}}")
-        conditions[name] = {parent: tuple(values) if isinstance(values, list | tuple) else (values,) for parent, values in when.items()}
+            raise InputError(
+                f"{place}: when {when!r} is not accepted; expected {{other: value}} or {{other: [values]}}"
+            )
+        conditions[name] = {
+            parent: tuple(values) if isinstance(values, list | tuple) else (values,)
+            for parent, values in when.items()
+        }
     for name, parents in conditions.items():
         _check_condition(name, parents, known)
     return Declared({name: known[name] for name in _in_order(known, conditions)}, conditions)
@@ -99,7 +112,10 @@ def draw(distribution: BaseDistribution, rng: np.random.Generator) -> float:
 def nearest(distribution: BaseDistribution, value: float) -> float:
     """Return the nearest value that the distribution has, in Optuna's internal representation."""
     d = distribution
-    low, high, step = (0, len(d.choices) - 1, 1) if isinstance(d, CategoricalDistribution) else (d.low, d.high, d.step)  # type: ignore[attr-defined]
+    if isinstance(d, CategoricalDistribution):
+        low, high, step = 0, len(d.choices) - 1, 1
+    else:
+        low, high, step = d.low, d.high, d.step  # type: ignore[attr-defined]
     value = low if math.isnan(value) else min(max(value, low), high)
     if step is not None:
         value = min(math.floor((value - low) / step + 0.5) * step + low, high)
@@ -122,7 +138,9 @@ def is_valid(distribution: BaseDistribution, raw: bytes) -> bool:
 
 
 def repaired(distribution: BaseDistribution, raw: bytes) -> bytes:
-    """Return a valid value from which no locus can be given back to `raw`: the nearest number, but for bytes that may stay as they are."""
+    """Return a valid value from which no locus can be given back to `raw`: the nearest number, but for bytes
+    that may stay as they are.
+    """
     fixed = to_bytes(nearest(distribution, from_bytes(raw)))
     if fixed == raw:
         return raw
@@ -139,10 +157,19 @@ def repaired(distribution: BaseDistribution, raw: bytes) -> bytes:
 def _distribution(place: str, given: Mapping[str, Any]) -> BaseDistribution:
     if "choices" in given and len(given) == 1:
         return _categorical(place, given["choices"])
-    numbers = {key: _number(value) for key, value in given.items() if key in ("low", "high", "step") and value is not None}
+    numbers = {
+        key: _number(value)
+        for key, value in given.items()
+        if key in ("low", "high", "step") and value is not None
+    }
     log = given.get("log", False)
     wrong = [key for key in given if key not in ("low", "high", "log", "step")]
-    if wrong or not isinstance(log, bool) or None in numbers.values() or not {"low", "high"} <= numbers.keys():
+    if (
+        wrong
+        or not isinstance(log, bool)
+        or None in numbers.values()
+        or not {"low", "high"} <= numbers.keys()
+    ):
         raise InputError(f"{place}: {dict(given)!r} is not accepted; {_ACCEPTED}")
     try:
         if all(isinstance(number, int) for number in numbers.values()):
@@ -156,13 +183,19 @@ def _distribution(place: str, given: Mapping[str, Any]) -> BaseDistribution:
 
 def _categorical(place: str, choices: Any) -> CategoricalDistribution:
     plain = isinstance(choices, list | tuple) and all(
-        choice is None or isinstance(choice, str) or _number(choice) is not None or isinstance(choice, bool) for choice in choices
+        choice is None or isinstance(choice, str) or _number(choice) is not None or isinstance(choice, bool)
+        for choice in choices
     )
     if not plain or not choices:
-        raise InputError(f"{place}: choices {choices!r} are not accepted; expected a list of numbers, texts, true, false or null")
+        raise InputError(
+            f"{place}: choices {choices!r} are not accepted; expected a list of numbers, texts, true, false "
+            f"or null"
+        )
     for position, choice in enumerate(choices):
         if choice in choices[:position]:  # Optuna does not tell True and 1 apart either
-            raise InputError(f"{place}: choice {choice!r} occurs twice; expected every one once (true is 1, false is 0)")
+            raise InputError(
+                f"{place}: choice {choice!r} occurs twice; expected every one once (true is 1, false is 0)"
+            )
     return CategoricalDistribution(tuple(choices))
 
 
@@ -177,7 +210,9 @@ def _number(value: Any) -> int | float | None:
     return value
 
 
-def _check_condition(name: str, parents: Mapping[str, tuple[Value, ...]], known: Mapping[str, BaseDistribution]) -> None:
+def _check_condition(
+    name: str, parents: Mapping[str, tuple[Value, ...]], known: Mapping[str, BaseDistribution]
+) -> None:
     place = f"space: parameters.{name}: when"
     for parent, values in parents.items():
         distribution = known.get(parent)
@@ -189,17 +224,24 @@ def _check_condition(name: str, parents: Mapping[str, tuple[Value, ...]], known:
             except ValueError:
                 ok = False
             if not ok:
-                raise InputError(f"{place}: {parent} = {value!r} never happens; expected a value of {distribution}")
+                raise InputError(
+                    f"{place}: {parent} = {value!r} never happens; expected a value of {distribution}"
+                )
 
 
-def _in_order(known: Mapping[str, BaseDistribution], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _in_order(
+    known: Mapping[str, BaseDistribution], conditions: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """Return names so that parents come first, and else as they were given."""
     ordered: list[str] = []
     waiting = list(known)
     while waiting:
         ready = next((name for name in waiting if conditions.get(name, {}).keys() <= set(ordered)), None)
         if ready is None:
-            raise InputError(f"space: parameters.{waiting[0]}: when depends on itself by way of {', '.join(waiting)}; expected no circle")
+            raise InputError(
+                f"space: parameters.{waiting[0]}: when depends on itself by way of {', '.join(waiting)}; "
+                f"expected no circle"
+            )
         ordered.append(ready)
         waiting.remove(ready)
     return ordered

@@ -25,7 +25,8 @@ from spaces.base import Segment, Space
 class SpaceContract(ABC):
     """What strategies, operators, workers and the ledger rely on.
 
-    The space is made once for a class and shared by its tests; none of them may change it, which is a part of the contract.
+    The space is made once for a class and shared by its tests; none of them may change it, which is a part of
+    the contract.
     """
 
     population = 24
@@ -41,7 +42,7 @@ class SpaceContract(ABC):
         """Return the arguments of one forward call; without them, forward is not tested."""
         return None
 
-    # -- helpers ---------------------------------------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------------------
 
     @property
     def made(self) -> Space:
@@ -64,7 +65,7 @@ class SpaceContract(ABC):
             torch.manual_seed(0)
             return self.made.build(genome)
 
-    # -- segments --------------------------------------------------------------------------------------------------------------
+    # -- segments --------------------------------------------------------------------------------------------
 
     def test_segments_are_a_tuple_of_segments(self) -> None:
         segments = self.made.segments
@@ -73,7 +74,9 @@ class SpaceContract(ABC):
 
     def test_segment_names_are_unique(self) -> None:
         names = [segment.name for segment in self.made.segments]
-        assert all(names) and len(set(names)) == len(names), f"every segment needs a name of its own, got {names}"
+        assert all(names) and len(set(names)) == len(names), (
+            f"every segment needs a name of its own, got {names}"
+        )
 
     def test_slices_cover_the_genome_in_order(self) -> None:
         covered = [locus for where in self.made.slices.values() for locus in range(where.start, where.stop)]
@@ -84,14 +87,18 @@ class SpaceContract(ABC):
         choices = {segment.name: segment.choices for segment in self.made.segments}
         for name, values in self.made.alleles.items():
             assert name in choices, f"alleles: {name!r} is no segment"
-            assert len(set(values)) == choices[name], f"alleles: {name!r} needs {choices[name]} different values, got {values}"
+            assert len(set(values)) == choices[name], (
+                f"alleles: {name!r} needs {choices[name]} different values, got {values}"
+            )
 
-    # -- sampling --------------------------------------------------------------------------------------------------------------
+    # -- sampling --------------------------------------------------------------------------------------------
 
     def test_sample_has_shape_and_dtype(self) -> None:
         for n in (0, 1, 5):
             genomes = self.genomes(n)
-            assert genomes.shape == (n, self.made.length), f"sample({n}) must have the shape {(n, self.made.length)}, got {genomes.shape}"
+            assert genomes.shape == (n, self.made.length), (
+                f"sample({n}) must have the shape {(n, self.made.length)}, got {genomes.shape}"
+            )
             assert genomes.dtype == np.uint8, f"genomes must be uint8, got {genomes.dtype}"
 
     def test_sample_is_within_the_choices(self) -> None:
@@ -99,10 +106,14 @@ class SpaceContract(ABC):
 
     def test_sample_is_valid(self) -> None:
         genomes = self.genomes()
-        assert (self.made.repair(genomes) == genomes).all(), "repair changed a sampled genome: samples must be valid"
+        assert (self.made.repair(genomes) == genomes).all(), (
+            "repair changed a sampled genome: samples must be valid"
+        )
 
     def test_same_generator_same_sample(self) -> None:
-        assert (self.genomes(seed=3) == self.genomes(seed=3)).all(), "sample must draw from the generator it is given and from nothing else"
+        assert (self.genomes(seed=3) == self.genomes(seed=3)).all(), (
+            "sample must draw from the generator it is given and from nothing else"
+        )
 
     def test_samples_vary(self) -> None:
         genomes = self.genomes(64)
@@ -112,9 +123,10 @@ class SpaceContract(ABC):
     def test_sample_leaves_the_global_generators_alone(self) -> None:
         before = str(np.random.get_state()), torch.random.get_rng_state()  # noqa: NPY002
         self.genomes()
-        assert str(np.random.get_state()) == before[0] and torch.equal(torch.random.get_rng_state(), before[1])  # noqa: NPY002
+        assert str(np.random.get_state()) == before[0]  # noqa: NPY002
+        assert torch.equal(torch.random.get_rng_state(), before[1])
 
-    # -- repair ----------------------------------------------------------------------------------------------------------------
+    # -- repair ----------------------------------------------------------------------------------------------
 
     def test_repair_gives_genomes_of_the_space(self) -> None:
         repaired = self.made.repair(self.wild())
@@ -132,7 +144,9 @@ class SpaceContract(ABC):
             back = np.repeat(repaired[None], len(loci), axis=0)
             back[np.arange(len(loci)), loci] = genome[loci]
             for locus, tried, again in zip(loci, back, self.made.repair(back), strict=True):
-                assert (tried != again).any(), f"the genome is as valid without the change at locus {locus}: repair must be nearest"
+                assert (tried != again).any(), (
+                    f"the genome is as valid without the change at locus {locus}: repair must be nearest"
+                )
 
     def test_repair_leaves_its_argument_alone(self) -> None:
         wild = self.wild()
@@ -141,17 +155,21 @@ class SpaceContract(ABC):
 
     def test_repaired_genomes_share_no_memory_with_the_argument(self) -> None:
         genomes = self.genomes()
-        assert not np.shares_memory(self.made.repair(genomes), genomes), "repair must return a copy, also of valid genomes"
+        assert not np.shares_memory(self.made.repair(genomes), genomes), (
+            "repair must return a copy, also of valid genomes"
+        )
 
     def test_repair_treats_every_genome_alone(self) -> None:
         wild = self.wild()[:8]
         alone = np.concatenate([self.made.repair(genome[None]) for genome in wild])
-        assert (self.made.repair(wild) == alone).all(), "what repair makes of a genome must not depend on the others of the batch"
+        assert (self.made.repair(wild) == alone).all(), (
+            "what repair makes of a genome must not depend on the others of the batch"
+        )
 
     def test_repair_takes_an_empty_population(self) -> None:
         assert self.made.repair(self.genomes(0)).shape == (0, self.made.length)
 
-    # -- building --------------------------------------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------------------
 
     def test_build_gives_a_module(self) -> None:
         for genome in self.genomes(self.builds):
@@ -166,7 +184,9 @@ class SpaceContract(ABC):
             first, second = self.built(genome).state_dict(), self.built(genome).state_dict()
             assert list(first) == list(second)
             for name, tensor in first.items():
-                assert torch.equal(tensor, second[name]), f"{name} differs between two builds with the same seed of torch"
+                assert torch.equal(tensor, second[name]), (
+                    f"{name} differs between two builds with the same seed of torch"
+                )
 
     def test_builds_share_no_storage(self) -> None:
         genomes = [*self.genomes(2), *([] if self.made.base is None else [self.made.base])]
@@ -200,7 +220,9 @@ class SpaceContract(ABC):
         assert (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()) == before
 
     def test_build_refuses_a_genome_that_is_too_short(self) -> None:
-        assert raises(lambda: self.made.build(self.genomes(1)[0][:-1])), "build must refuse a genome of another length"
+        assert raises(lambda: self.made.build(self.genomes(1)[0][:-1])), (
+            "build must refuse a genome of another length"
+        )
 
     def test_forward_runs_and_is_the_same_for_two_builds(self) -> None:
         inputs = self.inputs()
@@ -211,24 +233,30 @@ class SpaceContract(ABC):
                 for a, b in zip(first, second, strict=True):
                     assert torch.equal(a, b)
 
-    # -- description -----------------------------------------------------------------------------------------------------------
+    # -- description -----------------------------------------------------------------------------------------
 
     def test_description_has_the_same_keys_for_every_genome(self) -> None:
         keys = [tuple(self.made.describe(genome)) for genome in self.genomes()]
-        assert keys[0] and len(set(keys)) == 1, "describe must give the same names, in the same order, for every genome"
+        assert keys[0] and len(set(keys)) == 1, (
+            "describe must give the same names, in the same order, for every genome"
+        )
 
     def test_description_is_plain(self) -> None:
         for genome in self.genomes():
             for name, value in self.made.describe(genome).items():
-                assert isinstance(name, str) and type(value) in (int, float, str, bool), f"{name} = {value!r} is a {type(value).__name__}"
+                assert isinstance(name, str) and type(value) in (int, float, str, bool), (
+                    f"{name} = {value!r} is a {type(value).__name__}"
+                )
             described = self.made.describe(genome)
             assert json.loads(json.dumps(described, allow_nan=False)) == described
 
     def test_description_tells_genomes_apart(self) -> None:
         genomes = self.genomes(64)
-        assert len({json.dumps(self.made.describe(genome)) for genome in genomes}) > 1, "64 different genomes have the same description"
+        assert len({json.dumps(self.made.describe(genome)) for genome in genomes}) > 1, (
+            "64 different genomes have the same description"
+        )
 
-    # -- identity --------------------------------------------------------------------------------------------------------------
+    # -- identity --------------------------------------------------------------------------------------------
 
     def test_fingerprint_is_a_text_that_stays(self) -> None:
         before = self.made.fingerprint
@@ -238,7 +266,9 @@ class SpaceContract(ABC):
 
     def test_fingerprint_is_that_of_another_instance(self) -> None:
         made, again = self.made, self.space()
-        assert again.fingerprint == made.fingerprint, "a space that is made again must have the same fingerprint"
+        assert again.fingerprint == made.fingerprint, (
+            "a space that is made again must have the same fingerprint"
+        )
         assert again.kinship == made.kinship, "a space that is made again must have the same kinship"
 
     def test_base_is_a_valid_genome(self) -> None:
@@ -247,7 +277,7 @@ class SpaceContract(ABC):
             self.made.check(base[None])
             assert (self.made.repair(base[None])[0] == base).all(), "repair changed the base genome"
 
-    # -- transport -------------------------------------------------------------------------------------------------------------
+    # -- transport -------------------------------------------------------------------------------------------
 
     def test_packing_loses_nothing(self) -> None:
         for genome in self.genomes():
@@ -269,13 +299,15 @@ class SpaceContract(ABC):
         for name, tensor in tensors(self.built(genome)):
             assert torch.equal(tensor, theirs[name]), f"{name} is another after pickling"
 
-    # -- refusal ---------------------------------------------------------------------------------------------------------------
+    # -- refusal ---------------------------------------------------------------------------------------------
 
     def test_wrong_dtype_is_refused(self) -> None:
         assert raises(lambda: self.made.check(self.genomes().astype(np.int64)))
 
     def test_wrong_shape_is_refused(self) -> None:
-        assert raises(lambda: self.made.check(self.genomes()[:, :-1])) and raises(lambda: self.made.check(self.genomes(1)[0]))
+        assert raises(lambda: self.made.check(self.genomes()[:, :-1])) and raises(
+            lambda: self.made.check(self.genomes(1)[0])
+        )
 
     def test_alleles_out_of_range_are_refused(self) -> None:
         genomes = self.genomes(4)
@@ -294,7 +326,13 @@ def flat(outputs: object) -> list[Tensor]:
     """Return the tensors among outputs, in order."""
     if isinstance(outputs, Tensor):
         return [outputs]
-    values = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, list | tuple) else ()
+    values = (
+        outputs.values()
+        if isinstance(outputs, dict)
+        else outputs
+        if isinstance(outputs, list | tuple)
+        else ()
+    )
     return [tensor for value in values for tensor in flat(value)]
 
 

@@ -20,35 +20,55 @@ from torch import nn
 
 from spaces.base import Segment, Space
 from spaces.errors import InputError
-from spaces.parameters import INACTIVE, SIZE, Declared, Value, declared, draw, from_bytes, is_valid, nearest, repaired, to_bytes
+from spaces.parameters import (
+    INACTIVE,
+    SIZE,
+    Declared,
+    Value,
+    declared,
+    draw,
+    from_bytes,
+    is_valid,
+    nearest,
+    repaired,
+    to_bytes,
+)
 
 MODEL = "model."
-"""How the names of parameters begin that the model's constructor takes; all others are settings of the evaluator."""
+"""How the names of parameters begin that the model's constructor takes; all others are settings of the
+evaluator.
+"""
 
 _TRIALS = 64  # random ones, in which a function is watched
 _FORCED = 512  # at most so many more, each with one value that has not been seen
 
 
 class TrialSpace(Space):
-    """Trials of Optuna as genomes: eight loci a parameter, the bytes of its value as a float64 (of a categorical: the position).
+    """Trials of Optuna as genomes: eight loci a parameter, the bytes of its value as a float64 (of a
+    categorical: the position).
 
-    Names say who takes the value: ``model.width`` goes to the model's constructor, all else (``training.learning_rate``) to the
-    evaluator. A conditional parameter that is not asked for holds NaN.
+    Names say who takes the value: ``model.width`` goes to the model's constructor, all else
+    (``training.learning_rate``) to the evaluator. A conditional parameter that is not asked for holds NaN.
 
-    >>> space = TrialSpace({"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "depth": {"low": 1, "high": 4}})
+    >>> space = TrialSpace({"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    ...     "depth": {"low": 1, "high": 4}})
     >>> space.values(space.encode({"training.learning_rate": 0.01, "depth": 3}))
     {'training.learning_rate': 0.01, 'depth': 3}
 
     Args:
-        parameters: by name ``{low, high, log, step}`` (whole numbers make it an integer) or ``{choices: [...]}``, or a distribution of
-            Optuna; ``when: {other: value}`` or ``{other: [values]}`` asks for it only with those values of another one.
-        suggest: instead of `parameters` a function ``suggest(trial)`` that calls ``trial.suggest_*``, or its dotted path. Its parameters
-            are found by running it on some hundred trials of a fixed seed, so it must depend on nothing but the trial's values.
-        model: ``{class_path, init_args}``, a dotted path, or a class or function that returns a module; None: the evaluator needs none.
+        parameters: by name ``{low, high, log, step}`` (whole numbers make it an integer) or
+            ``{choices: [...]}``, or a distribution of Optuna; ``when: {other: value}`` or
+            ``{other: [values]}`` asks for it only with those values of another one.
+        suggest: instead of `parameters` a function ``suggest(trial)`` that calls ``trial.suggest_*``, or its
+            dotted path. Its parameters are found by running it on some hundred trials of a fixed seed, so it
+            must depend on nothing but the trial's values.
+        model: ``{class_path, init_args}``, a dotted path, or a class or function that returns a module; None:
+            the evaluator needs none.
 
     Raises:
-        InputError: a declaration that is not understood, neither or both of `parameters` and `suggest`, a model that cannot be imported
-            or does not take a parameter; later: a parameter of `suggest` that had not been seen, by its name.
+        InputError: a declaration that is not understood, neither or both of `parameters` and `suggest`, a
+            model that cannot be imported or does not take a parameter; later: a parameter of `suggest` that
+            had not been seen, by its name.
     """
 
     def __init__(
@@ -58,7 +78,10 @@ class TrialSpace(Space):
         model: Mapping[str, Any] | str | Callable[..., nn.Module] | None = None,
     ) -> None:
         if bool(parameters) == (suggest is not None):
-            raise InputError("space: expected either parameters (at least one) or suggest, a function that asks a trial for them")
+            raise InputError(
+                "space: expected either parameters (at least one) or suggest, a function that asks a trial "
+                "for them"
+            )
         self.distributions: dict[str, BaseDistribution]
         """What every parameter may be, by name and in the genome's order."""
         if suggest is None:
@@ -73,14 +96,22 @@ class TrialSpace(Space):
 
     @property
     def fingerprint(self) -> str:
-        """Of names, distributions, declared conditions and the model; the code of a `suggest` function is not part of it."""
-        distributions = [[name, distribution_to_json(distribution)] for name, distribution in self.distributions.items()]
+        """Of names, distributions, declared conditions and the model; the code of a `suggest` function is not
+        part of it.
+        """
+        distributions = [
+            [name, distribution_to_json(distribution)] for name, distribution in self.distributions.items()
+        ]
         conditions = self._suggest.conditions if isinstance(self._suggest, Declared) else None
-        text = json.dumps([distributions, conditions, _path(self._model), self._arguments], sort_keys=True, default=_path)
+        text = json.dumps(
+            [distributions, conditions, _path(self._model), self._arguments], sort_keys=True, default=_path
+        )
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        return self._stack([self._join(self._run(lambda _, distribution: draw(distribution, rng))) for _ in range(n)])
+        return self._stack(
+            [self._join(self._run(lambda _, distribution: draw(distribution, rng))) for _ in range(n)]
+        )
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
         self.check(genomes)
@@ -93,7 +124,10 @@ class TrialSpace(Space):
         own = {name.removeprefix(MODEL): value for name, value in values.items() if name.startswith(MODEL)}
         made = self._model(**{**copy.deepcopy(self._arguments), **own})
         if not isinstance(made, nn.Module):
-            raise InputError(f"space: model {_path(self._model)} returned a {type(made).__name__}; expected a torch.nn.Module")
+            raise InputError(
+                f"space: model {_path(self._model)} returned a {type(made).__name__}; expected a "
+                f"torch.nn.Module"
+            )
         return made
 
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
@@ -102,19 +136,25 @@ class TrialSpace(Space):
         return {name: "-" if name not in values else _readable(values[name]) for name in self.distributions}
 
     def values(self, genome: np.ndarray) -> dict[str, Value]:
-        """Return the values of the parameters that a genome ``(length,)`` asks for; ValueError where one is out of its range."""
+        """Return the values of the parameters that a genome ``(length,)`` asks for; ValueError where one is
+        out of its range.
+        """
         self.check(genome[None])
         values: dict[str, Value] = {}
         for (name, distribution), raw in zip(self.distributions.items(), self._split(genome), strict=True):
             if raw == INACTIVE:
                 continue
             if not is_valid(distribution, raw):
-                raise ValueError(f"genome holds {from_bytes(raw)} for {name}, which is {distribution}; repair makes it valid")
+                raise ValueError(
+                    f"genome holds {from_bytes(raw)} for {name}, which is {distribution}; repair makes it "
+                    f"valid"
+                )
             values[name] = distribution.to_external_repr(from_bytes(raw))
         return values
 
     def encode(self, params: Mapping[str, Value]) -> np.ndarray:
-        """Return the genome ``(length,)`` of a trial's parameters, exactly those that are asked for; steps are met within rounding.
+        """Return the genome ``(length,)`` of a trial's parameters, exactly those that are asked for; steps
+        are met within rounding.
 
         Raises:
             InputError: a value is missing, out of its range, or of a parameter that is not asked for.
@@ -129,13 +169,17 @@ class TrialSpace(Space):
             except (ValueError, TypeError):
                 ok = False
             if not ok:
-                raise InputError(f"space: {name} = {params[name]!r} is not accepted; expected a value of {distribution}")
+                raise InputError(
+                    f"space: {name} = {params[name]!r} is not accepted; expected a value of {distribution}"
+                )
             return nearest(distribution, value)
 
         asked = self._run(given)
         for name in params:
             if name not in asked:
-                raise InputError(f"space: {name} is not asked for with these values; expected {', '.join(asked)} alone")
+                raise InputError(
+                    f"space: {name} is not asked for with these values; expected {', '.join(asked)} alone"
+                )
         return np.frombuffer(self._join(asked), dtype=np.uint8).copy()
 
     def draw(self, trial: BaseTrial) -> dict[str, Value]:
@@ -149,10 +193,12 @@ class TrialSpace(Space):
             self._check_known(name, distribution)
         return dict(trial.params)
 
-    # -- how it is done ------------------------------------------------------------------------------------------------
+    # -- how it is done --------------------------------------------------------------------------------------
 
     def _run(self, choose: Callable[[str, BaseDistribution], float]) -> dict[str, float]:
-        """Ask for the parameters in their order, each chosen with what came before; return the internal values of those asked for."""
+        """Ask for the parameters in their order, each chosen with what came before; return the internal
+        values of those asked for.
+        """
 
         def known(name: str, distribution: BaseDistribution) -> float:
             self._check_known(name, distribution)
@@ -190,11 +236,15 @@ class TrialSpace(Space):
         known = self.distributions.get(name)
         if known is None:
             raise InputError(
-                f"space: parameter {name!r} of suggest was never asked for in {_TRIALS} random trials, nor with one value at its end; "
+                f"space: parameter {name!r} of suggest was never asked for in {_TRIALS} random trials, nor "
+                f"with one value at its end; "
                 f"expected only {', '.join(self.distributions)}"
             )
         if known != distribution:
-            raise InputError(f"space: parameter {name!r} is {distribution} now and was {known} before; expected one for all trials")
+            raise InputError(
+                f"space: parameter {name!r} is {distribution} now and was {known} before; expected one for "
+                f"all trials"
+            )
 
     def _check_names(self) -> None:
         for name in self.distributions:
@@ -202,14 +252,19 @@ class TrialSpace(Space):
                 continue
             argument = name.removeprefix(MODEL)
             if self._model is None:
-                raise InputError(f"space: parameter {name!r} without a model to take it; expected space.model with a class_path")
+                raise InputError(
+                    f"space: parameter {name!r} without a model to take it; expected space.model with a "
+                    f"class_path"
+                )
             if (signature := _signature(self._model)) is None:
                 continue
             try:
                 signature.bind_partial(**{**self._arguments, argument: None})
             except TypeError:
                 accepted = ", ".join(signature.parameters)
-                raise InputError(f"space: {_path(self._model)} takes no {argument!r}; expected model.<one of {accepted}>") from None
+                raise InputError(
+                    f"space: {_path(self._model)} takes no {argument!r}; expected model.<one of {accepted}>"
+                ) from None
 
 
 class _Asking(FixedTrial):
@@ -222,7 +277,10 @@ class _Asking(FixedTrial):
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if self._distributions.setdefault(name, distribution) != distribution:
-            raise InputError(f"space: parameter {name!r} is asked for twice, as {self._distributions[name]} and as {distribution}")
+            raise InputError(
+                f"space: parameter {name!r} is asked for twice, as {self._distributions[name]} and as "
+                f"{distribution}"
+            )
         if name not in self.chosen:
             self.chosen[name] = self._choose(name, distribution)
             self._suggested_params[name] = distribution.to_external_repr(self.chosen[name])
@@ -230,9 +288,11 @@ class _Asking(FixedTrial):
 
 
 class _Discovery:
-    """Finds the parameters of a function: in random trials, and in one for every choice and every end of a range not seen so far. [O]
+    """Finds the parameters of a function: in random trials, and in one for every choice and every end of a
+    range not seen so far. [O]
 
-    The forced value is put into the trial in which its parameter had been met, so that conditions above it hold.
+    The forced value is put into the trial in which its parameter had been met, so that conditions above it
+    hold.
     """
 
     def __init__(self, suggest: Callable[..., Any]) -> None:
@@ -249,7 +309,10 @@ class _Discovery:
             if (next(reversed(forced.items()))) not in self._seen:
                 self._try(forced)
         if not self.distributions:
-            raise InputError(f"space: suggest {_path(suggest)} asked for nothing; expected a function that calls trial.suggest_*")
+            raise InputError(
+                f"space: suggest {_path(suggest)} asked for nothing; expected a function that calls "
+                f"trial.suggest_*"
+            )
 
     def _try(self, forced: Mapping[str, float]) -> None:
         trial = _Asking(lambda name, d: forced[name] if name in forced else draw(d, self._rng))
@@ -261,7 +324,8 @@ class _Discovery:
                 self._forced.extend({**above, name: end} for end in _ends(distribution))
             elif self.distributions[name] != distribution:
                 raise InputError(
-                    f"space: parameter {name!r} of suggest is {self.distributions[name]} in one trial and {distribution} in another; "
+                    f"space: parameter {name!r} of suggest is {self.distributions[name]} in one trial and "
+                    f"{distribution} in another; "
                     "expected one for all trials, or another name"
                 )
         self._seen.update(trial.chosen.items())
@@ -281,7 +345,8 @@ def _call(suggest: Callable[..., Any], trial: BaseTrial) -> None:
     except Exception as error:
         message = " ".join(str(error).split())
         raise InputError(
-            f"space: suggest {_path(suggest)} raised {type(error).__name__}: {message}; expected a function that calls trial.suggest_*"
+            f"space: suggest {_path(suggest)} raised {type(error).__name__}: {message}; expected a function "
+            f"that calls trial.suggest_*"
         ) from error
 
 
@@ -289,10 +354,15 @@ def _builder(model: Any) -> tuple[Callable[..., nn.Module] | None, dict[str, Any
     """Return what builds a model, and the arguments that are always the same."""
     if isinstance(model, Mapping):
         if not isinstance(model.get("class_path"), str) or not model.keys() <= {"class_path", "init_args"}:
-            raise InputError(f"space: model {dict(model)!r} is not accepted; expected class_path and init_args")
+            raise InputError(
+                f"space: model {dict(model)!r} is not accepted; expected class_path and init_args"
+            )
         return _imported(model["class_path"], "model"), dict(model.get("init_args") or {})
     if isinstance(model, nn.Module):
-        raise InputError(f"space: model is a {type(model).__name__} that is built; expected its class, since every trial builds its own")
+        raise InputError(
+            f"space: model is a {type(model).__name__} that is built; expected its class, since every trial "
+            f"builds its own"
+        )
     return (_imported(model, "model") if isinstance(model, str) else model), {}
 
 
@@ -301,7 +371,10 @@ def _imported(path: str, place: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a dotted path") from None
+        raise InputError(
+            f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a "
+            f"dotted path"
+        ) from None
     if not callable(found):
         raise InputError(f"space: {place} {path!r} is a {type(found).__name__}; expected a class or function")
     return found

@@ -15,7 +15,8 @@ from spaces.channels.trace import mode
 
 
 class Units:
-    """The units of a model: every output of every Linear and convolution that a forward call runs, in the order in which they run.
+    """The units of a model: every output of every Linear and convolution that a forward call runs, in the
+    order in which they run.
 
     Attributes:
         starts: layer name -> number of its first unit.
@@ -46,10 +47,14 @@ class Units:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def record(self, model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Any]]) -> np.ndarray:
-        """Return what the units of a full model give, float32 of shape ``(examples, units)``, averaged over positions (and calls).
+    def record(
+        self, model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Any]]
+    ) -> np.ndarray:
+        """Return what the units of a full model give, float32 of shape ``(examples, units)``, averaged over
+        positions (and calls).
 
-        Outputs are those of the layers themselves, before any nonlinearity, in eval mode. [P: the published code hooks the linear layers]
+        Outputs are those of the layers themselves, before any nonlinearity, in eval mode. [P: the published
+        code hooks the linear layers]
 
         Args:
             batches: ``(inputs, targets)`` as data yields them; targets are not looked at.
@@ -60,16 +65,25 @@ class Units:
         seen: dict[str, list[Tensor]] = defaultdict(list)
         # outputs are copied as they come: an activation behind the layer may work in place
         handles = [
-            layers[name].register_forward_hook(lambda layer, inputs, output, name=name: seen[name].append(_flat(layer, output)))
+            layers[name].register_forward_hook(
+                lambda layer, inputs, output, name=name: seen[name].append(_flat(layer, output))
+            )
             for name in self.sizes
         ]
         try:
             with mode(model, False), torch.no_grad():
                 for inputs, _ in batches:
-                    arguments = tuple(x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+                    arguments = tuple(
+                        x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,))
+                    )
                     seen.clear()
                     model(*arguments)
-                    rows.append(torch.cat([_mean(seen[name], len(arguments[0]), size) for name, size in self.sizes.items()], dim=1))
+                    rows.append(
+                        torch.cat(
+                            [_mean(seen[name], len(arguments[0]), size) for name, size in self.sizes.items()],
+                            dim=1,
+                        )
+                    )
         finally:
             for handle in handles:
                 handle.remove()
@@ -87,7 +101,9 @@ def width(layer: nn.Linear | _ConvNd) -> int:
 
 
 def rows_of(layer: nn.Linear | _ConvNd, tensor: Tensor) -> np.ndarray:
-    """Return which unit of its layer each entry of a weight or bias goes into, int64 of shape ``(entries,)``, in C order."""
+    """Return which unit of its layer each entry of a weight or bias goes into, int64 of shape ``(entries,)``,
+    in C order.
+    """
     if isinstance(layer, _ConvTransposeNd) and tensor.ndim > 1:  # (inputs, outputs a group, ...)
         per_group = tensor.shape[1]
         group = np.arange(tensor.shape[0]) // (tensor.shape[0] // layer.groups)
@@ -98,14 +114,18 @@ def rows_of(layer: nn.Linear | _ConvNd, tensor: Tensor) -> np.ndarray:
 
 
 def _flat(layer: nn.Module, output: Tensor) -> Tensor:
-    """Return outputs with units last: ``(batch, positions, units)`` or, where batch and positions are mixed, ``(rows, units)``."""
+    """Return outputs with units last: ``(batch, positions, units)`` or, where batch and positions are mixed,
+    ``(rows, units)``.
+    """
     if isinstance(layer, _ConvNd):
         return output.detach().flatten(2).mean(2)
     return output.detach().to(torch.float32, copy=True)
 
 
 def _mean(outputs: Sequence[Tensor], examples: int, units: int) -> Tensor:
-    """Return the mean over calls and positions, ``(examples, units)``; NaN where a layer did not run or mixes its examples."""
+    """Return the mean over calls and positions, ``(examples, units)``; NaN where a layer did not run or mixes
+    its examples.
+    """
     if not outputs or any(x.numel() % (examples * units) for x in outputs):
         return torch.full((examples, units), float("nan"))
     return torch.stack([x.reshape(examples, -1, units).mean(1).float() for x in outputs]).mean(0).cpu()

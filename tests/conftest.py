@@ -1,4 +1,6 @@
-"""One thread for torch, set before it is imported: the machines that run the tests are small and shared. What runs in one process."""
+"""One thread for torch, set before it is imported: the machines that run the tests are small and shared. What
+runs in one process.
+"""
 
 import os
 import re
@@ -17,7 +19,8 @@ torch.set_num_threads(1)
 
 
 class ByFile(LoadScopeScheduling):
-    """A file stays in one process, for its fixtures; what starts Ray says so in its name, and there is one Ray at a time.
+    """A file stays in one process, for its fixtures; what starts Ray says so in its name, and there is one
+    Ray at a time.
 
     (xdist 3.8's own ``loadgroup`` sees no marks with pytest 9.2.)
     """
@@ -33,7 +36,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.fixture(scope="session")
 def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of 280 random images in the six files of the CIFAR-10 binary version; the test file has 30."""
+    """Return a folder of 280 random images in the six files of the CIFAR-10 binary version; the test file has
+    30.
+    """
     folder, rng = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
     names = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
     for name, n in zip(names, (50, 40, 50, 60, 50, 30), strict=True):

@@ -1,4 +1,6 @@
-"""Whatever is wrong with what the user gave ends in one line on standard error and exit code 2, before anything is trained or evaluated."""
+"""Whatever is wrong with what the user gave ends in one line on standard error and exit code 2, before
+anything is trained or evaluated.
+"""
 
 import os
 import sqlite3
@@ -128,15 +130,27 @@ def refuse(tmp_path, capsys, monkeypatch):
     ("change", "words"),
     [
         ({"nmae": "x"}, ["unknown key 'nmae'", "did you mean 'name'", "accepted: ", "strategy"]),
-        ({"search": {"ordr": "strict"}}, ["search: unknown key 'ordr'", "did you mean 'order'", "accepted: budget, chunk, lag, order"]),
-        ({"search": {"budget": {"evals": 3}}}, ["search.budget: unknown key 'evals'", "epochs, evaluations, seconds, stall"]),
+        (
+            {"search": {"ordr": "strict"}},
+            ["search: unknown key 'ordr'", "did you mean 'order'", "accepted: budget, chunk, lag, order"],
+        ),
+        (
+            {"search": {"budget": {"evals": 3}}},
+            ["search.budget: unknown key 'evals'", "epochs, evaluations, seconds, stall"],
+        ),
         ({"ray": {"adress": "auto"}}, ["ray: unknown key 'adress'", "did you mean 'address'"]),
         (
             {"strategy": {"class_path": "search.Evolution", "init_args": {"popultion": 3}}},
             ["strategy (search.Evolution): unknown key 'popultion'", "did you mean 'population'"],
         ),
-        ({"space": {"class_path": "spaces.ChannelSpace", "init_args": {"model": 3}}}, ["space (spaces.ChannelSpace): unknown key 'model'"]),
-        ({"model": {"clas_path": "x"}}, ["model (torch.nn.Module): unknown key 'clas_path'", "accepted: class_path, init_args"]),
+        (
+            {"space": {"class_path": "spaces.ChannelSpace", "init_args": {"model": 3}}},
+            ["space (spaces.ChannelSpace): unknown key 'model'"],
+        ),
+        (
+            {"model": {"clas_path": "x"}},
+            ["model (torch.nn.Module): unknown key 'clas_path'", "accepted: class_path, init_args"],
+        ),
     ],
 )
 def test_unknown_keys(config, refuse, change, words):
@@ -152,7 +166,10 @@ def test_unknown_keys(config, refuse, change, words):
         ({"seed": None}, ["seed: expected a whole number of at least 0"]),
         ({"search": 3}, ["search: expected keys and values of order, lag, chunk"]),
         ({"search": {"budget": 3}}, ["search.budget: expected keys and values of evaluations"]),
-        ({"search": {"budget": {"evaluations": "many"}}}, ["search.budget.evaluations: expected a whole number or null, got many"]),
+        (
+            {"search": {"budget": {"evaluations": "many"}}},
+            ["search.budget.evaluations: expected a whole number or null, got many"],
+        ),
         ({"search": {"budget": {"evaluations": 0}}}, ["budget.evaluations 0", "expected more than 0"]),
         ({"search": {"order": "random"}}, ["search.order: expected 'strict' or 'arrival', got random"]),
         ({"search": {"lag": 5, "chunk": 2}}, ["lag", "multiple of chunk"]),
@@ -162,7 +179,10 @@ def test_unknown_keys(config, refuse, change, words):
         ({"constraints": ["macs < 3"]}, ["constraint 'macs < 3'", "METRIC <= NUMBER"]),
         ({"name": "a/b"}, ["name: 'a/b'", "expected letters"]),
         ({"training": {"epochs": 0}}, ["training: epochs 0; expected at least 1"]),
-        ({"strategy": {"class_path": "search.Evolution", "init_args": {"population": "x"}}}, ["strategy.population", "whole number"]),
+        (
+            {"strategy": {"class_path": "search.Evolution", "init_args": {"population": "x"}}},
+            ["strategy.population", "whole number"],
+        ),
         ({"finish": {"members": -1}}, ["finish: members -1; expected at least 0"]),
         ({"ray": {"batch": 0}}, ["ray.batch 0: expected at least 1"]),
         ({"strategy": None}, ["strategy: expected class_path (and init_args) of a search.Strategy"]),
@@ -176,7 +196,15 @@ def test_wrong_types_and_values(config, refuse, change, words):
 @pytest.mark.parametrize(
     ("key", "path", "words"),
     [
-        ("model", "no.such.Model", ["model: class_path 'no.such.Model' does not import", "No module named 'no'", "beside the config"]),
+        (
+            "model",
+            "no.such.Model",
+            [
+                "model: class_path 'no.such.Model' does not import",
+                "No module named 'no'",
+                "beside the config",
+            ],
+        ),
         ("model", "spaces.models.Nope", ["'spaces.models.Nope' does not import", "no attribute 'Nope'"]),
         ("model", "spaces.Segment", ["spaces.Segment is not a torch.nn.Module", "inherits torch.nn.Module"]),
         ("strategy", "evaluators.Cost", ["evaluators.Cost is not a search.Strategy"]),
@@ -184,7 +212,11 @@ def test_wrong_types_and_values(config, refuse, change, words):
         ("space", "evaluators.Cost", ["evaluators.Cost is not a spaces.Space"]),
         ("model", "wrong_parts.Untyped", ["parameter 'width'", "annotate it"]),
         ("model", "wrong_parts.Refusing", ["model (wrong_parts.Refusing): ValueError: width 3 is odd"]),
-        ("model", "broken_module.Net", ["'broken_module.Net' does not import", "NameError: name 'nothing' is not defined"]),
+        (
+            "model",
+            "broken_module.Net",
+            ["'broken_module.Net' does not import", "NameError: name 'nothing' is not defined"],
+        ),
         ("model", "halved_module.Net", ["'halved_module.Net' does not import", "SyntaxError"]),
     ],
 )
@@ -196,19 +228,32 @@ def test_classes_that_are_not_there_or_not_of_the_kind(config, refuse, tmp_path,
 
 
 def test_an_evaluator_that_is_none(config, refuse):
-    assert "is not a evaluators.Evaluator" in refuse(config | {"evaluators": [{"class_path": "search.Evolution"}]})
+    assert "is not a evaluators.Evaluator" in refuse(
+        config | {"evaluators": [{"class_path": "search.Evolution"}]}
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a: [", "is not YAML"), ("", "not YAML with keys and values"), ("[1, 2]", "not YAML with keys and values")],
+    [
+        ("a: [", "is not YAML"),
+        ("", "not YAML with keys and values"),
+        ("[1, 2]", "not YAML with keys and values"),
+    ],
 )
 def test_a_file_that_is_no_configuration(refuse, text, words):
     assert words in refuse(text)
 
 
 def test_no_configuration(capsys):
-    for words in ([], ["nowhere.yaml"], ["report"], ["report", "nowhere"], ["export", "nowhere"], ["dashboard", "nowhere"]):
+    for words in (
+        [],
+        ["nowhere.yaml"],
+        ["report"],
+        ["report", "nowhere"],
+        ["export", "nowhere"],
+        ["dashboard", "nowhere"],
+    ):
         assert main(words) == 2
         assert capsys.readouterr().err.startswith("error: ")
 
@@ -230,7 +275,11 @@ def test_nothing_to_prune(config, refuse):
 def test_a_limit_out_of_reach_comes_with_the_smallest_figure(config, refuse):
     line = refuse(config | {"constraints": ["macs <= 5%"]})
     # one of eight hidden units stays: 64 + 10 of 592 multiply-accumulates
-    assert "'macs <= 5%'" in line and "cannot be reached" in line and "smallest reachable macs is 74 (0.125 of" in line
+    assert (
+        "'macs <= 5%'" in line
+        and "cannot be reached" in line
+        and "smallest reachable macs is 74 (0.125 of" in line
+    )
     assert "largest reachable params is" in refuse(config | {"constraints": ["params >= 1e9"]})
 
 
@@ -242,7 +291,10 @@ def test_a_latency_out_of_reach_is_measured_on_the_smallest_model(config, refuse
 
 def test_metrics_that_nobody_computes(config, refuse):
     line = refuse(config | {"constraints": ["latency_ms <= 3"]})
-    assert "no evaluator computes 'latency_ms'" in line and "there are params, macs, bytes, loss, error, accuracy" in line
+    assert (
+        "no evaluator computes 'latency_ms'" in line
+        and "there are params, macs, bytes, loss, error, accuracy" in line
+    )
     assert "no evaluator computes 'flops'" in refuse(config | {"objectives": ["error", "flops"]})
     assert "'macs' stands there twice" in refuse(config | {"objectives": ["macs", "macs"]})
 
@@ -299,12 +351,23 @@ def _contents(run):
         ({"seed": 7}, ["seed (was 0, is 7)"]),
         ({"search": {"lag": 8, "chunk": 2, "budget": {"evaluations": 4}}}, ["lag (was 4, is 8)"]),
         ({"constraints": ["macs <= 50%"]}, ["constraints"]),
-        ({"strategy": {"class_path": "search.Evolution", "init_args": {"population": 5}}}, ["strategy.population (was 64, is 5)"]),
         (
-            {"evaluators": [{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Quality", "init_args": {"batch_size": 9}}]},
+            {"strategy": {"class_path": "search.Evolution", "init_args": {"population": 5}}},
+            ["strategy.population (was 64, is 5)"],
+        ),
+        (
+            {
+                "evaluators": [
+                    {"class_path": "evaluators.Cost"},
+                    {"class_path": "evaluators.Quality", "init_args": {"batch_size": 9}},
+                ]
+            },
             ["batch_size"],
         ),
-        ({"data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 60}}}, ["data (was "]),
+        (
+            {"data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 60}}},
+            ["data (was "],
+        ),
         ({"training": {"epochs": 2}}, ["weights (was "]),
     ],
 )
@@ -335,7 +398,9 @@ def test_a_ledger_of_a_newer_version(config, refuse, run):
 
 def test_a_directory_that_cannot_be_written(config, refuse, tmp_path):
     (tmp_path / "file").write_text("")
-    assert f"cannot write to {tmp_path / 'file' / 'wrong'}" in refuse(config | {"runs": str(tmp_path / "file")})
+    assert f"cannot write to {tmp_path / 'file' / 'wrong'}" in refuse(
+        config | {"runs": str(tmp_path / "file")}
+    )
     assert "cannot write to /proc/nothing/wrong" in refuse(config | {"runs": "/proc/nothing"})
 
 
@@ -349,7 +414,10 @@ def test_a_ray_address_that_does_not_answer(config, refuse):
 def test_another_run_that_has_nothing_in_common_or_is_not_there_leaves_no_folder(config, refuse, tmp_path):
     Ledger(tmp_path / "ledger.db", BitSpace(8, 2)).close()
     line = refuse(config | {"warm_start": str(tmp_path)})
-    assert f"{tmp_path}: no segment of it is one of ChannelSpace: it has bits0, bits1; expected some of layers.0" in line, line
+    assert (
+        f"{tmp_path}: no segment of it is one of ChannelSpace: it has bits0, bits1; expected some of layers.0"
+        in line
+    ), line
     assert "no ledger here" in refuse(config | {"warm_start": str(tmp_path / "nowhere")})
     assert "Lineages begins in a way of its own" in refuse(
         config | {"warm_start": str(tmp_path), "strategy": {"class_path": "search.Lineages"}}

@@ -44,7 +44,10 @@ def test_the_config_is_one(tmp_path: Path) -> None:
     path = tmp_path / "cells.yaml"
     path.write_text(YAML[0] + "data: {class_path: evaluators.data.Digits}\n")
     evaluator = Settings.parse([str(path)]).make("evaluators")[0]
-    assert evaluator.epochs == 50 and (evaluator.supernet.warmup, evaluator.supernet.warmup_operations) == (15, 2)
+    assert evaluator.epochs == 50 and (evaluator.supernet.warmup, evaluator.supernet.warmup_operations) == (
+        15,
+        2,
+    )
 
 
 def test_the_genotype_reads_back() -> None:

@@ -57,7 +57,16 @@ def run_contract(case: object) -> None:
 
 
 def test_every_block_is_short():
-    parts = {"A mutation", "A pruning mutation", "A schedule", "A topology", "A criterion", "An evaluator", "A strategy", "A space"}
+    parts = {
+        "A mutation",
+        "A pruning mutation",
+        "A schedule",
+        "A topology",
+        "A criterion",
+        "An evaluator",
+        "A strategy",
+        "A space",
+    }
     assert set(BLOCKS) == parts
     for title, code in BLOCKS.items():
         body = code.split("\nclass Test")[0]
@@ -65,7 +74,8 @@ def test_every_block_is_short():
 
 
 @pytest.mark.parametrize(
-    ("title", "name"), [("A mutation", "TestFlipRun"), ("A pruning mutation", "TestUnheard"), ("A space", "TestMyNet")]
+    ("title", "name"),
+    [("A mutation", "TestFlipRun"), ("A pruning mutation", "TestUnheard"), ("A space", "TestMyNet")],
 )
 def test_the_contract_suites_of_the_blocks_pass(title, name):
     run_contract(classes(title)[name]())
@@ -99,7 +109,15 @@ def test_the_strategy_finds_something():
     toy = Toy(lambda genomes: {"zeros": (genomes == 0).sum(axis=1).astype(float)}, ["zeros"])
     toy.bind(space)
     ledger = Ledger(None, space)
-    Loop(Problem(space, toy, (Objective("zeros"),)), strategy, InlineExecutor(), ledger, Budget(300), lag=4, chunk=4).run()
+    Loop(
+        Problem(space, toy, (Objective("zeros"),)),
+        strategy,
+        InlineExecutor(),
+        ledger,
+        Budget(300),
+        lag=4,
+        chunk=4,
+    ).run()
     values = [e.metrics["zeros"] for _, e in ledger.evaluations()]
     assert np.min(values) == 0
 
@@ -116,7 +134,10 @@ def test_the_parts_of_a_coevolution_coevolve():
     """Cells of this graph prune by this mutation, at the steps of this schedule and at no other."""
     topology = classes("A topology")["SmallWorld"](cells=6, neighbours=2, share=0.5)
     rules = Coevolution(
-        topology, steps=6, schedule=classes("A schedule")["Pulses"](p=1.0), pruning=[classes("A pruning mutation")["Unheard"]()]
+        topology,
+        steps=6,
+        schedule=classes("A schedule")["Pulses"](p=1.0),
+        pruning=[classes("A pruning mutation")["Unheard"]()],
     )
     steps = {}
 

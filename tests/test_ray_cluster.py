@@ -1,4 +1,6 @@
-"""Two Ray nodes on one machine, as docs/cluster.md starts them; one of them is killed in the middle of a search."""
+"""Two Ray nodes on one machine, as docs/cluster.md starts them; one of them is killed in the middle of a
+search.
+"""
 
 import os
 import secrets
@@ -34,7 +36,9 @@ def free_port() -> int:
 def start(*arguments: str) -> subprocess.Popen:
     """Start a node that lives as long as its process group."""
     command = [str(RAY), "start", "--block", "--num-cpus=1", "--disable-usage-stats", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT
+    )
 
 
 def kill(node: subprocess.Popen) -> None:
@@ -66,7 +70,10 @@ def command(runs: Path, name: str, *more: str) -> list[str]:
 
 def found(runs: Path, name: str) -> list[tuple[int, bytes, float, float]]:
     ledger = Ledger.reader(runs / name / "ledger.db")
-    rows = [(e.candidate.id, e.candidate.genome.tobytes(), e.metrics["error"], e.metrics["macs"]) for _, e in ledger.evaluations()]
+    rows = [
+        (e.candidate.id, e.candidate.genome.tobytes(), e.metrics["error"], e.metrics["macs"])
+        for _, e in ledger.evaluations()
+    ]
     ledger.close()
     return sorted(rows)
 

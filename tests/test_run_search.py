@@ -46,7 +46,16 @@ def door(tmp_path, capsys):
 
     def go(*words):
         capsys.readouterr()
-        code = main([*words, *(["--runs", str(tmp_path / "runs")] if any(word.endswith(".yaml") for word in words) else [])])
+        code = main(
+            [
+                *words,
+                *(
+                    ["--runs", str(tmp_path / "runs")]
+                    if any(word.endswith(".yaml") for word in words)
+                    else []
+                ),
+            ]
+        )
         output = capsys.readouterr()
         return code, output.out, output.err
 
@@ -55,7 +64,9 @@ def door(tmp_path, capsys):
 
 @pytest.mark.parametrize("config", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
 def test_every_configuration_is_sound(config, cifar_folder):
-    words = ["--data.data.folder", str(cifar_folder)] if config.startswith("cifar10") else []  # the others' data are made or installed
+    words = (
+        ["--data.data.folder", str(cifar_folder)] if config.startswith("cifar10") else []
+    )  # the others' data are made or installed
     settings = Settings.parse([str(ROOT / "configs" / config), *words])
     for key in ("data", "evaluators", "strategy", "training", "finish", "ray", "study", "criteria"):
         settings.make(key)
@@ -68,7 +79,10 @@ def test_what_a_configuration_does_not_say_is_as_the_class_has_it(config):
     given = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text()).get("evaluators", [])
     made = settings.make("evaluators")
     assert [type(evaluator).__name__ for evaluator in made] == [
-        *(spec["class_path"].rpartition(".")[2] for spec in given or [{"class_path": "Cost"}, {"class_path": "Quality"}])
+        *(
+            spec["class_path"].rpartition(".")[2]
+            for spec in given or [{"class_path": "Cost"}, {"class_path": "Quality"}]
+        )
     ]
     for evaluator, spec in zip(made, given, strict=False):
         said = spec.get("init_args", {})
@@ -79,7 +93,9 @@ def test_what_a_configuration_does_not_say_is_as_the_class_has_it(config):
 
 @pytest.mark.parametrize("config", ["cifar10_resnet20", "cifar10_resnet56"])
 def test_data_that_are_not_there_are_one_line(config, door, tmp_path):
-    code, out, err = door(str(ROOT / "configs" / f"{config}.yaml"), "--data.data.folder", str(tmp_path / "nowhere"))
+    code, out, err = door(
+        str(ROOT / "configs" / f"{config}.yaml"), "--data.data.folder", str(tmp_path / "nowhere")
+    )
     assert code == 2 and not out and err.count("\n") == 1
     assert err.startswith("error: data ") and "nowhere: no file data_batch_1.bin; expected" in err
     assert not (tmp_path / "runs").exists()
@@ -88,13 +104,17 @@ def test_data_that_are_not_there_are_one_line(config, door, tmp_path):
 def test_a_run_begins_with_the_candidates_of_another(door, tmp_path):
     first = tmp_path / "runs" / "tiny"
     assert door(TINY, *SMALL)[0] == 0
-    code, _, err = door(TINY, *SMALL, "--name", "second", "--seed", "5", "--warm_start", str(first), "--executor", "inline")
+    code, _, err = door(
+        TINY, *SMALL, "--name", "second", "--seed", "5", "--warm_start", str(first), "--executor", "inline"
+    )
     assert code == 0, err
     ledgers = [Ledger.reader(folder / "ledger.db") for folder in (first, tmp_path / "runs" / "second")]
     before, after = ([candidate.genome.tobytes() for candidate in ledger.candidates()] for ledger in ledgers)
     assert set(after[:7]) <= set(before)
     code, _, err = door(TINY, *SMALL, "--name", "third", "--warm_start", str(tmp_path / "nowhere"))
-    assert code == 2 and err.count("\n") == 1 and "nowhere" in err and not (tmp_path / "runs" / "third").exists()
+    assert (
+        code == 2 and err.count("\n") == 1 and "nowhere" in err and not (tmp_path / "runs" / "third").exists()
+    )
 
 
 def test_a_run_shows_its_table_and_the_same_line_again_says_that_it_is_complete(door, tmp_path):
@@ -111,7 +131,12 @@ def test_a_run_shows_its_table_and_the_same_line_again_says_that_it_is_complete(
 
     # what stands in the directory runs again as it is, from anywhere
     kept = tmp_path / "runs" / "tiny" / "config.yaml"
-    assert yaml.safe_load(kept.read_text())["search"]["budget"] == {"evaluations": 12, "seconds": None, "stall": None, "epochs": None}
+    assert yaml.safe_load(kept.read_text())["search"]["budget"] == {
+        "evaluations": 12,
+        "seconds": None,
+        "stall": None,
+        "epochs": None,
+    }
     assert main([str(kept)]) == 0
 
     for words in (["report", str(kept.parent)], ["export", str(kept.parent), "--finish.members", "2"]):
@@ -124,14 +149,21 @@ def test_print_config_is_complete_and_runs_again(door, tmp_path):
     code, out, _ = door(TINY, "--print_config")
     assert code == 0
     printed = yaml.safe_load(out)
-    assert printed["strategy"] == {"class_path": "search.Evolution", "init_args": printed["strategy"]["init_args"]}
+    assert printed["strategy"] == {
+        "class_path": "search.Evolution",
+        "init_args": printed["strategy"]["init_args"],
+    }
     assert printed["search"]["order"] == "strict" and printed["ray"]["cpus_per_task"] == 1
     (tmp_path / "printed.yaml").write_text(out)
     assert Settings.parse([str(tmp_path / "printed.yaml")]).budget == Settings.parse([TINY]).budget
 
 
 def test_help_for_everything(door):
-    for words in (["--help"], ["--strategy.help", "search.Evolution"], ["--data.help", "evaluators.data.Digits"]):
+    for words in (
+        ["--help"],
+        ["--strategy.help", "search.Evolution"],
+        ["--data.help", "evaluators.data.Digits"],
+    ):
         code, out, _ = door(*words)
         assert code == 0 and len(out) > 200
     assert "population" in door("--strategy.help", "search.Evolution")[1]
@@ -140,7 +172,14 @@ def test_help_for_everything(door):
 def test_plan_runs_nothing(door, tmp_path):
     code, out, err = door("plan", TINY, "--constraints", '["macs <= 50%"]')
     assert code == 0 and err == ""
-    for words in ("blocks.1.conv1", "head.weight[0]", "an output of the model", "smallest reachable", "within reach", "ms a candidate"):
+    for words in (
+        "blocks.1.conv1",
+        "head.weight[0]",
+        "an output of the model",
+        "smallest reachable",
+        "within reach",
+        "ms a candidate",
+    ):
         assert words in out
     assert not (tmp_path / "runs").exists()
 
@@ -167,8 +206,18 @@ def test_classes_beside_the_configuration_and_a_checkpoint(door, tmp_path, monke
 def test_the_example_in_python_and_by_the_door_on_ray(tmp_path):
     for name in ("your_model.py", "your_model.yaml"):
         (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
-    subprocess.run([sys.executable, "your_model.py"], cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
-    door = [sys.executable, str(ROOT / "run_search.py"), "your_model.yaml", "--search.budget.evaluations", "40", "--finish.members", "1"]
+    subprocess.run(
+        [sys.executable, "your_model.py"], cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL
+    )
+    door = [
+        sys.executable,
+        str(ROOT / "run_search.py"),
+        "your_model.yaml",
+        "--search.budget.evaluations",
+        "40",
+        "--finish.members",
+        "1",
+    ]
     done = subprocess.run(door, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "candidate" in done.stdout and (tmp_path / "runs" / "your_model" / "report.html").exists()
@@ -190,12 +239,20 @@ class Slow(Evaluator):
 
 def test_ctrl_c_in_a_real_process_saves_and_the_same_line_goes_on(tmp_path):
     (tmp_path / "slow_parts.py").write_text(SLOW_PARTS)
-    config = yaml.safe_load(Path(TINY).read_text()) | {"runs": "runs", "study": {"view": False}, "finish": {"members": 0}}
-    config["evaluators"] = [{"class_path": path} for path in ("evaluators.Cost", "evaluators.Quality", "slow_parts.Slow")]
+    config = yaml.safe_load(Path(TINY).read_text()) | {
+        "runs": "runs",
+        "study": {"view": False},
+        "finish": {"members": 0},
+    }
+    config["evaluators"] = [
+        {"class_path": path} for path in ("evaluators.Cost", "evaluators.Quality", "slow_parts.Slow")
+    ]
     config["search"]["budget"] = {"evaluations": 500}
     (tmp_path / "slow.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, str(ROOT / "run_search.py"), "slow.yaml"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     ledger = tmp_path / "runs" / "tiny" / "ledger.db"
     try:
         for _ in range(1200):
@@ -207,11 +264,17 @@ def test_ctrl_c_in_a_real_process_saves_and_the_same_line_goes_on(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130, err
-    assert "finishing what is in flight" in err and "the same command goes on" in err and "Traceback" not in err
+    assert (
+        "finishing what is in flight" in err and "the same command goes on" in err and "Traceback" not in err
+    )
     done = _evaluations(ledger)
     assert 3 <= done < 500 and (ledger.parent / "report.html").exists()
     again = subprocess.run(
-        [*command, "--search.budget.evaluations", str(done + 3)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, "--search.budget.evaluations", str(done + 3)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert again.returncode == 0 and f"going on after {done} evaluations" in again.stderr, again.stderr
 
@@ -230,7 +293,9 @@ def test_dashboard_shows_the_study(door, tmp_path, monkeypatch):
     door(TINY, *SMALL[:-2])
     called = []
     monkeypatch.setattr(
-        run_search.subprocess, "run", lambda command, **_: called.append(command) or subprocess.CompletedProcess(command, 0)
+        run_search.subprocess,
+        "run",
+        lambda command, **_: called.append(command) or subprocess.CompletedProcess(command, 0),
     )
     run = tmp_path / "runs" / "tiny"
     assert main(["dashboard", str(run), "--port", "8081"]) == 0
@@ -241,9 +306,13 @@ def test_dashboard_shows_the_study(door, tmp_path, monkeypatch):
 
 
 def test_what_fails_too_often_ends_with_its_reason(door, tmp_path):
-    (tmp_path / "unlucky_parts.py").write_text(SLOW_PARTS.replace("time.sleep(0.1)", "assert candidate.id < 0, 'bad luck'"))
+    (tmp_path / "unlucky_parts.py").write_text(
+        SLOW_PARTS.replace("time.sleep(0.1)", "assert candidate.id < 0, 'bad luck'")
+    )
     config = yaml.safe_load(Path(TINY).read_text()) | {"study": {"view": False}}
-    config["evaluators"] = [{"class_path": path} for path in ("evaluators.Cost", "evaluators.Quality", "unlucky_parts.Slow")]
+    config["evaluators"] = [
+        {"class_path": path} for path in ("evaluators.Cost", "evaluators.Quality", "unlucky_parts.Slow")
+    ]
     config["search"]["budget"] = {"evaluations": 100}
     (tmp_path / "unlucky.yaml").write_text(yaml.safe_dump(config))
     code, _, err = door(str(tmp_path / "unlucky.yaml"))
@@ -253,7 +322,9 @@ def test_what_fails_too_often_ends_with_its_reason(door, tmp_path):
 def test_the_guide_shows_what_the_examples_are():
     guide = (ROOT / "docs" / "your-model.md").read_text()
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", guide, re.DOTALL)
-    examples = "".join((ROOT / "examples" / name).read_text() for name in ("your_model.py", "your_model.yaml"))
+    examples = "".join(
+        (ROOT / "examples" / name).read_text() for name in ("your_model.py", "your_model.yaml")
+    )
     assert len(blocks) == 5
     for line in "".join(blocks[:-1]).splitlines():  # the last one loads a result
         assert line.strip() in examples, line
@@ -284,7 +355,10 @@ def test_a_space_of_choices_needs_no_model(door, tmp_path):
         "name": "choices",
         "data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 100}},
         "space": {"class_path": "choice_nets.Nets"},
-        "evaluators": [{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Training", "init_args": {"epochs": 1}}],
+        "evaluators": [
+            {"class_path": "evaluators.Cost"},
+            {"class_path": "evaluators.Training", "init_args": {"epochs": 1}},
+        ],
         "objectives": ["max accuracy", "params"],
         "constraints": ["params <= 1000"],
         "strategy": {"class_path": "search.Evolution", "init_args": {"population": 4}},
@@ -310,7 +384,10 @@ def test_a_choice_that_is_extended_in_its_file_keeps_the_results(door, tmp_path,
         "name": "first",
         "data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 60}},
         "space": {"class_path": "growing_nets.Nets"},
-        "evaluators": [{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Training", "init_args": {"epochs": 1}}],
+        "evaluators": [
+            {"class_path": "evaluators.Cost"},
+            {"class_path": "evaluators.Training", "init_args": {"epochs": 1}},
+        ],
         "objectives": ["max accuracy", "params"],
         "strategy": {"class_path": "search.Evolution", "init_args": {"population": 4}},
         "search": {"lag": 2, "chunk": 2, "budget": {"evaluations": 6}},
@@ -329,10 +406,24 @@ def test_a_choice_that_is_extended_in_its_file_keeps_the_results(door, tmp_path,
     assert code == 2 and "belongs to another space" in err, "the old run stays what it is"
     words = [str(path), "--name", "wider", "--warm_start", str(first), "--search.budget.evaluations"]
     code, _, err = door(*words, "8")
-    assert code == 0 and f"{first}: 6 of its results mean the same here" in err and f"6 of 8 results came from {first}" in err, err
+    assert (
+        code == 0
+        and f"{first}: 6 of its results mean the same here" in err
+        and f"6 of 8 results came from {first}" in err
+    ), err
     shutil.rmtree(first)
     code, _, err = door(*words, "10")
     assert code == 0 and f"6 of 10 results came from {first}" in err, err
-    settings = ["--evaluators", '[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Training", "init_args": {"epochs": 2}}]']
-    code, _, err = door(*words[:1], "--name", "third", "--warm_start", str(tmp_path / "runs" / "wider"), *settings)
-    assert code == 0 and "evaluated anew: evaluators.1.epochs (was 1, is 2)" in err and "results came from" not in err
+    settings = [
+        "--evaluators",
+        '[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Training", "init_args": {"epochs": '
+        "2}}]",
+    ]
+    code, _, err = door(
+        *words[:1], "--name", "third", "--warm_start", str(tmp_path / "runs" / "wider"), *settings
+    )
+    assert (
+        code == 0
+        and "evaluated anew: evaluators.1.epochs (was 1, is 2)" in err
+        and "results came from" not in err
+    )

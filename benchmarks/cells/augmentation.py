@@ -1,4 +1,6 @@
-"""The networks of the tasks: in training they see every image anew, or they would know their few images by heart."""
+"""The networks of the tasks: in training they see every image anew, or they would know their few images by
+heart.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ from spaces.cells import CellStack, SkipUNet
 class AugmentedStack(CellStack):
     """A stack of cells that shifts its images and adds noise while it is trained.
 
-    Without it a supernet knows its few hundred images by heart after twenty epochs, and then convolutions, which have learned them, count
-    less on held-out images than skips and poolings, which cannot: the collapse of DARTS, for which Zela et al. (2020) name augmentation as
-    a remedy. Search and retraining see the same.
+    Without it a supernet knows its few hundred images by heart after twenty epochs, and then convolutions,
+    which have learned them, count less on held-out images than skips and poolings, which cannot: the collapse
+    of DARTS, for which Zela et al. (2020) name augmentation as a remedy. Search and retraining see the same.
 
     Args:
         shift: largest, in pixels, of either axis; what comes in is `background`.
@@ -44,9 +46,11 @@ class AugmentedStack(CellStack):
 
 
 class AugmentedUNet(SkipUNet):
-    """A U-Net that turns and mirrors a batch while it is trained, and what it makes of it back, so that labels stay as they are.
+    """A U-Net that turns and mirrors a batch while it is trained, and what it makes of it back, so that
+    labels stay as they are.
 
-    Without it the search of seed 101 ended with skips and poolings, worse than its own cell of epoch 20 (Dice .661 and .680).
+    Without it the search of seed 101 ended with skips and poolings, worse than its own cell of epoch 20 (Dice
+    .661 and .680).
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""What a search costs that stops early, and what its cells are worth. ``python -m benchmarks.cells [--quick] [--json FILE]``
+"""What a search costs that stops early, and what its cells are worth.
+``python -m benchmarks.cells [--quick] [--json FILE]``
 
-It replays the table that ``python -m benchmarks.cells.stages`` records (committed). Costs are CPU seconds of the searching process on one
-thread, since the wall clock of a shared machine tells of its neighbours; wall clock and multiply-accumulates stand beside them. Qualities
-are those of retrained cells on the test split, averaged over retrainings and paired by seed: data, first weights, order of samples and
-the seeds of retraining are the same for all rules.
+It replays the table that ``python -m benchmarks.cells.stages`` records (committed). Costs are CPU seconds of
+the searching process on one thread, since the wall clock of a shared machine tells of its neighbours; wall
+clock and multiply-accumulates stand beside them. Qualities are those of retrained cells on the test split,
+averaged over retrainings and paired by seed: data, first weights, order of samples and the seeds of
+retraining are the same for all rules.
 """
 
 from __future__ import annotations
@@ -30,13 +32,19 @@ def shards(folder: Path, task: str, seeds: Sequence[int] = range(100)) -> list[S
     """Return the complete shards of a task in the order of their seeds."""
     files = [folder / f"{task}-{seed}.json" for seed in seeds]
     found = [json.loads(file.read_text()) for file in files if file.exists()]
-    return [shard for shard in found if all(len(shard["retrained"].get(run["genotype"], ())) > 1 for run in shard["runs"].values())]
+    return [
+        shard
+        for shard in found
+        if all(len(shard["retrained"].get(run["genotype"], ())) > 1 for run in shard["runs"].values())
+    ]
 
 
 def quality(shard: Shard, name: str) -> float:
     """Return the test metric of a run's cell, the mean over its retrainings."""
     metric = f"test_{TASKS[shard['task']].metric}"
-    return float(np.mean([metrics[metric] for metrics in shard["retrained"][shard["runs"][name]["genotype"]].values()]))
+    return float(
+        np.mean([metrics[metric] for metrics in shard["retrained"][shard["runs"][name]["genotype"]].values()])
+    )
 
 
 def total(shard: Shard, name: str, key: str = "cpu_seconds") -> float:
@@ -49,7 +57,9 @@ def geometric(values: Sequence[float]) -> float:
 
 
 def difference(values: Sequence[float]) -> dict[str, float | None]:
-    """Return mean, standard error, and the lower one-sided 90 % limit of paired differences; None where one pair is all there is."""
+    """Return mean, standard error, and the lower one-sided 90 % limit of paired differences; None where one
+    pair is all there is.
+    """
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
         return {"mean": float(array.mean()), "error": None, "lower": None, "n": len(array)}
@@ -68,12 +78,15 @@ def against(found: Sequence[Shard], one: str, other: str) -> dict[str, float | N
 
 
 def memory(shard: Shard, name: str) -> tuple[float, float]:
-    """Return the bytes of a run averaged over its time, and its largest after the first removal, both over the full search's.
+    """Return the bytes of a run averaged over its time, and its largest after the first removal, both over
+    the full search's.
 
     A search without any removal has no such peak: 1.
     """
     full, run = shard["runs"]["full"], shard["runs"][name]
-    average = np.average(run["memory"], weights=run["cpu_seconds"]) / np.average(full["memory"], weights=full["cpu_seconds"])
+    average = np.average(run["memory"], weights=run["cpu_seconds"]) / np.average(
+        full["memory"], weights=full["cpu_seconds"]
+    )
     first = min((int(epoch) for epoch in run["removed"]), default=run["epochs"])
     later = run["memory"][first:]
     return float(average), float(max(later) / max(full["memory"])) if later else 1.0
@@ -82,17 +95,28 @@ def memory(shard: Shard, name: str) -> tuple[float, float]:
 def of_task(found: Sequence[Shard]) -> dict[str, Any]:
     """Return all figures of one task."""
     randoms = [name for name in found[0]["runs"] if name.startswith("random ") and name.split()[1].isdigit()]
-    searched = difference([quality(s, "full") - float(np.mean([quality(s, name) for name in randoms])) for s in found])
+    searched = difference(
+        [quality(s, "full") - float(np.mean([quality(s, name) for name in randoms])) for s in found]
+    )
     good = [name for name in HAND if (against(found, name, "full")["mean"] or 0.0) >= -MARGIN]
     prices = {name: float(np.mean([total(s, name) for s in found])) for name in (OURS, *HAND)}
-    best = min(good, key=prices.__getitem__) if good else max(HAND, key=lambda name: against(found, name, "full")["mean"] or 0.0)
+    best = (
+        min(good, key=prices.__getitem__)
+        if good
+        else max(HAND, key=lambda name: against(found, name, "full")["mean"] or 0.0)
+    )
     memories = np.array([memory(s, OURS) for s in found])
-    same = [[s["runs"][OURS]["best"][edge] == operation for edge, operation in s["runs"]["full"]["best"].items()] for s in found]
+    same = [
+        [s["runs"][OURS]["best"][edge] == operation for edge, operation in s["runs"]["full"]["best"].items()]
+        for s in found
+    ]
     names = ("full", OURS, *HAND, *EQUAL_COST, *randoms)
     return {
         "seeds": [s["seed"] for s in found],
         "cost_ratio": geometric([total(s, "full") / total(s, OURS) for s in found]),
-        "cost_ratio_wall": geometric([total(s, "full", "seconds") / total(s, OURS, "seconds") for s in found]),
+        "cost_ratio_wall": geometric(
+            [total(s, "full", "seconds") / total(s, OURS, "seconds") for s in found]
+        ),
         "cost_ratio_macs": geometric([total(s, "full", "macs") / total(s, OURS, "macs") for s in found]),
         "quality_difference": against(found, OURS, "full"),
         "searched_over_random_cells": searched,
@@ -109,8 +133,16 @@ def of_task(found: Sequence[Shard]) -> dict[str, Any]:
             name: {
                 "quality": float(np.mean([quality(s, name) for s in found])),
                 "over_full": against(found, name, "full"),
-                **({"cost_share": float(np.mean([total(s, name) / total(s, "full") for s in found]))} if name not in randoms else {}),
-                **({"epochs": float(np.mean([s["runs"][name]["epochs"] for s in found]))} if name not in randoms else {}),
+                **(
+                    {"cost_share": float(np.mean([total(s, name) / total(s, "full") for s in found]))}
+                    if name not in randoms
+                    else {}
+                ),
+                **(
+                    {"epochs": float(np.mean([s["runs"][name]["epochs"] for s in found]))}
+                    if name not in randoms
+                    else {}
+                ),
             }
             for name in names
         },
@@ -121,7 +153,9 @@ def measure(quick: bool, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[st
     """Return figures and settings; of the tasks together the worse one counts."""
     table = {task: of_task(found) for task in TASKS if (found := shards(folder, task))}
 
-    def worst(pick: Callable[[dict[str, Any]], float | None], choose: Callable[..., float] = min) -> float | None:
+    def worst(
+        pick: Callable[[dict[str, Any]], float | None], choose: Callable[..., float] = min
+    ) -> float | None:
         values = [pick(figures) for figures in table.values()]
         known = [value for value in values if value is not None]
         return choose(known) if known and len(known) == len(values) else None
@@ -144,7 +178,9 @@ def measure(quick: bool, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[st
             "epochs": TASKS[task].epochs,
             "warmup": TASKS[task].settings.warmup,
             "retraining_epochs": TASKS[task].retraining.epochs,
-            "ours": {name: value for name, value in vars(TASKS[task].ours).items() if not name.startswith("_")},
+            "ours": {
+                name: value for name, value in vars(TASKS[task].ours).items() if not name.startswith("_")
+            },
         }
         for task in table
     }

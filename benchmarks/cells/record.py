@@ -1,8 +1,9 @@
-"""One seed of one task, written down: a search of full length, every rule forked from it, and what the cells are worth once retrained.
+"""One seed of one task, written down: a search of full length, every rule forked from it, and what the cells
+are worth once retrained.
 
-Rules fork: until a rule removes something, its search is the full one, so it goes on from the full search's state of the epoch before
-(of a training, exact to the bit), and that prefix is paid for in its account. Rivals stop at the cost of ours: what they have found by
-then counts.
+Rules fork: until a rule removes something, its search is the full one, so it goes on from the full search's
+state of the epoch before (of a training, exact to the bit), and that prefix is paid for in its account.
+Rivals stop at the cost of ours: what they have found by then counts.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def record(folder: Path, task: str, seed: int) -> None:
     shard = json.loads(file.read_text()) if file.exists() else None
     kind = TASKS[task]
     if shard is not None and shard["settings"] != kind.identity:
-        raise ValueError(f"{file} was recorded with other settings than those of benchmarks/cells/tasks.py; delete it to record it anew")
+        raise ValueError(
+            f"{file} was recorded with other settings than those of benchmarks/cells/tasks.py; delete it to "
+            f"record it anew"
+        )
     data = kind.data(seed)
     torch.manual_seed(seed)
     design, before = kind.design(data, seed)
@@ -71,8 +75,12 @@ def record(folder: Path, task: str, seed: int) -> None:
         found = shard["retrained"].setdefault(run["genotype"], {})
         for number in range(RETRAININGS):
             if str(number) not in found:
-                metrics = trainer.retrain(run["genotype"], 1000 * seed + number, kind.retraining.epochs, kind.retraining)
-                found[str(number)] = {name: metrics[name] for name in (f"test_{kind.metric}", "test_loss", "params", "macs")}
+                metrics = trainer.retrain(
+                    run["genotype"], 1000 * seed + number, kind.retraining.epochs, kind.retraining
+                )
+                found[str(number)] = {
+                    name: metrics[name] for name in (f"test_{kind.metric}", "test_loss", "params", "macs")
+                }
                 _write(file, shard)
 
 
@@ -102,7 +110,9 @@ def fork(
     seed: int,
     limit: float | None = None,
 ) -> Run:
-    """Search by a rule, from where it first removes something in the full search; `limit` is CPU seconds after which it ends."""
+    """Search by a rule, from where it first removes something in the full search; `limit` is CPU seconds
+    after which it ends.
+    """
     first = first_removal(rule, records, kind, seed)
     shared = len(records) if first is None else first - 1
     if limit is not None:
@@ -147,7 +157,11 @@ def _run(search: SupernetTraining, records: list[EpochRecord], shared: int = 0, 
         "seconds": [r.seconds for r in records],
         "macs": [r.macs for r in records],
         "memory": [r.memory for r in records],
-        "removed": {str(r.epoch): {edge: len(names) for edge, names in r.removed.items()} for r in records if r.removed},
+        "removed": {
+            str(r.epoch): {edge: len(names) for edge, names in r.removed.items()}
+            for r in records
+            if r.removed
+        },
     }
     if detail:
         run["importances"] = [r.importances for r in records]

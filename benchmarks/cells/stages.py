@@ -1,7 +1,9 @@
-"""Recording, seed by seed of both tasks; what is there is not recorded again, so that it may be interrupted at any time.
+"""Recording, seed by seed of both tasks; what is there is not recorded again, so that it may be interrupted
+at any time.
 
-``python -m benchmarks.cells.stages [--workers 1] [--seeds 10 11 ...]``: about a quarter of a CPU hour a seed and task. Settings were tuned
-on seeds from 100 on, and changed after a look at seeds 0 and 1; none of these is in a table.
+``python -m benchmarks.cells.stages [--workers 1] [--seeds 10 11 ...]``: about a quarter of a CPU hour a seed
+and task. Settings were tuned on seeds from 100 on, and changed after a look at seeds 0 and 1; none of these
+is in a table.
 """
 
 from __future__ import annotations
@@ -44,14 +46,20 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="another one for seeds that settings are tuned on")
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="another one for seeds that settings are tuned on"
+    )
     arguments = parser.parse_args()
     shards = [(arguments.folder, task, seed) for seed in arguments.seeds for task in arguments.tasks]
     with ProcessPoolExecutor(arguments.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(_work, shard): shard for shard in shards}
         for done, future in enumerate(as_completed(running), 1):
             _, task, seed = running[future]
-            print(f"{done}/{len(shards)} {task} {seed}: {future.result():.0f} s, {_summary(arguments.folder, task, seed)}", flush=True)
+            print(
+                f"{done}/{len(shards)} {task} {seed}: {future.result():.0f} s, "
+                f"{_summary(arguments.folder, task, seed)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

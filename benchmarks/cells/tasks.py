@@ -23,12 +23,14 @@ from spaces.cells import Design, Edges
 CHAIN = Edges(("a>0", "b>0", "0>1", "1>2"), outputs=("2",))
 """All edges stay, so operations are all that is chosen, and one that is bad is in everybody's way."""
 WINDOW, STAGES = 4, (4, 2, 1)
-"""Of ours. Digits, seeds 100 to 103, three retrainings each: .938, the full search .935; with a window of 3 .932, of 5 .931, with the
-published stages 5, 3, 1 .928, and memory falls less."""
+"""Of ours. Digits, seeds 100 to 103, three retrainings each: .938, the full search .935; with a window of 3
+.932, of 5 .931, with the published stages 5, 3, 1 .928, and memory falls less."""
 WARMUP, TOGETHER = 30, 2
-"""Epochs and operations of a warm-up that is long and cheap. On digits, seeds 100 to 103, poolings are ahead after 5 epochs, since
-convolutions have not learned yet, and a rule that decides then is worse than the full search. After 20 epochs of all operations ours
-was better than it by .009 (accuracy .927), after 30 of two at a time it was .93 at less cost and memory (two retrainings each)."""
+"""Epochs and operations of a warm-up that is long and cheap. On digits, seeds 100 to 103, poolings are ahead
+after 5 epochs, since convolutions have not learned yet, and a rule that decides then is worse than the full
+search. After 20 epochs of all operations ours was better than it by .009 (accuracy .927), after 30 of two at
+a time it was .93 at less cost and memory (two retrainings each).
+"""
 
 
 class Task(ABC):
@@ -50,9 +52,13 @@ class Task(ABC):
     @property
     def identity(self) -> str:
         """What a recorded search depends on, as text: a shard of other settings is not mixed with these."""
-        names = [name for kind in reversed(type(self).__mro__) for name in vars(kind) if not name.startswith("_")]
+        names = [
+            name for kind in reversed(type(self).__mro__) for name in vars(kind) if not name.startswith("_")
+        ]
         values = {name: getattr(self, name) for name in names if name != "identity"}
-        plain = {name: value for name, value in values.items() if not callable(value) or isinstance(value, Rule)}
+        plain = {
+            name: value for name, value in values.items() if not callable(value) or isinstance(value, Rule)
+        }
         return json.dumps({name: _plain(value) for name, value in plain.items()}, sort_keys=True)
 
     @abstractmethod
@@ -61,30 +67,40 @@ class Task(ABC):
 
     @abstractmethod
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
-        """Return the network with its places, and what it is worth before it has cells (nothing, where it cannot be)."""
+        """Return the network with its places, and what it is worth before it has cells (nothing, where it
+        cannot be).
+        """
 
 
 class CrowdedDigits(Task):
-    """scikit-learn's digits, each somewhere on a larger canvas of noise; 320 for the weights, 512 for the architecture.
+    """scikit-learn's digits, each somewhere on a larger canvas of noise; 320 for the weights, 512 for the
+    architecture.
 
-    A stack of a reduction and a normal cell, 8 edges in all. At first searched cells were worse than random ones. What it was, on seeds
-    from 100 on (accuracies of retrained cells; a few seeds each, so causes are likely, not shown):
+    A stack of a reduction and a normal cell, 8 edges in all. At first searched cells were worse than random
+    ones. What it was, on seeds from 100 on (accuracies of retrained cells; a few seeds each, so causes are
+    likely, not shown):
 
-    * There was nothing to win: under noise of .5, on 256 images, cells of average poolings alone reached .62, of separable 3x3
-      convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of 5x5 ones, .92.
-    * Where a node chooses two of its inputs, nearly every random cell was good enough (.85 against .86 for the search, three seeds); where
-      it chooses one, what counted was which (full searches .89, .90 and .81, random cells .79, .79 and .81). In a chain every operation
-      counts, and edges are not chosen: .92 against .87 (seed 101).
-    * Partial channels: a quarter of 8 channels are 2, on which no convolution shows what it is worth. All channels take part.
-    * Edge normalisation: one edge of a node took nearly all the weight, and the operations of the others stayed as they began. There is
-      none, as in DARTS.
-    * Overfitting, see :class:`~benchmarks.cells.augmentation.AugmentedStack`: without augmentation half of the cell were skips and
-      poolings (.73), with it seven of eight operations are convolutions (.90; seed 101).
+    * There was nothing to win: under noise of .5, on 256 images, cells of average poolings alone reached .62,
+      of separable 3x3 convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of 5x5
+      ones, .92.
+    * Where a node chooses two of its inputs, nearly every random cell was good enough (.85 against .86 for
+      the search, three seeds); where it chooses one, what counted was which (full searches .89, .90 and .81,
+      random cells .79, .79 and .81). In a chain every operation counts, and edges are not chosen: .92 against
+      .87 (seed 101).
+    * Partial channels: a quarter of 8 channels are 2, on which no convolution shows what it is worth. All
+      channels take part.
+    * Edge normalisation: one edge of a node took nearly all the weight, and the operations of the others
+      stayed as they began. There is none, as in DARTS.
+    * Overfitting, see :class:`~benchmarks.cells.augmentation.AugmentedStack`: without augmentation half of
+      the cell were skips and poolings (.73), with it seven of eight operations are convolutions (.90; seed
+      101).
     """
 
     metric = "accuracy"
     epochs = 130
-    settings = SupernetSettings(WARMUP, TOGETHER, 32, learning_rate=0.05, architecture_learning_rate=0.02, share=1, normalise=False)
+    settings = SupernetSettings(
+        WARMUP, TOGETHER, 32, learning_rate=0.05, architecture_learning_rate=0.02, share=1, normalise=False
+    )
     retraining = Training(epochs=40, batch_size=32, learning_rate=0.01, keep_best=False)
     canvas, noise, counts = 10, 0.3, (320, 512, 97, 868)
     shift, background = 2, -0.8
@@ -105,26 +121,38 @@ class CrowdedDigits(Task):
         return Arrays(canvas, labels, rows, Classification(10))  # type: ignore[arg-type]
 
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
-        stack = AugmentedStack(self.shift, self.noise, self.background, width=8, cells=2, reductions=[0], joined=1)
+        stack = AugmentedStack(
+            self.shift, self.noise, self.background, width=8, cells=2, reductions=[0], joined=1
+        )
         return Design(stack, data.example(), CHAIN), {}
 
 
 class SkipPhantoms(Task):
-    """Phantoms of 32 x 32, in a U-Net that was trained on cleaner ones and then frozen; a cell goes into its skip, 4 edges.
+    """Phantoms of 32 x 32, in a U-Net that was trained on cleaner ones and then frozen; a cell goes into its
+    skip, 4 edges.
 
-    The network is as one that comes from another scanner (Dice .64 and .66 on these): what the skip passes on is
-    noisier than what the decoder has learned to read, and the U-Net is shallow, so it matters what a cell makes of it and how far it sees.
-    On images like its own no cell improved it. On seed 101 cells of one operation reached .67 (skip, average pooling), .69 (3x3) and .70
-    (5x5 with dilation), random ones .67 to .70.
+    The network is as one that comes from another scanner (Dice .64 and .66 on these): what the skip passes on
+    is noisier than what the decoder has learned to read, and the U-Net is shallow, so it matters what a cell
+    makes of it and how far it sees. On images like its own no cell improved it. On seed 101 cells of one
+    operation reached .67 (skip, average pooling), .69 (3x3) and .70 (5x5 with dilation), random ones .67 to
+    .70.
 
-    An epoch has 5 steps, half of the digits', so the warm-up has twice as many epochs. After 30 of two operations ours had .72 and .69
-    (seeds 100 and 101), after 20 of all .74 and .70; on seed 102 after 60 of two .700 and after 20 of all .699, at two thirds of the
-    memory (the full search .704, random cells .67).
+    An epoch has 5 steps, half of the digits', so the warm-up has twice as many epochs. After 30 of two
+    operations ours had .72 and .69 (seeds 100 and 101), after 20 of all .74 and .70; on seed 102 after 60 of
+    two .700 and after 20 of all .699, at two thirds of the memory (the full search .704, random cells .67).
     """
 
     metric = "dice"
     epochs = 180
-    settings = SupernetSettings(2 * WARMUP, TOGETHER, 20, learning_rate=0.05, architecture_learning_rate=0.02, share=1, normalise=False)
+    settings = SupernetSettings(
+        2 * WARMUP,
+        TOGETHER,
+        20,
+        learning_rate=0.05,
+        architecture_learning_rate=0.02,
+        share=1,
+        normalise=False,
+    )
     retraining = Training(epochs=30, batch_size=20, learning_rate=0.01, keep_best=False)
     difficulty, counts = 0.5, {"train": 100, "calibration": 200, "search": 20, "test": 200}
     easy, easy_counts = 0.1, {"train": 480, "calibration": 1, "search": 20, "test": 1}
@@ -147,7 +175,9 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     held = getattr(value, "__dict__", None)
-    return {name: item for name, item in held.items() if not name.startswith("_")} if held is not None else value
+    return (
+        {name: item for name, item in held.items() if not name.startswith("_")} if held is not None else value
+    )
 
 
 TASKS: dict[str, Task] = {"digits": CrowdedDigits(), "phantoms": SkipPhantoms()}

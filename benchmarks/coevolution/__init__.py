@@ -1,1 +1,3 @@
-"""Coevolution of encoders and decoders: the published experiment again, what explains its numbers, and controls for ours."""
+"""Coevolution of encoders and decoders: the published experiment again, what explains its numbers, and
+controls for ours.
+"""

@@ -1,7 +1,9 @@
-"""``python -m benchmarks.coevolution [--quick] [--json FILE]`` collects what was recorded; ``--quick`` records a little anew instead.
+"""``python -m benchmarks.coevolution [--quick] [--json FILE]`` collects what was recorded; ``--quick``
+records a little anew instead.
 
-What is recorded by what: ``faithful`` (and its ``--extra``), ``floors``, ``improved``, ``controls``, ``ours``, ``mixed``;
-each goes on where it stopped. How busy workers are and what moves between cells is measured here.
+What is recorded by what: ``faithful`` (and its ``--extra``), ``floors``, ``improved``, ``controls``,
+``ours``, ``mixed``; each goes on where it stopped. How busy workers are and what moves between cells is
+measured here.
 """
 
 from __future__ import annotations

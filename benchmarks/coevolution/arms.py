@@ -1,4 +1,6 @@
-"""What is compared on digits: a task, a budget of gradient steps counted in MACs, points, and what an arm is."""
+"""What is compared on digits: a task, a budget of gradient steps counted in MACs, points, and
+what an arm is.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,26 @@ from spaces import Pair
 from spaces.models import Perceptron
 
 WIDTHS = (64, 48, 24, 10, 24, 48, 64)
-"""The pair of ``configs/digits_autoencoder.yaml``: encoder to the 10, decoder from there; ReLU but on the latent and the output."""
+"""The pair of ``configs/digits_autoencoder.yaml``: encoder to the 10, decoder from there; ReLU but on the
+latent and the output.
+"""
 LATENT = 3
 SPLITS = ("train", "search", "test")
 
 
 @dataclass(frozen=True)
 class Task:
-    """Digits, scaled to 0..1, squared error of their reconstruction; ``missing`` of an input's pixels are 0, the targets are whole."""
+    """Digits, scaled to 0..1, squared error of their reconstruction; ``missing`` of an input's pixels are 0,
+    the targets are whole.
+    """
 
     name: str
     missing: float = 0.0
 
     def data(self, seed: int) -> Reconstruction:
-        """The same for every arm: 898 training samples, 359 for search and 359 for test; the seed splits them and takes the pixels."""
+        """The same for every arm: 898 training samples, 359 for search and 359 for test; the seed splits them
+        and takes the pixels.
+        """
         return Reconstruction(Digits(seed=seed), "mse", unit=True, missing=self.missing, seed=seed)
 
     def tensors(self, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -66,7 +74,9 @@ def parameters(widths: Sequence[int]) -> int:
 
 
 def macs(widths: Sequence[int]) -> int:
-    """Multiply-adds of one sample's forward pass; a gradient step costs three times as much for every sample of its batch."""
+    """Multiply-adds of one sample's forward pass; a gradient step costs three times as much for every sample
+    of its batch.
+    """
     return sum(n * m for n, m in itertools.pairwise(widths))
 
 
@@ -102,23 +112,33 @@ class Arm(ABC):
 
     @abstractmethod
     def run(self, task: Task, seed: int, budget: float) -> tuple[list[Point], float]:
-        """Return trained models and the MACs that gradient steps took, at most ``budget``; nothing may be chosen by the test split."""
+        """Return trained models and the MACs that gradient steps took, at most ``budget``; nothing may be
+        chosen by the test split.
+        """
 
 
 def measured(model: nn.Module, task: Task, seed: int) -> Point:
     """A model that takes ``(samples, 64)``, as a point."""
     with torch.no_grad():
-        losses = [float((model(x) - y).square().mean()) for x, y in (task.tensors(seed)[split] for split in ("search", "test"))]
+        losses = [
+            float((model(x) - y).square().mean())
+            for x, y in (task.tensors(seed)[split] for split in ("search", "test"))
+        ]
     return Point(losses[0], losses[1], sum(p.numel() for p in model.parameters()))
 
 
 def chosen(points: Sequence[Point]) -> list[Point]:
     """The points that no other beats on the search split, smallest first."""
     values = np.array([[p.search, p.params] for p in points])
-    return sorted((points[int(i)] for i in np.flatnonzero(moocore.is_nondominated(values, keep_weakly=False))), key=lambda p: p.params)
+    return sorted(
+        (points[int(i)] for i in np.flatnonzero(moocore.is_nondominated(values, keep_weakly=False))),
+        key=lambda p: p.params,
+    )
 
 
 def hypervolume(points: Sequence[Point], constant: float) -> float:
-    """Area over (test loss / the constant predictor's, ln of params / unpruned) to the reference (1, 0), of points chosen on search."""
+    """Area over (test loss / the constant predictor's, ln of params / unpruned) to the reference (1, 0), of
+    points chosen on search.
+    """
     values = np.array([[p.test / constant, np.log(p.params / parameters(WIDTHS))] for p in chosen(points)])
     return float(moocore.hypervolume(values, ref=np.array([1.0, 0.0])))

@@ -1,9 +1,9 @@
 """What the graph of cells costs: how busy workers are, and how much moves between them.
 
-``busy_share_simulated``: 64 cells on a torus, 16 simulated workers, steps of log-normal duration with spread .5.
-``busy_share_ray``: 16 cells on 2 Ray workers, from the first step's beginning to the last one's end.
-``transfer_ratio``: bytes that a step takes from other cells (their pairs, and the moments of the halves that it selects) over the size of a
-pair with its moments, as it lies on disk; four neighbours.
+``busy_share_simulated``: 64 cells on a torus, 16 simulated workers, steps of log-normal duration with spread
+.5. ``busy_share_ray``: 16 cells on 2 Ray workers, from the first step's beginning to the last one's end.
+``transfer_ratio``: bytes that a step takes from other cells (their pairs, and the moments of the halves that
+it selects) over the size of a pair with its moments, as it lies on disk; four neighbours.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Counting(InlineGrid):
     def _run(self, id: int, needs: Sequence[int]) -> Stepped:
         states = [self._states[need] for need in needs]
         fetched: dict[int, Tensors] = {}
-        evaluation, outcome = self._work.run(id, [s.state for s in states], lambda place: fetched.setdefault(place, states[place].moments))
+        evaluation, outcome = self._work.run(
+            id, [s.state for s in states], lambda place: fetched.setdefault(place, states[place].moments)
+        )
         assert outcome is not None
         self._states[id] = outcome
         if needs:
@@ -103,5 +105,9 @@ def _loop(path: Path, grid: Grid, topology: Torus, steps: int, **training: Any) 
     evaluator.state = path
     path.mkdir()
     problem = Problem(space, evaluator, (Objective("loss"), Objective("params")))
-    rules = Coevolution(topology=topology, steps=steps, schedule=Fixed(0.5), pruning=[VariancePruning("low", 0.1)])
-    return CellLoop(problem, rules, grid, InlineExecutor(), Ledger(path / "ledger.db", space), Budget(), seed=0)
+    rules = Coevolution(
+        topology=topology, steps=steps, schedule=Fixed(0.5), pruning=[VariancePruning("low", 0.1)]
+    )
+    return CellLoop(
+        problem, rules, grid, InlineExecutor(), Ledger(path / "ledger.db", space), Budget(), seed=0
+    )

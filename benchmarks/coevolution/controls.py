@@ -1,6 +1,8 @@
-"""Controls on digits at equal MACs of gradient steps, in plain torch: iterative pruning of units, restarts of it, nets from scratch.
+"""Controls on digits at equal MACs of gradient steps, in plain torch: iterative pruning of units, restarts of
+it, nets from scratch.
 
-``python -m benchmarks.coevolution.controls [--seeds 5] [--tune]`` records shards, one an arm, task and seed; what is there stays.
+``python -m benchmarks.coevolution.controls [--seeds 5] [--tune]`` records shards, one an arm, task and seed;
+what is there stays.
 """
 
 from __future__ import annotations
@@ -19,12 +21,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.coevolution.arms import BUDGET, LATENT, TASKS, WIDTHS, Arm, Point, Spent, Task, hypervolume, macs, measured
+from benchmarks.coevolution.arms import (
+    BUDGET,
+    LATENT,
+    TASKS,
+    WIDTHS,
+    Arm,
+    Point,
+    Spent,
+    Task,
+    hypervolume,
+    macs,
+    measured,
+)
 from benchmarks.coevolution.faithful import FOLDER, write
 
 Criterion = Literal["magnitude", "activation"]
 Share = Literal["macs", "epochs"]
-"""Whether nets of several sizes get equal MACs, so that small ones are trained for more epochs, or equal epochs."""
+"""Whether nets of several sizes get equal MACs, so that small ones are trained for more epochs, or equal
+epochs.
+"""
 
 
 def parts(sizes: Sequence[Sequence[int]], share: Share) -> list[float]:
@@ -60,7 +76,8 @@ class Net(nn.Module):
 
 
 class Stepper:
-    """Gradient steps on the squared error with the backward pass written out: for nets of this size autograd takes most of the time.
+    """Gradient steps on the squared error with the backward pass written out: for nets of this size autograd
+    takes most of the time.
 
     The net's parameters become views of one flat tensor, which Adam sees as one parameter.
     """
@@ -72,7 +89,9 @@ class Stepper:
         self.flat.grad = torch.empty_like(self.flat)
         grads = []
         for tensor, values, grad in zip(
-            tensors, *(f.split([t.numel() for t in tensors]) for f in (self.flat, self.flat.grad)), strict=True
+            tensors,
+            *(f.split([t.numel() for t in tensors]) for f in (self.flat, self.flat.grad)),
+            strict=True,
         ):
             tensor.data = values.view(tensor.shape)
             grads.append(grad.view(tensor.shape))
@@ -98,8 +117,19 @@ class Stepper:
                 torch.mm(err[i], self._weights[i], out=err[i - 1])
 
 
-def train(net: Net, task: Task, seed: int, spent: Spent, budget: float, rate: float, batch: int, generator: torch.Generator) -> None:
-    """Train with Adam for as many steps as the MACs hold; the learning rate rises over a fifth of them and falls by a cosine to zero."""
+def train(
+    net: Net,
+    task: Task,
+    seed: int,
+    spent: Spent,
+    budget: float,
+    rate: float,
+    batch: int,
+    generator: torch.Generator,
+) -> None:
+    """Train with Adam for as many steps as the MACs hold; the learning rate rises over a fifth of them and
+    falls by a cosine to zero.
+    """
     inputs, targets = task.tensors(seed)["train"]
     steps, widths = int(budget // (3 * macs(net.widths) * batch)), net.widths
     stepper = Stepper(net, batch)
@@ -112,14 +142,18 @@ def train(net: Net, task: Task, seed: int, spent: Spent, budget: float, rate: fl
             x, y = inputs[order], targets[order]
         part = slice(place, place + batch)
         done = (step + 1) / steps
-        optimiser.param_groups[0]["lr"] = rate * (done / 0.2 if done < 0.2 else (1 + math.cos(math.pi * (done - 0.2) / 0.8)) / 2)
+        optimiser.param_groups[0]["lr"] = rate * (
+            done / 0.2 if done < 0.2 else (1 + math.cos(math.pi * (done - 0.2) / 0.8)) / 2
+        )
         stepper.backward(x[part], y[part])
         optimiser.step()
         spent.step(widths, batch)
 
 
 def importance(net: Net, inputs: Tensor, criterion: Criterion) -> list[Tensor]:
-    """Score every prunable unit, by group, over the group's mean: norm of its weights in, or deviation of its output, times norm out."""
+    """Score every prunable unit, by group, over the group's mean: norm of its weights in, or deviation of its
+    output, times norm out.
+    """
     layers: list[nn.Linear] = list(net.layers)  # type: ignore[arg-type]
     with torch.no_grad():
         said = net.groups(inputs)
@@ -132,7 +166,8 @@ def importance(net: Net, inputs: Tensor, criterion: Criterion) -> list[Tensor]:
 
 
 def shrunk(net: Net, keep: Sequence[Tensor], inputs: Tensor) -> Net:
-    """Return a net of the units kept, what the others put out on average folded into the biases after them (METHODS 5).
+    """Return a net of the units kept, what the others put out on average folded into the biases after them
+    (METHODS 5).
 
     Args:
         keep: indices by group.
@@ -170,9 +205,11 @@ def kept_units(scores: Sequence[Tensor], share: float) -> list[Tensor]:
 
 @dataclass
 class IterativePruning(Arm):
-    """Train, then prune units and train on, round after round (Han et al. 2015, by units); each round ends in a point.
+    """Train, then prune units and train on, round after round (Han et al. 2015, by units); each round ends in
+    a point.
 
-    The settings are the best of ``tune``, which found both shares level at this depth; equal epochs take a third of the time.
+    The settings are the best of ``tune``, which found both shares level at this depth; equal epochs take a
+    third of the time.
 
     Attributes:
         restarts: runs from other initial weights, each with its part of the budget; the points of all count.
@@ -205,7 +242,10 @@ class IterativePruning(Arm):
             left = (1 - self.dense) * whole
             for done in range(self.rounds):
                 net = shrunk(net, kept_units(importance(net, inputs, self.criterion), self.keep), inputs)
-                rest = [[max(1, round(w * self.keep**k)) for w in net.widths[1:-1]] for k in range(self.rounds - done)]
+                rest = [
+                    [max(1, round(w * self.keep**k)) for w in net.widths[1:-1]]
+                    for k in range(self.rounds - done)
+                ]
                 part = left * parts([(WIDTHS[0], *widths, WIDTHS[-1]) for widths in rest], self.share)[0]
                 train(net, task, seed, spent, part, self.later * self.rate, self.batch, generator)
                 points.append(measured(net, task, seed))
@@ -220,7 +260,8 @@ class FromScratch(Arm):
     The settings are the best of ``tune``.
 
     Attributes:
-        sizes: number of nets; hidden widths fall from the unpruned pair's to ``smallest`` of it in equal ratios.
+        sizes: number of nets; hidden widths fall from the unpruned pair's to ``smallest`` of it in equal
+            ratios.
         latent: the latent width falls by this power of the hidden widths' ratio.
     """
 
@@ -236,13 +277,18 @@ class FromScratch(Arm):
         """The nets' widths, largest first."""
         found = []
         for ratio in np.geomspace(1, self.smallest, self.sizes):
-            scaled = [max(1, round(w * ratio ** (self.latent if i + 1 == LATENT else 1))) for i, w in enumerate(WIDTHS[1:-1])]
+            scaled = [
+                max(1, round(w * ratio ** (self.latent if i + 1 == LATENT else 1)))
+                for i, w in enumerate(WIDTHS[1:-1])
+            ]
             found.append((WIDTHS[0], *scaled, WIDTHS[-1]))
         return found
 
     def run(self, task: Task, seed: int, budget: float) -> tuple[list[Point], float]:
         spent, points = Spent(budget), []
-        for number, (widths, part) in enumerate(zip(self.widths(), parts(self.widths(), self.share), strict=True)):
+        for number, (widths, part) in enumerate(
+            zip(self.widths(), parts(self.widths(), self.share), strict=True)
+        ):
             torch.manual_seed(1000 * seed + number)
             net, generator = Net(widths), torch.Generator().manual_seed(1000 * seed + number)
             train(net, task, seed, spent, budget * part, self.rate, self.batch, generator)
@@ -258,7 +304,9 @@ ARMS: dict[str, Arm] = {
         FromScratch(),
     )
 }
-"""The product's arms join here: subclasses of ``Arm`` that run the coevolution and return its front as points."""
+"""The product's arms join here: subclasses of ``Arm`` that run the coevolution and return its front as
+points.
+"""
 
 
 def shard_file(folder: Path, task: Task, arm: Arm, seed: int, setting: str = "front") -> Path:
@@ -266,7 +314,9 @@ def shard_file(folder: Path, task: Task, arm: Arm, seed: int, setting: str = "fr
     return folder / f"{setting}-{task.name}-{arm.name.replace(' ', '_')}-{seed}.json"
 
 
-def record(folder: Path, task: Task, arm: Arm, seed: int, budget: float = BUDGET, setting: str = "front") -> None:
+def record(
+    folder: Path, task: Task, arm: Arm, seed: int, budget: float = BUDGET, setting: str = "front"
+) -> None:
     """Run an arm and write its shard, if it is not there."""
     file = shard_file(folder, task, arm, seed, setting)
     if file.exists():
@@ -274,20 +324,34 @@ def record(folder: Path, task: Task, arm: Arm, seed: int, budget: float = BUDGET
     began = time.perf_counter()
     points, spent = arm.run(task, seed, budget)
     assert spent <= budget * 1.001, f"{arm.name} took {spent / budget:.3f} of its budget"
-    shard = {"setting": setting, "task": task.name, "arm": arm.name, "seed": seed, "budget": budget, "spent": spent}
+    shard = {
+        "setting": setting,
+        "task": task.name,
+        "arm": arm.name,
+        "seed": seed,
+        "budget": budget,
+        "spent": spent,
+    }
     found = {"constant": task.constant(seed), "points": [asdict(p) for p in points]}
-    write(file, shard | found | {"hypervolume": hypervolume(points, task.constant(seed)), "seconds": time.perf_counter() - began})
+    write(
+        file,
+        shard
+        | found
+        | {"hypervolume": hypervolume(points, task.constant(seed)), "seconds": time.perf_counter() - began},
+    )
 
 
 TUNING_SEEDS, TRIALS, NEAR, TUNING_SHARE = (100, 101), 10, 5, 1 / 6
 
 
 def tune(file: Path) -> None:
-    """Try settings of both methods on digits, on seeds that are not reported, and write down what came out, best first.
+    """Try settings of both methods on digits, on seeds that are not reported, and write down what came out,
+    best first.
 
-    That has a budget of its own: ten draws of each method, then five near the best, every one on two seeds with a sixth of the budget.
-    Settings are scored by the mean hypervolume over (search loss, params). What the file has is not tried again. The draws end at a
-    fourteenth of the units; the best of them was then taken down to about one unit a layer, which served it (``deeper``).
+    That has a budget of its own: ten draws of each method, then five near the best, every one on two seeds
+    with a sixth of the budget. Settings are scored by the mean hypervolume over (search loss, params). What
+    the file has is not tried again. The draws end at a fourteenth of the units; the best of them was then
+    taken down to about one unit a layer, which served it (``deeper``).
     """
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     found |= {"setting": "tuning", "seeds": TUNING_SEEDS, "budget": TUNING_SHARE * BUDGET}
@@ -295,13 +359,21 @@ def tune(file: Path) -> None:
         tried = found.setdefault(name, [])
         for trial in range(len(tried), TRIALS + NEAR):
             arm = draw(np.random.default_rng([0, trial]), trial >= TRIALS)
-            tried.append({"hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])), "arm": repr(arm)})
+            tried.append(
+                {
+                    "hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])),
+                    "arm": repr(arm),
+                }
+            )
             print(tried[-1], flush=True)
         tried.sort(key=lambda one: -one["hypervolume"])
         file.write_text(json.dumps(found, indent=1) + "\n")
     shares: tuple[Share, ...] = ("macs", "epochs")
     arms = [IterativePruning(share=share) for share in shares]
-    found["deeper"] = [{"hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])), "arm": repr(arm)} for arm in arms]
+    found["deeper"] = [
+        {"hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])), "arm": repr(arm)}
+        for arm in arms
+    ]
     file.write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -338,7 +410,9 @@ def main() -> None:
     """Record what is missing, or tune."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coevolution.controls")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tune", action="store_true", help="try settings on other seeds instead, and write them down")
+    parser.add_argument(
+        "--tune", action="store_true", help="try settings on other seeds instead, and write them down"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,9 @@ def final_quarter(p: float, epoch: int, last: int, solutions: int) -> float:
 
 
 Event = Callable[[Tensor, Tensor, Tensor, np.random.Generator], None]
-"""``event(net, train, test, rng)`` zeroes entries of a ``(1, PARAMETERS)`` net in place; examples are ``(n, 1000)``."""
+"""``event(net, train, test, rng)`` zeroes entries of a ``(1, PARAMETERS)`` net in place; examples are
+``(n, 1000)``.
+"""
 
 
 def random(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator) -> None:
@@ -47,11 +49,13 @@ def random(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator) -
 
 
 def variance(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator) -> None:
-    """Keep an entry with the probability minmax(1 - s), s the deviation of its unit's output [P]: the livelier, the likelier to go.
+    """Keep an entry with the probability minmax(1 - s), s the deviation of its unit's output [P]: the
+    livelier, the likelier to go.
 
-    Hidden units count after their ReLU, which the published code applies in place to what its hooks recorded, outputs before their sigmoid.
-    It sums deviations over five places in a batch, recorded over an epoch of training; here one pass over the same data after it: minmax
-    takes out the factor, what remains is how much the net moved during that epoch.
+    Hidden units count after their ReLU, which the published code applies in place to what its hooks recorded,
+    outputs before their sigmoid. It sums deviations over five places in a batch, recorded over an epoch of
+    training; here one pass over the same data after it: minmax takes out the factor, what remains is how much
+    the net moved during that epoch.
     """
     layers = Layers(net)
     for weight, bias, out in zip(layers.weights, layers.biases, outputs(net, train), strict=True):
@@ -63,7 +67,8 @@ def variance(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator)
 
 
 def revive(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator) -> None:
-    """Draw the weights of hidden and latent units anew that are silent on all training examples; prune nothing [O].
+    """Draw the weights of hidden and latent units anew that are silent on all training examples; prune
+    nothing [O].
 
     What RANDOM does to dead units, as its zeros grow back, without what it does to the others.
     """
@@ -78,8 +83,9 @@ def revive(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator) -
 def conjunctive(net: Tensor, train: Tensor, test: Tensor, rng: np.random.Generator) -> None:
     """Zero the units which are among the least active of their layer in example after example [P].
 
-    A unit is a candidate in an example where its output, scaled to 0..1 over the layer, is below .1. Candidates are intersected over a
-    hundred test examples drawn with replacement, until one or none is left; none is what it may come to, as in the published code.
+    A unit is a candidate in an example where its output, scaled to 0..1 over the layer, is below .1.
+    Candidates are intersected over a hundred test examples drawn with replacement, until one or none is left;
+    none is what it may come to, as in the published code.
     """
     layers = Layers(net)
     cases = test[torch.from_numpy(rng.integers(0, len(test), CASES))]

@@ -1,14 +1,18 @@
-"""The published experiment as its code does it, trial by trial: ``python -m benchmarks.coevolution.faithful [--workers 1] [--seeds 10]``.
+"""The published experiment as its code does it, trial by trial:
+``python -m benchmarks.coevolution.faithful [--workers 1] [--seeds 10]``.
 
-A shard is an arm in a setting with a seed, a small JSON file; what is there is not recorded again. Trials of several seeds are trained
-side by side, and every one has its own random streams, so that it comes out the same (up to rounding) whoever its companions are.
+A shard is an arm in a setting with a seed, a small JSON file; what is there is not recorded again. Trials of
+several seeds are trained side by side, and every one has its own random streams, so that it comes out the
+same (up to rounding) whoever its companions are.
 
 What the published code does, where the paper leaves it open [P]:
 
-- Coevolution: the cells of the ring are visited one after the other, in an order that is shuffled every epoch, and see what their
-  neighbours have become in this very epoch. The tournament picks a cell's encoder by its best partner, and that cell's own decoder
-  with it, so that pairs are never mixed. The learning rate belongs to the cell and does not travel.
-- Canonical: one autoencoder a trial, one Adam with its state for all epochs, its rate 1e-5 divided by ten after every quarter.
+- Coevolution: the cells of the ring are visited one after the other, in an order that is shuffled every
+  epoch, and see what their neighbours have become in this very epoch. The tournament picks a cell's encoder
+  by its best partner, and that cell's own decoder with it, so that pairs are never mixed. The learning rate
+  belongs to the cell and does not travel.
+- Canonical: one autoencoder a trial, one Adam with its state for all epochs, its rate 1e-5 divided by ten
+  after every quarter.
 - The L1 is the mean over the training data after the last event.
 """
 
@@ -29,7 +33,17 @@ import torch
 from torch import Tensor
 
 from benchmarks.coevolution.clusters import Clusters, clusters
-from benchmarks.coevolution.events import Event, Schedule, conjunctive, exponential, final_quarter, population, random, revive, variance
+from benchmarks.coevolution.events import (
+    Event,
+    Schedule,
+    conjunctive,
+    exponential,
+    final_quarter,
+    population,
+    random,
+    revive,
+    variance,
+)
 from benchmarks.coevolution.nets import Layers, Trainer, alive, initial, l1
 from benchmarks.harness import rounded
 from spaces.files import replacing
@@ -38,7 +52,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "results" / "coevolution"
 CELLS, BATCH, EPOCHS, EVERY = 10, 5, 400, 20
 RATE, JITTER, RATES = 1e-5, 1e-5, (1e-9, 10.0)
 TUNED = 1e-3
-"""The best of 1e-4, 3e-4, 1e-3, 3e-3 for an unpruned net, by the L1 on test data of seed 100, which is not reported: see ``tune``."""
+"""The best of 1e-4, 3e-4, 1e-3, 3e-3 for an unpruned net, by the L1 on test data of seed 100, which is not
+reported: see ``tune``.
+"""
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,9 @@ class Trial:
 
 
 class Batches:
-    """Rows of the trials' training data, one under the other, epoch after epoch in orders of the trials' own."""
+    """Rows of the trials' training data, one under the other, epoch after epoch in orders of the
+    trials' own.
+    """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.data, self._trials = torch.cat([t.data.train for t in trials]), trials
@@ -115,7 +133,12 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor]:
         n = len(self.data) // len(self._trials)
         orders = np.stack([t.rng.permutation(n) + i * n for i, t in enumerate(self._trials)])
-        yield from torch.from_numpy(orders).view(len(orders), -1, BATCH).transpose(0, 1).reshape(-1, len(orders) * BATCH)
+        yield from (
+            torch.from_numpy(orders)
+            .view(len(orders), -1, BATCH)
+            .transpose(0, 1)
+            .reshape(-1, len(orders) * BATCH)
+        )
 
 
 class Record:
@@ -134,8 +157,12 @@ class Record:
         return float((net == 0).float().mean())
 
     def look(self, epoch: int, nets: Tensor, data: Clusters) -> None:
-        """Note the L1 on the training data and the latent units alive, means over nets ``(nets, PARAMETERS)``."""
-        self.curve.append([epoch, float(l1(nets, data.train).mean()), float(alive(nets, data.train)[:, 1].mean())])
+        """Note the L1 on the training data and the latent units alive, means over nets
+        ``(nets, PARAMETERS)``.
+        """
+        self.curve.append(
+            [epoch, float(l1(nets, data.train).mean()), float(alive(nets, data.train)[:, 1].mean())]
+        )
 
     def result(self, nets: Tensor, before: Sequence[float], data: Clusters) -> dict[str, Any]:
         """Figures of the trial's nets ``(nets, PARAMETERS)`` at the end."""
@@ -154,11 +181,14 @@ class Record:
         }
 
 
-def coevolve(arm: Arm, seeds: Sequence[int], epochs: int = EPOCHS, cells: int = CELLS, radius: int = 1) -> list[dict[str, Any]]:
+def coevolve(
+    arm: Arm, seeds: Sequence[int], epochs: int = EPOCHS, cells: int = CELLS, radius: int = 1
+) -> list[dict[str, Any]]:
     """Run trials of coevolution, ``radius`` 0 for cells that are alone.
 
     Returns:
-        For every seed what ``Record.result`` says, and by node ``rates`` and ``lineage_epochs``, the epochs its lineage was trained for.
+        For every seed what ``Record.result`` says, and by node ``rates`` and ``lineage_epochs``, the epochs
+        its lineage was trained for.
     """
     trials = [Trial(seed) for seed in seeds]
     batches, records = Batches(trials), [Record(cells) for _ in trials]
@@ -172,7 +202,8 @@ def coevolve(arm: Arm, seeds: Sequence[int], epochs: int = EPOCHS, cells: int = 
         for place in range(cells):
             centres = [int(order[place]) for order in orders]
             chosen = [
-                _select(t, grid, [(c + step) % cells for step in _steps(radius)]) for t, grid, c in zip(trials, grids, centres, strict=True)
+                _select(t, grid, [(c + step) % cells for step in _steps(radius)])
+                for t, grid, c in zip(trials, grids, centres, strict=True)
             ]
             for i, (pair, c) in enumerate(zip(chosen, centres, strict=True)):
                 working[i] = grids[i, pair]
@@ -208,7 +239,9 @@ def _steps(radius: int) -> list[int]:
 
 
 def _select(trial: Trial, grid: Tensor, around: list[int]) -> int:
-    """Return the cell whose pair wins a tournament of two, each encoder judged with its best decoder on one batch of five."""
+    """Return the cell whose pair wins a tournament of two, each encoder judged with its best decoder on one
+    batch of five.
+    """
     batch = trial.data.train[torch.from_numpy(trial.rng.permutation(len(trial.data.train))[:BATCH])]
     one, two = trial.rng.integers(0, len(around), 2)
     scores = pair_losses(grid[around], batch).amin(1)
@@ -227,7 +260,9 @@ def pair_losses(nets: Tensor, batch: Tensor) -> Tensor:
     return (h - batch).abs().mean((2, 3))
 
 
-def canonical(arm: Arm, seeds: Sequence[int], epochs: int = EPOCHS, rate: float = RATE, decay: bool = True) -> list[dict[str, Any]]:
+def canonical(
+    arm: Arm, seeds: Sequence[int], epochs: int = EPOCHS, rate: float = RATE, decay: bool = True
+) -> list[dict[str, Any]]:
     """Run canonical trials, one net each; ``decay=False`` leaves the learning rate as it is [O]."""
     trials = [Trial(seed) for seed in seeds]
     batches, records = Batches(trials), [Record(1) for _ in trials]
@@ -252,7 +287,10 @@ def canonical(arm: Arm, seeds: Sequence[int], epochs: int = EPOCHS, rate: float 
                 record.dead[0] = record.prune(arm, net, t)
             if (epoch + 1) % EVERY == 0:
                 record.look(epoch + 1, net, t.data)
-    return [r.result(nets[i : i + 1], [before[i]], t.data) for i, (r, t) in enumerate(zip(records, trials, strict=True))]
+    return [
+        r.result(nets[i : i + 1], [before[i]], t.data)
+        for i, (r, t) in enumerate(zip(records, trials, strict=True))
+    ]
 
 
 def shard_file(folder: Path, setting: str, arm: str, seed: int) -> Path:
@@ -295,7 +333,9 @@ def _short(value: Any) -> Any:
 
 
 def groups(seeds: int) -> Iterator[tuple[str, str, list[int]]]:
-    """Yield setting, arm and seeds in the order of recording: single nets for ten seeds at once, rings for five."""
+    """Yield setting, arm and seeds in the order of recording: single nets for ten seeds at once, rings for
+    five.
+    """
     for first in range(0, seeds, 5):
         for setting in ("canonical", "coevolution", "alone"):
             count = 5 if setting == "coevolution" else 10
@@ -311,13 +351,19 @@ def extra_groups(seeds: int) -> Iterator[tuple[str, str, list[int]]]:
 
 
 def tune() -> dict[float, float]:
-    """Return the L1 on test data by fixed learning rate, seed 100: the budget of the tuning is four trials."""
-    return {rate: canonical(Arm(), [100], rate=rate, decay=False)[0]["test"] for rate in (1e-4, 3e-4, 1e-3, 3e-3)}
+    """Return the L1 on test data by fixed learning rate, seed 100: the budget of the tuning is
+    four trials.
+    """
+    return {
+        rate: canonical(Arm(), [100], rate=rate, decay=False)[0]["test"] for rate in (1e-4, 3e-4, 1e-3, 3e-3)
+    }
 
 
 def _work(group: tuple[str, str, list[int]]) -> float:
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # moments of what a dead unit leaves alone fade into denormals, which are slow
+    torch.set_flush_denormal(
+        True
+    )  # moments of what a dead unit leaves alone fade into denormals, which are slow
     began = time.perf_counter()
     record(FOLDER, *group)
     return time.perf_counter() - began
@@ -328,11 +374,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coevolution.faithful")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--extra", action="store_true", help="our own arms: tuned learning rate, masks that persist")
+    parser.add_argument(
+        "--extra", action="store_true", help="our own arms: tuned learning rate, masks that persist"
+    )
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(_work, group): group for group in (extra_groups if arguments.extra else groups)(arguments.seeds)}
+        running = {
+            pool.submit(_work, group): group
+            for group in (extra_groups if arguments.extra else groups)(arguments.seeds)
+        }
         for future in as_completed(running):
             print(f"{running[future]}: {future.result():.0f} s", flush=True)
 

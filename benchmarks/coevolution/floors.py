@@ -1,4 +1,6 @@
-"""What simple things reach on the paper's data, in seconds: ``python -m benchmarks.coevolution.floors`` records them for all seeds [O]."""
+"""What simple things reach on the paper's data, in seconds: ``python -m benchmarks.coevolution.floors``
+records them for all seeds [O].
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def _autoencoder(sizes: tuple[int, ...], data: Clusters, seed: int, batch: int =
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(data.train)).split(batch):
             optimiser.zero_grad()
-            nn.functional.binary_cross_entropy_with_logits(model(data.train[rows]), data.train[rows]).backward()
+            nn.functional.binary_cross_entropy_with_logits(
+                model(data.train[rows]), data.train[rows]
+            ).backward()
             optimiser.step()
             schedule.step()
     return model.eval().requires_grad_(False)
@@ -75,12 +79,16 @@ def full_rounded(data: Clusters, seed: int) -> tuple[Predict, int]:
 
 
 def narrow_rounded(data: Clusters, seed: int) -> tuple[Predict, int]:
-    """A net of half the size from scratch, rounded; in batches of ten, since with fewer steps it mixes up clusters."""
+    """A net of half the size from scratch, rounded; in batches of ten, since with fewer steps it mixes up
+    clusters.
+    """
     model = _autoencoder((1000, 14, 10, 14, 1000), data, seed, 10)
     return lambda x: (model(x) > 0).float(), sum(p.numel() for p in model.parameters())
 
 
-FLOORS = {f.__name__: f for f in (ones, majority, kmeans, centroids, full_sigmoid, full_rounded, narrow_rounded)}
+FLOORS = {
+    f.__name__: f for f in (ones, majority, kmeans, centroids, full_sigmoid, full_rounded, narrow_rounded)
+}
 
 
 def main() -> None:
@@ -96,8 +104,17 @@ def main() -> None:
                 continue
             data, began = clusters(seed), time.perf_counter()
             predict, size = make(data, seed)
-            found = {side: float((predict(x) - x).abs().mean()) for side, x in (("train", data.train), ("test", data.test))}
-            shard = {"setting": "floor", "arm": name, "seed": seed, "seconds": time.perf_counter() - began, "parameters": size}
+            found = {
+                side: float((predict(x) - x).abs().mean())
+                for side, x in (("train", data.train), ("test", data.test))
+            }
+            shard = {
+                "setting": "floor",
+                "arm": name,
+                "seed": seed,
+                "seconds": time.perf_counter() - began,
+                "parameters": size,
+            }
             write(file, shard | found)
 
 

@@ -20,7 +20,8 @@ GUIDED = (("coevolution", "coevolution, random pruning"), ("one cell", "one cell
 
 
 def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return hypervolumes by task and arm and ``digits_hypervolume_ratio``, None where ours was not run on both tasks, and settings.
+    """Return hypervolumes by task and arm and ``digits_hypervolume_ratio``, None where ours was not run on
+    both tasks, and settings.
 
     The ratio is ours over the best control's of the same seed, its median over seeds, of the worse task.
     """
@@ -43,8 +44,15 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
             for guided, random in GUIDED
             if (found := _guided(arms, guided, random))
         },
-        "digits_hypervolume": {task: {arm: spread(found.values()) for arm, found in arms.items()} for task, arms in values.items()},
-        "lone_hypervolume": {task: {arm: spread(found.values()) for arm, found in arms.items()} for task, arms in lone.items() if arms},
+        "digits_hypervolume": {
+            task: {arm: spread(found.values()) for arm, found in arms.items()}
+            for task, arms in values.items()
+        },
+        "lone_hypervolume": {
+            task: {arm: spread(found.values()) for arm, found in arms.items()}
+            for task, arms in lone.items()
+            if arms
+        },
     }
     return figures, {
         "front_epochs": EPOCHS,
@@ -55,10 +63,17 @@ def front_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]
 def _ratios(arms: dict[str, dict[int, float]]) -> list[float]:
     """Ours over the best control, of every seed that has controls; not all of them need have run."""
     others = [found for arm, found in arms.items() if arm != OURS]
-    best = {seed: max(found[seed] for found in others if seed in found) for seed in {s for found in others for s in found}}
+    best = {
+        seed: max(found[seed] for found in others if seed in found)
+        for seed in {s for found in others for s in found}
+    }
     return [value / best[seed] for seed, value in arms.get(OURS, {}).items() if seed in best]
 
 
 def _guided(arms: dict[str, dict[int, float]], guided: str, random: str) -> list[float]:
     """Of the seeds that both arms have."""
-    return [value / arms[random][seed] for seed, value in arms.get(guided, {}).items() if seed in arms.get(random, {})]
+    return [
+        value / arms[random][seed]
+        for seed, value in arms.get(guided, {}).items()
+        if seed in arms.get(random, {})
+    ]

@@ -1,8 +1,9 @@
-"""Cells of different architectures on one graph, beside each architecture alone on it, at the same MACs of gradient steps.
+"""Cells of different architectures on one graph, beside each architecture alone on it, at the same MACs of
+gradient steps.
 
-``python -m benchmarks.coevolution.mixed [--seeds 3]`` records shards. Nothing is asked of the figure but that it be told: .99, 3 seeds.
-Cells that may have any architecture settle on the shallow one, which alone is best here; being cheap, it leaves a third of their budget
-unspent when the foreseen steps are done.
+``python -m benchmarks.coevolution.mixed [--seeds 3]`` records shards. Nothing is asked of the figure but that
+it be told: .99, 3 seeds. Cells that may have any architecture settle on the shallow one, which alone is best
+here; being cheap, it leaves a third of their budget unspent when the foreseen steps are done.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ PAIRS = {
 
 
 def arms() -> dict[str, Coevolved]:
-    """The coevolution of the other figures on a ring of three, with each architecture and with all of them."""
+    """The coevolution of the other figures on a ring of three, with each architecture and with
+    all of them.
+    """
     ours = PRODUCT["coevolution"]
     assert isinstance(ours, Coevolved)
     sets = {name: (pair,) for name, pair in PAIRS.items()} | {"all": tuple(PAIRS.values())}
@@ -43,7 +46,9 @@ def arms() -> dict[str, Coevolved]:
 
 
 def mixed_figures(folder: Path = FOLDER) -> dict[str, Any]:
-    """Return ``heterogeneous_ratio``: the hypervolume of all architectures on one graph over that of the best one alone, by seed."""
+    """Return ``heterogeneous_ratio``: the hypervolume of all architectures on one graph over that of the best
+    one alone, by seed.
+    """
     values: dict[int, dict[str, float]] = defaultdict(dict)
     for file in sorted(folder.glob("mixed-*.json")):
         shard = json.loads(file.read_text())
@@ -55,7 +60,9 @@ def mixed_figures(folder: Path = FOLDER) -> dict[str, Any]:
     return {
         "heterogeneous_ratio": ratios["median"],
         "heterogeneous_ratios": ratios,
-        "heterogeneous_hypervolume": {name: spread(found[name] for found in whole.values()) for name in (*PAIRS, "all")},
+        "heterogeneous_hypervolume": {
+            name: spread(found[name] for found in whole.values()) for name in (*PAIRS, "all")
+        },
     }
 
 

@@ -1,4 +1,6 @@
-"""Several of the paper's autoencoders side by side: one ``bmm`` trains them all, the backward pass is written out."""
+"""Several of the paper's autoencoders side by side: one ``bmm`` trains them all, the backward pass is written
+out.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ EPSILON = 1e-8
 
 
 class Layers:
-    """Weights ``(nets, inputs, outputs)`` and biases ``(nets, outputs)`` of every layer: views of one ``(nets, PARAMETERS)`` tensor."""
+    """Weights ``(nets, inputs, outputs)`` and biases ``(nets, outputs)`` of every layer: views of one
+    ``(nets, PARAMETERS)`` tensor.
+    """
 
     def __init__(self, flat: Tensor) -> None:
         self.flat = flat
@@ -33,7 +37,9 @@ class Layers:
 
 
 def initial(nets: int, generator: torch.Generator) -> Tensor:
-    """Draw parameters ``(nets, PARAMETERS)`` as ``nn.Linear`` does: uniform within one over the root of the inputs."""
+    """Draw parameters ``(nets, PARAMETERS)`` as ``nn.Linear`` does: uniform within one over the root of the
+    inputs.
+    """
     layers = Layers(torch.empty(nets, PARAMETERS))
     for n, weight, bias in zip(SIZES, layers.weights, layers.biases, strict=False):
         for tensor in (weight, bias):
@@ -61,12 +67,15 @@ def l1(flat: Tensor, inputs: Tensor) -> Tensor:
 
 
 def alive(flat: Tensor, inputs: Tensor) -> Tensor:
-    """Number of units with an output other than zero on any of the inputs, ``(nets, 3)``: hidden, latent, hidden."""
+    """Number of units with an output other than zero on any of the inputs, ``(nets, 3)``: hidden, latent,
+    hidden.
+    """
     return torch.stack([(out > 0).any(1).sum(1) for out in outputs(flat, inputs)[:3]], 1).float()
 
 
 class Trainer:
-    """Gradient steps on the L1 loss for ``nets`` nets at once, each on ``batch`` rows of zeros and ones of its own.
+    """Gradient steps on the L1 loss for ``nets`` nets at once, each on ``batch`` rows of zeros and ones of
+    its own.
 
     All buffers are made once: with tensors of this size making them takes longer than filling them.
     """
@@ -102,7 +111,9 @@ class Trainer:
             torch.sum(err[i], 1, out=self.gradient.biases[i])
 
     def fresh(self, rates: Sequence[float]) -> None:
-        """Take the step of an Adam made anew [P]: g / (|g| + epsilon) times the net's own rate; betas fall out of a first step."""
+        """Take the step of an Adam made anew [P]: g / (|g| + epsilon) times the net's own rate; betas fall
+        out of a first step.
+        """
         d = self._denominator
         for p, g, rate in zip(self.flat, self.gradient.flat, rates, strict=True):
             torch.abs(g, out=d)

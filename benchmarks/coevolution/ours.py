@@ -1,4 +1,5 @@
-"""The product's arms on digits: a coevolution through ``Search``, its front as points, gradient steps counted in MACs.
+"""The product's arms on digits: a coevolution through ``Search``, its front as points, gradient steps counted
+in MACs.
 
 ``python -m benchmarks.coevolution.ours [--seeds 5] [--arms NAME ...]`` records shards; what is there stays.
 """
@@ -37,8 +38,9 @@ PLAIN: tuple[Widths, Widths] = WIDTHS[: LATENT + 1], WIDTHS[LATENT:]
 class Coevolved(Arm):
     """Pairs on a graph, pruned while they are trained; every pair that a cell ever held may be on the front.
 
-    How many batches a step has follows from the budget, with what the pairs will cost on the way to ``smallest``; were they dearer than
-    foreseen, the run would end where another step would take more MACs than there are.
+    How many batches a step has follows from the budget, with what the pairs will cost on the way to
+    ``smallest``; were they dearer than foreseen, the run would end where another step would take more MACs
+    than there are.
 
     Attributes:
         pairs: widths of encoders and decoders; several are of different architectures on one graph.
@@ -66,9 +68,17 @@ class Coevolved(Arm):
             average=self.average,
         )
         rules = Coevolution(
-            topology=self.topology, steps=self.steps, schedule=self.schedule, pruning=self.pruning, ahead=1, cases=_CASES, **self.rules
+            topology=self.topology,
+            steps=self.steps,
+            schedule=self.schedule,
+            pruning=self.pruning,
+            ahead=1,
+            cases=_CASES,
+            **self.rules,
         )
-        ledger_stop = _Spending(budget, batches * self.batch, len(rules.neighbourhoods), self._macs, _CASES * self._units)
+        ledger_stop = _Spending(
+            budget, batches * self.batch, len(rules.neighbourhoods), self._macs, _CASES * self._units
+        )
         torch.manual_seed(seed)
         halves = [(Perceptron(encoder), Perceptron(decoder)) for encoder, decoder in self.pairs]
         several = len(halves) > 1
@@ -83,8 +93,12 @@ class Coevolved(Arm):
             listeners=[ledger_stop],
         )
         result = search.run(evaluations=None)
-        if result.reason == "interrupted" and ledger_stop.spent < 0.8 * budget:  # a signal ends a search in good order
-            raise KeyboardInterrupt(f"{self.name}, seed {seed}: stopped at {ledger_stop.spent / budget:.0%} of its budget")
+        if (
+            result.reason == "interrupted" and ledger_stop.spent < 0.8 * budget
+        ):  # a signal ends a search in good order
+            raise KeyboardInterrupt(
+                f"{self.name}, seed {seed}: stopped at {ledger_stop.spent / budget:.0%} of its budget"
+            )
         points = []
         for member in result.front:
             model = result.build(member)
@@ -92,9 +106,14 @@ class Coevolved(Arm):
         return points, ledger_stop.spent
 
     def _batches(self, budget: float) -> int:
-        """Batches of a step, where MACs fall with the parameters; what tries units one by one needs its part of the budget, too."""
+        """Batches of a step, where MACs fall with the parameters; what tries units one by one needs its part
+        of the budget, too.
+        """
         untouched = self.rules["untouched"]
-        sizes = [self.rules["smallest"] ** (max(0, step - untouched) / (self.steps - untouched)) for step in range(1, self.steps + 1)]
+        sizes = [
+            self.rules["smallest"] ** (max(0, step - untouched) / (self.steps - untouched))
+            for step in range(1, self.steps + 1)
+        ]
         left = budget / (len(self.topology.neighbourhoods()) * self._macs)
         if any("removal" in mutation.needs for mutation in self.pruning):
             left -= _CASES * self._units * sum(size ** (1 + _POWER) for size in sizes[untouched - 1 : -1])
@@ -112,9 +131,11 @@ class Coevolved(Arm):
 
 
 class _Spending:
-    """Counts the MACs of gradient steps, and interrupts the loop where those under way might take more than there are.
+    """Counts the MACs of gradient steps, and interrupts the loop where those under way might take more than
+    there are.
 
-    The forward passes in which units are left out one by one count as well, all of them at the size that the pair had before.
+    The forward passes in which units are left out one by one count as well, all of them at the size that the
+    pair had before.
     """
 
     def __init__(self, budget: float, samples: int, cells: int, whole: float, passes: float) -> None:
@@ -126,10 +147,16 @@ class _Spending:
 
     def evaluated(self, evaluation: Any, joined: bool) -> None:
         candidate, macs = evaluation.candidate, evaluation.metrics["macs"]
-        own = candidate.genome if self._space is None else self._space.inside(candidate.genome)[1]  # without idle architectures
+        own = (
+            candidate.genome if self._space is None else self._space.inside(candidate.genome)[1]
+        )  # without idle architectures
         self._tried[candidate.id] = _CASES * float(own.sum()) * macs
         if candidate.operator != "init":
-            passes = max(self._tried[parent] for parent in candidate.parents) if "removal" in candidate.operator else 0.0
+            passes = (
+                max(self._tried[parent] for parent in candidate.parents)
+                if "removal" in candidate.operator
+                else 0.0
+            )
             self._latest.append(3 * macs * self._samples + passes)
             self.spent += self._latest[-1]
 
@@ -140,24 +167,38 @@ class _Spending:
 
 
 class RandomOrder(RemovalPruning):
-    """Random units, as many parameters at every step as :class:`RemovalPruning` takes: the control of its guidance."""
+    """Random units, as many parameters at every step as :class:`RemovalPruning` takes: the control of its
+    guidance.
+    """
 
     needs = ("cost",)
 
     def __init__(self) -> None:
         super().__init__(power=0, noise=1)
 
-    def _doomed(self, space: Any, genomes: np.ndarray, own: np.ndarray, guide: Any, rng: np.random.Generator) -> Any:
+    def _doomed(
+        self, space: Any, genomes: np.ndarray, own: np.ndarray, guide: Any, rng: np.random.Generator
+    ) -> Any:
         return super()._doomed(space, genomes, own, {**guide, "removal": np.ones(space.length)}, rng)
 
 
 SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16}
 RULES: dict[str, Any] = {"mates": "whole", "smallest": 0.022, "untouched": 8}
-"""Settled on seeds 100 and 101, which are not reported, by the search split: cells, steps, mates, noise, the cycle, the criterion."""
+"""Settled on seeds 100 and 101, which are not reported, by the search split: cells, steps, mates, noise, the
+cycle, the criterion.
+"""
 
 
 def _arm(name: str, cells: int, steps: int, pruning: Mutation) -> Coevolved:
-    return Coevolved(name, topology=Ring(cells), steps=steps, schedule=Fixed(1.0), pruning=(pruning,), rules=RULES, **SETTINGS)
+    return Coevolved(
+        name,
+        topology=Ring(cells),
+        steps=steps,
+        schedule=Fixed(1.0),
+        pruning=(pruning,),
+        rules=RULES,
+        **SETTINGS,
+    )
 
 
 PRODUCT: dict[str, Arm] = {
@@ -169,9 +210,13 @@ PRODUCT: dict[str, Arm] = {
         _arm("one cell, random pruning", 1, 100, RandomOrder()),
     )
 }
-"""Ours, what it is compared with for its guidance, and both without neighbours; all to the same sizes at the same steps."""
+"""Ours, what it is compared with for its guidance, and both without neighbours; all to the same sizes at the
+same steps.
+"""
 SHARES = {"one cell": 0.5, "one cell, random pruning": 0.5}
-"""Of the budget: a cell alone is trained for as long as each of two is. Recorded apart from the others, as ``lone``."""
+"""Of the budget: a cell alone is trained for as long as each of two is. Recorded apart from the others, as
+``lone``.
+"""
 
 
 def main() -> None:
@@ -184,7 +229,14 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for task in TASKS.values():
             for name in arguments.arms:
-                record(FOLDER, task, PRODUCT[name], seed, SHARES.get(name, 1) * BUDGET, "lone" if name in SHARES else "front")
+                record(
+                    FOLDER,
+                    task,
+                    PRODUCT[name],
+                    seed,
+                    SHARES.get(name, 1) * BUDGET,
+                    "lone" if name in SHARES else "front",
+                )
 
 
 if __name__ == "__main__":

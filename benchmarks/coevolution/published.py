@@ -1,4 +1,6 @@
-"""The paper's numbers (METHODS 2, read off its figures) beside what the same experiment gives here, and what explains them."""
+"""The paper's numbers (METHODS 2, read off its figures) beside what the same experiment gives here, and what
+explains them.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +49,15 @@ def shards(folder: Path = FOLDER) -> list[dict[str, Any]]:
 
 
 def summary(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians with quartiles of one arm's trials: over trials and nodes as the paper has them, and over trials on test data."""
+    """Medians with quartiles of one arm's trials: over trials and nodes as the paper has them, and over
+    trials on test data.
+    """
     nodes = [value for trial in trials for value in trial.get("train_by_node", [trial["train"]])]
-    found: dict[str, Any] = {"trials": len(trials), "train": spread(nodes), "train_mean": float(np.mean(nodes))}
+    found: dict[str, Any] = {
+        "trials": len(trials),
+        "train": spread(nodes),
+        "train_mean": float(np.mean(nodes)),
+    }
     found["test"] = spread(t["test"] for t in trials)
     if "before_last_event" in trials[0]:
         found["before_last_event"] = spread(t["before_last_event"] for t in trials)
@@ -58,29 +66,43 @@ def summary(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found["events"] = float(np.mean([t["events"] for t in trials]) / len(trials[0]["train_by_node"]))
     for key in ("lineage_epochs", "rates", "alive"):
         if all(key in trial for trial in trials):
-            found[key] = float(np.mean([t[key] for t in trials])) if key != "alive" else np.mean([t[key] for t in trials], 0).tolist()
+            found[key] = (
+                float(np.mean([t[key] for t in trials]))
+                if key != "alive"
+                else np.mean([t[key] for t in trials], 0).tolist()
+            )
     return found
 
 
 def beside(published: Published, found: dict[str, Any]) -> dict[str, Any]:
     """The paper's numbers and how far ours are from them: medians where it gives them, else means."""
-    ours, theirs = (found["train"]["median"], published.median) if published.median is not None else (found["train_mean"], published.mean)
+    ours, theirs = (
+        (found["train"]["median"], published.median)
+        if published.median is not None
+        else (found["train_mean"], published.mean)
+    )
     assert theirs is not None
     result: dict[str, Any] = {"published": theirs, "difference": ours - theirs}
     if published.quartiles:
-        result |= {"published_quartiles": published.quartiles, "within": published.quartiles[0] <= ours <= published.quartiles[1]}
+        result |= {
+            "published_quartiles": published.quartiles,
+            "within": published.quartiles[0] <= ours <= published.quartiles[1],
+        }
     return result
 
 
 def faithful_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the figures of the reproduction, and the seeds that they rest on.
 
-    ``faithful_l1`` has every arm by setting, ours and the floors included; ``faithful_largest_difference`` is of the paper's arms.
+    ``faithful_l1`` has every arm by setting, ours and the floors included; ``faithful_largest_difference`` is
+    of the paper's arms.
     """
     grouped: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for shard in shards(folder):
         grouped[shard["setting"]][shard["arm"]].append(shard)
-    table = {setting: {arm: summary(trials) for arm, trials in arms.items()} for setting, arms in grouped.items()}
+    table = {
+        setting: {arm: summary(trials) for arm, trials in arms.items()} for setting, arms in grouped.items()
+    }
     differences = []
     for setting, arms in PAPER.items():
         for arm, published in arms.items():
@@ -93,7 +115,10 @@ def faithful_figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, A
         "faithful_within_quartiles": random.get("within"),
         "faithful_largest_difference": max(differences, default=None),
     }
-    seeds = {setting: {arm: [t["seed"] for t in trials] for arm, trials in arms.items()} for setting, arms in grouped.items()}
+    seeds = {
+        setting: {arm: [t["seed"] for t in trials] for arm, trials in arms.items()}
+        for setting, arms in grouped.items()
+    }
     return figures, {"faithful_seeds": seeds}
 
 

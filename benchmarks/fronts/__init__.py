@@ -1,1 +1,3 @@
-"""Fronts after training, ours against pruning, training from scratch and search, at equal MACs of training."""
+"""Fronts after training, ours against pruning, training from scratch and search, at equal MACs of
+training.
+"""

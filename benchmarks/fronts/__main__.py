@@ -1,4 +1,6 @@
-"""``python -m benchmarks.fronts [--quick] [--json FILE]`` collects what ``record`` recorded; ``--quick`` records a little anew instead."""
+"""``python -m benchmarks.fronts [--quick] [--json FILE]`` collects what ``record`` recorded; ``--quick``
+records a little anew instead.
+"""
 
 from __future__ import annotations
 

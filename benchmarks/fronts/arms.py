@@ -21,7 +21,9 @@ from operators.repair.batchnorm import recalibrate
 
 @dataclass(frozen=True)
 class Point:
-    """A trained compact model: losses over the constant predictor's, MACs over the unpruned network's, and what had been spent by then."""
+    """A trained compact model: losses over the constant predictor's, MACs over the unpruned network's, and
+    what had been spent by then.
+    """
 
     search: float
     test: float
@@ -56,7 +58,9 @@ class Arm(ABC):
 
     @abstractmethod
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
-        """Return trained models and what was spent, at most `budget`; nothing may be chosen by the test split."""
+        """Return trained models and what was spent, at most `budget`; nothing may be chosen by the test
+        split.
+        """
 
 
 @dataclass
@@ -72,8 +76,8 @@ class OnShelf(Arm):
 
 @dataclass
 class Narrower(Arm):
-    """An arm that begins with fewer channels of every group, this share of them, their weights drawn anew: where a budget is short for the
-    unpruned network, more steps of a smaller one are worth more."""
+    """An arm that begins with fewer channels of every group, this share of them, their weights drawn anew:
+    where a budget is short for the unpruned network, more steps of a smaller one are worth more."""
 
     name: str
     arm: Arm
@@ -83,25 +87,34 @@ class Narrower(Arm):
         if self.width == 1:
             return self.arm.run(ground, budget)
         genome = narrow(ground, [self.width] * len(ground.space.segments))
-        return _elsewhere(self.arm, Ground(ground.task, ground.seed, lambda: fresh(ground, genome, ground.seed)), ground, budget)
+        return _elsewhere(
+            self.arm,
+            Ground(ground.task, ground.seed, lambda: fresh(ground, genome, ground.seed)),
+            ground,
+            budget,
+        )
 
 
 def _elsewhere(arm: Arm, there: Ground, here: Ground, budget: float) -> tuple[list[Point], float]:
     """Run an arm on another network; budget and what is returned are in MACs of the one here."""
     ratio = there.unit / here.unit
     points, spent = arm.run(there, budget / ratio)
-    return [replace(point, macs=ratio * point.macs, spent=ratio * point.spent) for point in points], ratio * spent
+    return [
+        replace(point, macs=ratio * point.macs, spent=ratio * point.spent) for point in points
+    ], ratio * spent
 
 
 @dataclass
 class Raced(Arm):
-    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the rest, and all points count.
+    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the
+    rest, and all points count.
 
     Attributes:
-        heats: what runs in their places in the heats, where a heat of the arms themselves would be unfair: the smaller network leads early.
+        heats: what runs in their places in the heats, where a heat of the arms themselves would be unfair:
+            the smaller network leads early.
         share: of the budget, for each heat.
-        least: of the task's whole budget, for each heat, but never above a third of what there is: with less there is no front to tell two
-            networks apart by.
+        least: of the task's whole budget, for each heat, but never above a third of what there is: with less
+            there is no front to tell two networks apart by.
     """
 
     name: str
@@ -124,7 +137,8 @@ class Raced(Arm):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and down by a cosine.
+    """How networks are trained, by whatever arm: AdamW, the learning rate up over a part of the steps and
+    down by a cosine.
 
     Attributes:
         rate: largest learning rate over the task's.
@@ -139,8 +153,12 @@ RECIPE = Recipe()
 
 
 def scoring(ground: Ground) -> int:
-    """Samples that pass forward when a network is scored: for the statistics of BatchNorm, where there is any, and on the search split."""
-    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in ground.space.model.modules())
+    """Samples that pass forward when a network is scored: for the statistics of BatchNorm, where there is
+    any, and on the search split.
+    """
+    norms = any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in ground.space.model.modules()
+    )
     return ground.data.size("search") + (ground.data.size("calibration") if norms else 0)
 
 
@@ -158,7 +176,9 @@ def measured(ground: Ground, model: nn.Module, macs: float, spent: Spent) -> Poi
 
 @dataclass(frozen=True)
 class Lessons:
-    """What a teacher says of samples: inputs, targets and its logits, ``(n, ...)`` each, and which are labelled, ``(n,)``."""
+    """What a teacher says of samples: inputs, targets and its logits, ``(n, ...)`` each, and which are
+    labelled, ``(n,)``.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -167,20 +187,28 @@ class Lessons:
 
 
 def lessons(ground: Ground, teacher: nn.Module, spent: Spent, repeats: float = 0.0) -> Lessons:
-    """Ask a teacher of all training samples and of mixtures of them, as the product does: see :meth:`Ground.mixtures`."""
+    """Ask a teacher of all training samples and of mixtures of them, as the product does: see
+    :meth:`Ground.mixtures`.
+    """
     count = ground.mixtures(repeats, spent.budget)
     asked = Teacher(teacher.eval(), ground.data, mixtures=count, seed=ground.seed)
     size = ground.data.size("train") + count
-    (inputs, targets), outputs, labelled = next(asked.batches(size, torch.Generator().manual_seed(ground.seed)))
+    (inputs, targets), outputs, labelled = next(
+        asked.batches(size, torch.Generator().manual_seed(ground.seed))
+    )
     spent.forward(1.0, size)
-    return Lessons(inputs, targets, outputs, torch.ones(size, dtype=torch.bool) if labelled is None else labelled)
+    return Lessons(
+        inputs, targets, outputs, torch.ones(size, dtype=torch.bool) if labelled is None else labelled
+    )
 
 
 class Batches:
     """Batches of the training split, or of lessons, for ever, full ones, drawn by a generator."""
 
     def __init__(self, ground: Ground, generator: torch.Generator, taught: Lessons | None = None) -> None:
-        self.inputs, self.targets = ground.whole("train") if taught is None else (taught.inputs, taught.targets)
+        self.inputs, self.targets = (
+            ground.whole("train") if taught is None else (taught.inputs, taught.targets)
+        )
         self.batch, self.generator = ground.task.batch, generator
         self._order, self._place = torch.empty(0, dtype=torch.long), 0
 
@@ -225,7 +253,9 @@ def train(
         loss = (
             losses.mean()
             if taught is None
-            else blend(losses, outputs, taught.outputs[rows], batches.targets[rows], taught.labelled[rows]).mean()
+            else blend(
+                losses, outputs, taught.outputs[rows], batches.targets[rows], taught.labelled[rows]
+            ).mean()
         )
         optimiser.zero_grad()
         loss.backward()
@@ -264,10 +294,15 @@ def narrow(ground: Ground, shares: Sequence[float] | np.ndarray) -> np.ndarray:
 def chosen(points: Sequence[Point]) -> list[Point]:
     """The points that no other beats on the search split, smallest first."""
     values = np.array([[p.search, p.macs] for p in points])
-    return sorted((points[int(i)] for i in np.flatnonzero(moocore.is_nondominated(values, keep_weakly=False))), key=lambda p: p.macs)
+    return sorted(
+        (points[int(i)] for i in np.flatnonzero(moocore.is_nondominated(values, keep_weakly=False))),
+        key=lambda p: p.macs,
+    )
 
 
 def hypervolume(points: Sequence[Point], split: str = "test") -> float:
-    """Area over (loss / the constant predictor's, ln of MACs / unpruned) to the reference (1, 0), of points chosen on search."""
+    """Area over (loss / the constant predictor's, ln of MACs / unpruned) to the reference (1, 0), of points
+    chosen on search.
+    """
     values = np.array([[getattr(p, split), np.log(p.macs)] for p in chosen(points)])
     return float(moocore.hypervolume(values, ref=np.array([1.0, 1e-9])))

@@ -11,7 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fronts.arms import RECIPE, Arm, Lessons, Point, Recipe, Spent, epochs_for, fresh, lessons, measured, narrow, train
+from benchmarks.fronts.arms import (
+    RECIPE,
+    Arm,
+    Lessons,
+    Point,
+    Recipe,
+    Spent,
+    epochs_for,
+    fresh,
+    lessons,
+    measured,
+    narrow,
+    train,
+)
 from benchmarks.fronts.tasks import Ground
 from evaluators.counting import count
 from operators.criteria import Criterion, Magnitude
@@ -33,7 +46,9 @@ class Weights:
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        self.full: dict[str, Tensor] = {name: t.clone() for name, t in ground.space.model.state_dict().items()}
+        self.full: dict[str, Tensor] = {
+            name: t.clone() for name, t in ground.space.model.state_dict().items()
+        }
 
     def model(self, genome: np.ndarray) -> nn.Module:
         """A mask's network, with its part of the tensors."""
@@ -55,7 +70,9 @@ class Weights:
 def scores(weights: Weights, criterion: Criterion) -> np.ndarray:
     """Of every locus, over its group's mean, ``(length,)``."""
     space, data = weights.ground.space, weights.ground.data
-    (found,) = score_all([criterion], weights.whole(), data.batches("calibration", 256), space.plan, data.loss).values()
+    (found,) = score_all(
+        [criterion], weights.whole(), data.batches("calibration", 256), space.plan, data.loss
+    ).values()
     found = np.asarray(found, dtype=float).copy()
     for part in space.slices.values():
         found[part] /= max(found[part].mean(), 1e-12)
@@ -63,7 +80,9 @@ def scores(weights: Weights, criterion: Criterion) -> np.ndarray:
 
 
 def kept(ground: Ground, genome: np.ndarray, scores: np.ndarray, macs: float) -> np.ndarray:
-    """The mask of the best loci of `genome` that costs at most so much, as far as there is one; no group falls empty."""
+    """The mask of the best loci of `genome` that costs at most so much, as far as there is one; no group
+    falls empty.
+    """
     order = np.flatnonzero(genome)[np.argsort(scores[genome == 1], kind="stable")]
     masks = np.repeat(genome[None], len(order), axis=0)
     for row, mask in enumerate(masks):
@@ -78,7 +97,8 @@ def kept(ground: Ground, genome: np.ndarray, scores: np.ndarray, macs: float) ->
 
 @dataclass
 class Pruning(Arm):
-    """Train the unpruned network, then prune and train on, in rounds (Han et al. 2015, by channels) or once for every size.
+    """Train the unpruned network, then prune and train on, in rounds (Han et al. 2015, by channels) or once
+    for every size.
 
     Attributes:
         once: every size is pruned from the unpruned network.
@@ -86,7 +106,8 @@ class Pruning(Arm):
         rounds: sizes; MACs fall in equal ratios down to what every pruning arm goes down to.
         later: learning rate of the rounds over the first one's.
         distilled: share of the unpruned network in the loss of what is pruned.
-        repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`, which it is asked of as well, as in ours; 0: there are none.
+        repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`, which it is asked of as well, as in
+            ours; 0: there are none.
     """
 
     name: str
@@ -104,7 +125,9 @@ class Pruning(Arm):
         spent, weights, points = Spent(budget), Weights(ground), []
         generator = torch.Generator().manual_seed(ground.seed)
         genome = np.ones(ground.space.length, dtype=np.uint8)
-        points.append(self._trained(ground, weights, genome, self.dense * budget, self.recipe, spent, generator))
+        points.append(
+            self._trained(ground, weights, genome, self.dense * budget, self.recipe, spent, generator)
+        )
         later = replace(self.recipe, rate=self.recipe.rate * self.later)
         sizes = np.geomspace(1, ground.smallest, self.rounds + 1)[1:]
         dense = scores(weights, self.criterion)
@@ -115,7 +138,11 @@ class Pruning(Arm):
                 weights.full, genome = full, kept(ground, np.ones_like(genome), dense, size)
             else:
                 genome = kept(ground, genome, scores(weights, self.criterion), size)
-            points.append(self._trained(ground, weights, genome, min(left * part, spent.left), later, spent, generator, taught))
+            points.append(
+                self._trained(
+                    ground, weights, genome, min(left * part, spent.left), later, spent, generator, taught
+                )
+            )
         return points, spent.total
 
     def _trained(
@@ -144,7 +171,8 @@ class FromScratch(Arm):
         sizes: how many; widths fall in equal ratios from the unpruned network's to `smallest` of it.
         random: widths of every group are drawn on their own, log-uniformly.
         shelf: networks of another make.
-        dense: share of the budget that trains the unpruned network first, which the others then learn from; 0: nothing is distilled.
+        dense: share of the budget that trains the unpruned network first, which the others then learn from;
+            0: nothing is distilled.
         distilled: its share in their loss.
         repeats: as in :class:`Pruning`.
     """
@@ -172,10 +200,14 @@ class FromScratch(Arm):
             train(ground, teacher, 1.0, steps, self.recipe, spent, generator)
             points.append(measured(ground, teacher, 1.0, spent))
             taught, made, budget = lessons(ground, teacher, spent, self.repeats), made[1:], spent.left
-        for number, ((macs, make), part) in enumerate(zip(made, parts([macs for macs, _ in made], self.share), strict=True)):
+        for number, ((macs, make), part) in enumerate(
+            zip(made, parts([macs for macs, _ in made], self.share), strict=True)
+        ):
             model = make(1000 * ground.seed + number)
             steps = epochs_for(ground, budget * part, macs)
-            train(ground, model, macs, steps, self.recipe, spent, generator, taught=taught, share=self.distilled)
+            train(
+                ground, model, macs, steps, self.recipe, spent, generator, taught=taught, share=self.distilled
+            )
             points.append(measured(ground, model, macs, spent))
         return points, spent.total
 
@@ -188,7 +220,10 @@ class FromScratch(Arm):
             genomes = [narrow(ground, np.exp(rng.uniform(np.log(self.smallest), 0, groups))) for _ in ratios]
         else:
             genomes = [narrow(ground, [ratio] * groups) for ratio in ratios]
-        return [(ground.macs(genome), lambda seed, genome=genome: fresh(ground, genome, seed)) for genome in genomes]  # type: ignore[misc]
+        return [
+            (ground.macs(genome), lambda seed, genome=genome: fresh(ground, genome, seed))
+            for genome in genomes
+        ]  # type: ignore[misc]
 
     def _shelf(self, ground: Ground, ratio: float) -> tuple[float, Callable[[int], nn.Module]]:
         def make(seed: int) -> nn.Module:

@@ -20,12 +20,14 @@ from benchmarks.harness import spread
 
 
 def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ``hypervolume_ratio``, ``compute_ratio``, ``loss_at_half`` and hypervolumes by task and arm, and the seeds they rest on.
+    """Return ``hypervolume_ratio``, ``compute_ratio``, ``loss_at_half`` and hypervolumes by task and arm, and
+    the seeds they rest on.
 
     The best control of a task is the one with the largest mean over the seeds that it and ours were run on;
-    ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and which is luck in part;
-    ``hypervolume_ratio_ablations`` is over the best of those that share ours' training (:mod:`benchmarks.fronts.roster`).
-    ``compute_ratio_told`` is of ours on the network that the best control prunes, without the heats that find out which one to prune.
+    ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and
+    which is luck in part; ``hypervolume_ratio_ablations`` is over the best of those that share ours' training
+    (:mod:`benchmarks.fronts.roster`). ``compute_ratio_told`` is of ours on the network that the best control
+    prunes, without the heats that find out which one to prune.
     """
     table: Table = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for file in sorted(folder.glob("*.json")):
@@ -33,28 +35,40 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
         table[shard["task"]][shard["arm"]][shard["share"]][shard["seed"]] = shard
     controls, ablations = _matches(table, _is_control), _matches(table, lambda arm: arm in ABLATIONS)
     computes = {task: _computes(table[task][MAIN], match) for task, match in controls.items()}
-    computes_told = {task: _computes(table[task].get(told(match.rival), {}), match) for task, match in controls.items()}
+    computes_told = {
+        task: _computes(table[task].get(told(match.rival), {}), match) for task, match in controls.items()
+    }
     return {
         "hypervolume_ratio": _overall(controls),
-        "hypervolume_ratio_worst_task": min((_geometric(match.ratios) for match in controls.values()), default=None),
+        "hypervolume_ratio_worst_task": min(
+            (_geometric(match.ratios) for match in controls.values()), default=None
+        ),
         "hypervolume_ratio_strict": _overall(_matches(table, _is_control, strict=True)),
         "hypervolume_ratio_by_task": {task: match.figures() for task, match in controls.items()},
         "hypervolume_ratio_ablations": _overall(ablations),
         "hypervolume_ratio_ablations_by_task": {task: match.figures() for task, match in ablations.items()},
-        "compute_ratio_worst_task": max((float(np.median(found)) for found in computes.values()), default=None),
+        "compute_ratio_worst_task": max(
+            (float(np.median(found)) for found in computes.values()), default=None
+        ),
         "compute_ratio": {task: spread(found) for task, found in computes.items()},
         "compute_ratio_told": {task: spread(found) for task, found in computes_told.items() if found},
         **(_pieces() if folder == FOLDER else {}),
         "loss_at_half": {task: _at_half(arms) for task, arms in table.items()},
         "hypervolume": {
             task: {
-                arm if share == 1 else f"{arm}, {share:g} of the budget": spread(s["hypervolume"] for s in seeds.values())
+                arm if share == 1 else f"{arm}, {share:g} of the budget": spread(
+                    s["hypervolume"] for s in seeds.values()
+                )
                 for arm, by in arms.items()
                 for share, seeds in by.items()
             }
             for task, arms in table.items()
         },
-    }, {"seeds": {task: {arm: sorted(by.get(1.0, {})) for arm, by in arms.items()} for task, arms in table.items()}}
+    }, {
+        "seeds": {
+            task: {arm: sorted(by.get(1.0, {})) for arm, by in arms.items()} for task, arms in table.items()
+        }
+    }
 
 
 Table = dict[str, dict[str, dict[float, dict[int, dict[str, Any]]]]]
@@ -76,19 +90,36 @@ class Match:
 
     def figures(self) -> dict[str, Any]:
         """All there is to say of the ratios."""
-        return {"rival": self.rival, "mean": _geometric(self.ratios), "interval": _interval(self.ratios)} | spread(self.ratios)
+        return {
+            "rival": self.rival,
+            "mean": _geometric(self.ratios),
+            "interval": _interval(self.ratios),
+        } | spread(self.ratios)
 
 
 def _matches(table: Table, rival: Callable[[str], bool], strict: bool = False) -> dict[str, Match]:
-    """Return a match for every task on which there is one; `strict` takes the best rival of every single seed."""
+    """Return a match for every task on which there is one; `strict` takes the best rival of every single
+    seed.
+    """
     found = {}
     for task, arms in table.items():
-        values = {arm: {seed: s["hypervolume"] for seed, s in shares.get(1.0, {}).items()} for arm, shares in arms.items()}
+        values = {
+            arm: {seed: s["hypervolume"] for seed, s in shares.get(1.0, {}).items()}
+            for arm, shares in arms.items()
+        }
         ours = values.get(MAIN, {})
-        rivals = {arm: {s: by[s] for s in sorted(by.keys() & ours)} for arm, by in values.items() if rival(arm) and by.keys() & ours}
+        rivals = {
+            arm: {s: by[s] for s in sorted(by.keys() & ours)}
+            for arm, by in values.items()
+            if rival(arm) and by.keys() & ours
+        }
         if rivals:
             best = max(rivals, key=lambda arm: np.mean(list(rivals[arm].values())))
-            goals = {s: max(by.get(s, 0.0) for by in rivals.values()) for s in rivals[best]} if strict else rivals[best]
+            goals = (
+                {s: max(by.get(s, 0.0) for by in rivals.values()) for s in rivals[best]}
+                if strict
+                else rivals[best]
+            )
             found[task] = Match(best, goals, ours)
     return found
 
@@ -105,7 +136,9 @@ def _is_control(arm: str) -> bool:
 def _pieces() -> dict[str, Any]:
     """What was recorded of the rungs and of latencies."""
     rungs, latencies = correlations(RUNGS), latency_ratio(LATENCIES)
-    last = [list(by.values())[-2]["tau"] for by in rungs.values()]  # the very last is the truth's own rung, by the search split
+    last = [
+        list(by.values())[-2]["tau"] for by in rungs.values()
+    ]  # the very last is the truth's own rung, by the search split
     return {
         "rank_correlation_last_rung": min(last, default=None),
         "rank_correlation": rungs,
@@ -115,7 +148,9 @@ def _pieces() -> dict[str, Any]:
 
 
 def _computes(shares: dict[float, dict[int, dict[str, Any]]], match: Match) -> list[float]:
-    """The smallest shares of the budget at which an arm has what its rival ends with, seed by seed; twice the budget where none has."""
+    """The smallest shares of the budget at which an arm has what its rival ends with, seed by seed; twice the
+    budget where none has.
+    """
     found = []
     for seed, goal in match.theirs.items():
         values = {share: by[seed]["hypervolume"] for share, by in shares.items() if seed in by}
@@ -125,16 +160,23 @@ def _computes(shares: dict[float, dict[int, dict[str, Any]]], match: Match) -> l
 
 
 def _at_half(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[str, dict[str, float]]:
-    """Test loss, over the constant predictor's, of every arm's best at most at half the MACs, minus that of the best unpruned network that
-    any arm trained on the seed, by the search split."""
-    points = {arm: {seed: shard["points"] for seed, shard in shares.get(1.0, {}).items()} for arm, shares in arms.items()}
+    """Test loss, over the constant predictor's, of every arm's best at most at half the MACs, minus that of
+    the best unpruned network that any arm trained on the seed, by the search split."""
+    points = {
+        arm: {seed: shard["points"] for seed, shard in shares.get(1.0, {}).items()}
+        for arm, shares in arms.items()
+    }
     whole: dict[int, list[dict[str, float]]] = defaultdict(list)
     for by in points.values():
         for seed, found in by.items():
             whole[seed] += [p for p in found if p["macs"] == 1.0]
     best = {seed: _chosen(found) for seed, found in whole.items() if found}
     differences = {
-        arm: [_chosen(half) - best[seed] for seed, found in by.items() if seed in best and (half := [p for p in found if p["macs"] <= 0.5])]
+        arm: [
+            _chosen(half) - best[seed]
+            for seed, found in by.items()
+            if seed in best and (half := [p for p in found if p["macs"] <= 0.5])
+        ]
         for arm, by in points.items()
     }
     return {arm: spread(found) for arm, found in differences.items() if found}
@@ -150,7 +192,12 @@ def _interval(ratios: Sequence[float]) -> list[float] | None:
     if len(ratios) < 2:
         return None
     logs = np.log(ratios)
-    return [float(x) for x in np.exp(stats.t.interval(0.9, len(logs) - 1, logs.mean(), logs.std(ddof=1) / len(logs) ** 0.5))]
+    return [
+        float(x)
+        for x in np.exp(
+            stats.t.interval(0.9, len(logs) - 1, logs.mean(), logs.std(ddof=1) / len(logs) ** 0.5)
+        )
+    ]
 
 
 def _geometric(values: Iterable[float]) -> float:

@@ -20,7 +20,12 @@ class PlainNet(nn.Module):
         layers: list[nn.Module] = []
         before = 1
         for width in widths:
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(before, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
             before = width
         self.features, self.head = nn.Sequential(*layers), nn.LazyLinear(classes)
         self(torch.zeros(2, 1, 8, 8))
@@ -30,7 +35,9 @@ class PlainNet(nn.Module):
 
 
 class CharacterNet(Transformer):
-    """A causal transformer: tokens ``(batch, length)`` to logits ``(batch, symbols, length)``. Its tables begin small."""
+    """A causal transformer: tokens ``(batch, length)`` to logits ``(batch, symbols, length)``. Its tables
+    begin small.
+    """
 
     def __init__(self, symbols: int, length: int, width: int = 32, depth: int = 2, heads: int = 4) -> None:
         super().__init__(symbols, length, width, depth, heads, dropout=0.0)
@@ -75,6 +82,10 @@ class SmallUNet(nn.Module):
 
 def _pair(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-    )  # fmt: skip
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )

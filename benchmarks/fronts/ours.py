@@ -96,7 +96,14 @@ class Pruned(Arm):
         for member in result.front:
             model = result.build(member)
             spent = base + spending.after[member.candidate.id]
-            points.append(Point(ground.loss(model, "search"), ground.loss(model, "test"), member.metrics["macs"] / ground.unit, spent))
+            points.append(
+                Point(
+                    ground.loss(model, "search"),
+                    ground.loss(model, "test"),
+                    member.metrics["macs"] / ground.unit,
+                    spent,
+                )
+            )
         return points, base + spending.spent
 
     def _mixtures(self, ground: Ground, budget: float) -> int:
@@ -107,14 +114,23 @@ class Pruned(Arm):
         return ground.data.size("train") + self._mixtures(ground, budget) if self.distilled else 0
 
     def _plan(self, ground: Ground, budget: float) -> tuple[int, int, float]:
-        """Rounds, steps of the unpruned network, and of the others as if they were as large; rounds are fewer where scoring would take more
-        than a tenth of the budget, or leave less than four steps."""
+        """Rounds, steps of the unpruned network, and of the others as if they were as large; rounds are fewer
+        where scoring would take more than a tenth of the budget, or leave less than four steps."""
         first = int(self.dense * budget / (3 * ground.task.batch))
         for rounds in range(self.rounds, 3, -1):
             sizes = ground.smallest ** (np.arange(1, rounds + 1) / rounds)
-            if scoring(ground) * sizes.sum() <= 0.1 * budget and self._steps(ground, budget, first, sizes) >= 4:
+            if (
+                scoring(ground) * sizes.sum() <= 0.1 * budget
+                and self._steps(ground, budget, first, sizes) >= 4
+            ):
                 break
-        return rounds, first, min(self._steps(ground, budget, first, _reached(ground, sizes, order)) for order in range(_ORDERS))
+        return (
+            rounds,
+            first,
+            min(
+                self._steps(ground, budget, first, _reached(ground, sizes, order)) for order in range(_ORDERS)
+            ),
+        )
 
     def _steps(self, ground: Ground, budget: float, first: int, sizes: np.ndarray) -> float:
         """Steps that the budget holds where candidates have these sizes."""
@@ -126,20 +142,32 @@ class Pruned(Arm):
         for _ in range(40):
             steps = (low + high) / 2
             training = 3 * batch * np.round(steps * sizes**-self.stretch)
-            low, high = (steps, high) if (macs * (training + self._tried(ground, sizes, training))).sum() <= left else (low, steps)
+            low, high = (
+                (steps, high)
+                if (macs * (training + self._tried(ground, sizes, training))).sum() <= left
+                else (low, steps)
+            )
         return 0.97 * low  # candidates may be a little larger than their rounds ask
 
     def _tried(self, ground: Ground, sizes: np.ndarray, training: np.ndarray) -> np.ndarray:
-        """Passes that trying removals takes at most: where trying all is clearly too dear they are estimated, else it takes its share."""
+        """Passes that trying removals takes at most: where trying all is clearly too dear they are estimated,
+        else it takes its share.
+        """
         if not isinstance(self.worth, RemovalTrials):
             return np.zeros_like(sizes)
         cases, most = self.worth.cases, self.worth.share * training
-        tries = ground.space.length * sizes**0.5 * cases * (2 if self.worth.recalibrate and has_norms(ground.space.model) else 1)
+        tries = (
+            ground.space.length
+            * sizes**0.5
+            * cases
+            * (2 if self.worth.recalibrate and has_norms(ground.space.model) else 1)
+        )
         return np.where(tries <= 2 * most, np.minimum(1.25 * tries, most), 3.0 * cases)
 
 
 def _reached(ground: Ground, sizes: np.ndarray, order: int) -> np.ndarray:
-    """Sizes that rounds come to where channels go in an order that is drawn; who is below the next size already skips that round.
+    """Sizes that rounds come to where channels go in an order that is drawn; who is below the next size
+    already skips that round.
 
     A channel is a large part of a small network, so that about a third of 30 rounds is skipped there.
     """

@@ -1,4 +1,6 @@
-"""Controls from elsewhere: Torch-Pruning's global Taylor in rounds, Optuna over shares of the groups, regularised evolution."""
+"""Controls from elsewhere: Torch-Pruning's global Taylor in rounds, Optuna over shares of the groups,
+regularised evolution.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from operators.criteria import Magnitude
 
 @dataclass
 class TorchPruning(Arm):
-    """Torch-Pruning's global pruner with its group Taylor importance on the calibration split, in rounds, and training after each.
+    """Torch-Pruning's global pruner with its group Taylor importance on the calibration split, in rounds, and
+    training after each.
 
     It cannot tell heads within one layer of queries, keys and values: those layers stay as wide as they are.
 
@@ -72,7 +75,9 @@ class TorchPruning(Arm):
                 global_pruning=True,
                 pruning_ratio=min(0.9, max(0.02, 1 - (size / macs) ** 0.5)),
                 max_pruning_ratio=0.99,
-                ignored_layers=[module for name, module in model.named_modules() if name == "head" or name.endswith("qkv")],
+                ignored_layers=[
+                    module for name, module in model.named_modules() if name == "head" or name.endswith("qkv")
+                ],
             )
             pruner.step()
             now = self._macs(ground, model)
@@ -92,11 +97,12 @@ Suggest = Callable[[int], list[float]]
 
 @dataclass
 class Searched(Arm):
-    """Search over the kept share of every group, the largest channels of a trained network within a group, each candidate trained briefly;
-    the front of the search is trained on with what is left.
+    """Search over the kept share of every group, the largest channels of a trained network within a group,
+    each candidate trained briefly; the front of the search is trained on with what is left.
 
     Attributes:
-        method: Optuna's TPE or NSGA-II, or regularised evolution (Real et al. 2019, arXiv 1802.01548) on scalarised losses.
+        method: Optuna's TPE or NSGA-II, or regularised evolution (Real et al. 2019, arXiv 1802.01548) on
+            scalarised losses.
         dense: share of the budget for the unpruned network.
         search: share of the budget for candidates.
         steps: gradient steps of a candidate.
@@ -131,14 +137,18 @@ class Searched(Arm):
         self._search(ground, tried, spent, self.dense * budget + self.search * budget)
         best = _spread([f for f in found if f[0] in set(chosen([p for p, _, _ in found]))], self.finals)
         left = spent.left
-        for (_, genome, model), part in zip(best, parts([p.macs for p, _, _ in best], "between"), strict=True):
+        for (_, genome, model), part in zip(
+            best, parts([p.macs for p, _, _ in best], "between"), strict=True
+        ):
             macs = ground.macs(genome)
             steps = epochs_for(ground, min(left * part, spent.left), macs)
             train(ground, model, macs, steps, self.recipe, spent, generator)
             points.append(measured(ground, model, macs, spent))
         return points + [p for p, _, _ in found], spent.total
 
-    def _search(self, ground: Ground, tried: Callable[[list[float]], Point], spent: Spent, until: float) -> None:
+    def _search(
+        self, ground: Ground, tried: Callable[[list[float]], Point], spent: Spent, until: float
+    ) -> None:
         groups, low = len(ground.space.segments), 0.05
         dearest = 1.2 * (3 * self.steps * ground.task.batch + ground.data.size("search"))
         if self.method == "regularised":
@@ -149,7 +159,9 @@ class Searched(Arm):
                 else:
                     weight = rng.uniform(0, 1)  # a direction of the trade-off for every tournament
                     drawn = [members[i] for i in rng.choice(len(members), 6, replace=False)]
-                    shares = min(drawn, key=lambda m: weight * m[1].search + (1 - weight) * 0.2 * np.log(m[1].macs))[0].copy()
+                    shares = min(
+                        drawn, key=lambda m: weight * m[1].search + (1 - weight) * 0.2 * np.log(m[1].macs)
+                    )[0].copy()
                     shares[rng.integers(groups)] = np.exp(rng.uniform(np.log(low), 0))
                 members.append((shares, tried(shares.tolist())))
             return
@@ -162,7 +174,9 @@ class Searched(Arm):
         study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
         while spent.total + dearest < until:
             trial = study.ask()
-            point = tried([trial.suggest_float(segment.name, low, 1, log=True) for segment in ground.space.segments])
+            point = tried(
+                [trial.suggest_float(segment.name, low, 1, log=True) for segment in ground.space.segments]
+            )
             study.tell(trial, [point.search, float(np.log(point.macs))])
 
 
@@ -175,7 +189,9 @@ def _largest(ground: Ground, worth: np.ndarray, shares: list[float]) -> np.ndarr
     return ground.space.repair(genome[None])[0]
 
 
-def _spread(found: list[tuple[Point, np.ndarray, nn.Module]], n: int) -> list[tuple[Point, np.ndarray, nn.Module]]:
+def _spread(
+    found: list[tuple[Point, np.ndarray, nn.Module]], n: int
+) -> list[tuple[Point, np.ndarray, nn.Module]]:
     """At most `n` of a front, evenly by rank of MACs."""
     found = sorted(found, key=lambda f: f[0].macs)
     rows = np.unique(np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int))

@@ -1,9 +1,10 @@
-"""Records what arms reach, one shard an arm, task and seed; what is there stays, so that an interrupted recording goes on.
+"""Records what arms reach, one shard an arm, task and seed; what is there stays, so that an interrupted
+recording goes on.
 
 ``python -m benchmarks.fronts.record [--seeds 5] [--tasks ...] [--arms ...] [--shares 1.0 0.5 0.75]``
 
-With less than all of the budget the main arm is run, and those of ours that are named: ``--arms lineages --tasks hearts`` is what
-``compute_ratio_told`` takes there.
+With less than all of the budget the main arm is run, and those of ours that are named:
+``--arms lineages --tasks hearts`` is what ``compute_ratio_told`` takes there.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from spaces.files import replacing
 
 FOLDER = Path(__file__).parents[1] / "results" / "fronts"
 SHARES = (0.5, 0.75)
-"""Of the budget, at which ours are run as well: how early they reach what the best control ends with. Below a fifth a round has a
-step or two on hearts, of which one more weighs: what is spent goes over the budget, and such a run is refused."""
+"""Of the budget, at which ours are run as well: how early they reach what the best control ends with. Below a
+fifth a round has a step or two on hearts, of which one more weighs: what is spent goes over the budget, and
+such a run is refused.
+"""
 
 
 @cache
@@ -50,7 +53,14 @@ def record(folder: Path, task: str, arm: Arm, seed: int, share: float = 1.0) -> 
         budget = share * here.budget
         points, spent = arm.run(here, budget)
         assert spent <= 1.01 * budget, f"{arm.name} took {spent / budget:.3f} of its budget"
-        shard = {"task": task, "arm": arm.name, "seed": seed, "share": share, "setting": repr(arm), "spent": spent / here.budget}
+        shard = {
+            "task": task,
+            "arm": arm.name,
+            "seed": seed,
+            "share": share,
+            "setting": repr(arm),
+            "spent": spent / here.budget,
+        }
         shard |= {"hypervolume": hypervolume(points), "hypervolume_search": hypervolume(points, "search")}
         shard |= {"points": [asdict(point) for point in points], "seconds": time.process_time() - began}
         with replacing(file) as part:
@@ -74,7 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name in given.arms or ARMS:
                     if share == 1.0 or name == MAIN or (given.arms and name in OURS):
                         found = record(FOLDER, task, ARMS[name], seed, share)
-                        print(f"{task} {seed} {share:g} {name}: {found['hypervolume']:.3f} in {found['seconds']:.0f} s", flush=True)
+                        print(
+                            f"{task} {seed} {share:g} {name}: {found['hypervolume']:.3f} in "
+                            f"{found['seconds']:.0f} s",
+                            flush=True,
+                        )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """Who takes part.
 
-Ours was settled on seed 100 (docs/decisions.md, 2026-11-28), and that more of its settings were looked at than of any control's is the
-reason to read the table with care. Controls have the best of what ``benchmarks.fronts.tuning`` ran on that seed, by the search split over
-all tasks: "off the shelf", "uniform width", "iterative magnitude", that of the other network (on digits and characters, where it
-matters), "iterative magnitude, distilled", and Torch-Pruning (two settings, on digits and hearts). One-shot magnitude, random widths and
-distilled uniform ones have the settings of their kin, and the searches the ones that they were written with.
+Ours was settled on seed 100 (docs/decisions.md, 2026-11-28), and that more of its settings were looked at
+than of any control's is the reason to read the table with care. Controls have the best of what
+``benchmarks.fronts.tuning`` ran on that seed, by the search split over all tasks: "off the shelf", "uniform
+width", "iterative magnitude", that of the other network (on digits and characters, where it matters),
+"iterative magnitude, distilled", and Torch-Pruning (two settings, on digits and hearts). One-shot magnitude,
+random widths and distilled uniform ones have the settings of their kin, and the searches the ones that they
+were written with.
 
-The networks of another make ("off the shelf") turned out better than the given ones on two tasks, so both kinds are pruned, by ours and by
-iterative magnitude, and ours has to find out which of the two to prune.
+The networks of another make ("off the shelf") turned out better than the given ones on two tasks, so both
+kinds are pruned, by ours and by iterative magnitude, and ours has to find out which of the two to prune.
 
-Ablations have what ours is made of but the search: they begin as narrow as ours, learn from the network that they begin with, its mixtures
-and labels, at the rates that suit ours, and are told which network to prune. What ours is ahead of them is what trying removals, and
-nothing else, is worth.
+Ablations have what ours is made of but the search: they begin as narrow as ours, learn from the network that
+they begin with, its mixtures and labels, at the rates that suit ours, and are told which network to prune.
+What ours is ahead of them is what trying removals, and nothing else, is worth.
 """
 
 from __future__ import annotations

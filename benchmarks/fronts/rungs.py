@@ -1,6 +1,8 @@
-"""How well each rung of a ladder predicts the fine-tuned truth: 60 masks, each trained through all rungs by the product's evaluator.
+"""How well each rung of a ladder predicts the fine-tuned truth: 60 masks, each trained through all rungs by
+the product's evaluator.
 
-``python -m benchmarks.fronts.rungs [--seeds 1] [--tasks ...]`` records a shard a task and seed; what is there stays.
+``python -m benchmarks.fronts.rungs [--seeds 1] [--tasks ...]`` records a shard a task and seed; what is there
+stays.
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ from spaces.files import replacing
 
 RUNGS = FOLDER.with_name("fronts_rungs")
 STEPS = (0, 16, 64, 256)
-"""Gradient steps of each rung; who has taken the last ones is fully tuned (about 70 epochs of the 300 digits)."""
+"""Gradient steps of each rung; who has taken the last ones is fully tuned (about 70 epochs of the 300
+digits).
+"""
 MASKS, LARGEST, SMALLEST = 60, 0.6, 0.03
 _DENSE = 0.2  # of an arm's budget trains the unpruned network
 
 
 def masks(here: Ground, rng: np.random.Generator) -> np.ndarray:
-    """Return masks ``(60, length)`` of log-uniform sizes: magnitudes, disturbed a little or a lot, by groups and one by one."""
+    """Return masks ``(60, length)`` of log-uniform sizes: magnitudes, disturbed a little or a lot, by groups
+    and one by one.
+    """
     worth = scores(Weights(here), Magnitude())
     found = []
     for share in np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), MASKS)):
@@ -47,7 +53,9 @@ def masks(here: Ground, rng: np.random.Generator) -> np.ndarray:
 
 
 def climb(here: Ground, steps: Sequence[int] = STEPS) -> dict[str, Any]:
-    """Train all masks through all rungs; return their losses on the search split at each, on the test split at the end, and MACs."""
+    """Train all masks through all rungs; return their losses on the search split at each, on the test split
+    at the end, and MACs.
+    """
     evaluator = LineageTraining(
         steps,
         here.task.batch,
@@ -64,17 +72,32 @@ def climb(here: Ground, steps: Sequence[int] = STEPS) -> dict[str, Any]:
         assert list(evaluator.evaluate(trained, base))
         here.space.model.load_state_dict(trained.state_dict())
         drawn = masks(here, np.random.default_rng(here.seed))
-        losses, macs, test = np.zeros((len(steps), len(drawn))), np.zeros((len(steps), len(drawn))), np.zeros(len(drawn))
+        losses, macs, test = (
+            np.zeros((len(steps), len(drawn))),
+            np.zeros((len(steps), len(drawn))),
+            np.zeros(len(drawn)),
+        )
         for rung, number in itertools.product(range(len(steps)), range(len(drawn))):
             id = len(drawn) * rung + number
-            candidate = Candidate(id, drawn[number], (id - len(drawn),) if rung else (), "", candidate_seed(here.seed, id))
+            candidate = Candidate(
+                id, drawn[number], (id - len(drawn),) if rung else (), "", candidate_seed(here.seed, id)
+            )
             model = here.space.build(drawn[number])
             (report,) = evaluator.evaluate(model, candidate)
-            losses[rung, number], macs[rung, number] = report.metrics["loss"], report.metrics["training_macs"] / here.unit
+            losses[rung, number], macs[rung, number] = (
+                report.metrics["loss"],
+                report.metrics["training_macs"] / here.unit,
+            )
             if rung == len(steps) - 1:
                 test[number] = here.loss(model, "test")
     sizes = here.costs(drawn)
-    return {"steps": list(steps), "losses": losses.tolist(), "test": test.tolist(), "sizes": sizes.tolist(), "training": macs.tolist()}
+    return {
+        "steps": list(steps),
+        "losses": losses.tolist(),
+        "test": test.tolist(),
+        "sizes": sizes.tolist(),
+        "training": macs.tolist(),
+    }
 
 
 def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
@@ -82,7 +105,11 @@ def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
     file = folder / f"{task}-{seed}.json"
     if not file.exists():
         began = time.process_time()
-        shard = {"task": task, "seed": seed} | climb(ground(task, seed)) | {"seconds": time.process_time() - began}
+        shard = (
+            {"task": task, "seed": seed}
+            | climb(ground(task, seed))
+            | {"seconds": time.process_time() - began}
+        )
         with replacing(file) as part:
             part.write_text(json.dumps(shard) + "\n")
     found: dict[str, Any] = json.loads(file.read_text())
@@ -90,21 +117,33 @@ def record(folder: Path, task: str, seed: int) -> dict[str, Any]:
 
 
 def correlations(folder: Path = RUNGS) -> dict[str, dict[str, dict[str, float]]]:
-    """Return Kendall's tau of each rung with the test loss of the fully tuned, by task and steps: plain, size held fixed, and the cost.
+    """Return Kendall's tau of each rung with the test loss of the fully tuned, by task and steps: plain, size
+    held fixed, and the cost.
 
-    ``macs`` is what has been spent on a candidate by then, as a share of what the truth takes. Several seeds are averaged.
+    ``macs`` is what has been spent on a candidate by then, as a share of what the truth takes. Several seeds
+    are averaged.
     """
     found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     for file in sorted(folder.glob("*.json")):
         shard = json.loads(file.read_text())
         test, sizes = np.array(shard["test"]), np.log(shard["sizes"])
         spent = np.cumsum(np.array(shard["training"]).sum(axis=1))
-        for taken, losses, cost in zip(np.cumsum(shard["steps"]).tolist(), np.array(shard["losses"]), spent / spent[-1], strict=True):
+        for taken, losses, cost in zip(
+            np.cumsum(shard["steps"]).tolist(), np.array(shard["losses"]), spent / spent[-1], strict=True
+        ):
             plain, fixed = rank_correlation(losses, test).tau, rank_correlation(losses, test, sizes).tau
-            found.setdefault(shard["task"], {}).setdefault(f"{taken} steps", []).append((plain, fixed, float(cost)))
-    means = {task: {steps: np.mean(values, axis=0).tolist() for steps, values in by.items()} for task, by in found.items()}
+            found.setdefault(shard["task"], {}).setdefault(f"{taken} steps", []).append(
+                (plain, fixed, float(cost))
+            )
+    means = {
+        task: {steps: np.mean(values, axis=0).tolist() for steps, values in by.items()}
+        for task, by in found.items()
+    }
     return {
-        task: {steps: dict(zip(("tau", "size held fixed", "macs"), values, strict=True)) for steps, values in by.items()}
+        task: {
+            steps: dict(zip(("tau", "size held fixed", "macs"), values, strict=True))
+            for steps, values in by.items()
+        }
         for task, by in means.items()
     }
 

@@ -48,7 +48,9 @@ class Task(ABC):
 
 
 class NoisyDigits(Task):
-    """scikit-learn's digits: 300 training images, a tenth of which have a wrong label; the other splits are clean."""
+    """scikit-learn's digits: 300 training images, a tenth of which have a wrong label; the other splits are
+    clean.
+    """
 
     name = "digits"
 
@@ -63,10 +65,12 @@ class NoisyDigits(Task):
 
 
 class Characters(Task):
-    """The next character of the standard library's sources: 2,560 stretches of 64 characters for training; each seed takes other files.
+    """The next character of the standard library's sources: 2,560 stretches of 64 characters for training;
+    each seed takes other files.
 
-    Of 320 stretches everybody learned little more than how often characters come, and then those by heart (.85 of the constant predictor's
-    loss on seed 100); with these the unpruned network comes to .73 with a fifth of the budget, .53 with all of it.
+    Of 320 stretches everybody learned little more than how often characters come, and then those by heart
+    (.85 of the constant predictor's loss on seed 100); with these the unpruned network comes to .73 with a
+    fifth of the budget, .53 with all of it.
     """
 
     name = "characters"
@@ -75,11 +79,18 @@ class Characters(Task):
 
     def data(self, seed: int) -> Arrays:
         counts = {"train": 2560, "calibration": 64, "search": 160, "test": 320}
-        codes = np.array([min(max(ord(c) - 31, 0), self.symbols - 1) for c in _sources(seed, self.length * sum(counts.values()) + 1)])
+        codes = np.array(
+            [
+                min(max(ord(c) - 31, 0), self.symbols - 1)
+                for c in _sources(seed, self.length * sum(counts.values()) + 1)
+            ]
+        )
         inputs, targets = (part.reshape(-1, self.length) for part in (codes[:-1], codes[1:]))
         order = np.random.default_rng([seed, 1]).permutation(len(inputs))
         edges = np.cumsum([0, *counts.values()])
-        rows: dict[Split, np.ndarray] = {split: order[a:b] for split, a, b in zip(counts, edges, edges[1:], strict=False)}  # type: ignore[misc]
+        rows: dict[Split, np.ndarray] = {
+            split: order[a:b] for split, a, b in zip(counts, edges, edges[1:], strict=False)
+        }  # type: ignore[misc]
         return Arrays(inputs, targets, rows, Classification(self.symbols), seed)  # type: ignore[arg-type]
 
     def model(self) -> nn.Module:
@@ -92,15 +103,17 @@ class Characters(Task):
 class Hearts(Task):
     """Segmentation of generated short-axis hearts of 32 x 32 pixels, 100 training images.
 
-    With 23 steps of 64 images at .003 for the unpruned network (seed 100) everybody's loss stayed above the constant predictor's; with 75
-    steps of 16 at .01 it comes to .37, and to .26 with all of the budget.
+    With 23 steps of 64 images at .003 for the unpruned network (seed 100) everybody's loss stayed above the
+    constant predictor's; with 75 steps of 16 at .01 it comes to .37, and to .26 with all of the budget.
     """
 
     name = "hearts"
     epochs, batch, rate = 60, 16, 1e-2
 
     def data(self, seed: int) -> Arrays:
-        return Phantoms(32, {"train": 100, "calibration": 40, "search": 80, "test": 160}, difficulty=0.3, seed=seed)
+        return Phantoms(
+            32, {"train": 100, "calibration": 40, "search": 80, "test": 160}, difficulty=0.3, seed=seed
+        )
 
     def model(self) -> nn.Module:
         return SmallUNet((8, 16, 32))
@@ -113,7 +126,8 @@ TASKS: dict[str, Task] = {task.name: task for task in (NoisyDigits(), Characters
 
 
 class Ground:
-    """What all arms share of a task and a seed: data, the space over the unpruned network with weights drawn by the seed, what models cost.
+    """What all arms share of a task and a seed: data, the space over the unpruned network with weights drawn
+    by the seed, what models cost.
 
     All costs are in MACs of the unpruned network's forward pass on one sample.
 
@@ -140,7 +154,9 @@ class Ground:
 
     @cached_property
     def smallest(self) -> float:
-        """The share of the MACs that pruning arms go down to: a tenth above what one channel a group takes."""
+        """The share of the MACs that pruning arms go down to: a tenth above what one channel a
+        group takes.
+        """
         return 1.1 * self.macs(self.space.repair(np.zeros((1, self.space.length), dtype=np.uint8))[0])
 
     @cached_property
@@ -149,7 +165,9 @@ class Ground:
         return Ground(self.task, self.seed, lambda: self.task.shelf(1.0))
 
     def mixtures(self, repeats: float, budget: float) -> int:
-        """How many mixtures there must be beside the training samples for a budget to pass each of them all so often; 0: none."""
+        """How many mixtures there must be beside the training samples for a budget to pass each of them all
+        so often; 0: none.
+        """
         return int(max(budget / 3 / repeats - self.data.size("train"), 0)) if repeats else 0
 
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -189,7 +207,9 @@ def _constant(data: Arrays, split: Split) -> float:
 
 def _sources(seed: int, characters: int) -> str:
     """Beginnings of files of the standard library, in an order drawn by the seed."""
-    files = sorted(path for path in Path(sysconfig.get_paths()["stdlib"]).glob("*.py") if path.stat().st_size > 8000)
+    files = sorted(
+        path for path in Path(sysconfig.get_paths()["stdlib"]).glob("*.py") if path.stat().st_size > 8000
+    )
     text = ""
     for i in np.random.default_rng(seed).permutation(len(files)):
         text += files[i].read_text(encoding="utf-8", errors="replace")[:8000]

@@ -1,6 +1,8 @@
-"""Tries as many settings for every arm, on seeds that are in no table: ``python -m benchmarks.fronts.tuning [--seeds 100] [--arms ...]``.
+"""Tries as many settings for every arm, on seeds that are in no table:
+``python -m benchmarks.fronts.tuning [--seeds 100] [--arms ...]``.
 
-An arm's first setting is that of the roster. What was run is kept; the best by the search split, over all tasks, is for the roster to take.
+An arm's first setting is that of the roster. What was run is kept; the best by the search split, over all
+tasks, is for the roster to take.
 """
 
 from __future__ import annotations
@@ -23,32 +25,83 @@ from benchmarks.fronts.tasks import TASKS
 
 TRIED = FOLDER.with_name("fronts_tuning")
 _FASTER, _SLOW = replace(RECIPE, rate=2.5), replace(RECIPE, rate=0.5)
-_PRUNING: list[dict[str, Any]] = [{}, {"dense": 0.45}, {"recipe": FAST}, {"dense": 0.3}, {"later": 0.5}, {"later": 2.5}]
-_SCRATCH: list[dict[str, Any]] = [{}, {"sizes": 6}, {"recipe": RECIPE}, {"recipe": _FASTER}, {"sizes": 16}, {"share": "epochs"}]
+_PRUNING: list[dict[str, Any]] = [
+    {},
+    {"dense": 0.45},
+    {"recipe": FAST},
+    {"dense": 0.3},
+    {"later": 0.5},
+    {"later": 2.5},
+]
+_SCRATCH: list[dict[str, Any]] = [
+    {},
+    {"sizes": 6},
+    {"recipe": RECIPE},
+    {"recipe": _FASTER},
+    {"sizes": 16},
+    {"share": "epochs"},
+]
 _ALONE = {"distilled": 1.0, "repeats": 0.0}  # the teacher is, without labels and mixtures
-_SEARCHED: list[dict[str, Any]] = [{}, {"dense": 0.3}, {"recipe": FAST}, {"search": 0.25}, {"steps": 60}, {"finals": 20}]
+_SEARCHED: list[dict[str, Any]] = [
+    {},
+    {"dense": 0.3},
+    {"recipe": FAST},
+    {"search": 0.25},
+    {"steps": 60},
+    {"finals": 20},
+]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "lineages": [{}, {"dense": 0.3}, {"first": 1.0}, {"rounds": 20}, {"power": 0.5}, {"growth": 0.2, "noise": 0.3, "tilt": 0.3}],
-    "lineages, other network": [{}, {"dense": 0.3}, {"width": 1.0}, {"width": 0.5}, {"width": 0.85}, {"power": 0.5}],
-    "off the shelf": [{}, {"sizes": 10}, {"recipe": FAST}, {"sizes": 16}, {"share": "epochs"}, {"recipe": _SLOW}],
+    "lineages": [
+        {},
+        {"dense": 0.3},
+        {"first": 1.0},
+        {"rounds": 20},
+        {"power": 0.5},
+        {"growth": 0.2, "noise": 0.3, "tilt": 0.3},
+    ],
+    "lineages, other network": [
+        {},
+        {"dense": 0.3},
+        {"width": 1.0},
+        {"width": 0.5},
+        {"width": 0.85},
+        {"power": 0.5},
+    ],
+    "off the shelf": [
+        {},
+        {"sizes": 10},
+        {"recipe": FAST},
+        {"sizes": 16},
+        {"share": "epochs"},
+        {"recipe": _SLOW},
+    ],
     "uniform width": _SCRATCH,
     "uniform width, distilled": [{}, {"dense": 0.2}, _ALONE, *_SCRATCH[1:4]],
     "iterative magnitude, distilled": [{}, _ALONE, {"dense": 0.2}, *_PRUNING[3:]],
     "iterative magnitude": _PRUNING,
     "iterative magnitude, other network": [{}, {"dense": 0.2}, *_PRUNING[2:]],
-    "Torch-Pruning, iterative Taylor": [{}, {"dense": 0.45}, {"recipe": FAST}, {"rounds": 30}, {"later": 1.5}, {"share": "between"}],
+    "Torch-Pruning, iterative Taylor": [
+        {},
+        {"dense": 0.45},
+        {"recipe": FAST},
+        {"rounds": 30},
+        {"later": 1.5},
+        {"share": "between"},
+    ],
     "random widths": _SCRATCH,
     "regularised evolution": _SEARCHED,
     "Optuna TPE": _SEARCHED,
     "Optuna NSGA-II": _SEARCHED,
     "one-shot magnitude": _PRUNING,
 }
-"""What differs from the roster's, six settings an arm, in its own attributes or in those of the arm that it is made of; arms that are not
-here are made of ones that are."""
+"""What differs from the roster's, six settings an arm, in its own attributes or in those of the arm that it
+is made of; arms that are not here are made of ones that are."""
 
 
 def variant(arm: Arm, number: int) -> Arm:
-    """Return an arm in its so many-th setting, named by what that is, so that its shard is not taken for that of another."""
+    """Return an arm in its so many-th setting, named by what that is, so that its shard is not taken for that
+    of another.
+    """
     changed = _changed(arm, SETTINGS[arm.name][number])
     return cast(Arm, replace(cast(Any, changed), name=f"{arm.name} {key(repr(changed))}"))
 
@@ -58,7 +111,9 @@ def _changed(arm: Arm, changes: dict[str, Any]) -> Arm:
     fields = vars(arm)
     own = {name: value for name, value in changes.items() if name in fields}
     inner = {name: value for name, value in changes.items() if name not in fields}
-    return cast(Arm, replace(cast(Any, arm), **own | ({"arm": _changed(fields["arm"], inner)} if inner else {})))
+    return cast(
+        Arm, replace(cast(Any, arm), **own | ({"arm": _changed(fields["arm"], inner)} if inner else {}))
+    )
 
 
 def key(setting: str) -> str:

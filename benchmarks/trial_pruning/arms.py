@@ -38,8 +38,8 @@ class Replay:
     """One run of an arm: configurations come in a random order, every epoch counts.
 
     Attributes:
-        choice: a trial is chosen by the lowest mean of this over `window` epochs in a row; None: by its lowest validation loss. The
-            checkpoint stays that of the lowest validation loss. [O]
+        choice: a trial is chosen by the lowest mean of this over `window` epochs in a row; None: by its
+            lowest validation loss. The checkpoint stays that of the lowest validation loss. [O]
         reached: epochs seen of every configuration, ``(configurations,)``.
         trace: epochs spent, and the configuration that would be chosen then, whenever that changes.
     """
@@ -120,7 +120,9 @@ class Pruned(Arm):
         score = self.score(replay.pool)
         error = None if self.error is None else self.error(replay.pool)
         movement = replay.pool["movement"]
-        study = optuna.create_study(study_name="arm", pruner=self.pruner())  # Hyperband derives brackets from the name
+        study = optuna.create_study(
+            study_name="arm", pruner=self.pruner()
+        )  # Hyperband derives brackets from the name
         for config in replay.order:
             trial = study.ask()
             for epoch in range(1, EPOCHS + 1):
@@ -130,25 +132,33 @@ class Pruned(Arm):
                     break
                 if error is not None:
                     replay.look(config, "gram_seconds")
-                    attributes = {"bias": 0.0, "error": float(error[config, epoch - 1]), "movement": float(movement[config, epoch - 1])}
+                    attributes = {
+                        "bias": 0.0,
+                        "error": float(error[config, epoch - 1]),
+                        "movement": float(movement[config, epoch - 1]),
+                    }
                     trial.set_user_attr(f"tic:{epoch}", attributes)
                 trial.report(value, epoch)
                 if trial.should_prune():
                     break
             complete = replay.reached[config] == EPOCHS and np.isfinite(value)
-            study.tell(trial, value if complete else None, None if complete else optuna.trial.TrialState.PRUNED)
+            study.tell(
+                trial, value if complete else None, None if complete else optuna.trial.TrialState.PRUNED
+            )
 
 
 @dataclass
 class Halving(Arm):
-    """Synchronous successive halving: of `size` trials at one epoch a third goes on to three, a third of these to nine, and so on. [P]
+    """Synchronous successive halving: of `size` trials at one epoch a third goes on to three, a third of
+    these to nine, and so on. [P]
 
     Args:
         second: fills half of every rung's places where given, `score` the rest. [O]
         signals: more columns of which normal scores are added to those of `score`, with these weights. [O]
         cost: column of seconds that every look at a score costs.
-        waves: parts in which a bracket comes. Who was not promoted from one wave competes again with the next, so that in the end a
-            third of all has gone on, while the first trial is trained to the end early. [O]
+        waves: parts in which a bracket comes. Who was not promoted from one wave competes again with the
+            next, so that in the end a third of all has gone on, while the first trial is trained to the end
+            early. [O]
     """
 
     score: Score
@@ -177,15 +187,21 @@ class Halving(Arm):
                     left = ~np.isin(alive, gone.get(epoch, none))
                     rank, second = self.ranks(replay.pool, alive, epoch)
                     places = max(1, len(alive) // 3) - int((~left).sum())
-                    coming = promoted(alive[left], rank[left], None if second is None else second[left], places)
+                    coming = promoted(
+                        alive[left], rank[left], None if second is None else second[left], places
+                    )
                     gone[epoch] = np.concatenate([gone.get(epoch, none), coming])
                     epoch *= 3
 
     def ranks(self, pool: Pool, alive: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return what trials at a rung are ranked by, ``(trials,)``, lower is better, and what fills half of the places, if anything."""
+        """Return what trials at a rung are ranked by, ``(trials,)``, lower is better, and what fills half of
+        the places, if anything.
+        """
         rank = self.score(pool)[alive, epoch - 1]
         if self.signals:
-            rank = normal_scores(rank) + sum(weight * normal_scores(column(pool)[alive, epoch - 1]) for column, weight in self.signals)
+            rank = normal_scores(rank) + sum(
+                weight * normal_scores(column(pool)[alive, epoch - 1]) for column, weight in self.signals
+            )
         return rank, None if self.second is None else self.second(pool)[alive, epoch - 1]
 
     def _train(self, replay: Replay, config: int, until: int) -> None:
@@ -211,11 +227,15 @@ class Weighed(Halving):
 
 def steady(values: np.ndarray, window: int = 5) -> np.ndarray:
     """Return means over up to `window` epochs, the latest of them in each column."""
-    return np.stack([values[:, max(0, epoch - window + 1) : epoch + 1].mean(1) for epoch in range(values.shape[1])], 1)
+    return np.stack(
+        [values[:, max(0, epoch - window + 1) : epoch + 1].mean(1) for epoch in range(values.shape[1])], 1
+    )
 
 
 def promoted(alive: np.ndarray, score: np.ndarray, second: np.ndarray | None, places: int) -> np.ndarray:
-    """Return who goes on: the best by the score; where there is a second one, it fills half of the places first."""
+    """Return who goes on: the best by the score; where there is a second one, it fills half of the places
+    first.
+    """
     best = alive[np.argsort(score, kind="stable")]
     if second is None:
         return best[:places]
@@ -251,14 +271,19 @@ _VAL = column("val_loss")
 _TRACE, _MOVEMENT = (column("val/64/trace"), 0.3), (column("movement"), 0.3)
 
 EXISTING: dict[str, Arm] = {"no pruning": Pruned(NopPruner, _VAL)} | _optuna("val") | _optuna("train")
-"""What there is: Optuna's pruners with their defaults, and synchronous halving, on validation and on training loss."""
+"""What there is: Optuna's pruners with their defaults, and synchronous halving, on validation and on training
+loss.
+"""
 
 PAPER: dict[str, Arm] = {
-    f"paper: {name}, {'1/n' if over_n else '1'}": Halving(plus_bias("train_loss", f"val/64/{name}", over_n=over_n), cost="trace_seconds")
+    f"paper: {name}, {'1/n' if over_n else '1'}": Halving(
+        plus_bias("train_loss", f"val/64/{name}", over_n=over_n), cost="trace_seconds"
+    )
     for name in ("diagonal", "trace")
     for over_n in (True, False)
 }
-"""arXiv 2602.23219 as it is: synchronous halving on training loss plus a bias estimated on validation data."""
+"""arXiv 2602.23219 as it is: synchronous halving on training loss plus a bias estimated on validation data.
+"""
 
 _CHOICE = plus_bias("val_loss", "val/64/gram@0.001", 0.2)
 _OWN: dict[str, Any] = {"signals": [_TRACE, _MOVEMENT], "cost": "trace_seconds", "size": 81}
@@ -278,17 +303,25 @@ NEW: dict[str, Arm] = {
     "the same, chosen by val": Halving(_VAL, **_OWN),
     "halving 27, train + gram/n": Halving(plus_bias("train_loss", "val/64/gram@0.001"), cost="gram_seconds"),
     "halving 27, val + gram/n": Halving(plus_bias("val_loss", "val/64/gram@0.001"), cost="gram_seconds"),
-    "halving 27, val + gram/n at damping .01": Halving(plus_bias("val_loss", "val/64/gram@0.01"), cost="gram_seconds"),
-    "halving 27, half val, half val + gram/n": Halving(plus_bias("val_loss", "val/64/gram@0.001"), _VAL, cost="gram_seconds"),
+    "halving 27, val + gram/n at damping .01": Halving(
+        plus_bias("val_loss", "val/64/gram@0.01"), cost="gram_seconds"
+    ),
+    "halving 27, half val, half val + gram/n": Halving(
+        plus_bias("val_loss", "val/64/gram@0.001"), _VAL, cost="gram_seconds"
+    ),
     "TICPruner, val + gram/n": Pruned(
-        lambda: TICPruner(min_resource=3), plus_bias("val_loss", "val/64/gram@0.001"), lambda pool: pool["val/64/error"] / pool.n
+        lambda: TICPruner(min_resource=3),
+        plus_bias("val_loss", "val/64/gram@0.001"),
+        lambda pool: pool["val/64/error"] / pool.n,
     ),
 }
 
 CONTROLS: dict[str, Arm] = (
     {
         "control: no signals, chosen by val over 5 epochs": Halving(_VAL, size=81, choice=_VAL),
-        "control: no signals, chosen by val + .2 gram/n over 5 epochs": Halving(_VAL, size=81, choice=_CHOICE, choice_cost="gram_seconds"),
+        "control: no signals, chosen by val + .2 gram/n over 5 epochs": Halving(
+            _VAL, size=81, choice=_CHOICE, choice_cost="gram_seconds"
+        ),
     }
     | {
         f"control: {name}, chosen by val over 5 epochs": Halving(_VAL, signals=[signal], size=81, choice=_VAL)
@@ -301,11 +334,17 @@ CONTROLS: dict[str, Arm] = (
         }.items()
     }
     | {
-        "control: halving 27, val - .5 train": Halving(lambda pool: pool["val_loss"] - 0.5 * pool["train_loss"]),
-        "control: ours without signals, first rung by val": Weighed(**_WEIGHED, weighing=Weighing(share=0, errors=0, pooled=False)),
+        "control: halving 27, val - .5 train": Halving(
+            lambda pool: pool["val_loss"] - 0.5 * pool["train_loss"]
+        ),
+        "control: ours without signals, first rung by val": Weighed(
+            **_WEIGHED, weighing=Weighing(share=0, errors=0, pooled=False)
+        ),
         "control: ours without signals": Weighed(**_WEIGHED, weighing=Weighing(share=0, errors=0)),
         "control: ours without TIC": Weighed(**_WEIGHED, weighing=Weighing(share=0)),
-        "control: ours without movement": Weighed(**_WEIGHED, cost="gram_seconds", weighing=Weighing(errors=0)),
+        "control: ours without movement": Weighed(
+            **_WEIGHED, cost="gram_seconds", weighing=Weighing(errors=0)
+        ),
     }
 )
 """The same halving with statistics that cost nothing, and with each part left out."""

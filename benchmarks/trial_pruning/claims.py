@@ -1,9 +1,11 @@
-"""The claim: at equal epochs, which pruner ends with the better trial. ``python -m benchmarks.trial_pruning [--quick] [--json FILE]``
+"""The claim: at equal epochs, which pruner ends with the better trial.
+``python -m benchmarks.trial_pruning [--quick] [--json FILE]``
 
-It replays the table that ``python -m benchmarks.trial_pruning.stages`` records (committed, so that this takes minutes). Every arm meets the
-configurations of a pool in the same random orders and chooses one trial when its epochs are spent; its regret is the test loss of that
-trial less that of the best in the pool. Units are pools on data splits; orders within a unit are averaged first, and the interval is a
-bootstrap over units. Nothing is claimed on the tasks on which methods were tuned; their regrets stand beside the others.
+It replays the table that ``python -m benchmarks.trial_pruning.stages`` records (committed, so that this takes
+minutes). Every arm meets the configurations of a pool in the same random orders and chooses one trial when
+its epochs are spent; its regret is the test loss of that trial less that of the best in the pool. Units are
+pools on data splits; orders within a unit are averaged first, and the interval is a bootstrap over units.
+Nothing is claimed on the tasks on which methods were tuned; their regrets stand beside the others.
 """
 
 from __future__ import annotations
@@ -66,14 +68,19 @@ def unit(pool: Pool, orders: int, arms: Sequence[str]) -> dict[str, Row]:
 
 
 def without_validation(alone: Pool, split: Pool, orders: int) -> float:
-    """Return the test loss of the winner trained on all data and chosen by TIC alone, over that of the one chosen on the split."""
+    """Return the test loss of the winner trained on all data and chosen by TIC alone, over that of the one
+    chosen on the split.
+    """
     predicted = plus_bias("train_loss", "train/64/gram@0.01")(alone)
     ratios = []
     for number in range(orders):
         order = np.random.default_rng([split.seed, number]).permutation(len(split.table))
         ours, theirs = Replay(alone, order, BUDGET), Replay(split, order, BUDGET)
         ours._choice = np.minimum.accumulate(predicted, 1)  # there is no validation loss to choose by
-        for arm, replay in (Halving(lambda pool: predicted, size=81), ours), (ARMS["synchronous halving 81, val"], theirs):
+        for arm, replay in (
+            (Halving(lambda pool: predicted, size=81), ours),
+            (ARMS["synchronous halving 81, val"], theirs),
+        ):
             with contextlib.suppress(Spent):
                 arm.run(replay)
         config = ours.chosen()
@@ -83,20 +90,29 @@ def without_validation(alone: Pool, split: Pool, orders: int) -> float:
 
 
 def gaps(pool: Pool) -> dict[str, list[float]]:
-    """Return Kendall's tau of every estimate and control with the true gap, test less training loss, at some epochs."""
+    """Return Kendall's tau of every estimate and control with the true gap, test less training loss, at some
+    epochs.
+    """
     columns = {f"{side}/{name}": pool[f"{side}/64/{name}"] for side in ("val", "train") for name in _GAPS}
-    columns |= {"val - train": pool["val_loss"] - pool["train_loss"], "log parameters": pool.everywhere(np.log(pool.sizes))}
+    columns |= {
+        "val - train": pool["val_loss"] - pool["train_loss"],
+        "log parameters": pool.everywhere(np.log(pool.sizes)),
+    }
     columns |= {"movement": pool["movement"], "val/gram, all classes": pool["val/32/gram_all"]}
     taus: dict[str, list[float]] = {name: [] for name in columns}
     for epoch in GAP_EPOCHS:
         gap = pool["test_loss"][:, epoch - 1] - pool["train_loss"][:, epoch - 1]
         for name, values in columns.items():
             fine = np.isfinite(gap) & np.isfinite(values[:, epoch - 1])
-            taus[name].append(float(kendalltau(values[fine, epoch - 1], gap[fine])[0]) if fine.sum() > 9 else float("nan"))
+            taus[name].append(
+                float(kendalltau(values[fine, epoch - 1], gap[fine])[0]) if fine.sum() > 9 else float("nan")
+            )
     return taus
 
 
-def ratios(table: Mapping[str, Sequence[dict[str, Row]]], existing: Sequence[str], key: str = "checkpoint") -> dict[str, float]:
+def ratios(
+    table: Mapping[str, Sequence[dict[str, Row]]], existing: Sequence[str], key: str = "checkpoint"
+) -> dict[str, float]:
     """Return, per task, the regret of ours over that of the existing pruner with the lowest one."""
     found = {}
     for task, units in table.items():
@@ -111,7 +127,9 @@ def geometric(values: Sequence[float]) -> float:
 
 
 def epochs_to_match(units: Sequence[dict[str, Row]], existing: Sequence[str]) -> float:
-    """Return the share of the budget after which ours is, and stays, as good as the best existing pruner is in the end."""
+    """Return the share of the budget after which ours is, and stays, as good as the best existing pruner is
+    in the end.
+    """
     target = min(np.mean([u[name]["checkpoint"] for u in units]) for name in existing)
     curve = np.mean([u[OURS]["anytime"] for u in units], axis=0)
     worse = np.flatnonzero(curve > target + 1e-12)
@@ -123,12 +141,18 @@ def epochs_to_match(units: Sequence[dict[str, Row]], existing: Sequence[str]) ->
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
     orders, few = (3, 1) if quick else (10, None)
-    arms = ["no pruning", "median, val", "synchronous halving 27, val", "synchronous halving 81, val", OURS] if quick else list(ARMS)
+    arms = (
+        ["no pruning", "median, val", "synchronous halving 27, val", "synchronous halving 81, val", OURS]
+        if quick
+        else list(ARMS)
+    )
     existing = [name for name in arms if name in EXISTING]
     found = {task: some[:few] for task, some in all_pools(FOLDER).items()}
     jobs = [(task, pool) for task, some in found.items() for pool in some]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as workers:
-        outcomes = list(workers.map(unit, [pool for _, pool in jobs], [orders] * len(jobs), [arms] * len(jobs)))
+        outcomes = list(
+            workers.map(unit, [pool for _, pool in jobs], [orders] * len(jobs), [arms] * len(jobs))
+        )
     table: dict[str, list[dict[str, Row]]] = {}
     for (task, _), outcome in zip(jobs, outcomes, strict=True):
         table.setdefault(task, []).append(outcome)
@@ -136,13 +160,22 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     each = ratios(reporting, existing)
     rng = np.random.default_rng(0)
     resampled = [
-        geometric(list(ratios({t: [u[i] for i in rng.integers(0, len(u), len(u))] for t, u in reporting.items()}, existing).values()))
+        geometric(
+            list(
+                ratios(
+                    {t: [u[i] for i in rng.integers(0, len(u), len(u))] for t, u in reporting.items()},
+                    existing,
+                ).values()
+            )
+        )
         for _ in range(200 if quick else RESAMPLES)
     ]
     no_validation = {}
     for task, some in all_pools(FOLDER, "all").items():
         split = {(pool.seed, pool.number): pool for pool in found[task]}
-        pairs = [(alone, split[alone.seed, alone.number]) for alone in some if (alone.seed, alone.number) in split]
+        pairs = [
+            (alone, split[alone.seed, alone.number]) for alone in some if (alone.seed, alone.number) in split
+        ]
         if task in reporting and pairs:
             no_validation[task] = [without_validation(*pair, orders) for pair in pairs]
     matched = {task: epochs_to_match(units, existing) for task, units in reporting.items()}
@@ -151,13 +184,17 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "regret_ratio_upper": _finite(float(np.quantile(resampled, 0.9, method="higher"))),
         "epochs_ratio": _finite(geometric(list(matched.values()))),
         "worst_task_regret_ratio": max(each.values()),
-        "no_validation_ratio": geometric([float(np.mean(v)) for v in no_validation.values()]) if no_validation else None,
+        "no_validation_ratio": geometric([float(np.mean(v)) for v in no_validation.values()])
+        if no_validation
+        else None,
         "regret_ratio_per_task": each,
         "regret_ratio_at_last_epoch_per_task": ratios(reporting, existing, "end"),
         "epochs_ratio_per_task": {task: _finite(value) for task, value in matched.items()},
         "no_validation_ratio_per_task": {task: float(np.mean(v)) for task, v in no_validation.items()},
         "tuning_tasks_regret_ratio": ratios({t: u for t, u in table.items() if TASKS[t].tuning}, existing),
-        "arms": {name: {task: _summary([u[name] for u in units]) for task, units in table.items()} for name in arms},
+        "arms": {
+            name: {task: _summary([u[name] for u in units]) for task, units in table.items()} for name in arms
+        },
     }
     for name, by_task in _taus(found).items():
         figures[f"gap_tau_{name}"] = by_task
@@ -171,13 +208,17 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _finite(value: float) -> float | None:
-    """Return None where there is no such number: never as good within the budget, a ratio to no regret at all."""
+    """Return None where there is no such number: never as good within the budget, a ratio to no regret at
+    all.
+    """
     return value if np.isfinite(value) else None
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:
     regrets = harness.spread([float(row["checkpoint"]) for row in rows])
-    means = {key: float(np.nanmean([row[key] for row in rows])) for key in ("end", "survived", "seconds", "epochs")}
+    means = {
+        key: float(np.nanmean([row[key] for row in rows])) for key in ("end", "survived", "seconds", "epochs")
+    }
     return {"regret": float(np.mean([row["checkpoint"] for row in rows])), "regret_spread": regrets} | means
 
 
@@ -187,4 +228,7 @@ def _taus(found: Mapping[str, Sequence[Pool]]) -> dict[str, dict[str, list[float
     names = next(iter(by_task.values()))[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a mean of nothing, where an estimate does not exist
-        return {name: {task: list(np.nanmean([t[name] for t in some], axis=0)) for task, some in by_task.items()} for name in names}
+        return {
+            name: {task: list(np.nanmean([t[name] for t in some], axis=0)) for task, some in by_task.items()}
+            for name in names
+        }

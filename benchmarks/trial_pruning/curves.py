@@ -1,4 +1,6 @@
-"""The recorded table, read back: pools of configurations with their curves, and what there is to lose on each."""
+"""The recorded table, read back: pools of configurations with their curves, and what there is to lose on
+each.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Pool:
         return {}
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """Return a column ``(configurations, epochs)``: infinite once diverged, the latest estimate where an epoch has none."""
+        """Return a column ``(configurations, epochs)``: infinite once diverged, the latest estimate where an
+        epoch has none.
+        """
         if column not in self._columns:
             self._columns[column] = self._column(column)
         return self._columns[column]
@@ -62,7 +66,9 @@ class Pool:
         return np.repeat(values[:, None].astype(np.float64), self.table.shape[1], 1)
 
     def checkpoint(self, config: int, reached: int) -> float:
-        """Return the test loss of a configuration trained so far, at the epoch of its lowest validation loss."""
+        """Return the test loss of a configuration trained so far, at the epoch of its lowest
+        validation loss.
+        """
         return float(self["test_loss"][config, self["val_loss"][config, :reached].argmin()])
 
     @cached_property

@@ -1,4 +1,6 @@
-"""Learning curves as a table: every configuration of a shard is trained to the end, and everything a pruner may look at is written down."""
+"""Learning curves as a table: every configuration of a shard is trained to the end, and everything a pruner
+may look at is written down.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ COLUMNS = (
 )
 """What a row holds, NaN where nothing was estimated or the training had diverged.
 
-Losses are means in eval mode; biases are without the factor 1/n; @ gives lambda / Tr F, 1e-3 where none is given.
+Losses are means in eval mode; biases are without the factor 1/n; @ gives lambda / Tr F, 1e-3 where none is
+given.
 """
 
 
@@ -87,29 +90,41 @@ def record(folder: Path, task: str, seed: int, shard: int, regime: Regime) -> No
     write_shard(target, table, sizes, len(splits.train[0]), drawn)
 
 
-def write_shard(file: Path, table: np.ndarray, sizes: np.ndarray, n: int, drawn: list[dict[str, Any]]) -> None:
-    """Write a shard so that it packs well: losses to four digits, estimates to two and a half, equal bytes of all numbers side by side."""
+def write_shard(
+    file: Path, table: np.ndarray, sizes: np.ndarray, n: int, drawn: list[dict[str, Any]]
+) -> None:
+    """Write a shard so that it packs well: losses to four digits, estimates to two and a half, equal bytes of
+    all numbers side by side.
+    """
     short = np.concatenate([_rounded(table[..., :_LOSSES], 13), _rounded(table[..., _LOSSES:], 7)], 2)
     planes = np.ascontiguousarray(short.transpose(2, 0, 1))[..., None].view(np.uint8).transpose(3, 0, 1, 2)
     part = file.with_suffix(".part")
     with part.open("wb") as opened:
-        np.savez_compressed(opened, planes=np.ascontiguousarray(planes), sizes=sizes, n=n, configs=json.dumps(drawn))
+        np.savez_compressed(
+            opened, planes=np.ascontiguousarray(planes), sizes=sizes, n=n, configs=json.dumps(drawn)
+        )
     part.replace(file)
 
 
 def read_shard(file: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the table ``(configurations, epochs, columns)``, numbers of parameters, and of training samples."""
+    """Return the table ``(configurations, epochs, columns)``, numbers of parameters, and of
+    training samples.
+    """
     with np.load(file, allow_pickle=False) as found:
         planes = np.ascontiguousarray(found["planes"].transpose(1, 2, 3, 0))
         return planes.view(np.float32)[..., 0].transpose(1, 2, 0), found["sizes"], int(found["n"])
 
 
-def _curve(task: str, model: nn.Module, splits: Splits, config: dict[str, Any], regime: Regime) -> Iterator[dict[str, float]]:
+def _curve(
+    task: str, model: nn.Module, splits: Splits, config: dict[str, Any], regime: Regime
+) -> Iterator[dict[str, float]]:
     """Yield a row an epoch; it ends early where the training diverges."""
     inputs, targets = splits.train
     batch = config["batch_size"]
     steps = EPOCHS * math.ceil(len(inputs) / batch)
-    optimiser = torch.optim.AdamW(model.parameters(), config["learning_rate"], weight_decay=config["weight_decay"])
+    optimiser = torch.optim.AdamW(
+        model.parameters(), config["learning_rate"], weight_decay=config["weight_decay"]
+    )
     cosine = config["schedule"] == "cosine"
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) if cosine else None
     likelihood = as_likelihood(TASKS[task].loss)
@@ -125,7 +140,10 @@ def _curve(task: str, model: nn.Module, splits: Splits, config: dict[str, Any], 
             if schedule is not None:
                 schedule.step()
         with mode(model, False), torch.no_grad():
-            found = {"val_loss": _loss(model, likelihood, splits.val), "train_loss": _loss(model, likelihood, splits.train)}
+            found = {
+                "val_loss": _loss(model, likelihood, splits.val),
+                "train_loss": _loss(model, likelihood, splits.train),
+            }
             seconds = time.perf_counter() - began
             found["test_loss"] = _loss(model, likelihood, splits.test)
         if not all(math.isfinite(value) for value in found.values()):
@@ -138,7 +156,14 @@ def _curve(task: str, model: nn.Module, splits: Splits, config: dict[str, Any], 
 
 
 def _loss(model: nn.Module, likelihood: Any, part: tuple[Tensor, Tensor]) -> float:
-    return float(torch.cat([likelihood.losses(model(x), y) for x, y in zip(part[0].split(512), part[1].split(512), strict=True)]).mean())
+    return float(
+        torch.cat(
+            [
+                likelihood.losses(model(x), y)
+                for x, y in zip(part[0].split(512), part[1].split(512), strict=True)
+            ]
+        ).mean()
+    )
 
 
 def _estimates(task: str, model: nn.Module, splits: Splits, regime: Regime) -> dict[str, float]:
@@ -158,12 +183,17 @@ def _estimates(task: str, model: nn.Module, splits: Splits, regime: Regime) -> d
                 found |= {"trace_seconds": traced - began, "gram_seconds": time.perf_counter() - began}
                 found[f"{side}/64/error"] = float(gram[1:].std(correction=0))
             values = {f"gram@{d:g}": float(gram[0] if d == 1e-3 else Gram(0)(rows, d)[0]) for d in DAMPINGS}
-            values |= {"block": float(BlockWise(0)(rows, 1e-3)[0]), "diagonal": float(Diagonal(0)(rows, 1e-3)[0])}
+            values |= {
+                "block": float(BlockWise(0)(rows, 1e-3)[0]),
+                "diagonal": float(Diagonal(0)(rows, 1e-3)[0]),
+            }
             values |= {"trace": float(trace[0]), "trace_c": float(rows.norms[0].mean())}
             found |= {f"{side}/{m}/{name}": value for name, value in values.items()}
     if regime == "split" and TASKS[task].loss == "cross_entropy" and targets.ndim == 1:
         inputs, targets = splits.val
-        rows = gradients(model, inputs[:32], partial(TIC(fisher="all")._errors, likelihood, targets[:32]), _MEMORY)
+        rows = gradients(
+            model, inputs[:32], partial(TIC(fisher="all")._errors, likelihood, targets[:32]), _MEMORY
+        )
         found["val/32/gram_all"] = float(Gram(0)(rows, 1e-3)[0])
     return found
 

@@ -1,4 +1,5 @@
-"""Recording in stages and shards: what is there is not recorded again, so that it may be interrupted at any time.
+"""Recording in stages and shards: what is there is not recorded again, so that it may be interrupted at any
+time.
 
 ``python -m benchmarks.trial_pruning.stages [--workers 2]``
 """
@@ -24,8 +25,10 @@ Shard = tuple[str, int, int, Regime]
 
 
 def shards() -> Iterator[Shard]:
-    """Yield all shards in order: a hundred configurations of every task and split, 200 more of what is cheap and reported, a hundred
-    without validation split where results are reported, then 200 more where methods are tuned."""
+    """Yield all shards in order: a hundred configurations of every task and split, 200 more of what is cheap
+    and reported, a hundred without validation split where results are reported, then 200 more where methods
+    are tuned.
+    """
     cheap, dear = ([name for name in TASKS if TASKS[name].dear is is_dear] for is_dear in (False, True))
     tuning = [name for name in TASKS if TASKS[name].tuning]
     reported = [name for name in TASKS if not TASKS[name].tuning]

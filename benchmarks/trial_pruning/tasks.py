@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_classification, make_friedman1
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_wine,
+    make_classification,
+    make_friedman1,
+)
 from torch import Tensor, nn
 
 EPOCHS = 27
@@ -28,7 +35,9 @@ class Splits:
     test: tuple[Tensor, Tensor]
 
     def joined(self) -> Splits:
-        """Training and validation samples together as training samples: for a criterion that needs no validation split."""
+        """Training and validation samples together as training samples: for a criterion that needs no
+        validation split.
+        """
         inputs, targets = (torch.cat([a, b]) for a, b in zip(self.train, self.val, strict=True))
         return Splits((inputs, targets), self.val, self.test)
 
@@ -82,8 +91,12 @@ def perceptron(inputs: int, outputs: int, width: int, depth: int, dropout: float
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
-def _split(inputs: Tensor, targets: Tensor, sizes: tuple[int, int], seed: int, limit: int | None = None) -> Splits:
-    """Shuffle by the seed; the rest after training and validation samples (at most `limit`) is the test split."""
+def _split(
+    inputs: Tensor, targets: Tensor, sizes: tuple[int, int], seed: int, limit: int | None = None
+) -> Splits:
+    """Shuffle by the seed; the rest after training and validation samples (at most `limit`) is the test
+    split.
+    """
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     train, val = sizes
     parts = [order[:train], order[train : train + val], order[train + val :][:limit]]
@@ -129,10 +142,16 @@ class DigitsCNN(Task):
         channels = 1
         for layer in range(config["depth"]):
             width = config["width"] * min(2, layer + 1)
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), *([nn.MaxPool2d(2)] if layer < 2 else [])]
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1),
+                nn.ReLU(),
+                *([nn.MaxPool2d(2)] if layer < 2 else []),
+            ]
             channels = width
         side = 8 // 2 ** min(2, config["depth"])
-        return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(config["dropout"]), nn.Linear(channels * side * side, 10))
+        return nn.Sequential(
+            *layers, nn.Flatten(), nn.Dropout(config["dropout"]), nn.Linear(channels * side * side, 10)
+        )
 
 
 class BreastCancer(Task):
@@ -147,7 +166,9 @@ class BreastCancer(Task):
 
 
 class Diabetes(Task):
-    """Progression of diabetes from ten features: 180 training samples, squared error of the standardised target."""
+    """Progression of diabetes from ten features: 180 training samples, squared error of the standardised
+    target.
+    """
 
     loss = "squared_error"
 
@@ -166,14 +187,21 @@ class Wine(Task):
 
     def splits(self, seed: int) -> Splits:
         found = load_wine()
-        return _split(_standard(found.data), _noisy(torch.from_numpy(found.target).long(), 0.05, 3, seed), (80, 40), seed)
+        return _split(
+            _standard(found.data),
+            _noisy(torch.from_numpy(found.target).long(), 0.05, 3, seed),
+            (80, 40),
+            seed,
+        )
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         return perceptron(13, 3, config["width"], config["depth"], config["dropout"])
 
 
 class Friedman(Task):
-    """Friedman's first function of ten features, with noise: generated, 200 training samples, squared error of the standardised target."""
+    """Friedman's first function of ten features, with noise: generated, 200 training samples, squared error
+    of the standardised target.
+    """
 
     loss = "squared_error"
     tuning = True
@@ -187,12 +215,16 @@ class Friedman(Task):
 
 
 class Clusters(Task):
-    """Generated: two classes of four clusters each in 20 dimensions, 10 % label noise, 240 training samples."""
+    """Generated: two classes of four clusters each in 20 dimensions, 10 % label noise, 240
+    training samples.
+    """
 
     tuning = True
 
     def splits(self, seed: int) -> Splits:
-        inputs, labels = make_classification(1340, 20, n_informative=6, n_clusters_per_class=4, flip_y=0.1, random_state=seed)
+        inputs, labels = make_classification(
+            1340, 20, n_informative=6, n_clusters_per_class=4, flip_y=0.1, random_state=seed
+        )
         return _split(_standard(inputs), torch.from_numpy(labels).long(), (240, 100), seed)
 
     def model(self, config: dict[str, Any]) -> nn.Module:
@@ -200,31 +232,43 @@ class Clusters(Task):
 
 
 class CharTransformer(Task):
-    """The next character of Python's own sources: about 100,000 characters in sequences of 64; each seed takes other files."""
+    """The next character of Python's own sources: about 100,000 characters in sequences of 64; each seed
+    takes other files.
+    """
 
     length, vocabulary = 64, 96
     dear = True
 
     def splits(self, seed: int) -> Splits:
         text = _sources(seed)
-        codes = torch.tensor([min(max(ord(c) - 31, 0), self.vocabulary - 1) for c in text])  # printable ASCII; 0 stands for the rest
+        codes = torch.tensor(
+            [min(max(ord(c) - 31, 0), self.vocabulary - 1) for c in text]
+        )  # printable ASCII; 0 stands for the rest
         count = (len(codes) - 1) // self.length
         inputs = codes[: count * self.length].view(count, self.length)
         targets = codes[1 : count * self.length + 1].view(count, self.length)
         return _split(inputs, targets, (800, 200), seed, 560)
 
     def architecture(self, rng: np.random.Generator) -> dict[str, Any]:
-        architecture = {"width": int(rng.choice([16, 32])), "depth": int(rng.integers(1, 3)), "heads": int(rng.choice([2, 4]))}
+        architecture = {
+            "width": int(rng.choice([16, 32])),
+            "depth": int(rng.integers(1, 3)),
+            "heads": int(rng.choice([2, 4])),
+        }
         return architecture | {"batch_size": int(rng.choice([32, 64]))}
 
     def model(self, config: dict[str, Any]) -> nn.Module:
-        return Transformer(self.vocabulary, self.length, config["width"], config["depth"], config["heads"], config["dropout"])
+        return Transformer(
+            self.vocabulary, self.length, config["width"], config["depth"], config["heads"], config["dropout"]
+        )
 
 
 class Transformer(nn.Module):
     """A small causal transformer: tokens ``(batch, length)`` to logits ``(batch, vocabulary, length)``."""
 
-    def __init__(self, vocabulary: int, length: int, width: int, depth: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, vocabulary: int, length: int, width: int, depth: int, heads: int, dropout: float
+    ) -> None:
         super().__init__()
         self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         self.blocks = nn.ModuleList([_Block(width, heads, dropout) for _ in range(depth)])

@@ -12,12 +12,14 @@ from search.weighing import weighed
 
 @dataclass(frozen=True)
 class Weighing:
-    """The score of :func:`weighed`; after one epoch the mean loss of training and validation samples, which no trial has seen twice.
+    """The score of :func:`weighed`; after one epoch the mean loss of training and validation samples, which
+    no trial has seen twice.
 
     Args:
         bias: column of the bias.
         share, errors: as there.
-        pooled: whether the first rung goes by the mean loss of all samples; else by the same score as the others.
+        pooled: whether the first rung goes by the mean loss of all samples; else by the same score as the
+            others.
     """
 
     bias: str = "val/64/gram@0.001"
@@ -26,8 +28,12 @@ class Weighing:
     pooled: bool = True
 
     def __call__(self, pool: Pool, trials: np.ndarray, epoch: int) -> np.ndarray:
-        """Return the scores ``(trials,)`` of trials that have come as far as `epoch`, lower is better; infinite once diverged."""
-        val, train, movement = (pool[name][trials, epoch - 1] for name in ("val_loss", "train_loss", "movement"))
+        """Return the scores ``(trials,)`` of trials that have come as far as `epoch`, lower is better;
+        infinite once diverged.
+        """
+        val, train, movement = (
+            pool[name][trials, epoch - 1] for name in ("val_loss", "train_loss", "movement")
+        )
         samples, labels = pool.held_out
         if epoch == 1 and self.pooled:
             return (pool.n * train + samples * val) / (pool.n + samples)

@@ -19,22 +19,28 @@ SHARES: dict[Split, float] = {"train": 0.5, "calibration": 0.1, "search": 0.2, "
 
 
 class Arrays(Data):
-    """Any numpy or torch arrays: classification where the targets are integers, regression where they are floats.
+    """Any numpy or torch arrays: classification where the targets are integers, regression where they are
+    floats.
 
-    Float arrays become float32, integers int64 (token ids, labels). The splits are a random permutation by `seed`, cut at the shares.
+    Float arrays become float32, integers int64 (token ids, labels). The splits are a random permutation by
+    `seed`, cut at the shares.
 
     Args:
         inputs: ``(samples, ...)``, or a tuple of such arrays for a model of several arguments.
-        targets: labels ``(samples,)`` (or ``(samples, ...)`` for dense prediction), or float values ``(samples, ...)``.
-        shares: part of the samples in each split, or the row numbers of each split (integer arrays) where they are given by the data.
-        task: loss and metrics; :class:`Classification` or :class:`Regression` by the targets' type where it is None.
+        targets: labels ``(samples,)`` (or ``(samples, ...)`` for dense prediction), or float values
+            ``(samples, ...)``.
+        shares: part of the samples in each split, or the row numbers of each split (integer arrays) where
+            they are given by the data.
+        task: loss and metrics; :class:`Classification` or :class:`Regression` by the targets' type where it
+            is None.
         seed: of the splits, of the choice of training samples, and of label noise.
         train_samples: number of training samples that are used; the other splits stay as they are. None: all.
         label_noise: share of labels replaced by another class, each at random.
         noisy: the splits whose labels are replaced.
 
     Raises:
-        InputError: arrays of unequal length, splits that overlap or are empty, values that are not finite, labels out of range.
+        InputError: arrays of unequal length, splits that overlap or are empty, values that are not finite,
+            labels out of range.
     """
 
     def __init__(
@@ -48,11 +54,16 @@ class Arrays(Data):
         label_noise: float = 0.0,
         noisy: Sequence[Split] = ("train",),
     ) -> None:
-        parts = tuple(_tensor(part, "inputs") for part in (inputs if isinstance(inputs, tuple) else (inputs,)))
+        parts = tuple(
+            _tensor(part, "inputs") for part in (inputs if isinstance(inputs, tuple) else (inputs,))
+        )
         labels = _tensor(targets, "targets")
         for part in parts:
             if len(part) != len(labels):
-                raise InputError(f"data: {len(part)} inputs for {len(labels)} targets; both need the same number of samples")
+                raise InputError(
+                    f"data: {len(part)} inputs for {len(labels)} targets; both need the same number of "
+                    f"samples"
+                )
         self._single = not isinstance(inputs, tuple)
         self.task = task or (Regression() if labels.is_floating_point() else Classification())
         splitting, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
@@ -60,7 +71,8 @@ class Arrays(Data):
         if train_samples is not None:
             if not 1 <= train_samples <= len(self._rows["train"]):
                 raise InputError(
-                    f"data: train_samples {train_samples}; expected 1 to {len(self._rows['train'])}, the size of the training split"
+                    f"data: train_samples {train_samples}; expected 1 to {len(self._rows['train'])}, the "
+                    f"size of the training split"
                 )
             self._rows["train"] = self._rows["train"][:train_samples]
         self._inputs = {split: tuple(part[rows] for part in parts) for split, rows in self._rows.items()}
@@ -69,11 +81,15 @@ class Arrays(Data):
         if label_noise:
             self._corrupt(label_noise, noisy, noise)
 
-    def batches(self, split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Inputs, Tensor]]:
+    def batches(
+        self, split: Split, size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Inputs, Tensor]]:
         parts, targets = self._inputs[split], self._targets[split]
         order = None if generator is None else torch.randperm(len(targets), generator=generator)
         for start in range(0, len(targets), size):
-            rows: slice | Tensor = slice(start, start + size) if order is None else order[start : start + size]
+            rows: slice | Tensor = (
+                slice(start, start + size) if order is None else order[start : start + size]
+            )
             chosen = tuple(part[rows] for part in parts)
             yield chosen[0] if self._single else chosen, targets[rows]
 
@@ -91,7 +107,9 @@ class Arrays(Data):
         return len(self._targets[split])
 
     def rows(self, split: Split) -> np.ndarray:
-        """Return the row numbers in the arrays given, int64 of shape ``(samples of the split,)``, in the order of the batches."""
+        """Return the row numbers in the arrays given, int64 of shape ``(samples of the split,)``, in the
+        order of the batches.
+        """
         return self._rows[split].numpy()
 
     @cached_property
@@ -105,9 +123,16 @@ class Arrays(Data):
 
     def validate(self) -> None:
         for split in SPLITS:
-            for name, tensor in [*(("inputs", part) for part in self._inputs[split]), ("targets", self._targets[split])]:
+            for name, tensor in [
+                *(("inputs", part) for part in self._inputs[split]),
+                ("targets", self._targets[split]),
+            ]:
                 if tensor.is_floating_point():
-                    self._refuse(~torch.isfinite(tensor), split, f"{name} hold NaN or infinity; expected finite numbers")
+                    self._refuse(
+                        ~torch.isfinite(tensor),
+                        split,
+                        f"{name} hold NaN or infinity; expected finite numbers",
+                    )
             wrong, expected = self.task.invalid(self._targets[split], self._targets["train"])
             self._refuse(wrong, split, f"a label is out of range; expected {expected}")
 
@@ -115,12 +140,16 @@ class Arrays(Data):
         samples = wrong.flatten(1).any(1) if wrong.ndim > 1 else wrong
         if samples.any():
             sample = int(samples.nonzero()[0, 0])
-            raise InputError(f"data: split {split!r}, sample {sample} (row {int(self._rows[split][sample])} of the arrays): {text}")
+            raise InputError(
+                f"data: split {split!r}, sample {sample} (row {int(self._rows[split][sample])} of the "
+                f"arrays): {text}"
+            )
 
     def _corrupt(self, share: float, splits: Sequence[Split], rng: np.random.Generator) -> None:
         if not 0 <= share <= 1 or not set(splits) <= set(SPLITS):
             raise InputError(
-                f"data: label_noise {share} on {', '.join(splits)}; expected a share of 0 to 1 and splits out of {', '.join(SPLITS)}"
+                f"data: label_noise {share} on {', '.join(splits)}; expected a share of 0 to 1 and splits "
+                f"out of {', '.join(SPLITS)}"
             )
         if not isinstance(self.task, Classification):
             raise InputError("data: label_noise needs class labels; expected integer targets")
@@ -135,7 +164,8 @@ class Arrays(Data):
 
 
 def held_out(train: int, test: int, calibration: float, search: float, seed: int) -> dict[Split, np.ndarray]:
-    """Return the rows of every split of data that come with a test split of their own, behind their training samples.
+    """Return the rows of every split of data that come with a test split of their own, behind their training
+    samples.
 
     Args:
         train: number of training samples, of which the calibration and the search split are drawn.
@@ -148,7 +178,10 @@ def held_out(train: int, test: int, calibration: float, search: float, seed: int
         InputError: shares that are not positive, or that leave nothing to train on.
     """
     if not (calibration > 0 and search > 0 and calibration + search < 1):
-        raise InputError(f"data: calibration {calibration} and search {search}; expected positive shares of less than 1 together")
+        raise InputError(
+            f"data: calibration {calibration} and search {search}; expected positive shares of less than 1 "
+            f"together"
+        )
     order = np.random.default_rng(seed).permutation(train)
     edges = np.round(np.cumsum([calibration, search]) * train).astype(int)
     return {
@@ -165,7 +198,8 @@ def _tensor(array: Any, name: str) -> Tensor:
         tensor = torch.as_tensor(array).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"data: {name} of type {type(array).__name__} are no array of numbers ({str(error).splitlines()[0]}); expected a numpy array"
+            f"data: {name} of type {type(array).__name__} are no array of numbers "
+            f"({str(error).splitlines()[0]}); expected a numpy array"
         ) from None
     if tensor.ndim == 0:
         raise InputError(f"data: {name} are a single number; expected an array (samples, ...)")
@@ -177,11 +211,17 @@ def _tensor(array: Any, name: str) -> Tensor:
 def _split(n: int, shares: Mapping[Any, Any], rng: np.random.Generator) -> dict[Split, Tensor]:
     """Return the rows of every split, disjoint and none of them empty."""
     if set(shares) != set(SPLITS):
-        raise InputError(f"data: shares for {', '.join(map(str, shares)) or 'nothing'}; expected one for each of {', '.join(SPLITS)}")
+        raise InputError(
+            f"data: shares for {', '.join(map(str, shares)) or 'nothing'}; expected one for each of "
+            f"{', '.join(SPLITS)}"
+        )
     if all(np.ndim(share) == 0 for share in shares.values()):
         parts = np.array([shares[split] for split in SPLITS], dtype=np.float64)
         if not (parts > 0).all() or parts.sum() > 1 + 1e-9:
-            raise InputError(f"data: shares {', '.join(f'{p:g}' for p in parts)}; expected positive numbers that sum to at most 1")
+            raise InputError(
+                f"data: shares {', '.join(f'{p:g}' for p in parts)}; expected positive numbers that sum to "
+                f"at most 1"
+            )
         edges = np.round(np.cumsum([0, *parts]) * n).astype(int)
         order = rng.permutation(n)
         rows = {split: order[a:b] for split, a, b in zip(SPLITS, edges, edges[1:], strict=False)}
@@ -189,10 +229,18 @@ def _split(n: int, shares: Mapping[Any, Any], rng: np.random.Generator) -> dict[
         rows = {split: np.asarray(shares[split]) for split in SPLITS}
     for split, chosen in rows.items():
         if len(chosen) == 0:
-            raise InputError(f"data: split {split!r} is empty with {n} samples; expected at least one sample in every split")
+            raise InputError(
+                f"data: split {split!r} is empty with {n} samples; expected at least one sample in every "
+                f"split"
+            )
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= n:
-            raise InputError(f"data: the rows of split {split!r} are not row numbers; expected integers from 0 to {n - 1}")
+            raise InputError(
+                f"data: the rows of split {split!r} are not row numbers; expected integers from 0 to {n - 1}"
+            )
     values, counts = np.unique(np.concatenate(list(rows.values())), return_counts=True)
     if (counts > 1).any():
-        raise InputError(f"data: row {int(values[counts > 1][0])} is in the splits twice; expected splits that do not overlap")
+        raise InputError(
+            f"data: row {int(values[counts > 1][0])} is in the splits twice; expected splits that do not "
+            f"overlap"
+        )
     return {split: torch.from_numpy(chosen.astype(np.int64)) for split, chosen in rows.items()}

@@ -17,16 +17,18 @@ from spaces.errors import InputError
 class Augmented(Data):
     """Other data whose training images are moved and mirrored anew in every epoch.
 
-    An image becomes a crop of its own size out of itself with a border of zeros, and one of two is mirrored left to right, as in He et al.
-    2016 (arXiv 1512.03385, section 4.2 [P]). What is drawn follows from the generator that shuffles the training split. Where nothing
-    shuffles (recalibration, a measured training loss, the example) the images are as they are, and so are those of all other splits.
+    An image becomes a crop of its own size out of itself with a border of zeros, and one of two is mirrored
+    left to right, as in He et al. 2016 (arXiv 1512.03385, section 4.2 [P]). What is drawn follows from the
+    generator that shuffles the training split. Where nothing shuffles (recalibration, a measured training
+    loss, the example) the images are as they are, and so are those of all other splits.
 
     A teacher is asked of every batch, since what it said of an image holds for no crop of it.
 
     Args:
-        data: with one image ``(channels, height, width)`` of floats a sample, and one label or number a sample as its target.
-        padding: width of the border in pixels: how far an image moves at most. The border is 0 in the units of `data`, so the mean
-            colour where these are normalised.
+        data: with one image ``(channels, height, width)`` of floats a sample, and one label or number a
+            sample as its target.
+        padding: width of the border in pixels: how far an image moves at most. The border is 0 in the units
+            of `data`, so the mean colour where these are normalised.
         flip: whether images are mirrored; not where left and right mean something, as with digits.
 
     Raises:
@@ -38,15 +40,23 @@ class Augmented(Data):
             raise InputError(f"data: padding {padding}; expected at least 0 pixels")
         inputs, targets = next(data.batches("train", 2))
         shapes = [tuple(x.shape[1:]) for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
-        if isinstance(inputs, tuple) or inputs.ndim != 4 or not inputs.is_floating_point() or targets.ndim != 1:
+        if (
+            isinstance(inputs, tuple)
+            or inputs.ndim != 4
+            or not inputs.is_floating_point()
+            or targets.ndim != 1
+        ):
             found = f"inputs {', '.join(map(str, shapes))} and targets {tuple(targets.shape[1:])} a sample"
             raise InputError(
-                f"data: Augmented of {type(data).__name__}, which has {found}; expected an image of floats (channels, height, width) and "
+                f"data: Augmented of {type(data).__name__}, which has {found}; expected an image of floats "
+                f"(channels, height, width) and "
                 "one label or number"
             )
         self.data, self.padding, self.flip = data, padding, flip
 
-    def batches(self, split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Inputs, Tensor]]:
+    def batches(
+        self, split: Split, size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Inputs, Tensor]]:
         for inputs, targets in self.data.batches(split, size, generator):
             if split == "train" and generator is not None:
                 assert isinstance(inputs, Tensor)
@@ -70,7 +80,9 @@ class Augmented(Data):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"augmented {self.data.fingerprint} {self.padding} {self.flip}".encode()).hexdigest()[:32]
+        return hashlib.sha256(
+            f"augmented {self.data.fingerprint} {self.padding} {self.flip}".encode()
+        ).hexdigest()[:32]
 
     def size(self, split: Split) -> int:
         return self.data.size(split)
@@ -80,7 +92,8 @@ class Augmented(Data):
 
 
 def moved(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Return a random crop of each image ``(batch, channels, height, width)`` with a border of zeros, about half of them mirrored.
+    """Return a random crop of each image ``(batch, channels, height, width)`` with a border of zeros, about
+    half of them mirrored.
 
     Args:
         padding: width of the border.

@@ -17,13 +17,17 @@ Inputs = Tensor | tuple[Tensor, ...]
 class Data(ABC):
     """Four disjoint splits and what is measured on them.
 
-    ``train`` teaches weights; ``calibration`` (held out from training) feeds criteria and repairs; ``search`` scores
-    candidates; ``test`` is seen only once, by what the search has chosen.
+    ``train`` teaches weights; ``calibration`` (held out from training) feeds criteria and repairs; ``search``
+    scores candidates; ``test`` is seen only once, by what the search has chosen.
     """
 
     @abstractmethod
-    def batches(self, split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Inputs, Tensor]]:
-        """Yield ``(inputs, targets)`` of at most `size` samples, once over the split; shuffled only where a generator is given."""
+    def batches(
+        self, split: Split, size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield ``(inputs, targets)`` of at most `size` samples, once over the split; shuffled only where a
+        generator is given.
+        """
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -31,7 +35,9 @@ class Data(ABC):
 
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return metrics of every sample, each of shape ``(batch,)``; an evaluator averages them. ``loss`` is added by itself."""
+        """Return metrics of every sample, each of shape ``(batch,)``; an evaluator averages them. ``loss`` is
+        added by itself.
+        """
 
     @property
     @abstractmethod
@@ -44,13 +50,19 @@ class Data(ABC):
         """Changes when any sample, label or split changes."""
 
     def size(self, split: Split) -> int:
-        """Return the number of samples; counted by running through the split once, so override it where that is slow."""
+        """Return the number of samples; counted by running through the split once, so override it where that
+        is slow.
+        """
         return sum(len(targets) for _, targets in self.batches(split, 1024))
 
     def example(self) -> tuple[Tensor, ...]:
-        """Return the inputs of two training samples, the arguments of one forward call, to trace a model with."""
+        """Return the inputs of two training samples, the arguments of one forward call, to trace a model
+        with.
+        """
         inputs, _ = next(self.batches("train", 2))
         return inputs if isinstance(inputs, tuple) else (inputs,)
 
     def validate(self) -> None:  # noqa: B027
-        """Raise :class:`spaces.errors.InputError`, naming the split and the sample, where values are NaN or labels out of range."""
+        """Raise :class:`spaces.errors.InputError`, naming the split and the sample, where values are NaN or
+        labels out of range.
+        """

@@ -26,17 +26,20 @@ _RECORD = 1 + 3 * 32 * 32
 
 
 class CifarFolder(Arrays):
-    """60,000 colour images ``(3, 32, 32)`` of ten kinds of things and their labels, out of a folder of the CIFAR-10 binary version.
+    """60,000 colour images ``(3, 32, 32)`` of ten kinds of things and their labels, out of a folder of the
+    CIFAR-10 binary version.
 
-    The six files of Krizhevsky 2009 (Learning Multiple Layers of Features from Tiny Images), ``data_batch_1.bin`` to ``data_batch_5.bin``
-    and ``test_batch.bin``: records of a label byte and 3072 bytes of pixels, the red, the green and the blue plane, each row by row. The
-    test split is theirs; the others are drawn from the training images, by default 45,000 to learn from, as in He et al. 2016.
+    The six files of Krizhevsky 2009 (Learning Multiple Layers of Features from Tiny Images),
+    ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``: records of a label byte and 3072
+    bytes of pixels, the red, the green and the blue plane, each row by row. The test split is theirs; the
+    others are drawn from the training images, by default 45,000 to learn from, as in He et al. 2016.
 
-    Pixels are brought to 0 .. 1, less the channel's mean (.4914, .4822, .4465), over its standard deviation (.2470, .2435, .2616). These
-    are of all pixels of the 50,000 training images, as commonly published; the .2023, .1994, .2010 that one meets as well are means of
-    the deviations within an image.
+    Pixels are brought to 0 .. 1, less the channel's mean (.4914, .4822, .4465), over its standard deviation
+    (.2470, .2435, .2616). These are of all pixels of the 50,000 training images, as commonly published; the
+    .2023, .1994, .2010 that one meets as well are means of the deviations within an image.
 
-    The images are held as bytes, 184 MB, and become floats a batch at a time: as floats they would take 737 MB in every worker.
+    The images are held as bytes, 184 MB, and become floats a batch at a time: as floats they would take 737
+    MB in every worker.
 
     Args:
         folder: where the files are.
@@ -47,7 +50,8 @@ class CifarFolder(Arrays):
         label_noise: share of training labels replaced by another class.
 
     Raises:
-        InputError: a file that is missing or damaged, or a label above 9, with the file's name; or as :class:`Arrays`.
+        InputError: a file that is missing or damaged, or a label above 9, with the file's name; or as
+            :class:`Arrays`.
     """
 
     def __init__(
@@ -67,7 +71,9 @@ class CifarFolder(Arrays):
         labels, places = records[:, 0].astype(np.int64), np.arange(len(records))
         super().__init__(places, labels, rows, Classification(CLASSES), seed, train_samples, label_noise)  # type: ignore[arg-type]
 
-    def batches(self, split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Inputs, Tensor]]:
+    def batches(
+        self, split: Split, size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Inputs, Tensor]]:
         means, deviations = (torch.tensor(values).reshape(-1, 1, 1) for values in (MEANS, DEVIATIONS))
         for places, labels in super().batches(split, size, generator):
             assert isinstance(places, Tensor)  # the inputs of the arrays are where an image lies
@@ -85,16 +91,24 @@ def _read(folder: Path, name: str) -> np.ndarray:
     file = folder / name
     if not file.is_file():
         raise InputError(
-            f"data {folder}: no file {name}; expected data_batch_1.bin to data_batch_5.bin and {TEST_FILE}, the binary version"
+            f"data {folder}: no file {name}; expected data_batch_1.bin to data_batch_5.bin and {TEST_FILE}, "
+            f"the binary version"
         )
     try:
         content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
     except OSError as error:
-        raise InputError(f"data {file}: cannot be read ({error.strerror}); expected records of the CIFAR-10 binary version") from None
+        raise InputError(
+            f"data {file}: cannot be read ({error.strerror}); expected records of the CIFAR-10 binary version"
+        ) from None
     if not len(content) or len(content) % _RECORD:
-        raise InputError(f"data {file}: {len(content)} bytes are no whole number of records of {_RECORD} bytes; download it again")
+        raise InputError(
+            f"data {file}: {len(content)} bytes are no whole number of records of {_RECORD} bytes; download "
+            f"it again"
+        )
     records = content.reshape(-1, _RECORD)
     wrong = np.flatnonzero(records[:, 0] >= CLASSES)
     if len(wrong):
-        raise InputError(f"data {file}: label {records[wrong[0], 0]} in record {wrong[0]}; expected 0 to {CLASSES - 1}")
+        raise InputError(
+            f"data {file}: label {records[wrong[0], 0]} in record {wrong[0]}; expected 0 to {CLASSES - 1}"
+        )
     return records

@@ -11,11 +11,13 @@ from spaces.errors import InputError
 
 
 class BinaryClusters(Arrays):
-    """Random bit strings, one a cluster, of which every sample is a copy with some bits flipped; the label is the cluster.
+    """Random bit strings, one a cluster, of which every sample is a copy with some bits flipped; the label is
+    the cluster.
 
-    Source: the data of "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449), as its code draws them [P]: centroid bits
-    XOR noise. Every split has all clusters (in turn) and noise of its own; the paper has no calibration and no search split. An
-    autoencoder takes it as ``Reconstruction(BinaryClusters())``; the best that it can do there is an absolute error of `noise`.
+    Source: the data of "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449), as its code
+    draws them [P]: centroid bits XOR noise. Every split has all clusters (in turn) and noise of its own; the
+    paper has no calibration and no search split. An autoencoder takes it as
+    ``Reconstruction(BinaryClusters())``; the best that it can do there is an absolute error of `noise`.
 
     Args:
         clusters: number of them.
@@ -24,7 +26,8 @@ class BinaryClusters(Arrays):
         noise: chance that a bit is flipped.
         probability: chance that a bit of a centroid is 1.
         seed: of centroids and noise.
-        as_published: but for training, the k-th samples of all clusters share their noise, as in the paper's code.
+        as_published: but for training, the k-th samples of all clusters share their noise, as in the paper's
+            code.
 
     Raises:
         InputError: a number out of its range, named.

@@ -10,14 +10,18 @@ from evaluators.data.task import Classification
 
 
 class Digits(Arrays):
-    """1,797 images ``(1, 8, 8)`` of 10 digits (Alpaydin and Kaynak 1998, by way of scikit-learn), of about zero mean and unit variance.
+    """1,797 images ``(1, 8, 8)`` of 10 digits (Alpaydin and Kaynak 1998, by way of scikit-learn), of about
+    zero mean and unit variance.
 
-    The scale is fixed (mean 4.884 and deviation 6.017 of all grey values 0 to 16), so that it does not depend on the splits.
+    The scale is fixed (mean 4.884 and deviation 6.017 of all grey values 0 to 16), so that it does not depend
+    on the splits.
 
     Args:
-        shares: of the samples in each split; half for training, a tenth for calibration, a fifth each for search and test.
+        shares: of the samples in each split; half for training, a tenth for calibration, a fifth each for
+            search and test.
         seed: of the splits, of the choice of training samples, and of label noise.
-        train_samples: number of training samples that are used (300 makes the task hard enough for differences to show). None: all.
+        train_samples: number of training samples that are used (300 makes the task hard enough for
+            differences to show). None: all.
         label_noise: share of labels replaced by another class.
         noisy: the splits whose labels are replaced.
     """
@@ -34,4 +38,6 @@ class Digits(Arrays):
 
         digits = load_digits()
         images = (digits.images[:, None] - 4.884) / 6.017
-        super().__init__(images, digits.target, shares, Classification(10), seed, train_samples, label_noise, noisy)
+        super().__init__(
+            images, digits.target, shares, Classification(10), seed, train_samples, label_noise, noisy
+        )

@@ -18,24 +18,27 @@ _FRAME = re.compile(r".*_frame\d+\.nii(\.gz)?")
 
 
 class NiftiFolder(Arrays):
-    """Slices ``(1, size, size)`` of the volumes of a folder laid out as ACDC's, and their labels ``(size, size)``.
+    """Slices ``(1, size, size)`` of the volumes of a folder laid out as ACDC's, and their labels
+    ``(size, size)``.
 
-    ``patient001/patient001_frame01.nii.gz`` is a volume (x, y, slices) and ``patient001_frame01_gt.nii.gz`` its mask (Bernard et al. 2018,
-    doi 10.1109/TMI.2018.2837502); other files are passed over. Every volume is resampled within its slices, cropped or padded about the
-    middle to one size, and brought to zero mean and unit variance. All frames of a patient are in the same split. It needs nibabel and
-    monai: ``pip install 'secateur[segmentation]'``.
+    ``patient001/patient001_frame01.nii.gz`` is a volume (x, y, slices) and ``patient001_frame01_gt.nii.gz``
+    its mask (Bernard et al. 2018, doi 10.1109/TMI.2018.2837502); other files are passed over. Every volume is
+    resampled within its slices, cropped or padded about the middle to one size, and brought to zero mean and
+    unit variance. All frames of a patient are in the same split. It needs nibabel and monai:
+    ``pip install 'secateur[segmentation]'``.
 
     Args:
         folder: with one folder a patient.
         size: of a side of the slices, in pixels.
         spacing: of the pixels in mm; None leaves each volume's own.
-        classes: the background and the structures; ACDC has 1 right ventricle, 2 myocardium, 3 left ventricle.
+        classes: the background and the structures; ACDC has 1 right ventricle, 2 myocardium, 3 left
+            ventricle.
         shares: of the patients in each split.
         seed: of the splits.
 
     Raises:
-        InputError: the packages are missing, no such volume, a volume without a mask, a file that cannot be read, unequal shapes, labels
-            out of range, or fewer patients than splits; the file is named.
+        InputError: the packages are missing, no such volume, a volume without a mask, a file that cannot be
+            read, unequal shapes, labels out of range, or fewer patients than splits; the file is named.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class NiftiFolder(Arrays):
         seed: int = 0,
     ) -> None:
         if size < 1 or (spacing is not None and spacing <= 0):
-            raise InputError(f"data: size {size} and spacing {spacing}; expected at least 1 pixel and more than 0 mm")
+            raise InputError(
+                f"data: size {size} and spacing {spacing}; expected at least 1 pixel and more than 0 mm"
+            )
         patients = _find(Path(folder))
         rows_of = _patients_of_splits(sorted(patients), shares or SHARES, seed)
         images: list[np.ndarray] = []
@@ -71,7 +76,9 @@ class NiftiFolder(Arrays):
         super().__init__(np.concatenate(images), np.concatenate(labels), rows, Segmentation(classes), seed)  # type: ignore[arg-type]
 
     def cases(self, split: Split) -> tuple[np.ndarray, list[str]]:
-        """Return which volume every slice of a split comes from, ``(samples,)`` from 0, and the names of these volumes."""
+        """Return which volume every slice of a split comes from, ``(samples,)`` from 0, and the names of
+        these volumes.
+        """
         numbers, of_slices = np.unique(self._cases[self.rows(split)], return_inverse=True)
         return of_slices, [self._case_names[number] for number in numbers]
 
@@ -81,27 +88,39 @@ def _find(folder: Path) -> dict[str, list[Path]]:
     files = sorted(f for f in folder.glob("*/*.nii*") if _FRAME.fullmatch(f.name)) if folder.is_dir() else []
     if not files:
         found = "no such folder" if not folder.is_dir() else "no volume"
-        raise InputError(f"data {folder}: {found}; expected volumes such as patient001/patient001_frame01.nii.gz")
+        raise InputError(
+            f"data {folder}: {found}; expected volumes such as patient001/patient001_frame01.nii.gz"
+        )
     patients: dict[str, list[Path]] = {}
     for file in files:
         patients.setdefault(file.parent.name, []).append(file)
     return patients
 
 
-def _patients_of_splits(patients: list[str], shares: Mapping[Split, float], seed: int) -> dict[Split, list[str]]:
+def _patients_of_splits(
+    patients: list[str], shares: Mapping[Split, float], seed: int
+) -> dict[Split, list[str]]:
     """Return the patients of every split, at least one each."""
     parts = np.array([shares.get(split, 0.0) for split in SPLITS], dtype=np.float64)
     if set(shares) != set(SPLITS) or not (parts > 0).all() or parts.sum() > 1 + 1e-9:
         given = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-        raise InputError(f"data: shares {given}; expected positive numbers for {', '.join(SPLITS)} that sum to at most 1")
+        raise InputError(
+            f"data: shares {given}; expected positive numbers for {', '.join(SPLITS)} that sum to at most 1"
+        )
     if len(patients) < len(SPLITS):
-        raise InputError(f"data: {len(patients)} patients; expected at least {len(SPLITS)}, one for each of {', '.join(SPLITS)}")
+        raise InputError(
+            f"data: {len(patients)} patients; expected at least {len(SPLITS)}, one for each of "
+            f"{', '.join(SPLITS)}"
+        )
     counts = np.maximum(np.round(parts * len(patients)).astype(int), 1)
     while counts.sum() > len(patients):
         counts[counts.argmax()] -= 1
     order = np.random.default_rng(seed).permutation(len(patients))
     edges = np.cumsum([0, *counts])
-    return {split: [patients[i] for i in order[a:b]] for split, a, b in zip(SPLITS, edges, edges[1:], strict=False)}
+    return {
+        split: [patients[i] for i in order[a:b]]
+        for split, a, b in zip(SPLITS, edges, edges[1:], strict=False)
+    }
 
 
 def _read_pair(file: Path, classes: int) -> tuple[Any, Any]:
@@ -112,11 +131,17 @@ def _read_pair(file: Path, classes: int) -> tuple[Any, Any]:
         raise InputError(f"data {file}: no mask {beside.name} beside it")
     image, mask = _load(file), _load(beside)
     if image.shape != mask.shape:
-        raise InputError(f"data {beside}: shape {tuple(mask.shape)}, but its image has {tuple(image.shape)}; expected equal shapes")
+        raise InputError(
+            f"data {beside}: shape {tuple(mask.shape)}, but its image has {tuple(image.shape)}; expected "
+            f"equal shapes"
+        )
     values = np.asarray(mask)
     wrong = (values != np.round(values)) | (values < 0) | (values >= classes)
     if wrong.any():
-        raise InputError(f"data {beside}: label {values[wrong][0]:g} is out of range; expected integers from 0 to {classes - 1}")
+        raise InputError(
+            f"data {beside}: label {values[wrong][0]:g} is out of range; expected integers from 0 to "
+            f"{classes - 1}"
+        )
     if not np.isfinite(np.asarray(image)).all():
         raise InputError(f"data {file}: the image holds NaN or infinity; expected finite numbers")
     return image, mask
@@ -129,7 +154,9 @@ def _load(file: Path) -> Any:
         import torch
         from monai.data import MetaTensor
     except ImportError as error:
-        raise InputError(f"data: NiftiFolder needs {error.name}; pip install 'secateur[segmentation]'") from None
+        raise InputError(
+            f"data: NiftiFolder needs {error.name}; pip install 'secateur[segmentation]'"
+        ) from None
     try:
         volume = nibabel.load(file)
         array = np.asarray(volume.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
@@ -138,11 +165,13 @@ def _load(file: Path) -> Any:
         raise InputError(f"data {file}: cannot be read ({text}); expected a NIfTI volume") from None
     if array.ndim != 3:
         raise InputError(f"data {file}: shape {array.shape}; expected a volume (x, y, slices)")
-    return MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(np.asarray(volume.affine, dtype=np.float64)))  # type: ignore[attr-defined]
+    affine = np.asarray(volume.affine, dtype=np.float64)  # type: ignore[attr-defined]
+    return MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(affine))
 
 
 def _prepare(image: Any, mask: Any, size: int, spacing: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the slices ``(slices, 1, size, size)``, float32, and their labels ``(slices, size, size)``, int64.
+    """Return the slices ``(slices, 1, size, size)``, float32, and their labels ``(slices, size, size)``,
+    int64.
 
     The mask is taken to lie where its image lies, voxel by voxel, whatever its own header says.
     """

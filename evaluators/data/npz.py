@@ -45,10 +45,24 @@ class NpzFile(Arrays):
             with np.load(Path(path), allow_pickle=False) as file:
                 missing = next((name for name in (*names, targets) if name not in file), None)
                 if missing is not None:
-                    raise InputError(f"data {path}: no array {missing!r}; there are {', '.join(file.files) or 'none'}")
+                    raise InputError(
+                        f"data {path}: no array {missing!r}; there are {', '.join(file.files) or 'none'}"
+                    )
                 parts, labels = tuple(file[name] for name in names), file[targets]
         except (OSError, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"data {path}: cannot be read ({str(error).splitlines()[0]}); expected a .npz file of plain arrays") from None
-        super().__init__(parts[0] if isinstance(inputs, str) else parts, labels, shares, task, seed, train_samples, label_noise, noisy)
+            raise InputError(
+                f"data {path}: cannot be read ({str(error).splitlines()[0]}); expected a .npz file of plain "
+                f"arrays"
+            ) from None
+        super().__init__(
+            parts[0] if isinstance(inputs, str) else parts,
+            labels,
+            shares,
+            task,
+            seed,
+            train_samples,
+            label_noise,
+            noisy,
+        )

@@ -15,7 +15,8 @@ Batch = tuple[Inputs, Tensor]
 
 
 class Preloaded:
-    """Keeps the batches of splits on a device once they were read, within a limit of memory; beyond it they are read anew.
+    """Keeps the batches of splits on a device once they were read, within a limit of memory; beyond it they
+    are read anew.
 
     It pickles without what it keeps: every process reads for itself.
     """
@@ -24,8 +25,12 @@ class Preloaded:
         self.data, self.limit = data, limit_mib * 2**20
         self._clear()
 
-    def batches(self, split: Split, size: int, device: torch.device | str = "cpu", count: int | None = None) -> Iterable[Batch]:
-        """Return the first `count` batches (None: all) of at most `size` samples of a split, unshuffled, on `device`."""
+    def batches(
+        self, split: Split, size: int, device: torch.device | str = "cpu", count: int | None = None
+    ) -> Iterable[Batch]:
+        """Return the first `count` batches (None: all) of at most `size` samples of a split, unshuffled, on
+        `device`.
+        """
         key = (split, size, str(device), count)
         if key in self._kept:
             return self._kept[key]
@@ -36,7 +41,9 @@ class Preloaded:
         kept: list[Batch] = []
         used = 0
         while True:
-            with torch.inference_mode(False):  # who reads first may be in inference mode; who reads next may want gradients
+            with torch.inference_mode(
+                False
+            ):  # who reads first may be in inference mode; who reads next may want gradients
                 batch = next(batches, None)
             if batch is None:
                 break
@@ -67,7 +74,9 @@ class Preloaded:
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """Return the batch on a device; the very same tensors where they are there already."""
     inputs, targets = batch
-    return tuple(x.to(device) for x in inputs) if isinstance(inputs, tuple) else inputs.to(device), targets.to(device)
+    return tuple(x.to(device) for x in inputs) if isinstance(inputs, tuple) else inputs.to(
+        device
+    ), targets.to(device)
 
 
 def batch_bytes(batch: Batch) -> int:

@@ -21,11 +21,12 @@ LOSSES: tuple[LossName, ...] = ("l1", "mse", "bce")
 
 @dataclass(frozen=True)
 class Restoring(Task):
-    """Distance of outputs to float targets, averaged over a sample's entries; outputs may be flat where targets are images.
+    """Distance of outputs to float targets, averaged over a sample's entries; outputs may be flat where
+    targets are images.
 
     Attributes:
-        name: of the loss: ``l1`` (absolute difference), ``mse`` (squared), or ``bce``, the binary cross-entropy in nats of outputs that are
-            probabilities (a decoder that ends in a sigmoid).
+        name: of the loss: ``l1`` (absolute difference), ``mse`` (squared), or ``bce``, the binary
+            cross-entropy in nats of outputs that are probabilities (a decoder that ends in a sigmoid).
         unit: all targets lie in 0 .. 1, so that ``bce`` is a metric too (of outputs clamped to that range).
 
     Raises:
@@ -39,7 +40,10 @@ class Restoring(Task):
         if self.name not in LOSSES:
             raise InputError(f"data: loss {self.name!r}; expected {', '.join(LOSSES)}")
         if self.name == "bce" and not self.unit:
-            raise InputError("data: loss 'bce' for values beyond 0 .. 1; expected l1, mse, or values scaled to 0 .. 1 (unit: true)")
+            raise InputError(
+                "data: loss 'bce' for values beyond 0 .. 1; expected l1, mse, or values scaled to 0 .. 1 "
+                "(unit: true)"
+            )
 
     @property
     def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -63,38 +67,54 @@ class Restoring(Task):
 
 
 class Reconstruction(Data):
-    """The inputs of other data as their own targets; the targets there are dropped. It is read once and held in memory.
+    """The inputs of other data as their own targets; the targets there are dropped. It is read once and held
+    in memory.
 
     Args:
         data: with one float input a sample.
-        loss: ``l1``, ``mse`` or ``bce``; the first two are metrics always, ``bce`` where all values lie in 0 .. 1.
-        unit: scale values to 0 .. 1 by the smallest and the largest of the training split (beyond them they are clamped).
-        missing: share of the entries of every input that are set to 0, each sample's own; targets stay whole. [O]
+        loss: ``l1``, ``mse`` or ``bce``; the first two are metrics always, ``bce`` where all values lie in 0
+            .. 1.
+        unit: scale values to 0 .. 1 by the smallest and the largest of the training split (beyond them they
+            are clamped).
+        missing: share of the entries of every input that are set to 0, each sample's own; targets stay whole.
+            [O]
         seed: of the missing entries.
 
     Raises:
         InputError: inputs that are tuples or integers, or ``bce`` for values beyond 0 .. 1.
     """
 
-    def __init__(self, data: Data, loss: LossName = "l1", unit: bool = False, missing: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, data: Data, loss: LossName = "l1", unit: bool = False, missing: float = 0.0, seed: int = 0
+    ) -> None:
         if not 0 <= missing < 1:
             raise InputError(f"data: missing {missing}; expected a share of at least 0 and below 1")
         whole = {split: _read(data, split) for split in SPLITS}
         if unit:
             low, high = whole["train"].min(), whole["train"].max()
-            whole = {split: ((x - low) / (high - low).clamp(min=1e-12)).clamp(0, 1) for split, x in whole.items()}
+            whole = {
+                split: ((x - low) / (high - low).clamp(min=1e-12)).clamp(0, 1) for split, x in whole.items()
+            }
         within = all(bool((x >= 0).all() and (x <= 1).all()) for x in whole.values())
         self.task = Restoring(loss, within)
         self._targets = whole
-        self._inputs = {split: _without(x, missing, seed + i) for i, (split, x) in enumerate(whole.items())} if missing else whole
+        self._inputs = (
+            {split: _without(x, missing, seed + i) for i, (split, x) in enumerate(whole.items())}
+            if missing
+            else whole
+        )
         text = f"{data.fingerprint} {loss} {unit} {missing} {seed if missing else 0}"
         self._fingerprint = hashlib.sha256(f"reconstruction {text}".encode()).hexdigest()[:32]
 
-    def batches(self, split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Inputs, Tensor]]:
+    def batches(
+        self, split: Split, size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Inputs, Tensor]]:
         inputs, targets = self._inputs[split], self._targets[split]
         order = None if generator is None else torch.randperm(len(targets), generator=generator)
         for start in range(0, len(targets), size):
-            rows: slice | Tensor = slice(start, start + size) if order is None else order[start : start + size]
+            rows: slice | Tensor = (
+                slice(start, start + size) if order is None else order[start : start + size]
+            )
             chosen = targets[rows]
             yield chosen if inputs is targets else inputs[rows], chosen
 
@@ -117,22 +137,32 @@ class Reconstruction(Data):
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the binary cross-entropy of every entry; NaN, of which torch makes an error, where a model has diverged."""
+    """Return the binary cross-entropy of every entry; NaN, of which torch makes an error, where a model has
+    diverged.
+    """
     try:
         return F.binary_cross_entropy(outputs, targets, reduction="none")
     except RuntimeError:
         if outputs.isnan().any():
             return outputs * torch.nan
         found = f"{outputs.min():.3g} to {outputs.max():.3g}"
-        raise InputError(f"data: loss 'bce' of outputs from {found}; expected probabilities (end the model in a sigmoid)") from None
+        raise InputError(
+            f"data: loss 'bce' of outputs from {found}; expected probabilities (end the model in a sigmoid)"
+        ) from None
 
 
 def _read(data: Data, split: Split) -> Tensor:
     parts = []
     for inputs, _ in data.batches(split, 1024):
         if isinstance(inputs, tuple) or not inputs.is_floating_point():
-            found = f"{len(inputs)} inputs a sample" if isinstance(inputs, tuple) else f"inputs of type {inputs.dtype}"
-            raise InputError(f"data: Reconstruction of {type(data).__name__}, which has {found}; expected one float input")
+            found = (
+                f"{len(inputs)} inputs a sample"
+                if isinstance(inputs, tuple)
+                else f"inputs of type {inputs.dtype}"
+            )
+            raise InputError(
+                f"data: Reconstruction of {type(data).__name__}, which has {found}; expected one float input"
+            )
         parts.append(inputs)
     return torch.cat(parts)
 

@@ -18,12 +18,14 @@ from spaces.errors import InputError
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """Dice loss plus cross-entropy, and the Dice overlap, of logits ``(batch, classes, ...)`` against labels ``(batch, ...)``.
+    """Dice loss plus cross-entropy, and the Dice overlap, of logits ``(batch, classes, ...)`` against labels
+    ``(batch, ...)``.
 
-    Class 0 is the background: it counts in the cross-entropy alone. ``dice`` is the mean over the structures of
-    2 |A and B| / (|A| + |B|) of the case; a structure that is neither in the labels nor predicted counts 1, and so does each
-    ``dice_<class>`` then. ``dice_error`` is 1 - ``dice``, for whom less is better. The Dice loss is the soft one of V-Net
-    (Milletari et al. 2016) with denominators of sums, and 1 added to both sides of the fraction. [P]
+    Class 0 is the background: it counts in the cross-entropy alone. ``dice`` is the mean over the structures
+    of 2 |A and B| / (|A| + |B|) of the case; a structure that is neither in the labels nor predicted counts
+    1, and so does each ``dice_<class>`` then. ``dice_error`` is 1 - ``dice``, for whom less is better. The
+    Dice loss is the soft one of V-Net (Milletari et al. 2016) with denominators of sums, and 1 added to both
+    sides of the fraction. [P]
 
     Attributes:
         classes: the background and at least one structure; labels lie in 0 to ``classes - 1``.
@@ -36,7 +38,9 @@ class Segmentation(Task):
 
     def __post_init__(self) -> None:
         if self.classes < 2:
-            raise InputError(f"data: {self.classes} classes; expected at least 2, the background and a structure")
+            raise InputError(
+                f"data: {self.classes} classes; expected at least 2, the background and a structure"
+            )
 
     @property
     def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -52,7 +56,11 @@ class Segmentation(Task):
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         overlap = self.overlap(outputs.argmax(1), targets)
         dice = overlap.mean(1)
-        return {"dice": dice, "dice_error": 1 - dice, **{f"dice_{i + 1}": overlap[:, i] for i in range(self.classes - 1)}}
+        return {
+            "dice": dice,
+            "dice_error": 1 - dice,
+            **{f"dice_{i + 1}": overlap[:, i] for i in range(self.classes - 1)},
+        }
 
     def overlap(self, predicted: Tensor, targets: Tensor, cases: np.ndarray | None = None) -> Tensor:
         """Return the Dice overlap of every case and structure, ``(cases, classes - 1)``.
@@ -60,8 +68,8 @@ class Segmentation(Task):
         Args:
             predicted: labels ``(samples, ...)``.
             targets: labels of the same shape.
-            cases: which case a sample belongs to, integers from 0 ``(samples,)``, e.g. the volume of a slice: sizes are summed over a
-                case before they are divided. None: every sample is a case.
+            cases: which case a sample belongs to, integers from 0 ``(samples,)``, e.g. the volume of a slice:
+                sizes are summed over a case before they are divided. None: every sample is a case.
         """
         a, b = self._masks(predicted), self._masks(targets)
         both, sizes = (a * b).sum(2), a.sum(2) + b.sum(2)
@@ -83,22 +91,30 @@ class Segmentation(Task):
         return (labels.flatten(1).unsqueeze(1) == structures[:, None]).float()
 
 
-def overlap_by_case(model: nn.Module, data: Data, split: Split, size: int = 32) -> tuple[list[str], np.ndarray]:
-    """Return the names of a split's cases and their Dice overlaps, ``(cases, classes - 1)``, of a model in eval mode.
+def overlap_by_case(
+    model: nn.Module, data: Data, split: Split, size: int = 32
+) -> tuple[list[str], np.ndarray]:
+    """Return the names of a split's cases and their Dice overlaps, ``(cases, classes - 1)``, of a model in
+    eval mode.
 
-    A case is what ``data.cases(split)`` says, a volume of several slices for instance; without such a method every sample is one.
+    A case is what ``data.cases(split)`` says, a volume of several slices for instance; without such a method
+    every sample is one.
 
     Raises:
         InputError: the data are no segmentation.
     """
     task = getattr(data, "task", None)
     if not isinstance(task, Segmentation):
-        raise InputError(f"data: {type(data).__name__} has no labels a pixel; expected data whose task is Segmentation")
+        raise InputError(
+            f"data: {type(data).__name__} has no labels a pixel; expected data whose task is Segmentation"
+        )
     predicted, targets = [], []
     with mode(model, False), torch.inference_mode():
         for inputs, labels in data.batches(split, size):
             predicted.append(forward(model, inputs).argmax(1))
             targets.append(labels)
     known = data.cases(split) if hasattr(data, "cases") else None
-    overlap = task.overlap(torch.cat(predicted), torch.cat(targets), None if known is None else known[0]).numpy()
+    overlap = task.overlap(
+        torch.cat(predicted), torch.cat(targets), None if known is None else known[0]
+    ).numpy()
     return (known[1] if known else [str(i) for i in range(len(overlap))]), overlap

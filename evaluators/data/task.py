@@ -25,17 +25,21 @@ class Task(ABC):
         """Return the metrics of every sample by their names, each of shape ``(batch,)``."""
 
     def invalid(self, targets: Tensor, train: Tensor) -> tuple[Tensor, str]:
-        """Return which entries of `targets` are out of range (its shape), and what is accepted, given those of the training split."""
+        """Return which entries of `targets` are out of range (its shape), and what is accepted, given those
+        of the training split.
+        """
         return torch.zeros_like(targets, dtype=torch.bool), ""
 
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Cross-entropy, error and accuracy of logits ``(batch, classes, ...)`` against integer labels ``(batch, ...)``.
+    """Cross-entropy, error and accuracy of logits ``(batch, classes, ...)`` against integer labels
+    ``(batch, ...)``.
 
-    Error and accuracy are the shares of wrong and right predictions. The expected error is that of a class drawn from the model's
-    own probabilities, 1 - p(label): it changes with every weight, so a search that takes the best of thousands by it is misled
-    less by the few samples on which candidates happen to differ. [O]
+    Error and accuracy are the shares of wrong and right predictions. The expected error is that of a class
+    drawn from the model's own probabilities, 1 - p(label): it changes with every weight, so a search that
+    takes the best of thousands by it is misled less by the few samples on which candidates happen to differ.
+    [O]
 
     Attributes:
         classes: labels lie in 0 to ``classes - 1``; None: as many as the training labels show.
@@ -56,7 +60,9 @@ class Classification(Task):
         if targets.is_floating_point():
             return torch.ones_like(targets, dtype=torch.bool), "integers (float targets are for Regression)"
         classes = self.classes or int(train.max()) + 1
-        return (targets < 0) | (targets >= classes), f"0 to {classes - 1}" + ("" if self.classes else ", the labels of the training split")
+        return (targets < 0) | (targets >= classes), f"0 to {classes - 1}" + (
+            "" if self.classes else ", the labels of the training split"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,10 @@ class Regression(Task):
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         difference = outputs - _fit(targets, outputs)
-        return {"squared_error": per_sample(difference.square()), "absolute_error": per_sample(difference.abs())}
+        return {
+            "squared_error": per_sample(difference.square()),
+            "absolute_error": per_sample(difference.abs()),
+        }
 
 
 def per_sample(values: Tensor) -> Tensor:
@@ -79,7 +88,11 @@ def per_sample(values: Tensor) -> Tensor:
 
 
 def _fit(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Give targets ``(batch,)`` the shape of outputs ``(batch, 1)``: broadcasting would compare every sample with every other."""
+    """Give targets ``(batch,)`` the shape of outputs ``(batch, 1)``: broadcasting would compare every sample
+    with every other.
+    """
     if targets.numel() != outputs.numel():
-        raise ValueError(f"the model's outputs {tuple(outputs.shape)} do not fit the targets {tuple(targets.shape)}")
+        raise ValueError(
+            f"the model's outputs {tuple(outputs.shape)} do not fit the targets {tuple(targets.shape)}"
+        )
     return targets.reshape(outputs.shape)

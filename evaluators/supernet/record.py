@@ -16,13 +16,15 @@ class EpochRecord:
         epoch: from 1.
         train_loss: mean over the training samples, each before the step that learned from it.
         held_out_loss: the same for the steps of the architecture; None during warm-up.
-        importances: ``kind/edge`` -> operation -> softmax(alpha) over the active ones but ``none``, those of the epoch's end before
-            anything was removed.
-        divergences: ``kind/edge`` -> Jensen-Shannon divergence of the rule's two latest windows, bits; None while there are too few checks.
+        importances: ``kind/edge`` -> operation -> softmax(alpha) over the active ones but ``none``, those of
+            the epoch's end before anything was removed.
+        divergences: ``kind/edge`` -> Jensen-Shannon divergence of the rule's two latest windows, bits; None
+            while there are too few checks.
         removed: ``kind/edge`` -> operations that went at the end of this epoch.
         macs: multiply-accumulates of a forward pass of one sample, during the epoch.
         parameters: of the network and the architecture, during the epoch.
-        memory: bytes of a training step: weights, gradients, what optimisers remember, and what the forward pass keeps.
+        memory: bytes of a training step: weights, gradients, what optimisers remember, and what the forward
+            pass keeps.
         seconds: wall clock; cpu_seconds: of this process. Neither is the same twice.
     """
 
@@ -46,19 +48,26 @@ class EpochRecord:
     @property
     def metrics(self) -> dict[str, float]:
         """What a report says: the same at every repeat, so no times."""
-        found = {"train_loss": self.train_loss, "operations": float(self.operations), "supernet_macs": self.macs}
+        found = {
+            "train_loss": self.train_loss,
+            "operations": float(self.operations),
+            "supernet_macs": self.macs,
+        }
         known = [value for value in self.divergences.values() if value is not None]
         if known:
             found["divergence"] = max(known)
         return found if self.held_out_loss is None else found | {"held_out_loss": self.held_out_loss}
 
 
-def tables(records: Sequence[EpochRecord], edges: Sequence[str], operations: Sequence[str]) -> dict[str, np.ndarray]:
+def tables(
+    records: Sequence[EpochRecord], edges: Sequence[str], operations: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Return the course of a search as arrays.
 
     Returns:
-        ``importances`` ``(epochs, edges, operations)`` and ``divergences`` ``(epochs, edges)``, float32, nan where there is none;
-        ``supernet_macs``, ``memory``, ``supernet_parameters`` ``(epochs,)`` float64; the names ``edges`` and ``operations``.
+        ``importances`` ``(epochs, edges, operations)`` and ``divergences`` ``(epochs, edges)``, float32, nan
+        where there is none; ``supernet_macs``, ``memory``, ``supernet_parameters`` ``(epochs,)`` float64; the
+        names ``edges`` and ``operations``.
     """
     importances = np.full((len(records), len(edges), len(operations)), np.nan, dtype=np.float32)
     divergences = np.full((len(records), len(edges)), np.nan, dtype=np.float32)

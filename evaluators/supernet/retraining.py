@@ -12,7 +12,17 @@ from evaluators.training import Training, fit
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
 
-_TRAINING = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule", "clip", "monitor", "keep_best", "patience")
+_TRAINING = (
+    "optimiser",
+    "learning_rate",
+    "weight_decay",
+    "batch_size",
+    "schedule",
+    "clip",
+    "monitor",
+    "keep_best",
+    "patience",
+)
 
 
 def retrain(
@@ -24,7 +34,8 @@ def retrain(
     training: Training | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """Return ``loss`` and metrics of the search split after the last epoch, those of the test split (``test_...``), params and macs.
+    """Return ``loss`` and metrics of the search split after the last epoch, those of the test split
+    (``test_...``), params and macs.
 
     Args:
         genotype: as text.
@@ -41,4 +52,8 @@ def retrain(
         metrics = report.metrics
     test = assess(network, data, Preloaded(data).batches("test", 256, torch.device(device)))
     cost = count(network, tuple(x.to(device) for x in data.example()))
-    return metrics | {f"test_{name}": value for name, value in test.items()} | {name: cost[name] for name in ("params", "macs")}
+    return (
+        metrics
+        | {f"test_{name}": value for name, value in test.items()}
+        | {name: cost[name] for name in ("params", "macs")}
+    )

@@ -34,19 +34,21 @@ _BATCH = 256
 
 
 class SupernetSearch(Evaluator):
-    """Searches a cell for the network of a :class:`~spaces.cells.SupernetSpace`, and leaves it there, trained.
+    """Searches a cell for the network of a :class:`~spaces.cells.SupernetSpace`, and leaves it there,
+    trained.
 
-    Reports, one an epoch of the search: ``train_loss``, ``held_out_loss`` (after the warm-up), ``operations`` (active on all edges
-    together), ``supernet_macs`` (of a forward pass of one sample), ``divergence`` (the largest of an edge). Then those of the training
-    of the cell. The last one: ``loss`` and the data's metrics on the split that the training monitors, the same with ``_before`` of the
-    network without cells where that was trained; ``params`` and ``macs`` of the network with its cell; ``search_epochs``; and
-    ``search_cost``, multiply-accumulates of all forward passes of the search over those of a search of full length that removes nothing.
-    Its arrays are the course of the search (:func:`evaluators.supernet.record.tables`), ``removed`` (``epoch, edge, operation``, a row
-    a removal), and ``genotype``, as text.
+    Reports, one an epoch of the search: ``train_loss``, ``held_out_loss`` (after the warm-up), ``operations``
+    (active on all edges together), ``supernet_macs`` (of a forward pass of one sample), ``divergence`` (the
+    largest of an edge). Then those of the training of the cell. The last one: ``loss`` and the data's metrics
+    on the split that the training monitors, the same with ``_before`` of the network without cells where that
+    was trained; ``params`` and ``macs`` of the network with its cell; ``search_epochs``; and ``search_cost``,
+    multiply-accumulates of all forward passes of the search over those of a search of full length that
+    removes nothing. Its arrays are the course of the search (:func:`evaluators.supernet.record.tables`),
+    ``removed`` (``epoch, edge, operation``, a row a removal), and ``genotype``, as text.
 
-    With a ``state`` folder the training is written there every `checkpoint_every` epochs and goes on from there, bit by bit; the end
-    of the search (cell, operations that were left, weights of the supernet) goes to ``state/cells``, where a
-    :class:`~spaces.cells.CellSpace` with ``run`` takes it up.
+    With a ``state`` folder the training is written there every `checkpoint_every` epochs and goes on from
+    there, bit by bit; the end of the search (cell, operations that were left, weights of the supernet) goes
+    to ``state/cells``, where a :class:`~spaces.cells.CellSpace` with ``run`` takes it up.
 
     Args:
         epochs: of the search, at most.
@@ -56,7 +58,8 @@ class SupernetSearch(Evaluator):
         checkpoint_every: epochs of the search from one checkpoint to the next.
 
     Raises:
-        InputError: a warm-up, or a rule's first decision, later than the last epoch; when it is bound: another space, or no data.
+        InputError: a warm-up, or a rule's first decision, later than the last epoch; when it is bound:
+            another space, or no data.
     """
 
     private = "what a search of cells leaves behind lies in files of its run"
@@ -70,7 +73,10 @@ class SupernetSearch(Evaluator):
         checkpoint_every: int = 5,
     ) -> None:
         if epochs < 1 or checkpoint_every < 1:
-            raise InputError(f"evaluator SupernetSearch: epochs {epochs} and checkpoint_every {checkpoint_every}; expected at least 1")
+            raise InputError(
+                f"evaluator SupernetSearch: epochs {epochs} and checkpoint_every {checkpoint_every}; "
+                f"expected at least 1"
+            )
         self.epochs, self.checkpoint_every = epochs, checkpoint_every
         self.rule = rule or Stability()
         self.supernet = supernet or SupernetSettings()
@@ -93,12 +99,19 @@ class SupernetSearch(Evaluator):
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
         if not isinstance(space, SupernetSpace):
-            raise InputError(f"evaluator SupernetSearch: space {type(space).__name__}; expected spaces.cells.SupernetSpace")
+            raise InputError(
+                f"evaluator SupernetSearch: space {type(space).__name__}; expected spaces.cells.SupernetSpace"
+            )
         if data is None:
-            raise InputError("evaluator SupernetSearch: no data; expected data with train and calibration splits")
+            raise InputError(
+                "evaluator SupernetSearch: no data; expected data with train and calibration splits"
+            )
         width = space.design.width
         if width is not None and width % self.supernet.share:
-            raise InputError(f"space: width {width}; expected a multiple of {self.supernet.share}, the share of partial channels")
+            raise InputError(
+                f"space: width {width}; expected a multiple of {self.supernet.share}, the share of partial "
+                f"channels"
+            )
         self.training.bind(space, data)
         self._batches = Preloaded(data)
 
@@ -108,9 +121,13 @@ class SupernetSearch(Evaluator):
         return bool(getattr(getattr(self, "space", None), "trained", False))
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
-        assert self.data is not None and isinstance(self.space, SupernetSpace) and isinstance(model, CellNetwork)
+        assert (
+            self.data is not None and isinstance(self.space, SupernetSpace) and isinstance(model, CellNetwork)
+        )
         before = self._assessed(model, "_before") if self._trained else {}
-        searching = SupernetTraining(self.space.design, self.data, self.supernet, torch.initial_seed() % 2**63).to(device_of(model))
+        searching = SupernetTraining(
+            self.space.design, self.data, self.supernet, torch.initial_seed() % 2**63
+        ).to(device_of(model))
         for record in self._searched(searching, candidate):
             yield Report(record.metrics, record.epoch)
         step = len(searching.records)
@@ -118,13 +135,23 @@ class SupernetSearch(Evaluator):
         model.implant(text.read(genotype), self.space.design.operations)
         model.to(device_of(model.model))
         last = Report({})
-        for last in fit(model, self.data, self.training, checkpoint=self._checkpoint(candidate, "trained", [genotype])):
+        for last in fit(
+            model, self.data, self.training, checkpoint=self._checkpoint(candidate, "trained", [genotype])
+        ):
             yield Report(last.metrics, step + last.step)
         cost = count(model, tuple(x.to(device_of(model)) for x in self.data.example()))
-        metrics = last.metrics | before | {name: cost[name] for name in ("params", "macs")} | self._course(searching.records)
+        metrics = (
+            last.metrics
+            | before
+            | {name: cost[name] for name in ("params", "macs")}
+            | self._course(searching.records)
+        )
         self._keep(searching, candidate, genotype, last.metrics)
         edges, names = list(searching.supernet.architecture.active), list(self.space.design.operations.names)
-        arrays = tables(searching.records, edges, names) | {"genotype": np.array(genotype), "removed": _removed(searching.records)}
+        arrays = tables(searching.records, edges, names) | {
+            "genotype": np.array(genotype),
+            "removed": _removed(searching.records),
+        }
         yield Report(metrics, step + last.step + 1, arrays)
 
     def _searched(self, searching: SupernetTraining, candidate: Candidate) -> Iterator[EpochRecord]:
@@ -144,14 +171,21 @@ class SupernetSearch(Evaluator):
 
     def _assessed(self, model: nn.Module, suffix: str) -> dict[str, float]:
         assert self.data is not None
-        found = assess(model, self.data, self._batches.batches(self.training.monitor, _BATCH, device_of(model)))
+        found = assess(
+            model, self.data, self._batches.batches(self.training.monitor, _BATCH, device_of(model))
+        )
         return {f"{name}{suffix}": value for name, value in found.items()}
 
     def _course(self, records: list[EpochRecord]) -> dict[str, float]:
         full = records[0].macs * self.epochs
-        return {"search_epochs": float(len(records)), "search_cost": sum(record.macs for record in records) / full}
+        return {
+            "search_epochs": float(len(records)),
+            "search_cost": sum(record.macs for record in records) / full,
+        }
 
-    def _keep(self, searching: SupernetTraining, candidate: Candidate, genotype: str, score: dict[str, float]) -> None:
+    def _keep(
+        self, searching: SupernetTraining, candidate: Candidate, genotype: str, score: dict[str, float]
+    ) -> None:
         """Write the end of the search for the evolution that may follow."""
         if self.state is None or candidate.id < 0:
             return
@@ -173,15 +207,28 @@ class SupernetSearch(Evaluator):
             return None
         assert self.data is not None and isinstance(self.space, SupernetSpace)
         rule = [type(self.rule).__qualname__, sorted(vars(self.rule).items())]
-        trained = sorted((name, str(value)) for name, value in vars(self.training).items() if name not in ("space", "data", "_teacher"))
+        trained = sorted(
+            (name, str(value))
+            for name, value in vars(self.training).items()
+            if name not in ("space", "data", "_teacher")
+        )
         own = [self.epochs, rule, asdict(self.supernet), trained if stage == "trained" else [], more]
         seed = torch.initial_seed()
-        key = json.dumps([self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, seed, own], default=str)
+        key = json.dumps(
+            [self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, seed, own],
+            default=str,
+        )
         folder = Path(self.state) / files.FOLDER
-        return Checkpoint(folder / f"{candidate.id}.{stage}.pt", key, every=self.checkpoint_every if stage == "supernet" else 5)
+        return Checkpoint(
+            folder / f"{candidate.id}.{stage}.pt",
+            key,
+            every=self.checkpoint_every if stage == "supernet" else 5,
+        )
 
 
 def _removed(records: list[EpochRecord]) -> np.ndarray:
     """Return a row ``(epoch, edge, operation)`` a removal, as text, ``(removals, 3)``."""
-    rows = [(str(r.epoch), edge, name) for r in records for edge, names in r.removed.items() for name in names]
+    rows = [
+        (str(r.epoch), edge, name) for r in records for edge, names in r.removed.items() for name in names
+    ]
     return np.array(rows, dtype=np.str_).reshape(-1, 3)

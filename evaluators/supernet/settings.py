@@ -15,17 +15,20 @@ class SupernetSettings:
 
     Attributes:
         warmup: epochs in which the weights alone are trained. [P] PC-DARTS: 15 of 50
-        warmup_operations: that take part in a step of the warm-up on every edge, drawn anew for each step; None: all. A warm-up of twice
-            as many epochs with two of seven costs and keeps in memory half as much. [O]
+        warmup_operations: that take part in a step of the warm-up on every edge, drawn anew for each step;
+            None: all. A warm-up of twice as many epochs with two of seven costs and keeps in memory half as
+                much. [O]
         batch_size: of both splits.
         learning_rate: of the weights; it falls along a cosine to a hundredth over all epochs. [P] DARTS: .025
-        momentum, weight_decay, clip: of the weights; `clip` is the largest norm of the gradient. [P] .9, 3e-4, 5
-        architecture_learning_rate, architecture_weight_decay: of Adam with betas .5 and .999. [P] 6e-4 and 1e-3 for 50 epochs of 25,000
-            images; where epochs are short it must be larger to get anywhere.
+        momentum, weight_decay, clip: of the weights; `clip` is the largest norm of the gradient. [P] .9,
+            3e-4, 5
+        architecture_learning_rate, architecture_weight_decay: of Adam with betas .5 and .999. [P] 6e-4 and
+            1e-3 for 50 epochs of 25,000 images; where epochs are short it must be larger to get anywhere.
         order: 1: the gradient at the weights as they are; 2: at the weights after one more step. [P] DARTS
         share: operations see 1/share of the channels. [P] PC-DARTS: 4
         normalise: whether a node's edges are weighed against each other. [P] PC-DARTS
-        held_out: the split that the architecture learns from: ``calibration`` or ``search`` (which also scores what is found).
+        held_out: the split that the architecture learns from: ``calibration`` or ``search`` (which also
+            scores what is found).
 
     Raises:
         InputError: a setting out of its range, named.
@@ -59,9 +62,13 @@ class SupernetSettings:
             (self.clip > 0, f"clip {self.clip}; expected a number above 0"),
             (
                 self.architecture_learning_rate > 0,
-                f"architecture_learning_rate {self.architecture_learning_rate}: the architecture would never move; expected above 0",
+                f"architecture_learning_rate {self.architecture_learning_rate}: the architecture would "
+                f"never move; expected above 0",
             ),
-            (self.architecture_weight_decay >= 0, f"architecture_weight_decay {self.architecture_weight_decay}; expected at least 0"),
+            (
+                self.architecture_weight_decay >= 0,
+                f"architecture_weight_decay {self.architecture_weight_decay}; expected at least 0",
+            ),
             (self.order in (1, 2), f"order {self.order}; expected 1 or 2"),
             (self.share >= 1, f"share {self.share}; expected at least 1"),
             (

@@ -35,7 +35,10 @@ class Steps:
     def __init__(self, supernet: Supernet, data: Data, settings: SupernetSettings, seed: int) -> None:
         self.supernet, self.data, self.settings = supernet, data, settings
         self.weights = torch.optim.SGD(
-            supernet.weights(), lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+            supernet.weights(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
         )
         self.alphas = torch.optim.Adam(
             supernet.architecture.parameters(),
@@ -44,8 +47,15 @@ class Steps:
             weight_decay=settings.architecture_weight_decay,
         )
         splits: tuple[Split, Split] = ("train", settings.held_out)
-        self._orders = {split: torch.Generator().manual_seed((seed + number) % 2**63) for number, split in enumerate(splits, 1)}
-        self._memory: tuple[int, ...] = (0, 0, 0)  # of how many operations, drawn how many (0: all), bytes that a forward pass keeps
+        self._orders = {
+            split: torch.Generator().manual_seed((seed + number) % 2**63)
+            for number, split in enumerate(splits, 1)
+        }
+        self._memory: tuple[int, ...] = (
+            0,
+            0,
+            0,
+        )  # of how many operations, drawn how many (0: all), bytes that a forward pass keeps
 
     def epoch(self, rate: float, learning: bool) -> tuple[float, float | None]:
         """Train for one pass over ``train``.
@@ -79,7 +89,10 @@ class Steps:
         return totals[0].item() / samples[0], totals[1].item() / samples[1] if samples[1] else None
 
     def _learn_weights(self, batch: Batch) -> Tensor:
-        active = (self.supernet.architecture.size, max(map(len, self.supernet.architecture.drawn.values()), default=0))
+        active = (
+            self.supernet.architecture.size,
+            max(map(len, self.supernet.architecture.drawn.values()), default=0),
+        )
         if self._memory[:-1] == active:
             loss = self._loss(batch)
         else:
@@ -143,7 +156,9 @@ class Steps:
     def _batches(self, split: Split) -> Iterator[Batch]:
         """One pass over a split; a last batch of a single sample, which has no statistics, is left out."""
         device = device_of(self.supernet)
-        for number, batch in enumerate(self.data.batches(split, self.settings.batch_size, self._orders[split])):
+        for number, batch in enumerate(
+            self.data.batches(split, self.settings.batch_size, self._orders[split])
+        ):
             if number == 0 or len(batch[1]) > 1:
                 yield to_device(batch, device)
 
@@ -156,11 +171,20 @@ class Steps:
         remove(self.supernet, edge, kept, self.weights, self.alphas)
 
     def memory(self) -> int:
-        """Return the bytes of the latest training step: parameters, buffers, gradients, moments, and what the forward pass kept."""
+        """Return the bytes of the latest training step: parameters, buffers, gradients, moments, and what the
+        forward pass kept.
+        """
         held = sum(t.nbytes for t in chain(self.supernet.parameters(), self.supernet.buffers()))
         moving = [*self.weights.param_groups[0]["params"], *self.alphas.param_groups[0]["params"]]
-        moments = chain.from_iterable(found.values() for o in (self.weights, self.alphas) for found in o.state.values())
-        return held + sum(p.nbytes for p in moving) + sum(m.nbytes for m in moments if isinstance(m, Tensor)) + self._memory[-1]
+        moments = chain.from_iterable(
+            found.values() for o in (self.weights, self.alphas) for found in o.state.values()
+        )
+        return (
+            held
+            + sum(p.nbytes for p in moving)
+            + sum(m.nbytes for m in moments if isinstance(m, Tensor))
+            + self._memory[-1]
+        )
 
     def state(self) -> dict[str, Any]:
         """Return optimisers and orders, in tensors and plain values."""
@@ -181,7 +205,9 @@ class Steps:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy of nested plain data and tensors: what an optimiser goes on with is not what was put away."""
+    """Return a copy of nested plain data and tensors: what an optimiser goes on with is not what was put
+    away.
+    """
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

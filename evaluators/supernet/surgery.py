@@ -1,4 +1,6 @@
-"""An operation that is removed is gone: from the module, from both optimisers, and so from memory and clock."""
+"""An operation that is removed is gone: from the module, from both optimisers, and so from memory
+and clock.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from torch import Tensor, nn
 from spaces.cells.mixed import Supernet
 
 
-def remove(supernet: Supernet, edge: str, kept: tuple[str, ...], weights: torch.optim.Optimizer, alphas: torch.optim.Optimizer) -> None:
+def remove(
+    supernet: Supernet,
+    edge: str,
+    kept: tuple[str, ...],
+    weights: torch.optim.Optimizer,
+    alphas: torch.optim.Optimizer,
+) -> None:
     """Leave `kept` on ``kind/edge`` in all cells of the kind.
 
     Args:
@@ -41,13 +49,17 @@ def forget(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter])
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in gone]
 
 
-def exchange(optimiser: torch.optim.Optimizer, before: nn.Parameter, now: nn.Parameter, places: Sequence[int]) -> None:
+def exchange(
+    optimiser: torch.optim.Optimizer, before: nn.Parameter, now: nn.Parameter, places: Sequence[int]
+) -> None:
     """Put a shorter parameter in the place of one, with the moments of the entries that stay."""
     for group in optimiser.param_groups:
         group["params"] = [now if parameter is before else parameter for parameter in group["params"]]
     held = optimiser.state.pop(before, None)
     if held is not None:
         optimiser.state[now] = {
-            name: value[list(places)].clone() if isinstance(value, Tensor) and value.shape == before.shape else value
+            name: value[list(places)].clone()
+            if isinstance(value, Tensor) and value.shape == before.shape
+            else value
             for name, value in held.items()
         }

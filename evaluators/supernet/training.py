@@ -32,20 +32,24 @@ _WINDOW = 5
 
 
 class SupernetTraining:
-    """Trains a supernet epoch by epoch; what comes after an epoch follows from :meth:`state` alone, bit by bit.
+    """Trains a supernet epoch by epoch; what comes after an epoch follows from :meth:`state` alone, bit by
+    bit.
 
     Args:
         design: network, graph, operations, places.
         data: the weights learn from ``train``, the architecture from ``settings.held_out``.
         settings: of the training.
-        seed: of first weights, first architecture, and the order of samples. torch's generator is seeded with it.
+        seed: of first weights, first architecture, and the order of samples. torch's generator is seeded with
+            it.
 
     Attributes:
         supernet: as it is now.
         records: of all epochs so far.
     """
 
-    def __init__(self, design: Design, data: Data, settings: SupernetSettings | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, design: Design, data: Data, settings: SupernetSettings | None = None, seed: int = 0
+    ) -> None:
         self.design, self.data, self.seed = design, data, seed
         self.settings = settings or SupernetSettings()
         self._begin()
@@ -64,10 +68,11 @@ class SupernetTraining:
         self.supernet.to(device)
         return self
 
-    # -- searching --------------------------------------------------------------------------------------------------------------
+    # -- searching -------------------------------------------------------------------------------------------
 
     def run(self, epochs: int, rule: Rule, state: Mapping[str, Any] | None = None) -> Iterator[EpochRecord]:
-        """Train until `epochs` are done or the rule says that nothing is left to decide; yield a record an epoch.
+        """Train until `epochs` are done or the rule says that nothing is left to decide; yield a record an
+        epoch.
 
         Args:
             epochs: in all, those of `state` included; the learning rate's schedule spans them.
@@ -120,7 +125,9 @@ class SupernetTraining:
         return record
 
     def _done(self, epochs: int, rule: Rule) -> bool:
-        return len(self.records) > self.settings.warmup and rule.done(len(self.records), epochs, self.histories.edges)
+        return len(self.records) > self.settings.warmup and rule.done(
+            len(self.records), epochs, self.histories.edges
+        )
 
     def _rate(self, number: int, epochs: int) -> float:
         share = 0.5 * (1 + math.cos(math.pi * (number - 1) / max(1, epochs)))
@@ -135,30 +142,43 @@ class SupernetTraining:
             self.histories.reset(edge, self.supernet.architecture.named(edge))
         return removed
 
-    # -- what is known ----------------------------------------------------------------------------------------------------------
+    # -- what is known ---------------------------------------------------------------------------------------
 
     @property
     def genotype(self) -> str:
-        """The cell as it would be now: of every node the strongest edges, of every edge its best operation."""
+        """The cell as it would be now: of every node the strongest edges, of every edge its best
+        operation.
+        """
         architecture = self.supernet.architecture
-        best = {edge: architecture.named(edge)[int(architecture.importances(edge).argmax())] for edge in architecture.active}
+        best = {
+            edge: architecture.named(edge)[int(architecture.importances(edge).argmax())]
+            for edge in architecture.active
+        }
         return text.write(self.design.discretise(architecture.strengths(), best))
 
     def ranked(self) -> dict[str, dict[str, float]]:
         """Return what is left on every ``kind/edge`` with its importance, the most important first."""
-        return {edge: dict(sorted(row.items(), key=lambda item: -item[1])) for edge, row in self._importances().items()}
+        return {
+            edge: dict(sorted(row.items(), key=lambda item: -item[1]))
+            for edge, row in self._importances().items()
+        }
 
     def _importances(self) -> dict[str, dict[str, float]]:
         architecture = self.supernet.architecture
         return {
-            edge: dict(zip(architecture.named(edge), architecture.importances(edge).tolist(), strict=True)) for edge in architecture.active
+            edge: dict(zip(architecture.named(edge), architecture.importances(edge).tolist(), strict=True))
+            for edge in architecture.active
         }
 
     def _divergences(self, rule: Rule) -> dict[str, float | None]:
         window = int(getattr(rule, "window", _WINDOW))
         found: dict[str, float | None] = dict.fromkeys(self.supernet.architecture.active)
         for edge, history in self.histories.edges.items():
-            values = window_divergences(history.importances, window) if len(history.operations) > 1 else np.empty(0)
+            values = (
+                window_divergences(history.importances, window)
+                if len(history.operations) > 1
+                else np.empty(0)
+            )
             found[edge] = float(values[-1]) if len(values) else None
         return found
 
@@ -172,14 +192,16 @@ class SupernetTraining:
             device = device_of(self.supernet)
             example = tuple(x.to(device) for x in self.data.example())
             macs = []
-            for first in range(1 if drawn is None else max(len(architecture.named(edge)) for edge in architecture.active)):
+            for first in range(
+                1 if drawn is None else max(len(architecture.named(edge)) for edge in architecture.active)
+            ):
                 architecture.draw(drawn, first)
                 macs.append(count(self.supernet, example)["macs"])
             architecture.draw(None)
             self._macs = ((architecture.size, drawn), float(np.mean(macs)))
         return self._macs[1], sum(parameter.numel() for parameter in self.supernet.parameters())
 
-    # -- putting away -----------------------------------------------------------------------------------------------------------
+    # -- putting away ----------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Return all that another process needs, in tensors and plain values."""
@@ -187,7 +209,9 @@ class SupernetTraining:
             "seed": self.seed,
             "active": {edge: list(names) for edge, names in self.supernet.architecture.active.items()},
             "settled": dict(self.supernet.architecture.settled),
-            "supernet": {name: tensor.detach().clone() for name, tensor in self.supernet.state_dict().items()},
+            "supernet": {
+                name: tensor.detach().clone() for name, tensor in self.supernet.state_dict().items()
+            },
             "histories": self.histories.state(),
             "records": [asdict(record) for record in self.records],
             **self._steps.state(),
@@ -195,7 +219,9 @@ class SupernetTraining:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave of a training of the same design, data and settings; torch's random numbers, too."""
+        """Go on from what :meth:`state` gave of a training of the same design, data and settings; torch's
+        random numbers, too.
+        """
         device = device_of(self.supernet)
         self.seed = state["seed"]
         self._begin()
@@ -211,10 +237,14 @@ class SupernetTraining:
         self.records = [EpochRecord(**record) for record in state["records"]]
         torch.set_rng_state(state["random"])
 
-    # -- afterwards -------------------------------------------------------------------------------------------------------------
+    # -- afterwards ------------------------------------------------------------------------------------------
 
-    def retrain(self, genotype: str, seed: int, epochs: int, training: Training | None = None) -> dict[str, float]:
-        """Train a cell anew where this search is trained: see :func:`~evaluators.supernet.retraining.retrain`."""
+    def retrain(
+        self, genotype: str, seed: int, epochs: int, training: Training | None = None
+    ) -> dict[str, float]:
+        """Train a cell anew where this search is trained: see
+        :func:`~evaluators.supernet.retraining.retrain`.
+        """
         return retrain(self.design, self.data, genotype, seed, epochs, training, device_of(self.supernet))
 
     def random_genotype(self, seed: int) -> str:
@@ -230,9 +260,13 @@ def check_length(epochs: int, settings: SupernetSettings, rule: Rule) -> None:
         InputError: the warm-up, or what the rule has to see, is longer than the search.
     """
     if settings.warmup >= epochs:
-        raise InputError(f"supernet: warmup {settings.warmup} of {epochs} epochs: the architecture would never move; expected fewer")
+        raise InputError(
+            f"supernet: warmup {settings.warmup} of {epochs} epochs: the architecture would never move; "
+            f"expected fewer"
+        )
     if settings.warmup + rule.needs > epochs:
         raise InputError(
-            f"supernet: {type(rule).__name__} decides after {rule.needs} checks, but {epochs} epochs less a warmup of {settings.warmup} "
+            f"supernet: {type(rule).__name__} decides after {rule.needs} checks, but {epochs} epochs less a "
+            f"warmup of {settings.warmup} "
             f"give {epochs - settings.warmup}; expected at least {settings.warmup + rule.needs} epochs"
         )

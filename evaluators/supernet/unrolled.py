@@ -21,10 +21,11 @@ def unrolled_gradients(
     momentum: float = 0.0,
     spread: float = 0.01,
 ) -> list[Tensor]:
-    """Return the gradient of ``held_out`` with respect to the alphas, at the weights after a step of SGD on ``train``.
+    """Return the gradient of ``held_out`` with respect to the alphas, at the weights after a step of SGD on
+    ``train``.
 
-    The product with the mixed second derivative is a finite difference of two gradients. Source: DARTS, equations 6 to 8 (Liu et al. 2019)
-    [P]. Weights are as before when it returns.
+    The product with the mixed second derivative is a finite difference of two gradients. Source: DARTS,
+    equations 6 to 8 (Liu et al. 2019) [P]. Weights are as before when it returns.
 
     Args:
         train, held_out: compute a loss with the weights as they are.
@@ -34,7 +35,9 @@ def unrolled_gradients(
     before = [weight.detach().clone() for weight in weights]
     steps = [g + decay * w for g, w in zip(_gradients(train(), weights), before, strict=True)]
     if momenta is not None:
-        steps = [step if old is None else step + momentum * old for step, old in zip(steps, momenta, strict=True)]
+        steps = [
+            step if old is None else step + momentum * old for step, old in zip(steps, momenta, strict=True)
+        ]
     _put(weights, [w - rate * step for w, step in zip(before, steps, strict=True)])
     found = _gradients(held_out(), [*alphas, *weights])
     direct, direction = found[: len(alphas)], found[len(alphas) :]

@@ -5,4 +5,13 @@ from evaluators.tic.gauge import RegimeGauge
 from evaluators.tic.likelihood import CrossEntropy, Likelihood, SquaredError
 from evaluators.tic.prediction import Prediction, attribute
 
-__all__ = ["TIC", "CrossEntropy", "Likelihood", "NonFiniteGradients", "Prediction", "RegimeGauge", "SquaredError", "attribute"]
+__all__ = [
+    "TIC",
+    "CrossEntropy",
+    "Likelihood",
+    "NonFiniteGradients",
+    "Prediction",
+    "RegimeGauge",
+    "SquaredError",
+    "attribute",
+]

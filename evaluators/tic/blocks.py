@@ -1,4 +1,6 @@
-"""Per-sample gradients of one layer as a block of the big matrices G (true labels) and Phi (drawn labels), which are never built whole."""
+"""Per-sample gradients of one layer as a block of the big matrices G (true labels) and Phi (drawn labels),
+which are never built whole.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Rows = tuple[Tensor, Tensor]
 
 
 class Block(ABC):
-    """Gradients of some parameters: G of `m` samples with their labels, Phi of `r` rows with drawn labels, scaled: F = Phi^T Phi / m."""
+    """Gradients of some parameters: G of `m` samples with their labels, Phi of `r` rows with drawn labels,
+    scaled: F = Phi^T Phi / m.
+    """
 
     @abstractmethod
     def pieces(self) -> Iterator[Rows]:
@@ -28,17 +32,22 @@ class Block(ABC):
         return _total((g.square().sum(1), phi.square().sum(1)) for g, phi in self.pieces())
 
     def products(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``G Phi^T`` of shape ``(m, r)``, ``Phi Phi^T`` of shape ``(r, r)``, and squared norms of G's rows ``(m,)``."""
+        """Return ``G Phi^T`` of shape ``(m, r)``, ``Phi Phi^T`` of shape ``(r, r)``, and squared norms of G's
+        rows ``(m,)``.
+        """
         return _total((g @ phi.T, phi @ phi.T, g.square().sum(1)) for g, phi in self.pieces())
 
     def squares(self, shares: Tensor, drawn_shares: Tensor) -> Iterator[Rows]:
-        """Yield weighted sums of squared entries per parameter, ``(w, p)``, of G under `shares` ``(w, m)`` and Phi under ``(w, r)``."""
+        """Yield weighted sums of squared entries per parameter, ``(w, p)``, of G under `shares` ``(w, m)``
+        and Phi under ``(w, r)``.
+        """
         for g, phi in self.pieces():
             yield shares.to(g) @ g.square(), drawn_shares.to(phi) @ phi.square()
 
 
 class LinearBlock(Block):
-    """A linear layer on ``(m, features)``: gradients are outer products, so products of rows are those of inputs times those of errors. [O]
+    """A linear layer on ``(m, features)``: gradients are outer products, so products of rows are those of
+    inputs times those of errors. [O]
 
     Args:
         errors: gradients by the outputs, ``(1 + passes, m, outputs)``, with true labels first.
@@ -51,7 +60,11 @@ class LinearBlock(Block):
         self._one = float("bias" in use.parameters)  # a bias is the weight of an input that is always one
 
     def pieces(self) -> Iterator[Rows]:
-        inputs = torch.cat([self._inputs, torch.ones_like(self._gradient[:, :1])], 1) if self._one else self._inputs
+        inputs = (
+            torch.cat([self._inputs, torch.ones_like(self._gradient[:, :1])], 1)
+            if self._one
+            else self._inputs
+        )
         repeated = inputs.repeat(self._passes, 1)
         step = _step(inputs.shape[1] * (len(inputs) + len(repeated)), self._memory)
         for low in range(0, self._gradient.shape[1], step):
@@ -76,14 +89,21 @@ class LinearBlock(Block):
         inputs = torch.addmm(self._inputs.new_full((1, 1), self._one), self._inputs, self._inputs.T)
         norms = inputs.diagonal() * self._gradient.square().sum(1)
         inputs = self._tiled(inputs)
-        return inputs[: len(self._gradient)] * (self._gradient @ self._drawn.T), inputs * (self._drawn @ self._drawn.T), norms
+        return (
+            inputs[: len(self._gradient)] * (self._gradient @ self._drawn.T),
+            inputs * (self._drawn @ self._drawn.T),
+            norms,
+        )
 
     def squares(self, shares: Tensor, drawn_shares: Tensor) -> Iterator[Rows]:
         inputs, g, phi = self._inputs.square(), self._gradient.square(), self._drawn.square()
         repeated = inputs.repeat(self._passes, 1)
         of_g = [(g * share.to(g)[:, None]).T for share in shares]
         of_phi = [(phi * share.to(phi)[:, None]).T for share in drawn_shares]
-        yield torch.stack([(w @ inputs).flatten() for w in of_g]), torch.stack([(w @ repeated).flatten() for w in of_phi])
+        yield (
+            torch.stack([(w @ inputs).flatten() for w in of_g]),
+            torch.stack([(w @ repeated).flatten() for w in of_phi]),
+        )
         if self._one:
             yield torch.stack([w.sum(1) for w in of_g]), torch.stack([w.sum(1) for w in of_phi])
 
@@ -93,14 +113,17 @@ class LinearBlock(Block):
 
 
 class LayerBlock(Block):
-    """Parameters whose gradients are added up over all their uses: more than one where weights are tied or a layer is called twice.
+    """Parameters whose gradients are added up over all their uses: more than one where weights are tied or a
+    layer is called twice.
 
     Args:
-        parameters: those of this block, each with its uses: the call, the parameter's name in the layer, and the gradients of the call's
-            outputs ``(1 + passes, m, ...)``, with true labels first.
+        parameters: those of this block, each with its uses: the call, the parameter's name in the layer, and
+            the gradients of the call's outputs ``(1 + passes, m, ...)``, with true labels first.
     """
 
-    def __init__(self, parameters: Sequence[tuple[nn.Parameter, Sequence[tuple[Use, str, Tensor]]]], memory: int) -> None:
+    def __init__(
+        self, parameters: Sequence[tuple[nn.Parameter, Sequence[tuple[Use, str, Tensor]]]], memory: int
+    ) -> None:
         self._parameters, self._memory = parameters, memory
 
     def pieces(self) -> Iterator[Rows]:
@@ -108,7 +131,9 @@ class LayerBlock(Block):
             passes, samples = uses[0][2].shape[:2]
             step = _step(parameter[0].numel() * samples * passes, self._memory)
             for low in range(0, len(parameter), step):
-                rows = sum_of([use.rows(name, found, low, min(low + step, len(parameter))) for use, name, found in uses]).flatten(2)
+                rows = sum_of(
+                    [use.rows(name, found, low, min(low + step, len(parameter))) for use, name, found in uses]
+                ).flatten(2)
                 yield rows[0], rows[1:].flatten(0, 1)
 
 

@@ -32,9 +32,10 @@ class NonFiniteGradients(InputError):
 class TIC:
     """Predicts the test loss: training loss plus ``scale * Tr((F + lambda I)^-1 C)`` (arXiv 2602.23219). [P]
 
-    C is the mean of outer products of per-sample loss gradients, F the same with labels drawn from the model, lambda = `damping` * Tr F,
-    the same rule for all estimators [O]: the value depends on the number of samples, so whatever is compared must be given equally many.
-    Everything is computed in eval mode, on the loss as it is: no dropout, no augmentation.
+    C is the mean of outer products of per-sample loss gradients, F the same with labels drawn from the model,
+    lambda = `damping` * Tr F, the same rule for all estimators [O]: the value depends on the number of
+    samples, so whatever is compared must be given equally many. Everything is computed in eval mode, on the
+    loss as it is: no dropout, no augmentation.
 
     >>> tic = TIC("gram")
     >>> model = torch.nn.Linear(4, 3)
@@ -44,15 +45,17 @@ class TIC:
     True
 
     Args:
-        estimator: ``gram`` (the whole matrices at the price of `m` samples), its equal ``exact`` (small nets only), ``block``,
-            ``diagonal``, or ``trace`` (the cheapest).
+        estimator: ``gram`` (the whole matrices at the price of `m` samples), its equal ``exact`` (small nets
+            only), ``block``, ``diagonal``, or ``trace`` (the cheapest).
         damping: lambda as a share of Tr F; `trace` needs none.
         scale: ``1/n`` (theory) or ``1`` (as the paper prints it).
-        fisher: label draws a sample, or ``all``: every class, weighted by its probability; less noise for more time.
+        fisher: label draws a sample, or ``all``: every class, weighted by its probability; less noise for
+            more time.
         seed: of the draws, the same in every call, so that what is compared sees the same noise.
         splits: how often the samples are halved for the standard error; 0: none, and an error of 0.
         memory: bytes that per-sample gradients may take at a time.
-        path: how per-sample gradients are made: by layer hooks, or functional (the reference); None: hooks where they agree with autograd.
+        path: how per-sample gradients are made: by layer hooks, or functional (the reference); None: hooks
+            where they agree with autograd.
 
     Raises:
         InputError: a setting out of its range.
@@ -73,7 +76,10 @@ class TIC:
             (estimator in ESTIMATORS, f"estimator {estimator!r}; expected {' | '.join(ESTIMATORS)}"),
             (damping > 0, f"damping {damping}; expected a number above 0"),
             (scale in ("1/n", "1"), f"scale {scale!r}; expected '1/n' or '1'"),
-            (fisher == "all" or (isinstance(fisher, int) and fisher >= 1), f"fisher {fisher!r}; expected a number of draws or 'all'"),
+            (
+                fisher == "all" or (isinstance(fisher, int) and fisher >= 1),
+                f"fisher {fisher!r}; expected a number of draws or 'all'",
+            ),
             (splits >= 0, f"splits {splits}; expected at least 0"),
             (path in (None, "hooks", "functional"), f"path {path!r}; expected hooks, functional or null"),
         ]:
@@ -97,13 +103,15 @@ class TIC:
         Args:
             model: any module whose samples do not influence each other in eval mode; it is left as it was.
             loss: ``cross_entropy`` or ``squared_error``, torch's own loss of these, or a :class:`Likelihood`.
-            batch: inputs and targets of the `m` samples that the bias is estimated on; validation samples tell more than training ones.
+            batch: inputs and targets of the `m` samples that the bias is estimated on; validation samples
+                tell more than training ones.
             train_loss: mean loss of the training samples with these weights.
             n: number of training samples.
             gauge: made when the training began.
 
         Raises:
-            InputError: fewer than 4 samples, a BatchNorm without running statistics, a loss or an operation that cannot be handled.
+            InputError: fewer than 4 samples, a BatchNorm without running statistics, a loss or an operation
+                that cannot be handled.
             NonFiniteGradients: a loss or gradient that is not finite.
         """
         began = time.perf_counter()
@@ -112,15 +120,22 @@ class TIC:
             raise InputError(f"TIC: a batch of {len(targets)} samples; expected at least {_FEWEST}")
         layers = list(model.modules())
         if any(isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in layers):
-            name = next(name for name, layer in model.named_modules() if isinstance(layer, _BatchNorm) and layer.running_mean is None)
+            name = next(
+                name
+                for name, layer in model.named_modules()
+                if isinstance(layer, _BatchNorm) and layer.running_mean is None
+            )
             raise InputError(
-                f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; expected it with them"
+                f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; "
+                f"expected it with them"
             )
         device = device_of(model)
         moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
         with _evaluating(layers), torch.no_grad():
             errors = partial(self._errors, as_likelihood(loss), targets.to(device))
-            values = ESTIMATORS[self.estimator](self.splits)(gradients(model, moved, errors, self.memory, self.path), self.damping)
+            values = ESTIMATORS[self.estimator](self.splits)(
+                gradients(model, moved, errors, self.memory, self.path), self.damping
+            )
         bias, *halves = (value * (1 / n if self.scale == "1/n" else 1.0) for value in values.tolist())
         error = _spread(halves) if halves and all(map(math.isfinite, halves)) else 0.0
         if not math.isfinite(bias):
@@ -129,15 +144,25 @@ class TIC:
         return Prediction(float(train_loss), bias, error, moved_by, time.perf_counter() - began)
 
     def _errors(self, likelihood: Likelihood, targets: Tensor, outputs: Tensor) -> list[Tensor]:
-        """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled so that F = Phi^T Phi / m."""
+        """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled
+        so that F = Phi^T Phi / m.
+        """
         if not math.isfinite(outputs.sum().item()):
-            raise NonFiniteGradients("TIC: outputs that are not finite; expected a model that has not diverged")
+            raise NonFiniteGradients(
+                "TIC: outputs that are not finite; expected a model that has not diverged"
+            )
         if self.fisher == "all":
             if type(likelihood) is not CrossEntropy or outputs.ndim != 2:
-                raise InputError("TIC: fisher 'all' needs cross-entropy with one label a sample; expected a number of draws")
+                raise InputError(
+                    "TIC: fisher 'all' needs cross-entropy with one label a sample; expected a number of "
+                    "draws"
+                )
             chances = outputs.softmax(1)
             labels = torch.eye(outputs.shape[1]).to(outputs)
-            return [likelihood.slope(outputs, targets), *((chances - label) * (chances @ label).sqrt().unsqueeze(1) for label in labels)]
+            return [
+                likelihood.slope(outputs, targets),
+                *((chances - label) * (chances @ label).sqrt().unsqueeze(1) for label in labels),
+            ]
         generator = torch.Generator().manual_seed(self.seed)
         factor = 1 / math.sqrt(likelihood.weight(outputs) * self.fisher)
         true, *drawn = likelihood.slopes(outputs, targets, generator, self.fisher)
@@ -146,9 +171,14 @@ class TIC:
 
 @contextmanager
 def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put modules in eval mode, and back afterwards; past nn.Module's own setter, which takes longer than a product of matrices."""
+    """Put modules in eval mode, and back afterwards; past nn.Module's own setter, which takes longer than a
+    product of matrices.
+    """
     training = [module for module in modules if module.training]
-    setters = [object.__setattr__ if type(module).__setattr__ is nn.Module.__setattr__ else setattr for module in training]
+    setters = [
+        object.__setattr__ if type(module).__setattr__ is nn.Module.__setattr__ else setattr
+        for module in training
+    ]
     try:
         for module, put in zip(training, setters, strict=True):
             put(module, "training", False)

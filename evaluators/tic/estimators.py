@@ -17,17 +17,21 @@ EXACT_LIMIT = 5000
 
 
 LEAST = 1e-6
-"""Least Tr F, as a share of Tr C: a saturated model draws its own labels only, so that F underflows where one wrong label is left. [O]"""
+"""Least Tr F, as a share of Tr C: a saturated model draws its own labels only, so that F underflows where one
+wrong label is left. [O]
+"""
 
 
 class Halves:
-    """Random halves of the samples, for standard errors: without replacement, since a bootstrap's duplicates fake a match of g and f. [O]
+    """Random halves of the samples, for standard errors: without replacement, since a bootstrap's duplicates
+    fake a match of g and f. [O]
 
     The value on a random half scatters around that on all samples by the standard error of the latter.
 
     Attributes:
         indices: ``(splits * 2, samples // 2)``, halves and their complements.
-        shares, drawn_shares: what samples, and rows of all passes, count in the mean of each half, ``(splits * 2, m)`` and ``(..., r)``.
+        shares, drawn_shares: what samples, and rows of all passes, count in the mean of each half,
+            ``(splits * 2, m)`` and ``(..., r)``.
         all_shares, all_drawn: the same with the mean over all of them first.
     """
 
@@ -37,7 +41,9 @@ class Halves:
         orders = [torch.randperm(samples, generator=generator) for _ in range(splits)]
         parts = [part for order in orders for part in (order[:half], order[half : 2 * half])]
         self.indices = torch.stack(parts) if parts else torch.empty(0, half, dtype=torch.long)
-        self.rows = torch.cat([self.indices + samples * i for i in range(passes)], 1)  # the same samples in every drawn pass
+        self.rows = torch.cat(
+            [self.indices + samples * i for i in range(passes)], 1
+        )  # the same samples in every drawn pass
         self._width = samples * passes
         self.shares = self._shares(self.indices, samples, half)
         self.drawn_shares = self._shares(self.rows, samples * passes, half)
@@ -80,7 +86,9 @@ class Estimator(ABC):
         g, f = self._norms(found)
         floor = damping * max(float(f.sum()), LEAST * float(g.sum())) / found.samples
         if floor == 0:
-            return torch.zeros(1 + len(halves.indices), dtype=torch.float64)  # nothing moves any loss: nothing was fitted
+            return torch.zeros(
+                1 + len(halves.indices), dtype=torch.float64
+            )  # nothing moves any loss: nothing was fitted
         return self._estimate(found, floor, halves)
 
     def _norms(self, found: Gradients) -> Rows:
@@ -112,7 +120,9 @@ class Diagonal(Estimator):
 
 
 class Gram(Estimator):
-    """The whole matrices, in sample space: m x m products instead of d x d ones. Equal to :class:`Exact`. [O]"""
+    """The whole matrices, in sample space: m x m products instead of d x d ones. Equal to
+    :class:`Exact`. [O]
+    """
 
     def _norms(self, found: Gradients) -> Rows:
         _ = found.products  # they hold the norms as well
@@ -142,7 +152,8 @@ class Exact(Estimator):
         matrix, drawn = (torch.cat([piece[i] for piece in pieces], 1).double().cpu() for i in (0, 1))
         if matrix.shape[1] > EXACT_LIMIT:
             raise InputError(
-                f"TIC: estimator 'exact' with {matrix.shape[1]} parameters; expected at most {EXACT_LIMIT}, or 'gram', its equal"
+                f"TIC: estimator 'exact' with {matrix.shape[1]} parameters; expected at most {EXACT_LIMIT}, "
+                f"or 'gram', its equal"
             )
 
         def value(rows: Tensor, drawn_rows: Tensor) -> Tensor:
@@ -150,11 +161,20 @@ class Exact(Estimator):
             fisher.diagonal().add_(floor)
             return torch.linalg.solve(fisher, rows.T @ rows / len(rows)).trace()
 
-        parts = [(matrix, drawn), *((matrix[i], drawn[r]) for i, r in zip(halves.indices, halves.rows, strict=True))]
+        parts = [
+            (matrix, drawn),
+            *((matrix[i], drawn[r]) for i, r in zip(halves.indices, halves.rows, strict=True)),
+        ]
         return torch.stack([value(*part) for part in parts])
 
 
-ESTIMATORS: dict[str, type[Estimator]] = {"exact": Exact, "block": BlockWise, "diagonal": Diagonal, "trace": Trace, "gram": Gram}
+ESTIMATORS: dict[str, type[Estimator]] = {
+    "exact": Exact,
+    "block": BlockWise,
+    "diagonal": Diagonal,
+    "trace": Trace,
+    "gram": Gram,
+}
 
 
 @cache
@@ -163,7 +183,9 @@ def _halves(samples: int, passes: int, splits: int) -> Halves:
 
 
 def _in_sample_space(found: Gradients, floor: float, halves: Halves) -> Tensor:
-    """(Tr C - Tr(B (K + lambda I)^-1 B^T)) / lambda with B = G Phi^T / m and K = Phi Phi^T / m; Tr(B ... B^T) / m as C is a mean."""
+    """(Tr C - Tr(B (K + lambda I)^-1 B^T)) / lambda with B = G Phi^T / m and K = Phi Phi^T / m; Tr(B ... B^T)
+    / m as C is a mean.
+    """
     cross, kernel, g = found.products
     whole = _bias(g.mean(), cross[None], kernel[None], floor, found.samples)
     if not len(halves.indices):
@@ -177,5 +199,7 @@ def _bias(trace: Tensor, cross: Tensor, kernel: Tensor, floor: float, samples: i
     damped = kernel / samples
     damped.diagonal(dim1=-2, dim2=-1).add_(floor)
     root = torch.linalg.cholesky(damped)
-    solved = torch.linalg.solve_triangular(root, cross.transpose(-1, -2), upper=False)  # |L^-1 B^T|^2 = Tr(B (K + lambda I)^-1 B^T)
+    solved = torch.linalg.solve_triangular(
+        root, cross.transpose(-1, -2), upper=False
+    )  # |L^-1 B^T|^2 = Tr(B (K + lambda I)^-1 B^T)
     return (trace - solved.square().sum((-1, -2)) / samples**2) / floor

@@ -1,4 +1,6 @@
-"""Per-sample gradients of a model with true and with drawn labels: from layer hooks where these suffice, else by torch.func."""
+"""Per-sample gradients of a model with true and with drawn labels: from layer hooks where these suffice, else
+by torch.func.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,14 @@ _AGREES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 Errors = Callable[[Tensor], Sequence[Tensor]]
-"""From a model's outputs to gradients of the losses by them: those of the true labels, then one a drawn pass."""
+"""From a model's outputs to gradients of the losses by them: those of the true labels, then one a drawn pass.
+"""
 
 
 class Gradients:
-    """The matrices G ``(samples, d)`` and Phi ``(samples * passes, d)``, in blocks, a layer each; what is asked twice is computed once."""
+    """The matrices G ``(samples, d)`` and Phi ``(samples * passes, d)``, in blocks, a layer each; what is
+    asked twice is computed once.
+    """
 
     def __init__(self, blocks: Sequence[Block], samples: int, passes: int) -> None:
         self.blocks, self.samples, self.passes = tuple(blocks), samples, passes
@@ -46,7 +51,9 @@ class Gradients:
 
     @cached_property
     def products(self) -> tuple[Tensor, Tensor, Tensor]:
-        """``G Phi^T`` of shape ``(m, r)``, ``Phi Phi^T`` of shape ``(r, r)``, and squared norms of G's rows, in double precision."""
+        """``G Phi^T`` of shape ``(m, r)``, ``Phi Phi^T`` of shape ``(r, r)``, and squared norms of G's rows,
+        in double precision.
+        """
         return _doubles([block.products() for block in self.blocks])
 
 
@@ -55,13 +62,17 @@ def _doubles(parts: Sequence[tuple[Tensor, ...]]) -> Any:
     return tuple(sum_of(tensors).double().cpu() for tensors in zip(*parts, strict=True))
 
 
-def gradients(model: nn.Module, inputs: Inputs, errors: Errors, memory: int, path: Path | None = None) -> Gradients:
-    """Return per-sample gradients of a model in eval mode; to be called, and the result used, under ``torch.no_grad()``.
+def gradients(
+    model: nn.Module, inputs: Inputs, errors: Errors, memory: int, path: Path | None = None
+) -> Gradients:
+    """Return per-sample gradients of a model in eval mode; to be called, and the result used, under
+    ``torch.no_grad()``.
 
     Args:
         errors: of the outputs, each of the outputs' shape.
         memory: bytes that per-sample gradients may take at a time.
-        path: ``hooks`` or ``functional`` (the reference); None: hooks, unless the model has parameters that they do not see.
+        path: ``hooks`` or ``functional`` (the reference); None: hooks, unless the model has parameters that
+            they do not see.
 
     Raises:
         InputError: no parameter learns; an operation that torch.func cannot take apart, by its name.
@@ -76,7 +87,9 @@ def _hooks_suffice(model: nn.Module, inputs: Inputs, memory: int) -> bool:
     known = _AGREES.get(model)
     if known is None:
         if not any(p.requires_grad for p in model.parameters()):
-            raise InputError(f"TIC: no parameter of {type(model).__name__} requires a gradient; expected at least one")
+            raise InputError(
+                f"TIC: no parameter of {type(model).__name__} requires a gradient; expected at least one"
+            )
         covered = all(is_covered(layer) for layer in model.modules() if own_parameters(layer))
         known = _AGREES[model] = covered and _agrees(model, _first(inputs, _SAMPLES), memory)
     return known
@@ -92,7 +105,9 @@ def _agrees(model: nn.Module, inputs: Inputs, memory: int) -> bool:
     for sample in range(len(errors)):
         only = torch.zeros_like(errors)
         only[sample] = errors[sample]
-        found = torch.autograd.grad(outputs, parameters, only, retain_graph=True, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(
+            outputs, parameters, only, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         rows.append(torch.cat([g.flatten() for g in found]))
     expected = torch.stack(rows).double().cpu()
     expected = expected @ expected.T
@@ -101,10 +116,12 @@ def _agrees(model: nn.Module, inputs: Inputs, memory: int) -> bool:
     except (RuntimeError, IndexError):  # the samples are not in the first dimension of what a layer sees
         return False
     same = products.shape == expected.shape
-    return same and torch.allclose(products, expected, rtol=1e-3, atol=1e-5 * float(expected.diagonal().mean()))
+    return same and torch.allclose(
+        products, expected, rtol=1e-3, atol=1e-5 * float(expected.diagonal().mean())
+    )
 
 
-# -- by hooks ---------------------------------------------------------------------------------------------------------
+# -- by hooks ------------------------------------------------------------------------------------------------
 
 
 def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gradients:
@@ -112,7 +129,9 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
         outputs = forward(model, inputs)
     edges = [edge for _, edge, _ in record]
     slopes = errors(outputs.detach())
-    by_pass = [torch.autograd.grad(outputs, edges, slope, retain_graph=True, allow_unused=True) for slope in slopes]
+    by_pass = [
+        torch.autograd.grad(outputs, edges, slope, retain_graph=True, allow_unused=True) for slope in slopes
+    ]
     calls = [
         (use, torch.stack([outputs.new_zeros(shape) if found[i] is None else found[i] for found in by_pass]))
         for i, (use, _, shape) in enumerate(record)
@@ -135,14 +154,26 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
 
 @contextmanager
 def _recorded(model: nn.Module) -> Iterator[list[tuple[Use, Any, torch.Size]]]:
-    """Record every call of a layer that learns: inputs, where the gradient of its outputs arrives, the outputs' shape."""
+    """Record every call of a layer that learns: inputs, where the gradient of its outputs arrives, the
+    outputs' shape.
+    """
     record: list[tuple[Use, Any, torch.Size]] = []
 
     def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         # the edge, since an operation in place may follow and make the tensor another one
-        record.append((use_of(layer, args[0] if args else next(iter(kwargs.values()))), get_gradient_edge(output), output.shape))
+        record.append(
+            (
+                use_of(layer, args[0] if args else next(iter(kwargs.values()))),
+                get_gradient_edge(output),
+                output.shape,
+            )
+        )
 
-    handles = [layer.register_forward_hook(hear, with_kwargs=True) for layer in model.modules() if own_parameters(layer)]
+    handles = [
+        layer.register_forward_hook(hear, with_kwargs=True)
+        for layer in model.modules()
+        if own_parameters(layer)
+    ]
     try:
         yield record
     finally:
@@ -150,7 +181,7 @@ def _recorded(model: nn.Module) -> Iterator[list[tuple[Use, Any, torch.Size]]]:
             handle.remove()
 
 
-# -- by torch.func ----------------------------------------------------------------------------------------------------
+# -- by torch.func -------------------------------------------------------------------------------------------
 
 
 def _functional(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gradients:
@@ -162,7 +193,9 @@ def _functional(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -
 
     def rows(names: Sequence[str]) -> list[dict[str, Tensor]]:
         def alone(chosen: dict[str, Tensor], error: Tensor, *sample: Tensor) -> Tensor:
-            outputs = functional_call(model, tensors | chosen, tuple(argument.unsqueeze(0) for argument in sample))
+            outputs = functional_call(
+                model, tensors | chosen, tuple(argument.unsqueeze(0) for argument in sample)
+            )
             return (outputs * error.unsqueeze(0)).sum()
 
         chosen = {name: tensors[name] for name in names}
@@ -180,11 +213,15 @@ def _functional(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -
                 flat = [torch.cat([part[name].flatten(1) for name in own], 1) for part in found]
                 blocks.append(DenseBlock(flat[0], torch.cat(flat[1:])))
     except RuntimeError as error:
-        raise InputError(f"TIC: {type(model).__name__} has an operation without per-sample gradients: {_line(error)}") from error
+        raise InputError(
+            f"TIC: {type(model).__name__} has an operation without per-sample gradients: {_line(error)}"
+        ) from error
     return Gradients(blocks, len(slopes[0]), len(slopes) - 1)
 
 
-def _portions(names: Sequence[str], tensors: dict[str, Tensor], rows: int, memory: int) -> Iterator[list[str]]:
+def _portions(
+    names: Sequence[str], tensors: dict[str, Tensor], rows: int, memory: int
+) -> Iterator[list[str]]:
     """Split parameters into portions whose gradients fit the bound; a larger one comes alone."""
     portion: list[str] = []
     size = 0

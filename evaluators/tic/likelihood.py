@@ -15,10 +15,12 @@ from spaces.errors import InputError
 
 
 class Likelihood(ABC):
-    """A loss of every sample that is, up to constants, `weight` times the negative logarithm of a density that can be drawn from.
+    """A loss of every sample that is, up to constants, `weight` times the negative logarithm of a density
+    that can be drawn from.
 
-    With labels drawn from the model, the mean of outer products of loss gradients is ``weight`` times the expected Hessian in the
-    model's own sense, so gradients of drawn labels are divided by the root of `weight`. [O]
+    With labels drawn from the model, the mean of outer products of loss gradients is ``weight`` times the
+    expected Hessian in the model's own sense, so gradients of drawn labels are divided by the root of
+    `weight`. [O]
     """
 
     @abstractmethod
@@ -30,7 +32,9 @@ class Likelihood(ABC):
         """Return targets drawn from the model's own distribution, one for each sample."""
 
     def weight(self, outputs: Tensor) -> float:
-        """Return the factor between the loss of one sample and its negative log-likelihood: 1 over what the loss averages."""
+        """Return the factor between the loss of one sample and its negative log-likelihood: 1 over what the
+        loss averages.
+        """
         return 1.0
 
     def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -39,13 +43,20 @@ class Likelihood(ABC):
             leaf = outputs.detach().requires_grad_()
             return torch.autograd.grad(self.losses(leaf, targets).sum(), leaf)[0]
 
-    def slopes(self, outputs: Tensor, targets: Tensor, generator: torch.Generator, passes: int) -> list[Tensor]:
+    def slopes(
+        self, outputs: Tensor, targets: Tensor, generator: torch.Generator, passes: int
+    ) -> list[Tensor]:
         """Return the slope at the targets, then those at `passes` draws of :meth:`sample`."""
-        return [self.slope(outputs, found) for found in (targets, *(self.sample(outputs, generator) for _ in range(passes)))]
+        return [
+            self.slope(outputs, found)
+            for found in (targets, *(self.sample(outputs, generator) for _ in range(passes)))
+        ]
 
 
 class CrossEntropy(Likelihood):
-    """Cross-entropy of logits ``(batch, classes, ...)`` and integer labels ``(batch, ...)``, averaged over a sample's positions."""
+    """Cross-entropy of logits ``(batch, classes, ...)`` and integer labels ``(batch, ...)``, averaged over a
+    sample's positions.
+    """
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         losses = F.cross_entropy(outputs, targets, reduction="none")
@@ -60,7 +71,9 @@ class CrossEntropy(Likelihood):
     def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self._slope(outputs.softmax(1), targets)
 
-    def slopes(self, outputs: Tensor, targets: Tensor, generator: torch.Generator, passes: int) -> list[Tensor]:
+    def slopes(
+        self, outputs: Tensor, targets: Tensor, generator: torch.Generator, passes: int
+    ) -> list[Tensor]:
         chances = outputs.softmax(1)
         drawn = [_draw(chances, generator) for _ in range(passes)]
         return [self._slope(chances.clone(), labels) for labels in (targets, *drawn)]
@@ -76,11 +89,15 @@ def _draw(chances: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a label by chances ``(batch, classes, ...)``."""
     by_label = chances.movedim(1, -1)
     level = torch.rand((*by_label.shape[:-1], 1), generator=generator).to(chances)
-    return (by_label.cumsum(-1) < level).sum(-1).clamp_(max=by_label.shape[-1] - 1)  # the sum may end a little below 1
+    return (
+        (by_label.cumsum(-1) < level).sum(-1).clamp_(max=by_label.shape[-1] - 1)
+    )  # the sum may end a little below 1
 
 
 class SquaredError(Likelihood):
-    """Squared error without the factor 1/2, averaged over the entries of a target: Gaussian noise of variance 1/2."""
+    """Squared error without the factor 1/2, averaged over the entries of a target: Gaussian noise of variance
+    1/2.
+    """
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         squares = (outputs - targets.reshape(outputs.shape)).square()
@@ -98,16 +115,22 @@ class SquaredError(Likelihood):
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
-_FUNCTIONS: dict[Callable[..., Any], type[Likelihood]] = {F.cross_entropy: CrossEntropy, F.mse_loss: SquaredError}
+_FUNCTIONS: dict[Callable[..., Any], type[Likelihood]] = {
+    F.cross_entropy: CrossEntropy,
+    F.mse_loss: SquaredError,
+}
 
 
 def as_likelihood(loss: Likelihood | str | nn.Module | Callable[..., Any]) -> Likelihood:
-    """Return the likelihood behind a loss: its name, torch's function or module of it, or an object that is one already.
+    """Return the likelihood behind a loss: its name, torch's function or module of it, or an object that is
+    one already.
 
     Raises:
         InputError: a loss whose distribution is not known, or a module with weights or smoothing.
     """
-    accepted = "expected 'cross_entropy', 'squared_error', torch's losses of these, or an evaluators.tic.Likelihood"
+    accepted = (
+        "expected 'cross_entropy', 'squared_error', torch's losses of these, or an evaluators.tic.Likelihood"
+    )
     if isinstance(loss, Likelihood):
         return loss
     if isinstance(loss, str) and loss in LIKELIHOODS:
@@ -115,7 +138,10 @@ def as_likelihood(loss: Likelihood | str | nn.Module | Callable[..., Any]) -> Li
     if isinstance(loss, nn.CrossEntropyLoss):
         if loss.weight is None and not loss.label_smoothing and loss.ignore_index < 0:
             return CrossEntropy()
-        raise InputError(f"TIC: {loss} with weights, smoothing or ignored labels has no distribution to draw from; {accepted}")
+        raise InputError(
+            f"TIC: {loss} with weights, smoothing or ignored labels has no distribution to draw from; "
+            f"{accepted}"
+        )
     if isinstance(loss, nn.MSELoss):
         return SquaredError()
     if callable(loss) and loss in _FUNCTIONS:

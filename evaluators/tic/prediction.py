@@ -1,4 +1,6 @@
-"""What TIC says of a model: the bias of its training loss, how sure that is, and whether the theory holds there."""
+"""What TIC says of a model: the bias of its training loss, how sure that is, and whether the theory holds
+there.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ class Reportable(Protocol):
 
 
 def attribute(step: int) -> str:
-    """Name of the trial's user attribute that holds what a pruner needs beside the value reported at `step`."""
+    """Name of the trial's user attribute that holds what a pruner needs beside the value reported
+    at `step`.
+    """
     return f"tic:{step}"
 
 
@@ -27,7 +31,8 @@ class Prediction:
         train_loss: mean loss of the training samples (or whatever loss the bias is added to).
         bias: scale * Tr((F + lambda I)^-1 C), in the unit of the loss.
         error: standard error of the bias, by half-sampling. [O]
-        movement: regime gauge, ``||theta - theta_0|| / ||theta_0||``; None where the beginning is not known. [O]
+        movement: regime gauge, ``||theta - theta_0|| / ||theta_0||``; None where the beginning is not known.
+            [O]
         seconds: what it took.
     """
 
@@ -48,6 +53,10 @@ class Prediction:
         return found if self.movement is None else found | {"movement": self.movement}
 
     def report(self, trial: Reportable, step: int) -> None:
-        """Report the score to a trial of Optuna (any pruner works on it), and beside it what :class:`TICPruner` needs."""
-        trial.set_user_attr(attribute(step), {"bias": self.bias, "error": self.error, "movement": self.movement})
+        """Report the score to a trial of Optuna (any pruner works on it), and beside it what
+        :class:`TICPruner` needs.
+        """
+        trial.set_user_attr(
+            attribute(step), {"bias": self.bias, "error": self.error, "movement": self.movement}
+        )
         trial.report(self.score, step)

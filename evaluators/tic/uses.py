@@ -1,4 +1,6 @@
-"""How one call of a layer makes the per-sample gradients of its parameters, of its inputs and the gradients of its outputs."""
+"""How one call of a layer makes the per-sample gradients of its parameters, of its inputs and the gradients
+of its outputs.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,16 @@ class Use(ABC):
     """
 
     def __init__(self, layer: nn.Module, inputs: Tensor) -> None:
-        self.layer, self.inputs = layer, inputs  # used without gradients: detaching every one would cost as much as a product
+        self.layer, self.inputs = (
+            layer,
+            inputs,
+        )  # used without gradients: detaching every one would cost as much as a product
         self.parameters = own_parameters(layer)
 
     @abstractmethod
     def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
-        """Return per-sample gradients ``(passes, m, high - low, ...)`` of rows `low` to `high` of a parameter.
+        """Return per-sample gradients ``(passes, m, high - low, ...)`` of rows `low` to `high` of a
+        parameter.
 
         Args:
             gradients: of the losses by this layer's outputs, ``(passes, m, ...)`` with the outputs' shape.
@@ -58,7 +64,9 @@ class ConvUse(Use):
         inputs, pad = self.inputs, layer._reversed_padding_repeated_twice
         kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
         if any(pad):
-            inputs = F.pad(inputs, pad, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+            inputs = F.pad(
+                inputs, pad, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode
+            )
         if inputs.ndim == 3:
             inputs, kernel, dilation, stride = inputs.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride)
         return F.unfold(inputs, kernel, dilation, 0, stride)
@@ -69,7 +77,10 @@ class EmbeddingUse(Use):
 
     def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
         layer: Any = self.layer
-        indices, flat = self.inputs.flatten(1), gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1])
+        indices, flat = (
+            self.inputs.flatten(1),
+            gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1]),
+        )
         counted = (indices >= low) & (indices < high)
         if layer.padding_idx is not None:
             counted = counted & (indices != layer.padding_idx)
@@ -79,9 +90,17 @@ class EmbeddingUse(Use):
 
 
 class NormUse(Use):
-    """A normalisation's affine part on what `normalised` makes of the inputs; channels in dimension 1, or last for LayerNorm."""
+    """A normalisation's affine part on what `normalised` makes of the inputs; channels in dimension 1, or
+    last for LayerNorm.
+    """
 
-    def __init__(self, layer: nn.Module, inputs: Tensor, normalised: Callable[[Any, Tensor], Tensor], last: bool = False) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        inputs: Tensor,
+        normalised: Callable[[Any, Tensor], Tensor],
+        last: bool = False,
+    ) -> None:
         super().__init__(layer, inputs)
         self._normalised, self._last = normalised, last
 
@@ -130,7 +149,9 @@ USES: dict[type[nn.Module], Callable[[nn.Module, Tensor], Use]] = {
     nn.LayerNorm: _layer_norm,
     nn.GroupNorm: _group_norm,
 }
-"""Layers whose per-sample gradients follow from inputs and output gradients; these types alone, as a subclass may compute otherwise."""
+"""Layers whose per-sample gradients follow from inputs and output gradients; these types alone, as a subclass
+may compute otherwise.
+"""
 
 
 def is_covered(layer: nn.Module) -> bool:
@@ -147,4 +168,6 @@ def use_of(layer: nn.Module, inputs: Tensor) -> Use:
 
 def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of a layer's own that learn, by name."""
-    return {name: p for name, p in layer._parameters.items() if p is not None and p.requires_grad}  # the public way takes ten times as long
+    return {
+        name: p for name, p in layer._parameters.items() if p is not None and p.requires_grad
+    }  # the public way takes ten times as long

@@ -1,4 +1,5 @@
-"""Architecture, mask and hyper-parameters in one genome: every candidate is cut out of the trained model and tuned by its own settings.
+"""Architecture, mask and hyper-parameters in one genome: every candidate is cut out of the trained model and
+tuned by its own settings.
 
 python examples/custom_spaces/joint.py            # about a minute on one core
 """
@@ -45,7 +46,9 @@ def assemble(mask: Part, blocks: Part, tuning: Part) -> nn.Module:
 
 
 def make_space(model: nn.Module, example: tuple[torch.Tensor, ...]) -> JointSpace:
-    return JointSpace({"mask": ChannelSpace(model, example), "blocks": Blocks(), "tuning": Tuning()}, assemble)
+    return JointSpace(
+        {"mask": ChannelSpace(model, example), "blocks": Blocks(), "tuning": Tuning()}, assemble
+    )
 
 
 def run(evaluations: int = 60, epochs: int = 2, pretraining: int = 6) -> Result:
@@ -73,7 +76,9 @@ def main() -> None:
     result = run()
     for member in result.front:
         chosen = result.problem.space.describe(member.candidate.genome)
-        settings = ", ".join(f"{name} {value}" for name, value in chosen.items() if not name.startswith("mask/"))
+        settings = ", ".join(
+            f"{name} {value}" for name, value in chosen.items() if not name.startswith("mask/")
+        )
         print(f"error {member.metrics['error']:.3f}   {member.metrics['macs']:>9,.0f} MACs   {settings}")
 
 

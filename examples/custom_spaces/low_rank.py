@@ -1,4 +1,5 @@
-"""A space of your own from the ground up: linear layers of a trained model, factorised to any rank, by five methods.
+"""A space of your own from the ground up: linear layers of a trained model, factorised to any rank, by five
+methods.
 
 python examples/custom_spaces/low_rank.py            # some seconds on one core
 """
@@ -21,7 +22,8 @@ from spaces.testing import SpaceContract
 
 
 class LowRank(Space):
-    """One locus a linear layer: the rank of its weight, in `levels` even steps; the highest leaves the layer as it is.
+    """One locus a linear layer: the rank of its weight, in `levels` even steps; the highest leaves the layer
+    as it is.
 
     Args:
         model: trained; it is never changed.
@@ -34,7 +36,9 @@ class LowRank(Space):
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear) and min(module.weight.shape) > 1:
                 full = min(module.weight.shape)
-                self.ranks[name] = sorted({max(1, round(full * level / levels)) for level in range(1, levels + 1)})
+                self.ranks[name] = sorted(
+                    {max(1, round(full * level / levels)) for level in range(1, levels + 1)}
+                )
         self.segments = tuple(Segment(name, 1, len(ranks)) for name, ranks in self.ranks.items())
 
     @property
@@ -66,7 +70,10 @@ class LowRank(Space):
         return model
 
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
-        return {name: ranks[allele] for (name, ranks), allele in zip(self.ranks.items(), genome.tolist(), strict=True)}
+        return {
+            name: ranks[allele]
+            for (name, ranks), allele in zip(self.ranks.items(), genome.tolist(), strict=True)
+        }
 
 
 @torch.no_grad()
@@ -74,7 +81,10 @@ def factorised(layer: nn.Module, rank: int) -> nn.Sequential:
     """Return the two thin layers that are nearest to a linear layer (Eckart and Young 1936)."""
     assert isinstance(layer, nn.Linear)
     u, s, v = torch.linalg.svd(layer.weight, full_matrices=False)
-    first, second = nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
+    first, second = (
+        nn.Linear(layer.in_features, rank, bias=False),
+        nn.Linear(rank, layer.out_features, bias=layer.bias is not None),
+    )
     first.weight.copy_(s[:rank, None] * v[:rank])
     second.weight.copy_(u[:, :rank])
     if layer.bias is not None:
@@ -83,7 +93,9 @@ def factorised(layer: nn.Module, rank: int) -> nn.Sequential:
 
 
 class TestLowRank(SpaceContract):
-    """Thirty checks of what strategies, workers and the ledger rely on: ``pytest examples/custom_spaces/low_rank.py``."""
+    """Thirty checks of what strategies, workers and the ledger rely on:
+    ``pytest examples/custom_spaces/low_rank.py``.
+    """
 
     def space(self) -> Space:
         return LowRank(Perceptron((64, 24, 24, 10)))

@@ -1,4 +1,5 @@
-"""A mask, and how its weights are come by: inherited, sliced out of the original or drawn anew, each trained by its own settings.
+"""A mask, and how its weights are come by: inherited, sliced out of the original or drawn anew, each trained
+by its own settings.
 
 python examples/custom_spaces/origins.py            # about a minute on one core
 """
@@ -54,7 +55,8 @@ def main() -> None:
     described = [(member, result.problem.space.describe(member.candidate.genome)) for member in result.front]
     for member, chosen in described:
         print(
-            f"loss {member.metrics['loss']:.3f}   {member.metrics['macs']:>9,.0f} MACs   {chosen['genes/origin']}, "
+            f"loss {member.metrics['loss']:.3f}   {member.metrics['macs']:>9,.0f} MACs   "
+            f"{chosen['genes/origin']}, "
             f"learning rate {chosen['genes/learning_rate']:.1e}, {member.metrics['lineage_steps']:.0f} steps"
         )
     print(Counter(chosen["genes/origin"] for _, chosen in described))

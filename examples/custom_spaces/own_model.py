@@ -16,9 +16,13 @@ from spaces import ChannelSpace
 
 
 def eye(width: int) -> nn.Sequential:
-    """Two convolutions over one half of the image, 8 x 4 pixels, to features of the shape (batch, 4 * width)."""
+    """Two convolutions over one half of the image, 8 x 4 pixels, to features of the shape (batch,
+    4 * width).
+    """
     first = [nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-    return nn.Sequential(*first, nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.AvgPool2d((4, 2)), nn.Flatten())
+    return nn.Sequential(
+        *first, nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.AvgPool2d((4, 2)), nn.Flatten()
+    )
 
 
 class Twins(nn.Module):
@@ -58,7 +62,13 @@ def trained(data: Data, epochs: int = 10) -> Twins:
 def run(evaluations: int = 150, epochs: int = 10) -> Result:
     data = Digits()
     search = Search(
-        trained(data, epochs), data, space=make_space, constraints=["macs <= 50%"], strategy=Evolution(population=16), lag=8, chunk=4
+        trained(data, epochs),
+        data,
+        space=make_space,
+        constraints=["macs <= 50%"],
+        strategy=Evolution(population=16),
+        lag=8,
+        chunk=4,
     )
     return search.run(evaluations=evaluations)
 

@@ -16,7 +16,9 @@ SYMBOLS = " \n()[]_.,:=\"'#abcdefghijklmnopqrstuvwxyz"
 
 
 class CharacterGPT(GPT):
-    """The zoo's GPT (nanoGPT's attention) over characters; logits are ``(batch, symbols, length)``, as a classification wants them."""
+    """The zoo's GPT (nanoGPT's attention) over characters; logits are ``(batch, symbols, length)``, as a
+    classification wants them.
+    """
 
     def __init__(self, width: int = 32, heads: int = 4, depth: int = 2) -> None:
         super().__init__(width, heads, depth, vocabulary=len(SYMBOLS) + 1, block=16)
@@ -27,7 +29,8 @@ class CharacterGPT(GPT):
 
 
 class Characters(Arrays):
-    """Stretches of 16 characters out of ``argparse.py``, and the same one further: every next character is to be told.
+    """Stretches of 16 characters out of ``argparse.py``, and the same one further: every next character is to
+    be told.
 
     Inputs and targets are int64 ``(batch, 16)``; what is none of ``SYMBOLS`` is one more symbol.
     """
@@ -37,4 +40,6 @@ class Characters(Arrays):
         codes = np.array([SYMBOLS.find(character) % (len(SYMBOLS) + 1) for character in text])
         starts = np.random.default_rng(seed).choice(len(codes) // 17, samples, replace=False) * 17
         windows = codes[starts[:, None] + np.arange(17)]
-        super().__init__(windows[:, :-1].copy(), windows[:, 1:].copy(), task=Classification(len(SYMBOLS) + 1), seed=seed)
+        super().__init__(
+            windows[:, :-1].copy(), windows[:, 1:].copy(), task=Classification(len(SYMBOLS) + 1), seed=seed
+        )

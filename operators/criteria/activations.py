@@ -37,13 +37,18 @@ class Activations:
         if output.shape[dim] != size:
             raise ValueError(f"tap {tap.module!r}: {output.shape[dim]} channels, but the genome keeps {size}")
         others = tuple(d for d in range(output.ndim) if d != dim)
-        sums = torch.linalg.vector_norm(output.detach(), ord=1, dim=others, dtype=_wide(output)) if others else output.detach().abs()
+        sums = (
+            torch.linalg.vector_norm(output.detach(), ord=1, dim=others, dtype=_wide(output))
+            if others
+            else output.detach().abs()
+        )
         before = self._sums[index]
         self._sums[index] = sums if before is None else before + sums
         self._counts[index] += output.numel() // max(size, 1)
 
     def mean(self) -> np.ndarray:
-        """Return the mean absolute activation of every locus over samples, positions and taps, float64 of shape ``(length,)``.
+        """Return the mean absolute activation of every locus over samples, positions and taps, float64 of
+        shape ``(length,)``.
 
         NaN where nothing was seen: loci that the genome drops, segments without a tap, taps that never ran.
         """

@@ -22,4 +22,6 @@ class Criterion(ABC):
 
     @abstractmethod
     def score(self, model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss) -> dict[str, Tensor]:
-        """Return the scores of every segment by its name, float32 of shape ``(segment size,)``, finite, on the CPU."""
+        """Return the scores of every segment by its name, float32 of shape ``(segment size,)``, finite, on
+        the CPU.
+        """

@@ -12,10 +12,12 @@ from spaces.errors import InputError
 
 
 class Magnitude(Criterion):
-    """Norm of all filters that produce a channel, ``(sum |w|^p)^(1/p)``; several producers of a residual sum count together.
+    """Norm of all filters that produce a channel, ``(sum |w|^p)^(1/p)``; several producers of a residual sum
+    count together.
 
-    Source: L1 norms of filters, Li et al. 2017 (arXiv 1608.08710) [P]; L2 over the producers of a coupled group as in DepGraph,
-    Fang et al. 2023 (arXiv 2301.12900) [P]. A segment that no weight produces is scored by whatever parameters it slices.
+    Source: L1 norms of filters, Li et al. 2017 (arXiv 1608.08710) [P]; L2 over the producers of a coupled
+    group as in DepGraph, Fang et al. 2023 (arXiv 2301.12900) [P]. A segment that no weight produces is scored
+    by whatever parameters it slices.
 
     Args:
         p: order of the norm.

@@ -12,12 +12,13 @@ _LEAST = 1e-300
 
 
 def normalised(scores: np.ndarray, kind: Normalisation) -> np.ndarray:
-    """Return the scores ``(channels,)`` of the kept channels of one group, comparable with those of other groups.
+    """Return the scores ``(channels,)`` of the kept channels of one group, comparable with those of other
+    groups.
 
     ``mean``: over their mean, so that every group loses alike. [P]
-    ``lamp``: of their squares, each over the sum of those that are no smaller (LAMP, Lee et al. 2021, arXiv 2010.07611 [P]; of channels in
-    the place of weights [O]). The best of a group has 1 and a group is protected the more the fewer it has left. Of channels with equal
-    scores the earlier one counts as smaller.
+    ``lamp``: of their squares, each over the sum of those that are no smaller (LAMP, Lee et al. 2021, arXiv
+    2010.07611 [P]; of channels in the place of weights [O]). The best of a group has 1 and a group is
+    protected the more the fewer it has left. Of channels with equal scores the earlier one counts as smaller.
     """
     if kind == "mean":
         return scores / max(float(scores.mean()), 1e-12) if len(scores) else scores

@@ -17,15 +17,18 @@ from operators.readers import Reader, features, known, readers
 from spaces.channels.plan import SlicePlan
 
 
-def removal_losses(model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss, loci: np.ndarray) -> np.ndarray:
+def removal_losses(
+    model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss, loci: np.ndarray
+) -> np.ndarray:
     """Return by how much the mean loss rises where one channel alone is removed, float64 ``(plan.length,)``.
 
-    What Molchanov et al. 2017 (arXiv 1611.06440) call the oracle [P], with what folding leaves of a channel, its mean where the reader has
-    a bias, in the place of zero [O]. It costs a forward pass for every locus; the model comes back unchanged.
+    What Molchanov et al. 2017 (arXiv 1611.06440) call the oracle [P], with what folding leaves of a channel,
+    its mean where the reader has a bias, in the place of zero [O]. It costs a forward pass for every locus;
+    the model comes back unchanged.
 
     Args:
-        loci: bool ``(plan.length,)``, which to try; the others are NaN, and so are those that something else than a Linear or an
-            ungrouped convolution reads.
+        loci: bool ``(plan.length,)``, which to try; the others are NaN, and so are those that something else
+            than a Linear or an ungrouped convolution reads.
     """
     kept = list(batches)
     trials = _Trials(model, plan)
@@ -39,7 +42,9 @@ def removal_losses(model: nn.Module, batches: Batches, plan: SlicePlan, loss: Lo
 
 
 class _Trials:
-    """Puts the mean of a channel in its place wherever it is read; the means are those of the first passes, in which nothing is tried."""
+    """Puts the mean of a channel in its place wherever it is read; the means are those of the first passes,
+    in which nothing is tried.
+    """
 
     locus = -1
 

@@ -12,7 +12,9 @@ from spaces.channels.plan import SlicePlan
 from spaces.errors import InputError
 
 
-def score_all(criteria: Sequence[Criterion], model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss) -> dict[str, np.ndarray]:
+def score_all(
+    criteria: Sequence[Criterion], model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss
+) -> dict[str, np.ndarray]:
     """Return every criterion's scores by its name, float64 of shape ``(length,)`` in the order of the genome.
 
     Args:
@@ -23,7 +25,8 @@ def score_all(criteria: Sequence[Criterion], model: nn.Module, batches: Batches,
         loss: outputs and targets to the loss of every sample, ``(batch,)``.
 
     Raises:
-        InputError: two criteria have one name, or one of them gives scores that are not finite, too few or too many.
+        InputError: two criteria have one name, or one of them gives scores that are not finite, too few or
+            too many.
     """
     kept, guide = list(batches), {}
     for criterion in criteria:
@@ -37,10 +40,15 @@ def _flat(name: str, scores: dict, plan: SlicePlan) -> np.ndarray:
     flat = np.empty(plan.length)
     for segment in plan.segments:
         if segment.name not in scores:
-            raise InputError(f"criterion {name!r}: no scores for segment {segment.name!r}; every segment needs some")
+            raise InputError(
+                f"criterion {name!r}: no scores for segment {segment.name!r}; every segment needs some"
+            )
         values = scores[segment.name].detach().double().cpu().numpy()
         if values.shape != (segment.size,) or not np.isfinite(values).all():
-            raise InputError(f"criterion {name!r}: segment {segment.name!r} needs {segment.size} finite scores, got {_what(values)}")
+            raise InputError(
+                f"criterion {name!r}: segment {segment.name!r} needs {segment.size} finite scores, got "
+                f"{_what(values)}"
+            )
         flat[plan.starts[segment.name]] = values
     return flat
 

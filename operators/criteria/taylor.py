@@ -17,13 +17,14 @@ from spaces.errors import InputError
 
 
 class Taylor(Criterion):
-    """Mean over samples of ``|sum of a * g|``: a gate on the channel, closed, changes a sample's loss by that much to first order.
+    """Mean over samples of ``|sum of a * g|``: a gate on the channel, closed, changes a sample's loss by that
+    much to first order.
 
-    Source: Molchanov et al. 2017 (arXiv 1611.06440, eq. 8) [P], with sums for their means over positions, so that layers of
-    different resolution are compared in units of the loss. Within a sample the positions, and the producers of a residual sum,
-    are summed before the absolute value, because they go together and may cancel; samples never are: over a trained model's
-    data gradients cancel, and ``|sum|`` would be noise (METHODS 5). At an interpolating model gradients vanish and the criterion
-    is weak: use held-out data.
+    Source: Molchanov et al. 2017 (arXiv 1611.06440, eq. 8) [P], with sums for their means over positions, so
+    that layers of different resolution are compared in units of the loss. Within a sample the positions, and
+    the producers of a residual sum, are summed before the absolute value, because they go together and may
+    cancel; samples never are: over a trained model's data gradients cancel, and ``|sum|`` would be noise
+    (METHODS 5). At an interpolating model gradients vanish and the criterion is weak: use held-out data.
     """
 
     name = "taylor"
@@ -55,16 +56,23 @@ def _gate_effects(losses: Tensor, outputs: list[tuple[Tap, Tensor]], length: int
 
 
 def _by_sample(tap: Tap, products: Tensor, batch: int) -> Tensor:
-    """Sum over all but samples and channels, float32 of shape ``(batch, channels)``; rows such as windows belong to samples in order."""
+    """Sum over all but samples and channels, float32 of shape ``(batch, channels)``; rows such as windows
+    belong to samples in order.
+    """
     rows = products.movedim(tap.dim, -1)
     if len(rows) % batch:
-        raise InputError(f"taylor: the output of {tap.module!r} has {len(rows)} rows for {batch} samples; its first axis must be the batch")
+        raise InputError(
+            f"taylor: the output of {tap.module!r} has {len(rows)} rows for {batch} samples; its first axis "
+            f"must be the batch"
+        )
     return rows.reshape(batch, -1, rows.shape[-1]).sum(dim=1, dtype=torch.float32)
 
 
 @contextmanager
 def _tapped(model: nn.Module, plan: SlicePlan) -> Iterator[list[tuple[Tap, Tensor]]]:
-    """Collect the outputs of the plan's taps in the order in which they appear; they take part in gradients even in a frozen model."""
+    """Collect the outputs of the plan's taps in the order in which they appear; they take part in gradients
+    even in a frozen model.
+    """
     outputs: list[tuple[Tap, Tensor]] = []
 
     def collect(index: int, output: Tensor) -> Tensor:

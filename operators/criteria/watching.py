@@ -19,7 +19,8 @@ See = Callable[[int, Tensor], Tensor | None]
 
 @contextmanager
 def watched(model: nn.Module, plan: SlicePlan, see: See) -> Iterator[None]:
-    """Call `see` with every value that passes a tap while the context is open; taps in blocks that were left out see nothing.
+    """Call `see` with every value that passes a tap while the context is open; taps in blocks that were left
+    out see nothing.
 
     Args:
         model: the full model, or a compact one.
@@ -38,7 +39,9 @@ def watched(model: nn.Module, plan: SlicePlan, see: See) -> Iterator[None]:
             return module.register_forward_pre_hook(enter)
         return module.register_forward_hook(lambda _, inputs, output: see(index, output))
 
-    handles = [attach(index, tap) for index, tap in enumerate(plan.taps) if not tap.module.startswith(left_out)]
+    handles = [
+        attach(index, tap) for index, tap in enumerate(plan.taps) if not tap.module.startswith(left_out)
+    ]
     try:
         with plain(model):
             yield

@@ -14,7 +14,8 @@ class Crossover(ABC):
     """Joins genomes of two parents.
 
     Args:
-        probability: share of the pairs that are crossed; for the others the child is a copy of the first parent.
+        probability: share of the pairs that are crossed; for the others the child is a copy of the first
+            parent.
     """
 
     def __init__(self, probability: float = 0.9) -> None:
@@ -22,7 +23,9 @@ class Crossover(ABC):
             raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
         self.probability = probability
 
-    def __call__(self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return one valid child a pair, ``(n, length)``, from parents of the same shape."""
         chosen = rng.random(len(first)) < self.probability
         children = first.copy()
@@ -31,5 +34,7 @@ class Crossover(ABC):
         return space.repair(children)
 
     @abstractmethod
-    def _apply(self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _apply(
+        self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return children ``(n, length)``; validity is seen to by the caller."""

@@ -10,7 +10,8 @@ from spaces.errors import InputError
 
 
 class SegmentWise(Crossover):
-    """Takes every segment whole from either parent: the channels of a layer that work together stay together. [O]
+    """Takes every segment whole from either parent: the channels of a layer that work together stay together.
+    [O]
 
     Args:
         share: chance that a segment comes from the second parent.
@@ -23,6 +24,10 @@ class SegmentWise(Crossover):
             raise InputError(f"{type(self).__name__}: share must be in 0 .. 1, got {share}")
         self.share = share
 
-    def _apply(self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _apply(
+        self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         swapped = rng.random((len(first), len(space.segments))) < self.share
-        return np.where(np.repeat(swapped, [segment.size for segment in space.segments], axis=1), second, first)
+        return np.where(
+            np.repeat(swapped, [segment.size for segment in space.segments], axis=1), second, first
+        )

@@ -23,5 +23,7 @@ class Uniform(Crossover):
             raise InputError(f"{type(self).__name__}: share must be in 0 .. 1, got {share}")
         self.share = share
 
-    def _apply(self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _apply(
+        self, space: Space, first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         return np.where(rng.random(first.shape) < self.share, second, first)

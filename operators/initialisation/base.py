@@ -19,16 +19,24 @@ class Initialisation(ABC):
         return space.repair(self._draw(space, n, guide, rng))
 
     def at_hand(self, space: Space, rng: np.random.Generator) -> int:
-        """Return how many genomes it still gives before it draws any at random: a first generation has room for all of them."""
+        """Return how many genomes it still gives before it draws any at random: a first generation has room
+        for all of them.
+        """
         return 0
 
     @abstractmethod
     def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
-        """Return genomes ``(n, length)``, uint8 below the choices of their loci; validity beyond that is seen to by the caller."""
+        """Return genomes ``(n, length)``, uint8 below the choices of their loci; validity beyond that is seen
+        to by the caller.
+        """
 
 
 def keep_range(min_keep: float, max_keep: float) -> tuple[float, float]:
-    """Return both bounds of a keep share; raise :class:`InputError` unless ``0 <= min_keep <= max_keep <= 1``."""
+    """Return both bounds of a keep share; raise :class:`InputError` unless
+    ``0 <= min_keep <= max_keep <= 1``.
+    """
     if not 0 <= min_keep <= max_keep <= 1:
-        raise InputError(f"keep share: expected 0 <= min_keep <= max_keep <= 1, got {min_keep} and {max_keep}")
+        raise InputError(
+            f"keep share: expected 0 <= min_keep <= max_keep <= 1, got {min_keep} and {max_keep}"
+        )
     return min_keep, max_keep

@@ -14,11 +14,13 @@ from spaces.errors import InputError
 
 
 class FromCriteria(Initialisation):
-    """Each genome draws a budget, a criterion and a way of ranking, and keeps the best-scored channels within the budget. [O]
+    """Each genome draws a budget, a criterion and a way of ranking, and keeps the best-scored channels within
+    the budget. [O]
 
-    The ways of ranking: over the whole genome, scores divided by the mean of their segment (as the global pruning of
-    Torch-Pruning does, [P]), the same share of every segment, or a share of its own for each. Loci that are no keep bits come
-    from ``space.sample``; of channels that the criterion knows nothing of (NaN) the score counts as their segment's mean.
+    The ways of ranking: over the whole genome, scores divided by the mean of their segment (as the global
+    pruning of Torch-Pruning does, [P]), the same share of every segment, or a share of its own for each. Loci
+    that are no keep bits come from ``space.sample``; of channels that the criterion knows nothing of (NaN)
+    the score counts as their segment's mean.
 
     Args:
         names: entries of the guide to draw from; None for all that are one score a locus.
@@ -40,9 +42,14 @@ class FromCriteria(Initialisation):
         own_share: float = 0.4,
     ) -> None:
         if isinstance(names, str) or (names is not None and not names):
-            raise InputError(f"{type(self).__name__}: names must be a list of at least one name, or None, got {names!r}")
+            raise InputError(
+                f"{type(self).__name__}: names must be a list of at least one name, or None, got {names!r}"
+            )
         if min(global_share, own_share) < 0 or global_share + own_share > 1:
-            raise InputError(f"{type(self).__name__}: global_share and own_share must add up to 0 .. 1, got {global_share} and {own_share}")
+            raise InputError(
+                f"{type(self).__name__}: global_share and own_share must add up to 0 .. 1, got "
+                f"{global_share} and {own_share}"
+            )
         self.names = None if names is None else tuple(names)
         self.min_keep, self.max_keep = keep_range(min_keep, max_keep)
         self.global_share, self.own_share = global_share, own_share
@@ -55,14 +62,18 @@ class FromCriteria(Initialisation):
         way = rng.random((n, 1))
         globally, apart = way < self.global_share, way >= 1 - self.own_share
         shares = rng.uniform(self.min_keep, self.max_keep, size=(n, 1))
-        own = np.where(apart, rng.uniform(self.min_keep, self.max_keep, size=(n, len(space.segments))), shares)
+        own = np.where(
+            apart, rng.uniform(self.min_keep, self.max_keep, size=(n, len(space.segments))), shares
+        )
         # Equal scores are ordered by chance, so that a flat criterion is no vote for the first channels.
         bits, chance = space.choices == 2, rng.random((n, space.length))
         best = _best(means[criterion], chance, bits, shares)
         quota = np.zeros_like(best)
         for column, (segment, part) in enumerate(zip(space.segments, space.slices.values(), strict=True)):
             if segment.choices == 2:
-                quota[:, part] = _best(ranks[criterion, part], chance[:, part], bits[part], own[:, column, None])
+                quota[:, part] = _best(
+                    ranks[criterion, part], chance[:, part], bits[part], own[:, column, None]
+                )
         return np.where(bits, np.where(globally, best, quota), space.sample(n, rng)).astype(np.uint8)
 
     def _known(self, guide: Guide) -> tuple[str, ...]:
@@ -70,12 +81,16 @@ class FromCriteria(Initialisation):
         missing = [name for name in self.names or () if name not in entries]
         if missing or not entries:
             wanted = repr(missing[0]) if missing else "of any name"
-            raise InputError(f"FromCriteria: the guide has no scores {wanted}; it has {', '.join(entries) or 'nothing'}")
+            raise InputError(
+                f"FromCriteria: the guide has no scores {wanted}; it has {', '.join(entries) or 'nothing'}"
+            )
         return self.names or entries
 
 
 def _best(scores: np.ndarray, chance: np.ndarray, bits: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Return where each row's best-scored keep bits are, the `shares` ``(n, 1)`` of them, bool of the shape of `scores`."""
+    """Return where each row's best-scored keep bits are, the `shares` ``(n, 1)`` of them, bool of the shape
+    of `scores`.
+    """
     order = np.lexsort((chance, np.where(bits, -scores, np.inf)), axis=-1)
     places = np.empty_like(order)
     np.put_along_axis(places, order, np.arange(scores.shape[1])[None], axis=1)

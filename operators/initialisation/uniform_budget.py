@@ -10,9 +10,11 @@ from spaces.base import Space
 
 
 class UniformBudget(Initialisation):
-    """Each genome draws a keep share, then keeps every channel with that chance; other loci come from ``space.sample``. [O]
+    """Each genome draws a keep share, then keeps every channel with that chance; other loci come from
+    ``space.sample``. [O]
 
-    Fair coins alone would give models of half the size only: with many loci the kept share of such a genome hardly varies.
+    Fair coins alone would give models of half the size only: with many loci the kept share of such a genome
+    hardly varies.
 
     Args:
         min_keep: smallest share.

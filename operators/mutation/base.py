@@ -21,23 +21,33 @@ class Mutation(ABC):
     needs: tuple[str, ...] = ()
     """Names of the guide's entries without which the mutation cannot work."""
     alone: bool = False
-    """Whether its child has one parent: it changes the first parent's genome, not what a crossover made of two."""
+    """Whether its child has one parent: it changes the first parent's genome, not what a crossover made of
+    two.
+    """
 
     def __init__(self, probability: float = 1.0) -> None:
         if not 0 <= probability <= 1:
             raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
         self.probability = probability
 
-    def __call__(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return changed, valid copies of `genomes`, ``(n, length)``; the originals stay as they are."""
         chosen = rng.random(len(genomes)) < self.probability
         changed = genomes.copy()
         if chosen.any():
-            rows = {name for name, array in guide.items() if array.ndim > 2 or (array.ndim == 2 and len(array) == len(genomes))}
+            rows = {
+                name
+                for name, array in guide.items()
+                if array.ndim > 2 or (array.ndim == 2 and len(array) == len(genomes))
+            }
             part = {name: array[chosen] if name in rows else array for name, array in guide.items()}
             changed[chosen] = self._apply(space, genomes[chosen].copy(), part, rng)
         return space.repair(changed)
 
     @abstractmethod
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
-        """Return changed genomes ``(n, length)``; `genomes` may be changed in place, validity is seen to by the caller."""
+        """Return changed genomes ``(n, length)``; `genomes` may be changed in place, validity is seen to by
+        the caller.
+        """

@@ -11,7 +11,8 @@ from spaces.errors import InputError
 
 
 class BitFlip(Mutation):
-    """Gives each locus another allele with the same chance; where there are more than two, all others are equally likely.
+    """Gives each locus another allele with the same chance; where there are more than two, all others are
+    equally likely.
 
     Source: the textbook mutation of genetic algorithms (Bäck 1996) [P].
 
@@ -28,5 +29,7 @@ class BitFlip(Mutation):
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         changes = rng.random(genomes.shape) < (self.rate or 1 / space.length)
-        steps = rng.integers(1, np.broadcast_to(space.choices, genomes.shape))  # 1 .. choices - 1: never back to itself
+        steps = rng.integers(
+            1, np.broadcast_to(space.choices, genomes.shape)
+        )  # 1 .. choices - 1: never back to itself
         return np.where(changes, (genomes + steps) % space.choices, genomes).astype(genomes.dtype)

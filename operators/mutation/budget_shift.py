@@ -23,7 +23,8 @@ class BudgetShift(Mutation):
     Args:
         span: a share moves by up to this much (uniform), and by one channel at least.
         segments: expected number of segments that move; at least one does.
-        criteria: entries of the guide; each genome draws one of those that are there, and without any the channels are drawn alike.
+        criteria: entries of the guide; each genome draws one of those that are there, and without any the
+            channels are drawn alike.
         pressure: how strongly ranks decide; 0 ignores them.
         probability: share of the genomes that are changed at all.
 
@@ -51,14 +52,20 @@ class BudgetShift(Mutation):
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         keep_bits(space, self)
         off_weights, on_weights = flip_weights(self._ranks(space, genomes, guide, rng), self.pressure)
-        parts = [part for segment, part in zip(space.segments, space.slices.values(), strict=True) if segment.choices == 2]
+        parts = [
+            part
+            for segment, part in zip(space.segments, space.slices.values(), strict=True)
+            if segment.choices == 2
+        ]
         moved = rng.random((len(genomes), len(parts))) < self.segments / len(parts)
         moved[np.arange(len(genomes)), rng.integers(len(parts), size=len(genomes))] |= ~moved.any(axis=1)
         for column in np.flatnonzero(moved.any(axis=0)):
             rows, part = np.flatnonzero(moved[:, column]), parts[column]
             kept = genomes[rows, part] == 1
             off, on = self._shift(kept, rng)
-            flips = draw(kept * off_weights[rows, part], off, rng) | draw(~kept * on_weights[rows, part], on, rng)
+            flips = draw(kept * off_weights[rows, part], off, rng) | draw(
+                ~kept * on_weights[rows, part], on, rng
+            )
             genomes[rows, part] ^= flips
         return genomes
 
@@ -67,7 +74,9 @@ class BudgetShift(Mutation):
         return drawn_ranks(space, tables, len(genomes), rng) if tables else np.full(genomes.shape, UNKNOWN)
 
     def _shift(self, kept: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many channels of a segment go off and how many come on, each ``(n,)``; one of the two is 0."""
+        """Return how many channels of a segment go off and how many come on, each ``(n,)``; one of the two is
+        0.
+        """
         size, count = kept.shape[1], kept.sum(axis=1)
         amount = np.ceil(rng.uniform(0, self.span, len(kept)) * size).astype(np.int64).clip(1)
         # A full segment can only shrink, and none is emptied: repair would only bring something back.

@@ -13,16 +13,18 @@ from spaces.errors import InputError
 class ConjunctivePruning(Pruning):
     """CONJUNCTIVE: units whose output is low for one example after the other go, with all their loci.
 
-    Source: "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449) [P]: for each of up to `cases` sampled examples a layer's
-    outputs are scaled to 0 .. 1 over its units, those below `threshold` are candidates, and the sets of candidates are intersected in
-    random order until one unit or none is left; the last set that is not empty goes. The published code samples from the test set:
-    record ``guide["outputs"]`` (as for :class:`VariancePruning`) on held-out training data. Units without a kept locus do not
-    take part [O]: there are none where masks do not persist.
+    Source: "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449) [P]: for each of up to
+    `cases` sampled examples a layer's outputs are scaled to 0 .. 1 over its units, those below `threshold`
+    are candidates, and the sets of candidates are intersected in random order until one unit or none is left;
+    the last set that is not empty goes. The published code samples from the test set: record
+    ``guide["outputs"]`` (as for :class:`VariancePruning`) on held-out training data. Units without a kept
+    locus do not take part [O]: there are none where masks do not persist.
 
     Args:
         threshold: above 0 and at most 1.
         cases: most examples that are looked at.
-        amount: largest share of a layer's living units that one event takes (rounded up), the lowest on average first; 1 as published. [O]
+        amount: largest share of a layer's living units that one event takes (rounded up), the lowest on
+            average first; 1 as published. [O]
         probability: share of the genomes that are changed at all.
 
     Raises:
@@ -31,10 +33,14 @@ class ConjunctivePruning(Pruning):
 
     needs = ("outputs",)
 
-    def __init__(self, threshold: float = 0.1, cases: int = 100, amount: float = 1.0, probability: float = 1.0) -> None:
+    def __init__(
+        self, threshold: float = 0.1, cases: int = 100, amount: float = 1.0, probability: float = 1.0
+    ) -> None:
         super().__init__(amount, probability)
         if not 0 < threshold <= 1:
-            raise InputError(f"{type(self).__name__}: threshold {threshold}; expected a number above 0 and at most 1")
+            raise InputError(
+                f"{type(self).__name__}: threshold {threshold}; expected a number above 0 and at most 1"
+            )
         if cases < 1:
             raise InputError(f"{type(self).__name__}: cases {cases}; expected at least 1")
         self.threshold, self.cases = threshold, cases
@@ -61,13 +67,17 @@ class ConjunctivePruning(Pruning):
 
 
 def _scaled(cases: np.ndarray) -> np.ndarray:
-    """Return outputs ``(examples, units)`` scaled to 0 .. 1 over the units of each example; 1, no candidates, where all are equal."""
+    """Return outputs ``(examples, units)`` scaled to 0 .. 1 over the units of each example; 1, no candidates,
+    where all are equal.
+    """
     low, high = cases.min(axis=1, keepdims=True), cases.max(axis=1, keepdims=True)
     return np.divide(cases - low, high - low, out=np.ones_like(cases), where=high > low)
 
 
 def _conjunction(candidates: np.ndarray) -> np.ndarray:
-    """Intersect sets ``(examples, units)`` in their order until one unit or none is left; return the last set that is not empty."""
+    """Intersect sets ``(examples, units)`` in their order until one unit or none is left; return the last set
+    that is not empty.
+    """
     together = np.logical_and.accumulate(candidates, axis=0)
     sizes = together.sum(axis=1)
     if not len(sizes) or sizes[0] == 0:

@@ -14,10 +14,12 @@ from spaces.errors import InputError
 class ContributionPruning(Pruning):
     """The units that contribute least go, whatever layer they are in. [O]
 
-    A contribution is the standard deviation of a unit's output over the recorded examples times the norm of the weights that read it, over
-    the mean of that in its segment: who hardly varies, or whom nobody listens to, can go. Noise lets populations try different sets.
+    A contribution is the standard deviation of a unit's output over the recorded examples times the norm of
+    the weights that read it, over the mean of that in its segment: who hardly varies, or whom nobody listens
+    to, can go. Noise lets populations try different sets.
 
-    ``guide["outputs"]`` is as of :class:`VariancePruning`; ``guide["outgoing"]``, ``(length,)`` or ``(n, length)``, has the norms.
+    ``guide["outputs"]`` is as of :class:`VariancePruning`; ``guide["outgoing"]``, ``(length,)`` or
+    ``(n, length)``, has the norms.
 
     Args:
         amount: share of the kept loci, of all segments together, that one event takes.

@@ -14,7 +14,8 @@ from spaces.errors import InputError
 
 
 class CriterionGuided(Guided):
-    """Flips kept loci with low scores off and dropped ones with high scores on, by criteria of the base model. [O]
+    """Flips kept loci with low scores off and dropped ones with high scores on, by criteria of the base
+    model. [O]
 
     Args:
         criteria: entries of the guide; each genome draws one of them.
@@ -27,11 +28,17 @@ class CriterionGuided(Guided):
     """
 
     def __init__(
-        self, criteria: Sequence[str] = ("magnitude", "taylor"), rate: float = 0.03, pressure: float = 2.0, probability: float = 1.0
+        self,
+        criteria: Sequence[str] = ("magnitude", "taylor"),
+        rate: float = 0.03,
+        pressure: float = 2.0,
+        probability: float = 1.0,
     ) -> None:
         super().__init__(rate, pressure, probability)
         if isinstance(criteria, str) or not criteria:
-            raise InputError(f"{type(self).__name__}: criteria must be a list of at least one name, got {criteria!r}")
+            raise InputError(
+                f"{type(self).__name__}: criteria must be a list of at least one name, got {criteria!r}"
+            )
         self.criteria = self.needs = tuple(criteria)
 
     def _ranks(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:

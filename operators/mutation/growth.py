@@ -14,11 +14,13 @@ from spaces.errors import InputError
 
 
 class Growth(Mutation):
-    """One ordered choice goes up a level, or a few channels of one segment that are off come on; what is full already stays. [O]
+    """One ordered choice goes up a level, or a few channels of one segment that are off come on; what is full
+    already stays. [O]
 
-    In the style of the network morphisms of Elsken et al. 2017 (arXiv 1711.04528) and 2019 (arXiv 1804.09081) [P], which make a network
-    wider or deeper and keep what it computes: children of :class:`evaluators.LineageTraining` begin as their parents' function, where that
-    can be had. A choice is ordered whose alleles are numbers that rise (``Integer``, ``Float``, most of ``Choice``); segments are
+    In the style of the network morphisms of Elsken et al. 2017 (arXiv 1711.04528) and 2019 (arXiv 1804.09081)
+    [P], which make a network wider or deeper and keep what it computes: children of
+    :class:`evaluators.LineageTraining` begin as their parents' function, where that can be had. A choice is
+    ordered whose alleles are numbers that rise (``Integer``, ``Float``, most of ``Choice``); segments are
     drawn alike among those that can grow, and channels alike within theirs.
 
     Args:
@@ -40,9 +42,14 @@ class Growth(Mutation):
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         parts = growing(space)
         if not parts:
-            raise InputError(f"{type(self).__name__}: the space has no keep bits and no choices of numbers that rise; use BitFlip")
+            raise InputError(
+                f"{type(self).__name__}: the space has no keep bits and no choices of numbers that rise; "
+                f"use BitFlip"
+            )
         room = genomes < space.choices - 1
-        chosen = draw(np.stack([room[:, part].any(axis=1) for part in parts], axis=1) * 1.0, np.ones(len(genomes)), rng)
+        chosen = draw(
+            np.stack([room[:, part].any(axis=1) for part in parts], axis=1) * 1.0, np.ones(len(genomes)), rng
+        )
         for column in np.flatnonzero(chosen.any(axis=0)):
             rows, part = np.flatnonzero(chosen[:, column]), parts[column]
             amount = np.ceil(rng.uniform(0, self.span, len(rows)) * (part.stop - part.start)).clip(1)
@@ -51,8 +58,14 @@ class Growth(Mutation):
 
 
 def growing(space: Space) -> list[slice]:
-    """Return where the segments lie whose alleles have an order: keep bits, and single choices of numbers that rise."""
-    return [part for segment, part in zip(space.segments, space.slices.values(), strict=True) if _rises(space, segment)]
+    """Return where the segments lie whose alleles have an order: keep bits, and single choices of numbers
+    that rise.
+    """
+    return [
+        part
+        for segment, part in zip(space.segments, space.slices.values(), strict=True)
+        if _rises(space, segment)
+    ]
 
 
 def _rises(space: Space, segment: Segment) -> bool:
@@ -60,4 +73,8 @@ def _rises(space: Space, segment: Segment) -> bool:
     if values is None:
         return segment.choices == 2
     numbers = [value for value in values if isinstance(value, int | float)]
-    return segment.size == 1 and len(numbers) == len(values) and all(low < high for low, high in pairwise(numbers))
+    return (
+        segment.size == 1
+        and len(numbers) == len(values)
+        and all(low < high for low, high in pairwise(numbers))
+    )

@@ -13,16 +13,20 @@ from spaces.base import Space
 from spaces.errors import InputError
 
 FLOOR = 0.05
-"""Added to every rank, so that the best channel can go and the worst can come back: no genome is out of reach."""
+"""Added to every rank, so that the best channel can go and the worst can come back: no genome is out of
+reach.
+"""
 
 
 class Guided(Mutation):
-    """Flips kept loci with low scores off and dropped ones with high scores on; a guided mutation writes ``_ranks``. [O]
+    """Flips kept loci with low scores off and dropped ones with high scores on; a guided mutation writes
+    ``_ranks``. [O]
 
-    The number of flips of a genome is that of a bit flip at the same rate, but at least 1. A share of them, drawn afresh for
-    every genome, goes off and the rest on, so that some children shrink, some grow, and some swap channels at equal
-    size; at most half of what is kept goes and at most half of what is dropped returns. Which loci is a weighted draw without
-    replacement, by ranks within the segment, so that the scales of layers do not matter. Loci with more than two choices stay.
+    The number of flips of a genome is that of a bit flip at the same rate, but at least 1. A share of them,
+    drawn afresh for every genome, goes off and the rest on, so that some children shrink, some grow, and some
+    swap channels at equal size; at most half of what is kept goes and at most half of what is dropped
+    returns. Which loci is a weighted draw without replacement, by ranks within the segment, so that the
+    scales of layers do not matter. Loci with more than two choices stay.
 
     Args:
         rate: expected flips as a share of the keep bits.
@@ -49,7 +53,9 @@ class Guided(Mutation):
 
     @abstractmethod
     def _ranks(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
-        """Return what each channel is worth within its segment, 0 .. 1, ``(n, length)`` (see :func:`operators.ranks.segment_ranks`)."""
+        """Return what each channel is worth within its segment, 0 .. 1, ``(n, length)`` (see
+        :func:`operators.ranks.segment_ranks`).
+        """
 
 
 def flip_weights(ranks: np.ndarray, pressure: float) -> tuple[np.ndarray, np.ndarray]:
@@ -58,15 +64,21 @@ def flip_weights(ranks: np.ndarray, pressure: float) -> tuple[np.ndarray, np.nda
 
 
 def keep_bits(space: Space, operator: object) -> np.ndarray:
-    """Return which loci are keep bits, bool of shape ``(length,)``; raise :class:`InputError` where there are none."""
+    """Return which loci are keep bits, bool of shape ``(length,)``; raise :class:`InputError` where there are
+    none.
+    """
     bits = space.choices == 2
     if not bits.any():
-        raise InputError(f"{type(operator).__name__}: the space has no keep bits (segments with 2 choices); use BitFlip")
+        raise InputError(
+            f"{type(operator).__name__}: the space has no keep bits (segments with 2 choices); use BitFlip"
+        )
     return bits
 
 
 def entry(guide: Guide, name: str, operator: object) -> np.ndarray:
-    """Return an entry of the guide; raise :class:`InputError`, naming those there are, where it is missing."""
+    """Return an entry of the guide; raise :class:`InputError`, naming those there are, where it
+    is missing.
+    """
     if name not in guide:
         known = ", ".join(sorted(guide)) or "nothing"
         raise InputError(f"{type(operator).__name__}: the guide has no scores {name!r}; it has {known}")

@@ -18,10 +18,10 @@ from spaces.errors import InputError
 class Pruning(Mutation):
     """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
 
-    ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does a space's ``active`` where it
-    has one (:class:`spaces.MixedPairs`). No segment falls below what the space
-    keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples, as many more fall, or are
-    spared, as the nearest multiple asks for.
+    ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
+    a space's ``active`` where it has one (:class:`spaces.MixedPairs`). No segment falls below what the space
+    keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples,
+    as many more fall, or are spared, as the nearest multiple asks for.
 
     Args:
         amount: how much one event takes, 0 .. 1; each mutation says of what.
@@ -41,7 +41,9 @@ class Pruning(Mutation):
         self.amount = amount
         self.spared = 0
 
-    def __call__(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator
+    ) -> np.ndarray:
         self.spared = 0
         return super().__call__(space, genomes, guide, rng)
 
@@ -59,21 +61,33 @@ class Pruning(Mutation):
         repaired = space.repair(pruned)
         for part in space.slices.values():
             for row in np.flatnonzero((repaired[:, part] != pruned[:, part]).any(axis=1)):
-                self._settle(genomes[row, part], pruned[row, part], int(repaired[row, part].sum()), may[row, part], worth[row, part])
+                self._settle(
+                    genomes[row, part],
+                    pruned[row, part],
+                    int(repaired[row, part].sum()),
+                    may[row, part],
+                    worth[row, part],
+                )
         return pruned
 
     @abstractmethod
     def _doomed(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return which loci ought to go, bool, and what each is worth, float (the highest are spared first), both ``(n, length)``.
+        """Return which loci ought to go, bool, and what each is worth, float (the highest are spared first),
+        both ``(n, length)``.
 
         Args:
-            own: the keep bits that may change, bool ``(n, length)``; what is said of others, or of bits that are off, counts for nothing.
+            own: the keep bits that may change, bool ``(n, length)``; what is said of others, or of bits that
+                are off, counts for nothing.
         """
 
-    def _settle(self, before: np.ndarray, pruned: np.ndarray, target: int, may: np.ndarray, worth: np.ndarray) -> None:
-        """Bring one segment's kept loci to the number that the space accepts, in place: by what was doomed, or by what else may go."""
+    def _settle(
+        self, before: np.ndarray, pruned: np.ndarray, target: int, may: np.ndarray, worth: np.ndarray
+    ) -> None:
+        """Bring one segment's kept loci to the number that the space accepts, in place: by what was doomed,
+        or by what else may go.
+        """
         kept = int(pruned.sum())
         if kept < target:
             fallen = np.flatnonzero((before == 1) & (pruned == 0))
@@ -89,7 +103,9 @@ class Pruning(Mutation):
 
 
 def units_of(space: Space) -> np.ndarray:
-    """Return the column of the recorded outputs that speaks about each locus, -1 for none; without a word of the space its own."""
+    """Return the column of the recorded outputs that speaks about each locus, -1 for none; without a word of
+    the space its own.
+    """
     known = getattr(space, "units_of", None)
     return np.arange(space.length) if known is None else np.asarray(known)
 
@@ -97,7 +113,11 @@ def units_of(space: Space) -> np.ndarray:
 def layers_of(space: Space) -> np.ndarray:
     """Return the layer of every recorded unit; without a word of the space the segments are the layers."""
     known = getattr(space, "unit_layers", None)
-    return np.repeat(np.arange(len(space.segments)), [s.size for s in space.segments]) if known is None else np.asarray(known)
+    return (
+        np.repeat(np.arange(len(space.segments)), [s.size for s in space.segments])
+        if known is None
+        else np.asarray(known)
+    )
 
 
 def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarray:
@@ -110,7 +130,10 @@ def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarr
     table = outputs[None] if outputs.ndim == 2 else outputs
     units = len(layers_of(space))
     if table.ndim != 3 or len(table) not in (1, n) or table.shape[2] != units:
-        raise InputError(f"{type(operator).__name__}: outputs {outputs.shape}; expected (examples, {units}) or ({n}, examples, {units})")
+        raise InputError(
+            f"{type(operator).__name__}: outputs {outputs.shape}; expected (examples, {units}) or ({n}, "
+            f"examples, {units})"
+        )
     return np.broadcast_to(table, (n, *table.shape[1:]))
 
 

@@ -10,10 +10,11 @@ from spaces.base import Space
 
 
 class RandomPruning(Pruning):
-    """RANDOM: a share of each segment's own loci goes off, drawn among all of them, so that fewer fall where many are off already.
+    """RANDOM: a share of each segment's own loci goes off, drawn among all of them, so that fewer fall where
+    many are off already.
 
-    Source: the control of "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449): 10 % of the entries of each tensor. [P]
-    A broken number of loci is rounded up or down at random. [O]
+    Source: the control of "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449): 10 % of the
+    entries of each tensor. [P] A broken number of loci is rounded up or down at random. [O]
 
     Args:
         amount: the share.

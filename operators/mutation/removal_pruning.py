@@ -16,16 +16,19 @@ _LEAST = 1e-12
 
 
 class RemovalPruning(Pruning):
-    """The units go without which the loss rises least for the parameters that they cost, whatever layer they are in. [O]
+    """The units go without which the loss rises least for the parameters that they cost, whatever layer they
+    are in. [O]
 
-    Worth is ``rise / cost ** power``. ``guide["removal"]``, ``(length,)`` or ``(n, length)``, has the rise of the loss (see
-    :func:`operators.criteria.removal_losses`), ``guide["cost"]`` the share of a model's parameters that go with a unit. Loci of which
-    either is NaN stay. Of units without which the loss does not rise the dearest go first.
+    Worth is ``rise / cost ** power``. ``guide["removal"]``, ``(length,)`` or ``(n, length)``, has the rise of
+    the loss (see :func:`operators.criteria.removal_losses`), ``guide["cost"]`` the share of a model's
+    parameters that go with a unit. Loci of which either is NaN stay. Of units without which the loss does not
+    rise the dearest go first.
 
     Args:
         amount: share of the model's parameters that one event takes, rounded up to a unit.
         power: 0 looks at the loss alone, 1 at the loss per parameter.
-        noise: standard deviation of what is added to the logarithm of each worth, so that populations try different sets.
+        noise: standard deviation of what is added to the logarithm of each worth, so that populations try
+            different sets.
         tilt: the same for all of a segment together, so that they try different shapes.
         probability: share of the genomes that are changed at all.
 
@@ -36,7 +39,14 @@ class RemovalPruning(Pruning):
     needs = ("removal", "cost")
     counts = "params"
 
-    def __init__(self, amount: float = 0.1, power: float = 0.5, noise: float = 0.0, tilt: float = 0.0, probability: float = 1.0) -> None:
+    def __init__(
+        self,
+        amount: float = 0.1,
+        power: float = 0.5,
+        noise: float = 0.0,
+        tilt: float = 0.0,
+        probability: float = 1.0,
+    ) -> None:
         super().__init__(amount, probability)
         for name, value in (("power", power), ("noise", noise), ("tilt", tilt)):
             if value < 0:
@@ -51,7 +61,9 @@ class RemovalPruning(Pruning):
     def _doomed(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        rises, costs = (np.broadcast_to(entry(guide, name, self), genomes.shape) for name in ("removal", "cost"))
+        rises, costs = (
+            np.broadcast_to(entry(guide, name, self), genomes.shape) for name in ("removal", "cost")
+        )
         doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             may = own[row] & (genome == 1) & np.isfinite(rises[row]) & np.isfinite(costs[row])

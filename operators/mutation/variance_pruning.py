@@ -15,14 +15,17 @@ Direction = Literal["high", "low"]
 
 
 class VariancePruning(Pruning):
-    """VARIANCE: each locus goes off with a chance that grows with the standard deviation of its unit's output over the recorded examples.
+    """VARIANCE: each locus goes off with a chance that grows with the standard deviation of its unit's output
+    over the recorded examples.
 
-    Source: "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449). Deviations are scaled to 0 .. 1 within each layer; the
-    chance is that number (``high``, as the published code has it [P]) or what it lacks to 1 (``low``). A layer's units without a kept
-    locus have no say in the scale [O]: there are none where masks do not persist. Where all vary alike, none goes.
+    Source: "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449). Deviations are scaled to 0
+    .. 1 within each layer; the chance is that number (``high``, as the published code has it [P]) or what it
+    lacks to 1 (``low``). A layer's units without a kept locus have no say in the scale [O]: there are none
+    where masks do not persist. Where all vary alike, none goes.
 
-    ``guide["outputs"]`` has the recorded outputs, ``(examples, units)``; the space's ``units_of`` says which unit a locus belongs to and
-    ``unit_layers`` which layer a unit belongs to (without them each locus is a unit and each segment a layer).
+    ``guide["outputs"]`` has the recorded outputs, ``(examples, units)``; the space's ``units_of`` says which
+    unit a locus belongs to and ``unit_layers`` which layer a unit belongs to (without them each locus is a
+    unit and each segment a layer).
 
     Args:
         direction: which units go, ``high`` or ``low``.
@@ -48,13 +51,19 @@ class VariancePruning(Pruning):
         units, layers = units_of(space), layers_of(space)
         chances = np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
-            spread = _scaled(outputs[row].std(axis=0, dtype=np.float64), layers, living(units, genome, len(layers)))
-            chances[row] = by_locus(units, self.amount * (spread if self.direction == "high" else 1 - spread), np.nan)
+            spread = _scaled(
+                outputs[row].std(axis=0, dtype=np.float64), layers, living(units, genome, len(layers))
+            )
+            chances[row] = by_locus(
+                units, self.amount * (spread if self.direction == "high" else 1 - spread), np.nan
+            )
         return rng.random(genomes.shape) < chances, -chances
 
 
 def _scaled(spread: np.ndarray, layers: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Return deviations scaled to 0 .. 1 over each layer's living units, NaN for others and where they are all equal."""
+    """Return deviations scaled to 0 .. 1 over each layer's living units, NaN for others and where they are
+    all equal.
+    """
     scaled = np.full(len(spread), np.nan)
     for layer in np.unique(layers):
         of_layer = (layers == layer) & alive

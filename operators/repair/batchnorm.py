@@ -14,13 +14,17 @@ from operators.forward import forward
 _MIN_SAMPLES = 2  # a single sample has no variance
 
 
-def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]], limit: int | None = None) -> int:
-    """Replace the running statistics of every BatchNorm by the average over `batches`, in place; targets are not looked at.
+def recalibrate(
+    model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]], limit: int | None = None
+) -> int:
+    """Replace the running statistics of every BatchNorm by the average over `batches`, in place; targets are
+    not looked at.
 
-    Reset, then the cumulative average over batches of the batch mean and the (unbiased) batch variance, while everything
-    but BatchNorm is in eval mode. Source: METHODS 5, the usual repair [P]. Modes and momenta come back as they were; layers that
-    keep no running statistics, those with an attribute ``fixed`` that is true (a frozen network around searched cells) and models
-    without BatchNorm are left alone, and then no batch is drawn.
+    Reset, then the cumulative average over batches of the batch mean and the (unbiased) batch variance, while
+    everything but BatchNorm is in eval mode. Source: METHODS 5, the usual repair [P]. Modes and momenta come
+    back as they were; layers that keep no running statistics, those with an attribute ``fixed`` that is true
+    (a frozen network around searched cells) and models without BatchNorm are left alone, and then no batch is
+    drawn.
 
     Args:
         limit: at most so many batches; None for all. Batches of a single sample are passed over.
@@ -28,7 +32,11 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor,
     Returns:
         the number of batches used; where it is 0 the statistics are as before.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and not getattr(m, "fixed", False)]
+    layers = [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.running_mean is not None and not getattr(m, "fixed", False)
+    ]
     if not layers:
         return 0
     modes = [(module, module.training) for module in model.modules()]

@@ -17,9 +17,11 @@ from spaces.channels.trace import mode
 
 
 def fold(model: nn.Module, plan: SlicePlan, dead: np.ndarray, batches: Iterable[tuple[Any, Any]]) -> None:
-    """Add the mean of what is about to be removed to the biases behind it, in place (METHODS 5, bias compensation). [P]
+    """Add the mean of what is about to be removed to the biases behind it, in place (METHODS 5, bias
+    compensation). [P]
 
-    Only Linear and ungrouped convolutions with a bias take it in; of a padded convolution the border is only nearly right.
+    Only Linear and ungrouped convolutions with a bias take it in; of a padded convolution the border is only
+    nearly right.
 
     Args:
         dead: bool ``(plan.length,)``: the loci that go.
@@ -40,7 +42,8 @@ def fold(model: nn.Module, plan: SlicePlan, dead: np.ndarray, batches: Iterable[
         counts[path] += len(rows)
 
     handles = [
-        module.register_forward_pre_hook(lambda module, inputs, path=path: listen(path, inputs[0])) for path, (module, _) in takers.items()
+        module.register_forward_pre_hook(lambda module, inputs, path=path: listen(path, inputs[0]))
+        for path, (module, _) in takers.items()
     ]
     try:
         with mode(model, False), torch.no_grad():

@@ -10,4 +10,14 @@ from operators.schedules.never import Never
 from operators.schedules.population import Population
 from operators.schedules.prune_after import PruneAfter
 
-__all__ = ["Decrease", "Exponential", "FinalN", "Fixed", "Increase", "Never", "Population", "PruneAfter", "Schedule"]
+__all__ = [
+    "Decrease",
+    "Exponential",
+    "FinalN",
+    "Fixed",
+    "Increase",
+    "Never",
+    "Population",
+    "PruneAfter",
+    "Schedule",
+]

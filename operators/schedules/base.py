@@ -10,8 +10,8 @@ from spaces.errors import InputError
 class Schedule(ABC):
     """Says how likely a pruning event is.
 
-    The schedules here are those of "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449), by METHODS 2; its
-    runs have p = .5 (.1 for VARIANCE). [P]
+    The schedules here are those of "activation-guided mutation" (GECCO 2025, doi 10.1145/3712256.3726449), by
+    METHODS 2; its runs have p = .5 (.1 for VARIANCE). [P]
 
     Args:
         p: the chance that the schedule is made of, 0 .. 1.

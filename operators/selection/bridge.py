@@ -15,7 +15,8 @@ from deap import base
 class Minimised(base.Fitness):
     """A fitness of any number of values, all to be minimised.
 
-    DEAP's way, a class made at run time by ``creator``, does not pickle; here the weights belong to the object.
+    DEAP's way, a class made at run time by ``creator``, does not pickle; here the weights belong to the
+    object.
     """
 
     def __init__(self, values: Sequence[float] = ()) -> None:
@@ -46,7 +47,9 @@ def indices(chosen: Sequence[Individual]) -> np.ndarray:
 
 @contextmanager
 def global_randomness(rng: np.random.Generator) -> Iterator[None]:
-    """Seed both global generators from `rng` and put their states back afterwards: DEAP draws from them and takes no generator."""
+    """Seed both global generators from `rng` and put their states back afterwards: DEAP draws from them and
+    takes no generator.
+    """
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     seed = int(rng.integers(2**32))
     random.seed(seed)

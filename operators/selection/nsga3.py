@@ -14,13 +14,15 @@ from spaces.errors import InputError
 
 
 class NSGA3Selection(Selection):
-    """Whole fronts of non-domination as long as they fit, of the next one those that fill the least crowded reference directions.
+    """Whole fronts of non-domination as long as they fit, of the next one those that fill the least crowded
+    reference directions.
 
-    Source: Deb and Jain 2014, doi 10.1109/TEVC.2013.2281535 [P], as DEAP has it (without memory of ideal and extreme points).
+    Source: Deb and Jain 2014, doi 10.1109/TEVC.2013.2281535 [P], as DEAP has it (without memory of ideal and
+    extreme points).
 
     Args:
-        divisions: of each axis of the simplex that carries the reference points; by default as many as give at most one
-            point a survivor, so that every direction can be held by somebody.
+        divisions: of each axis of the simplex that carries the reference points; by default as many as give
+            at most one point a survivor, so that every direction can be held by somebody.
     """
 
     def __init__(self, divisions: int | None = None) -> None:

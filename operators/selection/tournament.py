@@ -13,7 +13,8 @@ from operators.selection.bridge import Individual, indices, individuals
 def rank(values: np.ndarray, violation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the front of non-domination (0 is the best) and the crowding distance in it of every row.
 
-    Source: Deb et al. 2002 [P]. Only feasible rows are sorted; the others share the front behind the last one, at distance 0.
+    Source: Deb et al. 2002 [P]. Only feasible rows are sorted; the others share the front behind the last
+    one, at distance 0.
 
     Args:
         values: objective values, all to be minimised, ``(n, m)``; rows that are not finite count as failed.
@@ -35,12 +36,18 @@ def rank(values: np.ndarray, violation: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def tournament(
-    ranks: np.ndarray, crowding: np.ndarray, violation: np.ndarray, k: int, rng: np.random.Generator, size: int = 2
+    ranks: np.ndarray,
+    crowding: np.ndarray,
+    violation: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    size: int = 2,
 ) -> np.ndarray:
     """Return the winners of `k` tournaments among `size` rows each, int64 of shape ``(k,)``; repeats happen.
 
-    The smaller violation wins, then the smaller rank, then the larger crowding distance, then chance (Deb et al. 2002 [P]).
-    Rows with a violation of inf (what failed) are never drawn; for an array without any other row the result is empty.
+    The smaller violation wins, then the smaller rank, then the larger crowding distance, then chance (Deb et
+    al. 2002 [P]). Rows with a violation of inf (what failed) are never drawn; for an array without any other
+    row the result is empty.
     """
     alive = np.flatnonzero(np.isfinite(violation))
     if len(alive) == 0:
@@ -58,4 +65,6 @@ def _fronts(values: np.ndarray) -> list[list[Individual]]:
         return tools.sortLogNondominated(population, len(population))
     # DEAP's sorting never ends on a single objective: there every value is a front.
     _, front = np.unique(values[:, 0], return_inverse=True)
-    return [[population[i] for i in np.flatnonzero(front == number)] for number in range(int(front.max()) + 1)]
+    return [
+        [population[i] for i in np.flatnonzero(front == number)] for number in range(int(front.max()) + 1)
+    ]

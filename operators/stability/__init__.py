@@ -2,7 +2,13 @@
 
 from operators.stability.base import Rule
 from operators.stability.calibration import lost_ground, null_threshold
-from operators.stability.divergence import entropy, intersection, jensen_shannon, window_divergences, window_means
+from operators.stability.divergence import (
+    entropy,
+    intersection,
+    jensen_shannon,
+    window_divergences,
+    window_means,
+)
 from operators.stability.entropy_rule import Entropy
 from operators.stability.fixed_stop import FixedStop
 from operators.stability.histogram_intersection import HistogramIntersection

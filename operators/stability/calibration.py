@@ -1,4 +1,6 @@
-"""What divergence to expect where nothing but noise moves the importances, and whether a choice loses ground beyond that."""
+"""What divergence to expect where nothing but noise moves the importances, and whether a choice loses ground
+beyond that.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,19 @@ NULLS: tuple[Null, ...] = ("noise", "walk")
 
 
 def null_threshold(importances: np.ndarray, window: int, level: float = 0.95, null: Null = "noise") -> float:
-    """Return the JS that two neighbouring windows stay below in `level` of all cases, if only step noise moves the importances. [O]
+    """Return the JS that two neighbouring windows stay below in `level` of all cases, if only step noise
+    moves the importances. [O]
 
-    The noise is estimated from the differences d of consecutive checks within the last two windows, about their mean. Then the windows'
-    means differ by a normal D of the covariance c cov(d), where
+    The noise is estimated from the differences d of consecutive checks within the last two windows, about
+    their mean. Then the windows' means differ by a normal D of the covariance c cov(d), where
 
-    - ``noise``: each check is a fixed distribution plus noise of its own, cov(d) is twice the noise's, and c = 1 / W;
-    - ``walk``: each check is the last one plus a step of noise, and c = (2 W^2 + 1) / (3 W), the sum of squares of a triangle's weights.
+    - ``noise``: each check is a fixed distribution plus noise of its own, cov(d) is twice the noise's, and c
+      = 1 / W;
+    - ``walk``: each check is the last one plus a step of noise, and c = (2 W^2 + 1) / (3 W), the sum of
+      squares of a triangle's weights.
 
-    For small D, JS = sum D_i^2 / p_i / (8 ln 2), a weighted sum of chi-squares, taken as one of the same mean and variance
-    (Satterthwaite), over the degrees of freedom of cov(d): an F quantile.
+    For small D, JS = sum D_i^2 / p_i / (8 ln 2), a weighted sum of chi-squares, taken as one of the same mean
+    and variance (Satterthwaite), over the degrees of freedom of cov(d): an F quantile.
 
     Args:
         importances: ``(checks, operations)``, at least 2 `window` checks.
@@ -37,23 +42,31 @@ def null_threshold(importances: np.ndarray, window: int, level: float = 0.95, nu
     steps = (steps - steps.mean(axis=0)) / np.sqrt(np.maximum(rows.mean(axis=0), 1e-12))
     n = len(steps)
     scale = 1 / window if null == "noise" else (2 * window**2 + 1) / (3 * window)
-    own = n - 1 if null == "walk" else n - 1 / n  # the mean of differences of independent noise is nearly 0, so little is lost to it
+    own = (
+        n - 1 if null == "walk" else n - 1 / n
+    )  # the mean of differences of independent noise is nearly 0, so little is lost to it
     covariance = steps.T @ steps / own * scale / (8 * np.log(2))
     mean = float(np.trace(covariance))
     if mean <= 0:
         return 0.0
     # differences of independent noise are correlated: n of them tell as much as 2 n / 3 independent ones
     known = max(own * (2 / 3 if null == "noise" else 1.0), 1.5)
-    square = known**2 / ((known - 1) * (known + 2)) * (np.square(covariance).sum() - mean**2 / known)  # unbiased for a Wishart matrix
+    square = (
+        known**2 / ((known - 1) * (known + 2)) * (np.square(covariance).sum() - mean**2 / known)
+    )  # unbiased for a Wishart matrix
     freedom = float(np.clip(mean**2 / max(square, 1e-300), 1.0, importances.shape[1] - 1))
     return float(mean * f.ppf(level, freedom, known * freedom))
 
 
-def lost_ground(importances: np.ndarray, ours: np.ndarray, theirs: np.ndarray, window: int, level: float = 0.95) -> bool:
-    """Return whether some operations have lost to others from one window to the next, beyond what step noise explains. [O]
+def lost_ground(
+    importances: np.ndarray, ours: np.ndarray, theirs: np.ndarray, window: int, level: float = 0.95
+) -> bool:
+    """Return whether some operations have lost to others from one window to the next, beyond what step noise
+    explains. [O]
 
-    The distribution is told in two parts, scaled to the sum 1: moves within either part, or of what is in neither, do not count, and
-    neither does a gain. The JS of these two parts is held against that of a random walk (:func:`null_threshold`).
+    The distribution is told in two parts, scaled to the sum 1: moves within either part, or of what is in
+    neither, do not count, and neither does a gain. The JS of these two parts is held against that of a random
+    walk (:func:`null_threshold`).
 
     Args:
         importances: ``(checks, operations)``, at least 2 `window` checks.

@@ -14,8 +14,8 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Return the Jensen-Shannon divergence in bits of distributions along the last axis: 0 .. 1, symmetric.
 
     H((p + q) / 2) - (H(p) + H(q)) / 2 (Lin 1991); scipy's ``jensenshannon`` is its square root, in nats. [P]
-    It is summed as two relative entropies, each term by ``log1p`` where p and q are close: importances move by 1e-4, and a difference
-    of entropies would lose that to rounding.
+    It is summed as two relative entropies, each term by ``log1p`` where p and q are close: importances move
+    by 1e-4, and a difference of entropies would lose that to rounding.
 
     Args:
         p, q: at least 0 with the sum 1 along the last axis; they broadcast.
@@ -31,12 +31,16 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def intersection(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Return the histogram intersection of distributions along the last axis, sum of min(p, q): 0 .. 1. [P] (SGAS)"""
+    """Return the histogram intersection of distributions along the last axis, sum of min(p, q): 0 .. 1. [P]
+    (SGAS)
+    """
     return np.minimum(p, q).sum(axis=-1)
 
 
 def window_means(importances: np.ndarray, window: int) -> np.ndarray:
-    """Return the mean of every `window` checks in a row, ``(checks - window + 1, operations)``; none of shorter histories."""
+    """Return the mean of every `window` checks in a row, ``(checks - window + 1, operations)``; none of
+    shorter histories.
+    """
     checks, operations = importances.shape
     if checks < window:
         return np.empty((0, operations))
@@ -45,7 +49,8 @@ def window_means(importances: np.ndarray, window: int) -> np.ndarray:
 
 
 def window_divergences(importances: np.ndarray, window: int) -> np.ndarray:
-    """Return JS between each check's window and the one before it, ``(checks - 2 window + 1,)``: the two windows do not overlap.
+    """Return JS between each check's window and the one before it, ``(checks - 2 window + 1,)``: the two
+    windows do not overlap.
 
     The last number belongs to the newest check. A history shorter than two windows gives an empty array.
     """

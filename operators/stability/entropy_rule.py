@@ -13,7 +13,8 @@ from spaces.errors import InputError
 
 
 class Entropy(Rule):
-    """An edge keeps its best operation when the entropy of its importances falls below a share of the largest possible. [O]
+    """An edge keeps its best operation when the entropy of its importances falls below a share of the largest
+    possible. [O]
 
     Args:
         threshold: that share, 0 .. 1; importances near to equal have 1.
@@ -27,6 +28,12 @@ class Entropy(Rule):
             raise InputError(f"rule Entropy: threshold {threshold}; expected a share of 0 to 1")
         self.threshold = threshold
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
-        sharp = {e: h for e, h in edges.items() if entropy(h.importances[-1]) < self.threshold * np.log2(len(h.operations))}
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
+        sharp = {
+            e: h
+            for e, h in edges.items()
+            if entropy(h.importances[-1]) < self.threshold * np.log2(len(h.operations))
+        }
         return {edge: history.best(1) for edge, history in sharp.items()}

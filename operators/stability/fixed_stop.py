@@ -14,7 +14,8 @@ from spaces.errors import InputError
 class FixedStop(Rule):
     """At one epoch every edge keeps its best operations; with one of each the search is over.
 
-    The paper's own observation as a rule: final operations are among the best 3 of their edge by about epoch 45 (arXiv 2604.14849).
+    The paper's own observation as a rule: final operations are among the best 3 of their edge by about epoch
+    45 (arXiv 2604.14849).
 
     Args:
         epoch: when, from 1; where an edge has no check by then (warm-up), at its first.
@@ -30,5 +31,11 @@ class FixedStop(Rule):
                 raise InputError(f"rule FixedStop: {name} {number}; expected at least 1")
         self.epoch, self.keep_best = epoch, keep
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
-        return {edge: history.best(self.keep_best) for edge, history in edges.items()} if epoch >= self.epoch else {}
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
+        return (
+            {edge: history.best(self.keep_best) for edge, history in edges.items()}
+            if epoch >= self.epoch
+            else {}
+        )

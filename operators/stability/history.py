@@ -14,7 +14,8 @@ class EdgeHistory:
 
     Attributes:
         operations: names of those still active; "none" is left out.
-        importances: softmax over them, ``(checks, operations)``, float64, one row a check (an epoch), the newest last.
+        importances: softmax over them, ``(checks, operations)``, float64, one row a check (an epoch), the
+            newest last.
     """
 
     operations: tuple[str, ...]
@@ -27,7 +28,8 @@ class EdgeHistory:
     def best(self, count: int, row: np.ndarray | None = None) -> tuple[str, ...]:
         """Return the `count` operations of the highest importance, in the order of ``operations``.
 
-        Ties go to the name that comes first in the alphabet, so that an answer does not depend on the order of the operations.
+        Ties go to the name that comes first in the alphabet, so that an answer does not depend on the order
+        of the operations.
 
         Args:
             row: the importances to go by, ``(operations,)``; the last check's where not given.
@@ -39,20 +41,24 @@ class EdgeHistory:
 
 
 class Histories:
-    """The histories of all edges of a search: rows come in, and an edge that lost an operation starts anew."""
+    """The histories of all edges of a search: rows come in, and an edge that lost an operation
+    starts anew.
+    """
 
     def __init__(self) -> None:
         self._operations: dict[str, tuple[str, ...]] = {}
         self._rows: dict[str, list[np.ndarray]] = {}
 
     def record(self, edge: str, operations: Sequence[str], importances: Sequence[float] | np.ndarray) -> None:
-        """Add a check of one edge. Other operations than at the last check: what was known of the edge is forgotten.
+        """Add a check of one edge. Other operations than at the last check: what was known of the edge is
+        forgotten.
 
         Args:
             importances: at least 0, one an operation; scaled to the sum 1, so "none" may simply be left out.
 
         Raises:
-            ValueError: one importance an operation is not what was given, or they are not finite, negative or all 0.
+            ValueError: one importance an operation is not what was given, or they are not finite, negative or
+                all 0.
         """
         row = np.asarray(importances, dtype=np.float64)
         if row.shape != (len(operations),) or not np.isfinite(row).all() or (row < 0).any() or row.sum() <= 0:
@@ -74,7 +80,10 @@ class Histories:
 
     def state(self) -> dict[str, dict[str, list]]:
         """Return all of it as plain lists, for JSON."""
-        return {edge: {"operations": list(h.operations), "importances": h.importances.tolist()} for edge, h in self.edges.items()}
+        return {
+            edge: {"operations": list(h.operations), "importances": h.importances.tolist()}
+            for edge, h in self.edges.items()
+        }
 
     @classmethod
     def of(cls, state: Mapping[str, Mapping[str, list]]) -> Histories:

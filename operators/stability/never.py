@@ -11,11 +11,15 @@ from operators.stability.history import EdgeHistory
 
 
 class Never(Rule):
-    """Removes nothing: every epoch is paid for in full, and the last one's importances decide. The control of all rules."""
+    """Removes nothing: every epoch is paid for in full, and the last one's importances decide. The control of
+    all rules.
+    """
 
     def done(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory]) -> bool:
         """Only the last epoch ends it."""
         return epoch >= epochs
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
         return {}

@@ -27,13 +27,20 @@ class RandomRemoval(Rule):
         for epoch, counts in schedule.items():
             numbers = counts.values() if isinstance(counts, Mapping) else [counts]
             if epoch < 1 or any(number < 1 for number in numbers):
-                raise InputError(f"rule RandomRemoval: {epoch}: {counts}; expected epochs and numbers of operations of at least 1")
+                raise InputError(
+                    f"rule RandomRemoval: {epoch}: {counts}; expected epochs and numbers of operations of "
+                    f"at least 1"
+                )
         self.schedule = schedule
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
         counts = self.schedule.get(epoch, {})
         kept = {}
-        for edge in sorted(edges):  # one draw an edge and operation, in alphabetical order: what is drawn depends on names alone
+        for edge in sorted(
+            edges
+        ):  # one draw an edge and operation, in alphabetical order: what is drawn depends on names alone
             names = sorted(edges[edge].operations)
             drawn = rng.permutation(len(names))
             count = counts.get(edge, len(names)) if isinstance(counts, Mapping) else counts

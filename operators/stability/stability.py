@@ -18,14 +18,17 @@ Threshold = float | Literal["calibrated", "noise", "walk"]
 
 
 class Stability(Rule):
-    """An edge drops to the next stage when the JS divergence between its importances of now and of a window ago stays small.
+    """An edge drops to the next stage when the JS divergence between its importances of now and of a window
+    ago stays small.
 
-    After "Jensen-Shannon stability" (IAC-LTH, arXiv 2604.14849): low-importance operations go as soon as an edge's distribution over
-    operations is stable; its threshold and schedule are hand-tuned and not published in what could be had. [R] Windows, patience,
-    stages, the rank condition and the calibrated thresholds are ours. [O]
+    After "Jensen-Shannon stability" (IAC-LTH, arXiv 2604.14849): low-importance operations go as soon as an
+    edge's distribution over operations is stable; its threshold and schedule are hand-tuned and not published
+    in what could be had. [R] Windows, patience, stages, the rank condition and the calibrated thresholds are
+    ours. [O]
 
-    Stable is a check at which JS(mean of the last `window` checks, mean of the `window` before) is below the threshold. An edge whose last
-    `patience` checks were stable, while the operations that the next stage would keep stayed the same, keeps these.
+    Stable is a check at which JS(mean of the last `window` checks, mean of the `window` before) is below the
+    threshold. An edge whose last `patience` checks were stable, while the operations that the next stage
+    would keep stayed the same, keeps these.
 
     Args:
         window: checks in a window, at least 2.
@@ -33,11 +36,14 @@ class Stability(Rule):
         stages: numbers of operations to drop to, falling.
         minimum: operations that every edge keeps at least.
         threshold: in bits, 0 .. 1; or found from the edge's own history, nothing to tune:
-            ``calibrated``: what would have been kept a window ago has not lost to the rest, nor what left it to what came in, beyond what
-            a random walk of the edge's own steps explains (:func:`lost_ground`). Other moves do not bear on the choice: an edge whose
-            best operations still gain is settled, and so is one that only noise moves, whose ranks change for ever; so there the rank
+            ``calibrated``: what would have been kept a window ago has not lost to the rest, nor what left it
+                to what came in, beyond what
+            a random walk of the edge's own steps explains (:func:`lost_ground`). Other moves do not bear on
+            the choice: an edge whose best operations still gain is settled, and so is one that only noise
+                moves, whose ranks change for ever; so there the rank
             condition is not asked for;
-            ``noise``, ``walk``: the two windows differ by no more than noise makes them (:func:`null_threshold`).
+            ``noise``, ``walk``: the two windows differ by no more than noise makes them
+                (:func:`null_threshold`).
         level: the rate at which pure noise is called stable, where the threshold is no number.
         rank: the rank condition, where the threshold is not ``calibrated``; without it JS alone decides.
 
@@ -55,23 +61,32 @@ class Stability(Rule):
         level: float = 0.95,
         rank: bool = True,
     ) -> None:
-        for name, number, least in (("window", window, 2), ("patience", patience, 1), ("minimum", minimum, 1)):
+        for name, number, least in (
+            ("window", window, 2),
+            ("patience", patience, 1),
+            ("minimum", minimum, 1),
+        ):
             if number < least:
                 raise InputError(f"rule Stability: {name} {number}; expected at least {least}")
         if not stages or min(stages) < 1 or any(a <= b for a, b in pairwise(stages)):
             raise InputError(
-                f"rule Stability: stages {list(stages)}; expected falling numbers of operations of at least 1, such as 5, 3, 1"
+                f"rule Stability: stages {list(stages)}; expected falling numbers of operations of at least "
+                f"1, such as 5, 3, 1"
             )
         words = ("calibrated", *NULLS)
         if threshold not in words if isinstance(threshold, str) else not 0 <= threshold <= 1:
-            raise InputError(f"rule Stability: threshold {threshold}; expected 0 to 1 or one of {', '.join(words)}")
+            raise InputError(
+                f"rule Stability: threshold {threshold}; expected 0 to 1 or one of {', '.join(words)}"
+            )
         if not 0 < level < 1:
             raise InputError(f"rule Stability: level {level}; expected a number between 0 and 1")
         self.window, self.patience, self.stages, self.minimum = window, patience, tuple(stages), minimum
         self.threshold, self.level, self.rank = threshold, level, rank
         self.needs = 2 * window + patience - 1
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
         kept = {}
         for edge, history in edges.items():
             count = self.next_stage(len(history.operations))
@@ -80,7 +95,9 @@ class Stability(Rule):
         return kept
 
     def done(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory]) -> bool:
-        """Return whether no edge has a stage to come: with stages that end at 2, two operations an edge are left for evolution."""
+        """Return whether no edge has a stage to come: with stages that end at 2, two operations an edge are
+        left for evolution.
+        """
         return all(self.next_stage(len(history.operations)) is None for history in edges.values())
 
     def next_stage(self, operations: int) -> int | None:
@@ -89,14 +106,18 @@ class Stability(Rule):
         return count if count < operations else None
 
     def stable(self, history: EdgeHistory, count: int) -> bool:
-        """Return whether an edge was stable over the last `patience` checks, `count` being what would be kept of it."""
+        """Return whether an edge was stable over the last `patience` checks, `count` being what would be kept
+        of it.
+        """
         if history.checks < self.needs:
             return False
         rows, ends = history.importances, range(history.checks - self.patience + 1, history.checks + 1)
         means = window_means(rows, self.window)
         now, before = means[-self.patience :], means[-self.window - self.patience : len(means) - self.window]
         if self.threshold == "calibrated":
-            places = np.array([[name in history.best(count, row) for name in history.operations] for row in (*before, *now)])
+            places = np.array(
+                [[name in history.best(count, row) for name in history.operations] for row in (*before, *now)]
+            )
             pairs = zip(places[: self.patience], places[self.patience :], strict=True)
             return not any(self._moved(rows[:end], *pair) for end, pair in zip(ends, pairs, strict=True))
         if self.rank and len({history.best(count, row) for row in (*before, *now)}) > 1:
@@ -118,5 +139,7 @@ class Stability(Rule):
     def _limit(self, importances: np.ndarray) -> float:
         """Return the threshold of one check, the last of these."""
         if isinstance(self.threshold, str):
-            return null_threshold(importances, self.window, self.level, "walk" if self.threshold == "walk" else "noise")
+            return null_threshold(
+                importances, self.window, self.level, "walk" if self.threshold == "walk" else "noise"
+            )
         return self.threshold

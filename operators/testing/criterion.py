@@ -52,7 +52,9 @@ class CriterionContract(ABC):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         self.scored(model)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-        assert all(parameter.grad is not None and (parameter.grad == 1).all() for parameter in model.parameters())
+        assert all(
+            parameter.grad is not None and (parameter.grad == 1).all() for parameter in model.parameters()
+        )
         assert [name for name, module in model.named_modules() if not module.training] == ["norm"]
         assert not any(module._forward_hooks for module in model.modules())
 

@@ -67,5 +67,8 @@ class CrossoverContract(ABC):
     def test_pickles(self) -> None:
         space, first, second = self.parents()
         crossover = self.crossover()
-        children = [c(space, first, second, np.random.default_rng(0)) for c in (crossover, pickle.loads(pickle.dumps(crossover)))]
+        children = [
+            c(space, first, second, np.random.default_rng(0))
+            for c in (crossover, pickle.loads(pickle.dumps(crossover)))
+        ]
         assert (children[0] == children[1]).all()

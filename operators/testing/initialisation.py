@@ -15,7 +15,9 @@ from spaces.base import Space
 
 
 class InitialisationContract(ABC):
-    """What strategies rely on. Override ``space`` and ``guide`` where the initialisation is made for certain ones."""
+    """What strategies rely on. Override ``space`` and ``guide`` where the initialisation is made for certain
+    ones.
+    """
 
     @abstractmethod
     def initialisation(self) -> Initialisation:

@@ -26,18 +26,26 @@ class MutationContract(ABC):
         return ToySpace()
 
     def guide(self, space: Space, n: int) -> Guide:
-        """Scores under all names that the mutation needs, one row a genome and with gaps, beside a criterion without."""
+        """Scores under all names that the mutation needs, one row a genome and with gaps, beside a criterion
+        without.
+        """
         rng = np.random.default_rng(7)
         needed = {name: rng.random((n, space.length)) for name in self.mutation().needs}
         for scores in needed.values():
             scores[rng.random(scores.shape) < 0.2] = np.nan
         return {"magnitude": rng.random(space.length)} | needed
 
-    def mutated(self, n: int = 200, seed: int = 0, mutation: Mutation | None = None) -> tuple[Space, np.ndarray, np.ndarray]:
+    def mutated(
+        self, n: int = 200, seed: int = 0, mutation: Mutation | None = None
+    ) -> tuple[Space, np.ndarray, np.ndarray]:
         """Return the space, `n` genomes, and what becomes of them."""
         space = self.space()
         genomes = space.sample(n, np.random.default_rng(100))
-        return space, genomes, (mutation or self.mutation())(space, genomes, self.guide(space, n), np.random.default_rng(seed))
+        return (
+            space,
+            genomes,
+            (mutation or self.mutation())(space, genomes, self.guide(space, n), np.random.default_rng(seed)),
+        )
 
     @pytest.mark.parametrize("n", [0, 1, 200])
     def test_results_are_valid_genomes(self, n: int) -> None:
@@ -69,7 +77,8 @@ class MutationContract(ABC):
         always, half, never = (self.mutation() for _ in range(3))
         half.probability, never.probability = 0.5, 0.0
         shares = [
-            (genomes != changed).any(axis=1).mean() for _, genomes, changed in (self.mutated(1000, 0, m) for m in (always, half, never))
+            (genomes != changed).any(axis=1).mean()
+            for _, genomes, changed in (self.mutated(1000, 0, m) for m in (always, half, never))
         ]
         assert shares[2] == 0
         assert abs(shares[1] - shares[0] / 2) < 0.08
@@ -91,7 +100,9 @@ class MutationContract(ABC):
         for name in self.mutation().needs:
             guide = {key: scores for key, scores in self.guide(space, 4).items() if key != name}
             with pytest.raises(InputError, match=name):
-                self.mutation()(space, space.sample(4, np.random.default_rng(0)), guide, np.random.default_rng(0))
+                self.mutation()(
+                    space, space.sample(4, np.random.default_rng(0)), guide, np.random.default_rng(0)
+                )
 
     def test_pickles(self) -> None:
         copied = pickle.loads(pickle.dumps(self.mutation()))

@@ -11,7 +11,9 @@ from spaces.base import Space
 
 
 class PruningContract(MutationContract):
-    """The contract of mutations, and: bits go off, none comes on, others than one's own stay, and no segment falls empty."""
+    """The contract of mutations, and: bits go off, none comes on, others than one's own stay, and no segment
+    falls empty.
+    """
 
     examples = 20
     """Recorded examples of the guide's outputs."""
@@ -21,7 +23,9 @@ class PruningContract(MutationContract):
         scores = {name: table for name, table in super().guide(space, n).items() if name != "outputs"}
         if "outputs" not in self.mutation().needs:
             return scores
-        outputs = np.random.default_rng(8).normal(size=(n, self.examples, len(layers_of(space)))).astype(np.float32)
+        outputs = (
+            np.random.default_rng(8).normal(size=(n, self.examples, len(layers_of(space)))).astype(np.float32)
+        )
         return {**scores, "outputs": outputs}
 
     def test_every_keep_bit_can_go_and_come_back(self) -> None:

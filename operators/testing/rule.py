@@ -15,7 +15,9 @@ EPOCHS = 20
 
 
 def histories(seed: int, checks: int) -> dict[str, EdgeHistory]:
-    """Return three edges whose importances wander, of 1 to 6 operations and 0 to `checks` checks; no two values are equal."""
+    """Return three edges whose importances wander, of 1 to 6 operations and 0 to `checks` checks; no two
+    values are equal.
+    """
     rng, edges = np.random.default_rng(seed), {}
     for edge in "abc":
         count, rows = rng.integers(1, len(OPERATIONS) + 1), rng.integers(0, checks + 1)
@@ -36,7 +38,9 @@ class RuleContract(ABC):
     def rule(self) -> Rule:
         """Return the rule; equal ones at every call."""
 
-    def kept(self, rule: Rule, epoch: int, edges: dict[str, EdgeHistory], seed: int) -> dict[str, tuple[str, ...]]:
+    def kept(
+        self, rule: Rule, epoch: int, edges: dict[str, EdgeHistory], seed: int
+    ) -> dict[str, tuple[str, ...]]:
         return rule.keep(epoch, EPOCHS, edges, np.random.default_rng(seed))
 
     def test_what_stays_was_active_and_no_edge_falls_empty(self) -> None:
@@ -46,7 +50,9 @@ class RuleContract(ABC):
             for edge, names in self.kept(self.rule(), epoch, edges, seed).items():
                 active = edges[edge].operations
                 assert 1 <= len(names) < len(active), "an edge that does not change is not named"
-                assert [name for name in active if name in names] == list(names), "what was active, in its old order"
+                assert [name for name in active if name in names] == list(names), (
+                    "what was active, in its old order"
+                )
                 assert edges[edge].checks > 0
 
     def test_equal_seeds_give_equal_answers_and_torchs_and_numpys_generators_stay(self) -> None:
@@ -57,7 +63,9 @@ class RuleContract(ABC):
                 one = self.kept(self.rule(), epoch, edges, seed)
             used = self.rule()
             self.kept(used, epoch, histories(seed + 1, epoch), seed)
-            assert one == self.kept(used, epoch, edges, seed), "a rule remembers nothing: a search is resumed with a new one"
+            assert one == self.kept(used, epoch, edges, seed), (
+                "a rule remembers nothing: a search is resumed with a new one"
+            )
 
     def test_permuted_operations_and_edges_give_the_same_names(self) -> None:
         for seed in range(self.cases):
@@ -68,7 +76,9 @@ class RuleContract(ABC):
                 names = tuple(edges[edge].operations[i] for i in order)
                 turned[edge] = EdgeHistory(names, edges[edge].importances[:, order])
             one, other = (self.kept(self.rule(), epoch, some, seed) for some in (edges, turned))
-            assert {edge: set(names) for edge, names in one.items()} == {edge: set(names) for edge, names in other.items()}
+            assert {edge: set(names) for edge, names in one.items()} == {
+                edge: set(names) for edge, names in other.items()
+            }
 
     def test_histories_stay_as_they_are(self) -> None:
         edges = histories(0, EPOCHS)
@@ -84,4 +94,6 @@ class RuleContract(ABC):
 
     def test_it_travels_to_a_worker(self) -> None:
         rule, edges = self.rule(), histories(3, EPOCHS)
-        assert self.kept(pickle.loads(pickle.dumps(rule)), EPOCHS - 1, edges, 0) == self.kept(rule, EPOCHS - 1, edges, 0)
+        assert self.kept(pickle.loads(pickle.dumps(rule)), EPOCHS - 1, edges, 0) == self.kept(
+            rule, EPOCHS - 1, edges, 0
+        )

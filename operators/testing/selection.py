@@ -19,9 +19,13 @@ class SelectionContract(ABC):
     def selection(self) -> Selection:
         """Return the selection."""
 
-    def chosen(self, values: np.ndarray, violation: np.ndarray | None = None, k: int = 5, seed: int = 0) -> np.ndarray:
+    def chosen(
+        self, values: np.ndarray, violation: np.ndarray | None = None, k: int = 5, seed: int = 0
+    ) -> np.ndarray:
         """Return what survives."""
-        return self.selection()(values, np.zeros(len(values)) if violation is None else violation, k, np.random.default_rng(seed))
+        return self.selection()(
+            values, np.zeros(len(values)) if violation is None else violation, k, np.random.default_rng(seed)
+        )
 
     def cloud(self, n: int = 40, objectives: int = 2) -> np.ndarray:
         """Return values without any order in them, ``(n, objectives)``."""
@@ -89,4 +93,7 @@ class SelectionContract(ABC):
 
     def test_pickles(self) -> None:
         copied = pickle.loads(pickle.dumps(self.selection()))
-        assert copied(self.cloud(), np.zeros(40), 5, np.random.default_rng(0)).tolist() == self.chosen(self.cloud()).tolist()
+        assert (
+            copied(self.cloud(), np.zeros(40), 5, np.random.default_rng(0)).tolist()
+            == self.chosen(self.cloud()).tolist()
+        )

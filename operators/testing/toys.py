@@ -18,7 +18,10 @@ from spaces.channels.plan import AxisSlice, Group, SlicePlan, Tap
 class ToySpace(Space):
     """Keep bits beside other choices; at least one locus of every segment of keep bits stays."""
 
-    def __init__(self, segments: tuple[Segment, ...] = (Segment("wide", 24), Segment("depth", 3, 5), Segment("narrow", 8))) -> None:
+    def __init__(
+        self,
+        segments: tuple[Segment, ...] = (Segment("wide", 24), Segment("depth", 3, 5), Segment("narrow", 8)),
+    ) -> None:
         self.segments = segments
 
     @property
@@ -43,7 +46,9 @@ class ToySpace(Space):
 
 
 class ToyNet(nn.Module):
-    """Convolution, BatchNorm, ReLU, mean over positions, linear: one group of channels, tapped behind the BatchNorm."""
+    """Convolution, BatchNorm, ReLU, mean over positions, linear: one group of channels, tapped behind the
+    BatchNorm.
+    """
 
     def __init__(self, channels: int = 6, classes: int = 3) -> None:
         super().__init__()
@@ -61,14 +66,19 @@ def toy_plan(channels: int = 6) -> SlicePlan:
     loci = np.arange(channels)
     axes = (
         AxisSlice("conv.weight", 0, loci, "out"),
-        *(AxisSlice(f"norm.{name}", 0, loci, "own") for name in ("weight", "bias", "running_mean", "running_var")),
+        *(
+            AxisSlice(f"norm.{name}", 0, loci, "own")
+            for name in ("weight", "bias", "running_mean", "running_var")
+        ),
         AxisSlice("head.weight", 1, loci, "in"),
     )
     groups = (Group("conv", channels, tuple(f"{axis.tensor}[{axis.dim}]" for axis in axes)),)
     return SlicePlan((Segment("conv", channels),), axes, (), (Tap("norm", 1, loci),), (), (), groups, ())
 
 
-def toy_batches(batches: int = 2, size: int = 8, classes: int = 3, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+def toy_batches(
+    batches: int = 2, size: int = 8, classes: int = 3, seed: int = 0
+) -> list[tuple[Tensor, Tensor]]:
     """Return batches that a :class:`ToyNet` takes."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(batches, size, 2, 5, 5, generator=generator)
@@ -80,7 +90,11 @@ def global_generators_untouched() -> Iterator[None]:
     """Fail where the block draws from the global generators of python, numpy or torch."""
 
     def states() -> tuple[bytes, bytes, bytes]:
-        return pickle.dumps(random.getstate()), pickle.dumps(np.random.get_state()), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
+        return (
+            pickle.dumps(random.getstate()),
+            pickle.dumps(np.random.get_state()),  # noqa: NPY002
+            torch.get_rng_state().numpy().tobytes(),
+        )
 
     before = states()
     yield

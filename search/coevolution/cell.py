@@ -1,4 +1,6 @@
-"""One step of one cell: meet the neighbours, select, prune, train, and perhaps replace. A pure function of its arguments."""
+"""One step of one cell: meet the neighbours, select, prune, train, and perhaps replace. A pure function of
+its arguments.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ class Outcome:
 
 
 class CellStep:
-    """The work of all cells: who they are follows from the id of the candidate, ``step * cells + cell``. Goes to the workers once.
+    """The work of all cells: who they are follows from the id of the candidate, ``step * cells + cell``. Goes
+    to the workers once.
 
     Args:
         rules: of the coevolution.
@@ -63,14 +66,29 @@ class CellStep:
     """
 
     def __init__(
-        self, rules: Coevolution, space: Pairs, evaluator: Evaluator, training: PairTraining, seed: int, files: CellFiles | None = None
+        self,
+        rules: Coevolution,
+        space: Pairs,
+        evaluator: Evaluator,
+        training: PairTraining,
+        seed: int,
+        files: CellFiles | None = None,
     ) -> None:
-        self.rules, self.space, self.evaluator, self.training, self.seed, self.files = rules, space, evaluator, training, seed, files
+        self.rules, self.space, self.evaluator, self.training, self.seed, self.files = (
+            rules,
+            space,
+            evaluator,
+            training,
+            seed,
+            files,
+        )
         self.cells = len(rules.neighbourhoods)
         self._pruning = CellPruning(rules, space, training)
         self._pool: dict[tuple[int, int, int], nn.Module] = {}
 
-    def run(self, id: int, states: Sequence[PairState], moments: Moments) -> tuple[Evaluation, Outcome | None]:
+    def run(
+        self, id: int, states: Sequence[PairState], moments: Moments
+    ) -> tuple[Evaluation, Outcome | None]:
         """Do a step; step 0 makes a fresh pair.
 
         Args:
@@ -78,15 +96,19 @@ class CellStep:
             moments: of their optimisers.
 
         Returns:
-            The evaluation of the pair that the cell holds now, and that pair; a FAILED evaluation with its reason, and None, where
-            the user's code or the model raised.
+            The evaluation of the pair that the cell holds now, and that pair; a FAILED evaluation with its
+            reason, and None, where the user's code or the model raised.
         """
         began = time.perf_counter()
-        candidate = Candidate(id, np.ones(self.space.length, dtype=np.uint8), (), "init", candidate_seed(self.seed, id))
+        candidate = Candidate(
+            id, np.ones(self.space.length, dtype=np.uint8), (), "init", candidate_seed(self.seed, id)
+        )
         randomness = Randomness(candidate.seed)
         try:
             with randomness:
-                outcome, candidate = self._step(candidate, states, moments) if states else self._begin(candidate)
+                outcome, candidate = (
+                    self._step(candidate, states, moments) if states else self._begin(candidate)
+                )
         except (Exception, SystemExit) as error:
             return failed(candidate, reason(error), time.perf_counter() - began, worker_name()), None
         finally:
@@ -94,9 +116,11 @@ class CellStep:
         if self.files is not None:
             self.files.write(id, outcome.state.to_bytes(outcome.moments))
         metrics = dict(outcome.state.metrics)
-        return Evaluation(candidate, State.COMPLETE, metrics, {}, "", time.perf_counter() - began, worker_name()), outcome
+        return Evaluation(
+            candidate, State.COMPLETE, metrics, {}, "", time.perf_counter() - began, worker_name()
+        ), outcome
 
-    # -- the parts of a step ------------------------------------------------------------------------------------------
+    # -- the parts of a step ---------------------------------------------------------------------------------
 
     def _begin(self, candidate: Candidate) -> tuple[Outcome, Candidate]:
         encoder, decoder = self.rules.architectures(candidate.id, self.space)
@@ -109,13 +133,19 @@ class CellStep:
         state = self._state(candidate, pair, candidate.genome, (encoder, decoder), rate, metrics)
         return Outcome(state, {}), candidate
 
-    def _step(self, candidate: Candidate, states: Sequence[PairState], moments: Moments) -> tuple[Outcome, Candidate]:
+    def _step(
+        self, candidate: Candidate, states: Sequence[PairState], moments: Moments
+    ) -> tuple[Outcome, Candidate]:
         rules, step = self.rules, candidate.id // self.cells
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, candidate.id, 1)))
         torch_rng = torch.Generator().manual_seed(candidate.seed)
         pairs = [self._load(place, state) for place, state in enumerate(states)]
         inputs, targets = self.training.draw(torch_rng)
-        losses = self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets).double().numpy()
+        losses = (
+            self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets)
+            .double()
+            .numpy()
+        )
         i, j = self._select(losses, rng)
         child = Child(self._genome(states[i].encoder, states[j].decoder))
         pair = self._join(pairs, states, i, j)
@@ -124,7 +154,12 @@ class CellStep:
         arm = -1
         if event and rules.prune_first:
             child, arm = self._pruning.prune(step, child, pair, controller, rng)
-        rate = float(np.clip(states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step, *rules.learning_rate_bounds))
+        rate = float(
+            np.clip(
+                states[0].learning_rate + rng.normal(0, 1) * rules.learning_rate_step,
+                *rules.learning_rate_bounds,
+            )
+        )
         started = of_half(moments(i), "encoder") | of_half(moments(j), "decoder")
         train_loss, trained = self._train(pair, child.genome, started, rate, torch_rng)
         if event and not rules.prune_first:
@@ -133,7 +168,11 @@ class CellStep:
         metrics = self._measure(pair, child.genome, {"train_loss": train_loss, "learning_rate": rate})
         diverged = not np.isfinite(list(metrics.values())).all() or not is_finite(pair)
         if arm >= 0 and controller is not None:
-            after = np.inf if diverged else float(self.training.losses([pair.encoder], [pair.decoder], inputs, targets)[0, 0])
+            after = (
+                np.inf
+                if diverged
+                else float(self.training.losses([pair.encoder], [pair.decoder], inputs, targets)[0, 0])
+            )
             controller.told(arm, after <= float(losses[i, j]) * (1 + rules.tolerance))
         memory = {} if controller is None else controller.state
         if diverged:
@@ -147,7 +186,9 @@ class CellStep:
             old = replace(states[0], learning_rate=rate, memory=memory, mixture=mixture[1] if mixture else ())
             return Outcome(old, moments(0)), self._as_it_is(candidate, old, "stay")
         parents = _origins(states[i].encoder, states[j].decoder)
-        candidate = replace(candidate, genome=child.genome, parents=parents, operator="+".join(("train", *child.done)))
+        candidate = replace(
+            candidate, genome=child.genome, parents=parents, operator="+".join(("train", *child.done))
+        )
         architectures = states[i].encoder.architecture, states[j].decoder.architecture
         state = self._state(candidate, pair, child.genome, architectures, rate, metrics)
         state = replace(state, memory=memory, mixture=mixture[1] if mixture else ())
@@ -166,7 +207,9 @@ class CellStep:
     def _train(
         self, pair: nn.Module, genome: np.ndarray, moments: Tensors, rate: float, generator: torch.Generator
     ) -> tuple[float, dict[str, Tensor]]:
-        """Train a full pair; where whole units are gone, the compact one in its stead, which costs only what it keeps."""
+        """Train a full pair; where whole units are gone, the compact one in its stead, which costs only what
+        it keeps.
+        """
         masks = self._pruning.mask(pair, genome)
         if not masks or self.space.granularity != "units":
             return self.training.train(pair, masks, dict(moments), rate, generator)
@@ -178,17 +221,30 @@ class CellStep:
         pair.load_state_dict(self.space.scatter(genome, compact.state_dict(), full))
         zeros = {name: torch.zeros_like(tensor) for name, tensor in full.items()}
         return loss, each_moment(
-            trained, lambda part: self.space.scatter(genome, part, {name: empty_like(part[name], zeros[name]) for name in part})
+            trained,
+            lambda part: self.space.scatter(
+                genome, part, {name: empty_like(part[name], zeros[name]) for name in part}
+            ),
         )
 
     def _reseed(
-        self, candidate: Candidate, states: Sequence[PairState], losses: np.ndarray, moments: Moments, memory: Mapping[str, list[float]]
+        self,
+        candidate: Candidate,
+        states: Sequence[PairState],
+        losses: np.ndarray,
+        moments: Moments,
+        memory: Mapping[str, list[float]],
     ) -> tuple[Outcome, Candidate]:
-        """Where the training diverged, the cell goes on with the best pair of its neighbourhood, and with what it has learned itself."""
+        """Where the training diverged, the cell goes on with the best pair of its neighbourhood, and with
+        what it has learned itself.
+        """
         own = np.diagonal(losses)
         best = int(np.argmin(np.where(np.isfinite(own), own, np.inf)))
         if not np.isfinite(own[best]):
-            raise FloatingPointError(f"cell {candidate.id % self.cells} diverged, and so did all its neighbours; lower the learning rate")
+            raise FloatingPointError(
+                f"cell {candidate.id % self.cells} diverged, and so did all its neighbours; lower the "
+                f"learning rate"
+            )
         # half the rate: from the same weights the same rate would diverge again
         rate = max(states[best].learning_rate / 2, self.rules.learning_rate_bounds[0])
         state = replace(states[best], learning_rate=rate, memory=memory, mixture=())
@@ -208,7 +264,7 @@ class CellStep:
         genome, parents = self._genome(*state.halves), _origins(*state.halves)
         return replace(candidate, genome=genome, parents=parents, operator=operator)
 
-    # -- modules and states -------------------------------------------------------------------------------------------
+    # -- modules and states ----------------------------------------------------------------------------------
 
     def _module(self, place: int, encoder: int, decoder: int) -> Any:
         key = place, encoder, decoder
@@ -246,7 +302,10 @@ class CellStep:
     ) -> PairState:
         halves = []
         for module, loci, architecture in zip(
-            (pair.encoder, pair.decoder), (self.space.encoder_loci, self.space.decoder_loci), architectures, strict=True
+            (pair.encoder, pair.decoder),
+            (self.space.encoder_loci, self.space.decoder_loci),
+            architectures,
+            strict=True,
         ):
             keep = np.where(loci, genome, 1).astype(np.uint8)
             weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}

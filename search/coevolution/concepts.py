@@ -8,18 +8,23 @@ import numpy as np
 
 
 class SolutionConcept(ABC):
-    """Gives every encoder and every decoder a score, lower is better. [P] Popovici et al. 2012 for the notion."""
+    """Gives every encoder and every decoder a score, lower is better. [P] Popovici et al. 2012 for the
+    notion.
+    """
 
     @abstractmethod
     def _score(self, losses: np.ndarray) -> np.ndarray:
         """Return the scores ``(k,)`` of individuals from their losses with each partner ``(k, partners)``."""
 
     def __call__(self, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores of the encoders and of the decoders, each ``(k,)``, from the losses ``(k, k)`` of encoder i with decoder j.
+        """Return the scores of the encoders and of the decoders, each ``(k,)``, from the losses ``(k, k)`` of
+        encoder i with decoder j.
 
         A loss that is not finite counts as worse than any other.
         """
-        losses = np.where(np.isfinite(losses), losses, np.finfo(np.float64).max / 1e6)  # so large that a mean of them is still finite
+        losses = np.where(
+            np.isfinite(losses), losses, np.finfo(np.float64).max / 1e6
+        )  # so large that a mean of them is still finite
         return self._score(losses), self._score(losses.T)
 
 

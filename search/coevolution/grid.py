@@ -12,7 +12,9 @@ from search.coevolution.cell import CellStep
 
 @dataclass(frozen=True, eq=False)
 class Stepped:
-    """A cell step is done, or could not be done by no fault of its own: then there is a reason instead of an evaluation."""
+    """A cell step is done, or could not be done by no fault of its own: then there is a reason instead of an
+    evaluation.
+    """
 
     id: int
     evaluation: Evaluation | None
@@ -20,9 +22,11 @@ class Stepped:
 
 
 class Grid(Protocol):
-    """Runs a graph of cell steps: each one as soon as those that it needs are done, in any order, with results that do not depend on it.
+    """Runs a graph of cell steps: each one as soon as those that it needs are done, in any order, with
+    results that do not depend on it.
 
-    Steps are known by the ids of their candidates. States stay where they are; only evaluations come to the caller.
+    Steps are known by the ids of their candidates. States stay where they are; only evaluations come to the
+    caller.
     """
 
     @property
@@ -42,7 +46,9 @@ class Grid(Protocol):
         """Let go of a state that no further step needs."""
 
     def events(self, timeout: float | None = None) -> list[Stepped]:
-        """Return what is done since the last call; waits for at least one, but no longer than `timeout` seconds."""
+        """Return what is done since the last call; waits for at least one, but no longer than `timeout`
+        seconds.
+        """
 
     def close(self) -> None:
         """Give up what is under way."""

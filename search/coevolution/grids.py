@@ -9,7 +9,9 @@ from search.executors.ray_tasks import RayExecutor
 
 
 def make_grid(executor: Executor) -> Grid:
-    """Return the grid that runs cell steps where this executor runs candidates: on Ray, or in this process."""
+    """Return the grid that runs cell steps where this executor runs candidates: on Ray, or in
+    this process.
+    """
     if isinstance(executor, RayExecutor):
         from search.coevolution.ray_grid import RayGrid
 

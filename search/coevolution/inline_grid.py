@@ -10,7 +10,9 @@ from search.coevolution.grid import Stepped
 
 
 class InlineGrid:
-    """Runs the steps in the order in which they were submitted: a step never comes before those that it needs."""
+    """Runs the steps in the order in which they were submitted: a step never comes before those that it
+    needs.
+    """
 
     capacity = 1
 
@@ -44,14 +46,17 @@ class InlineGrid:
 
     def _run(self, id: int, needs: Sequence[int]) -> Stepped:
         states = [self._states[need] for need in needs]
-        evaluation, outcome = self._work.run(id, [s.state for s in states], lambda place: states[place].moments)
+        evaluation, outcome = self._work.run(
+            id, [s.state for s in states], lambda place: states[place].moments
+        )
         if outcome is not None:
             self._states[id] = outcome
         return Stepped(id, evaluation)
 
 
 class SimulatedGrid(InlineGrid):
-    """Really runs the steps, but takes as long as it is told, on as many workers as it is told: to measure what happens between them.
+    """Really runs the steps, but takes as long as it is told, on as many workers as it is told: to measure
+    what happens between them.
 
     Args:
         workers: how many there are.

@@ -1,4 +1,6 @@
-"""The loop of a coevolution: submits cell steps as a graph, keeps the ledger, and goes on where an earlier call ended."""
+"""The loop of a coevolution: submits cell steps as a graph, keeps the ledger, and goes on where an earlier
+call ended.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,10 @@ _LOSSES = 3  # so often in a row may work be lost without a step done in between
 class CellLoop:
     """Runs the cells of a coevolution until all their steps are done or a budget is spent.
 
-    A step is submitted once its neighbours' steps are, at most ``ahead`` steps before the last cell: there is no barrier, and what
-    comes out does not depend on the order in which steps end. The ledger gets every step as it is done; the state of a pair lies in a
-    file as long as a step to come needs it or it is on the front. To resume is to run: cells go on from their last recorded step.
+    A step is submitted once its neighbours' steps are, at most ``ahead`` steps before the last cell: there is
+    no barrier, and what comes out does not depend on the order in which steps end. The ledger gets every step
+    as it is done; the state of a pair lies in a file as long as a step to come needs it or it is on the
+    front. To resume is to run: cells go on from their last recorded step.
 
     Args:
         problem: space, evaluator and goals.
@@ -64,7 +67,13 @@ class CellLoop:
         listeners: Sequence[Any] = (),
     ) -> None:
         rules.check(problem)
-        self.problem, self.rules, self.grid, self.executor, self.ledger = problem, rules, grid, executor, ledger
+        self.problem, self.rules, self.grid, self.executor, self.ledger = (
+            problem,
+            rules,
+            grid,
+            executor,
+            ledger,
+        )
         self.front = Front(problem)
         self.states: Counter[State] = Counter()
         self.feasible = self.restored = self.asked = 0
@@ -102,7 +111,9 @@ class CellLoop:
         return self._spent + time.monotonic() - self._began
 
     def run(self) -> str:
-        """Run to the end and return why it ended: see :meth:`search.loop.Loop.run`; ``steps`` where all are done."""
+        """Run to the end and return why it ended: see :meth:`search.loop.Loop.run`; ``steps`` where all are
+        done.
+        """
         self._began = time.monotonic()
         try:
             self._replay()
@@ -110,7 +121,11 @@ class CellLoop:
             while self._flying and not self._leave:
                 self._tick()
             reason = self._ended or (
-                "steps" if self._done == self._total else "evaluations" if self._done >= self._limit else "interrupted"
+                "steps"
+                if self._done == self._total
+                else "evaluations"
+                if self._done >= self._limit
+                else "interrupted"
             )
             self.ledger.save_note("elapsed", self.elapsed)
             self.ledger.save_note("ended", reason)
@@ -125,10 +140,12 @@ class CellLoop:
         return reason
 
     def interrupt(self) -> None:
-        """Submit nothing more and give up the steps under way, at most one a worker; what is done is kept. Safe in a signal handler."""
+        """Submit nothing more and give up the steps under way, at most one a worker; what is done is kept.
+        Safe in a signal handler.
+        """
         self._leave, self._ended = True, "interrupted"
 
-    # -- from the ledger ----------------------------------------------------------------------------------------------
+    # -- from the ledger -------------------------------------------------------------------------------------
 
     def _replay(self) -> None:
         """Bring front and cells to where the ledger ends."""
@@ -162,7 +179,7 @@ class CellLoop:
             for step in range(max(1, self._next[cell]), min(self._next[other], self.rules.steps) + 1)
         }
 
-    # -- one round ----------------------------------------------------------------------------------------------------
+    # -- one round -------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         left = math.inf if self.budget.seconds is None else self.budget.seconds - self.elapsed
@@ -255,7 +272,9 @@ class CellLoop:
         return sum(self._next)
 
     def _finished(self) -> bool:
-        return self._done >= self._total or all(step * self._cells + cell >= self._limit for cell, step in enumerate(self._next))
+        return self._done >= self._total or all(
+            step * self._cells + cell >= self._limit for cell, step in enumerate(self._next)
+        )
 
 
 def training_of(problem: Problem) -> PairTraining:
@@ -281,12 +300,16 @@ def rehearse(problem: Problem, rules: Coevolution, seed: int) -> tuple[CellStep,
     work = CellStep(rules, problem.space, problem.evaluator, training_of(problem), seed)  # type: ignore[arg-type]
     evaluation, outcome = work.run(0, [], lambda place: {})
     if outcome is None:
-        raise InputError(f"model: a pair cannot be measured: {evaluation.reason}; expected outputs that the data's loss takes")
+        raise InputError(
+            f"model: a pair cannot be measured: {evaluation.reason}; expected outputs that the data's loss "
+            f"takes"
+        )
     return work, outcome
 
 
 def step_seconds(problem: Problem, rules: Coevolution, seed: int) -> float:
-    """Return how long a cell step takes in this process: the second one of a cell among copies of its pair; the first warms up.
+    """Return how long a cell step takes in this process: the second one of a cell among copies of its pair;
+    the first warms up.
 
     Raises:
         InputError: as :func:`rehearse`, or a step that fails.
@@ -295,9 +318,13 @@ def step_seconds(problem: Problem, rules: Coevolution, seed: int) -> float:
     outcomes, seconds = [first] * len(rules.neighbourhoods[0]), 0.0
     for step in (1, 2):
         began = time.perf_counter()
-        evaluation, outcome = work.run(step * len(rules.neighbourhoods), [o.state for o in outcomes], lambda place: {})
+        evaluation, outcome = work.run(
+            step * len(rules.neighbourhoods), [o.state for o in outcomes], lambda place: {}
+        )
         seconds = time.perf_counter() - began
         if outcome is None:
-            raise InputError(f"strategy: a step of a cell fails: {evaluation.reason}; expected a pair that can be trained")
+            raise InputError(
+                f"strategy: a step of a cell fails: {evaluation.reason}; expected a pair that can be trained"
+            )
         outcomes = [outcome] * len(outcomes)
     return seconds

@@ -23,7 +23,8 @@ def mixed(
     deviation: float,
     rng: np.random.Generator,
 ) -> tuple[float, tuple[float, ...]]:
-    """Do one step of a (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]); return its loss, and the weights.
+    """Do one step of a (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]); return
+    its loss, and the weights.
 
     Args:
         before: weights so far, none at the first step.
@@ -34,7 +35,9 @@ def mixed(
     tried = np.abs(weights + rng.normal(0, deviation, len(weights)))
     tried /= tried.sum()
     with torch.no_grad():
-        outputs = torch.stack([forward(pair.eval(), inputs) for pair in pairs])  # they are loaded again before they are trained
+        outputs = torch.stack(
+            [forward(pair.eval(), inputs) for pair in pairs]
+        )  # they are loaded again before they are trained
     old, new = (float(loss(_mean(outputs, w), targets).mean()) for w in (weights, tried))
     return (new, tuple(tried.tolist())) if new < old else (old, tuple(weights.tolist()))
 

@@ -52,8 +52,12 @@ class CellPruning:
         zero(pair, masks)
         return masks
 
-    def prune(self, step: int, child: Child, pair: Any, controller: Controller | None, rng: np.random.Generator) -> tuple[Child, int]:
-        """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as well."""
+    def prune(
+        self, step: int, child: Child, pair: Any, controller: Controller | None, rng: np.random.Generator
+    ) -> tuple[Child, int]:
+        """Mutate the masks once; where they do not persist, only the weights. Returns the controller's arm as
+        well.
+        """
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
         mutation: Any = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
         amount = self.rules.amount(step, self._kept(child.genome, getattr(mutation, "counts", "loci")))
@@ -64,7 +68,11 @@ class CellPruning:
         cases = [next(iter(self._data.batches(self.rules.cases_split, self.rules.cases, generator)))]
         self.mask(pair, child.genome)  # halves of two pairs: what one of them has lost is lost
         guide = {name: self._guide(name, pair, child.genome, cases) for name in mutation.needs}
-        before = child.genome if self.rules.persistent else self.space.whole(*self.space.architectures(child.genome))
+        before = (
+            child.genome
+            if self.rules.persistent
+            else self.space.whole(*self.space.architectures(child.genome))
+        )
         genome = mutation(self.space, before[None], guide, rng)[0]
         names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
         if not self.rules.persistent:
@@ -76,10 +84,14 @@ class CellPruning:
         return Child(genome, names), arm
 
     def _kept(self, genome: np.ndarray, counts: str) -> float:
-        """The share of its loci, or of its parameters, that a pair keeps; architectures that are idle do not count."""
+        """The share of its loci, or of its parameters, that a pair keeps; architectures that are idle do not
+        count.
+        """
         if counts == "loci":
             return float(self.space.inside(genome)[1].mean())
-        kept, whole = self.space.parameters(np.stack([genome, self.space.whole(*self.space.architectures(genome))]))
+        kept, whole = self.space.parameters(
+            np.stack([genome, self.space.whole(*self.space.architectures(genome))])
+        )
         return float(kept / whole)
 
     def _guide(self, name: str, pair: nn.Module, genome: np.ndarray, cases: Sequence[Any]) -> np.ndarray:
@@ -91,8 +103,12 @@ class CellPruning:
         space, bits = self.space.inside(genome)
         units = bits[: space.plan.length]
         if name == "removal":
-            return self.space.outside(genome, removal_losses(pair, cases, space.plan, self._data.loss, units == 1))
-        less = PlannedCosts(space.plan)(np.vstack([units, units & ~np.eye(len(units), dtype=np.uint8)]))["params"]
+            return self.space.outside(
+                genome, removal_losses(pair, cases, space.plan, self._data.loss, units == 1)
+            )
+        less = PlannedCosts(space.plan)(np.vstack([units, units & ~np.eye(len(units), dtype=np.uint8)]))[
+            "params"
+        ]
         return self.space.outside(genome, 1 - less[1:] / less[0])
 
     @property

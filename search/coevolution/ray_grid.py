@@ -1,4 +1,6 @@
-"""Cell steps as a graph of Ray tasks: step t of a cell takes step t - 1 of its neighbours as object references."""
+"""Cell steps as a graph of Ray tasks: step t of a cell takes step t - 1 of its neighbours as object
+references.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ _loaded: dict[str, CellStep] = {}  # what this process works with, by object id;
 class RayGrid:
     """Ray's own scheduler runs the graph, without a barrier between steps.
 
-    Steps are deterministic and do not stream, so here Ray's retries and the reconstruction of lost objects are on; what Ray gives up
-    is told as lost. Neighbours' pairs are arguments; optimisers' moments are fetched from those alone that are selected.
+    Steps are deterministic and do not stream, so here Ray's retries and the reconstruction of lost objects
+    are on; what Ray gives up is told as lost. Neighbours' pairs are arguments; optimisers' moments are
+    fetched from those alone that are selected.
 
     Args:
         executor: its connection and the resources of its tasks are used.
@@ -114,8 +117,14 @@ def step_of(
         _loaded.clear()
         _loaded[key] = ray.get(box[0])
     states = [PairState.from_bytes(pair.tobytes()) for pair in pairs]
-    evaluation, outcome = _loaded[key].run(id, states, lambda place: unpack_moments(ray.get(moments[place]).tobytes()))
+    evaluation, outcome = _loaded[key].run(
+        id, states, lambda place: unpack_moments(ray.get(moments[place]).tobytes())
+    )
     empty = np.zeros(0, np.uint8)
     if outcome is None:
         return empty, empty, evaluation
-    return np.frombuffer(outcome.state.to_bytes(), np.uint8), np.frombuffer(outcome.packed_moments(), np.uint8), evaluation
+    return (
+        np.frombuffer(outcome.state.to_bytes(), np.uint8),
+        np.frombuffer(outcome.packed_moments(), np.uint8),
+        evaluation,
+    )

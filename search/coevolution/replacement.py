@@ -11,7 +11,9 @@ class Replacement(ABC):
 
     @abstractmethod
     def replaces(self, old: Mapping[str, float], new: Mapping[str, float]) -> bool:
-        """Whether the new pair takes the place, by the metrics of both: ``loss`` on the search split, ``alive``, ..."""
+        """Whether the new pair takes the place, by the metrics of both: ``loss`` on the search split,
+        ``alive``, ...
+        """
 
 
 class Always(Replacement):
@@ -22,7 +24,8 @@ class Always(Replacement):
 
 
 class IfBetter(Replacement):
-    """Where the loss is lower (Lipizzaner [P]); with a tolerance, not higher than by this share of the old one.
+    """Where the loss is lower (Lipizzaner [P]); with a tolerance, not higher than by this share of the old
+    one.
 
     Args:
         tolerance: 0 asks for a lower loss.
@@ -32,11 +35,17 @@ class IfBetter(Replacement):
         self.tolerance = tolerance
 
     def replaces(self, old: Mapping[str, float], new: Mapping[str, float]) -> bool:
-        return new["loss"] < old["loss"] if self.tolerance <= 0 else new["loss"] <= old["loss"] * (1 + self.tolerance)
+        return (
+            new["loss"] < old["loss"]
+            if self.tolerance <= 0
+            else new["loss"] <= old["loss"] * (1 + self.tolerance)
+        )
 
 
 class IfNotDominated(Replacement):
-    """Unless the old pair is at least as good in loss and in parameters alive, and better in one of them. [O]"""
+    """Unless the old pair is at least as good in loss and in parameters alive, and better in one
+    of them. [O]
+    """
 
     def replaces(self, old: Mapping[str, float], new: Mapping[str, float]) -> bool:
         pairs = [(old[name], new[name]) for name in ("loss", "alive")]

@@ -21,38 +21,45 @@ from spaces.mixed_pairs import Pairs
 Mates = Literal["apart", "whole", "together"]
 MATES: tuple[Mates, ...] = ("apart", "whole", "together")
 GUIDE = {"outputs", "outgoing", "removal", "cost"}
-"""What a cell step tells mutations: recorded outputs of units, norms of the weights that read them, what the loss rises by where one is
-removed, and the share of the parameters that go with it."""
+"""What a cell step tells mutations: recorded outputs of units, norms of the weights that read them, what the
+loss rises by where one is removed, and the share of the parameters that go with it."""
 
 
 class Coevolution:
-    """Populations of encoders and decoders on a graph of cells, pruned while they are trained (Hemberg et al., GECCO 2025 [P]).
+    """Populations of encoders and decoders on a graph of cells, pruned while they are trained (Hemberg et
+    al., GECCO 2025 [P]).
 
-    It is no ask and tell strategy: what a cell becomes is known only when its step is done, and a step needs its neighbours' pairs,
-    not their figures. So cells are a graph of tasks that no driver has to pass on (see :class:`search.coevolution.CellLoop`).
+    It is no ask and tell strategy: what a cell becomes is known only when its step is done, and a step needs
+    its neighbours' pairs, not their figures. So cells are a graph of tasks that no driver has to pass on (see
+    :class:`search.coevolution.CellLoop`).
 
-    A step of a cell: the losses of all encoders of its neighbourhood with all decoders on one batch; scores; a tournament for the
-    encoder and one for the decoder; by the schedule a pruning mutation; training; replacement; a new learning rate.
+    A step of a cell: the losses of all encoders of its neighbourhood with all decoders on one batch; scores;
+    a tournament for the encoder and one for the decoder; by the schedule a pruning mutation; training;
+    replacement; a new learning rate.
 
     Args:
         topology: who meets whom; None: a ring of ten cells [P].
         radius: edges within which cells meet.
         steps: of every cell; schedules depend on it.
         concept: what an individual is worth that met several partners; None: its best case [P].
-        mates: ``apart``: a tournament of encoders and one of decoders, by their scores [P]; ``whole``: one of encoders, whose own decoders
-            come along [P: the published code]; ``together``: one of all pairs by their losses, which parts halves only where
+        mates: ``apart``: a tournament of encoders and one of decoders, by their scores [P]; ``whole``: one of
+            encoders, whose own decoders come along [P: the published code]; ``together``: one of all pairs by
+                their losses, which parts halves only where
             strangers fit each other better [O].
         tournament: individuals (pairs) drawn, of which the best is taken.
         schedule: how likely a pruning event is at a step; None: never.
         pruning: mutations that only take away; at an event one of them at random.
-        smallest: share that is left at the last step, of the loci or of the parameters, whichever the mutation counts: every event takes,
-            whatever the mutation's own `amount`, what leads there in equal ratios, so that cells are of about one size at a step and
+        smallest: share that is left at the last step, of the loci or of the parameters, whichever the
+            mutation counts: every event takes, whatever the mutation's own `amount`, what leads there in
+                equal ratios, so that cells are of about one size at a step and
             compare by their losses alone [O]. None: the mutation's amount.
         untouched: steps before the first event.
-        controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much they take [O].
-        tolerance: a pruning was a success where the loss on the batch of the step, after training, is at most by this share above
-            that before it.
-        persistent: whether what was pruned stays pruned; false: it may grow again at once, as in the published code.
+        controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much
+            they take [O].
+        tolerance: a pruning was a success where the loss on the batch of the step, after training, is at most
+            by this share above that before it.
+        persistent: whether what was pruned stays pruned; false: it may grow again at once, as in the
+            published code.
         prune_first: whether a step prunes, then trains; false: the other way round [P].
         cases: samples on which activations are recorded for an event.
         cases_split: where they come from; the published code takes the test split.
@@ -60,7 +67,8 @@ class Coevolution:
         learning_rate: of every cell at first; None: that of the training.
         learning_rate_step: standard deviation of what is added to it at every step [P: 1e-5].
         learning_rate_bounds: within which it stays.
-        mixture: deviation of the (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]); 0: no mixture.
+        mixture: deviation of the (1+1)-ES on the weights of the neighbourhood's mean output (Lipizzaner [P]);
+            0: no mixture.
         ahead: steps by which a cell may be ahead of the last one.
 
     Raises:
@@ -99,11 +107,17 @@ class Coevolution:
             (mates in MATES, f"mates {mates!r}; expected {', '.join(MATES)}"),
             (tournament >= 1, f"tournament {tournament}; expected at least 1"),
             (tolerance >= 0, f"tolerance {tolerance}; expected at least 0"),
-            (smallest is None or 0 < smallest < 1, f"smallest {smallest}; expected a share above 0 and below 1, or null"),
+            (
+                smallest is None or 0 < smallest < 1,
+                f"smallest {smallest}; expected a share above 0 and below 1, or null",
+            ),
             (0 <= untouched < steps, f"untouched {untouched}; expected 0 to {steps - 1}"),
             (cases >= 2, f"cases {cases}; expected at least 2"),
             (cases_split in SPLITS, f"cases_split {cases_split!r}; expected one of {', '.join(SPLITS)}"),
-            (learning_rate is None or learning_rate > 0, f"learning_rate {learning_rate}; expected more than 0 or null"),
+            (
+                learning_rate is None or learning_rate > 0,
+                f"learning_rate {learning_rate}; expected more than 0 or null",
+            ),
             (learning_rate_step >= 0, f"learning_rate_step {learning_rate_step}; expected at least 0"),
             (0 < low <= high, f"learning_rate_bounds {low:g}, {high:g}; expected two rising numbers above 0"),
             (mixture >= 0, f"mixture {mixture}; expected at least 0"),
@@ -112,9 +126,16 @@ class Coevolution:
                 not pruning or schedule is not None,
                 "pruning without a schedule; expected a schedule, such as operators.schedules.Exponential",
             ),
-            (bool(mutations) or schedule is None, "a schedule without pruning; expected at least one pruning mutation"),
+            (
+                bool(mutations) or schedule is None,
+                "a schedule without pruning; expected at least one pruning mutation",
+            ),
             *(
-                (set(m.needs) <= GUIDE, f"pruning {type(m).__name__} needs {', '.join(m.needs)}; there is {' and '.join(sorted(GUIDE))}")
+                (
+                    set(m.needs) <= GUIDE,
+                    f"pruning {type(m).__name__} needs {', '.join(m.needs)}; there is "
+                    f"{' and '.join(sorted(GUIDE))}",
+                )
                 for m in mutations
             ),
             (
@@ -124,17 +145,29 @@ class Coevolution:
         ]:
             if not ok:
                 raise InputError(f"strategy: {text}")
-        self.topology, self.radius, self.steps, self.tournament = topology or Ring(), radius, steps, tournament
+        self.topology, self.radius, self.steps, self.tournament = (
+            topology or Ring(),
+            radius,
+            steps,
+            tournament,
+        )
         self.mates: Mates = mates
         self.concept, self.replacement = concept or BestCase(), replacement or Always()
         self.schedule: Schedule = schedule or Never()
         self.smallest, self.untouched = smallest, untouched
         self.pruning, self.controller, self.tolerance = tuple(pruning), controller, tolerance
-        self.persistent, self.prune_first, self.cases, self.cases_split = persistent, prune_first, cases, cases_split
+        self.persistent, self.prune_first, self.cases, self.cases_split = (
+            persistent,
+            prune_first,
+            cases,
+            cases_split,
+        )
         self.learning_rate, self.learning_rate_step = learning_rate, learning_rate_step
         self.learning_rate_bounds = low, high
         self.mixture, self.ahead = mixture, ahead
-        self._neighbourhoods = self.topology.neighbourhoods(radius)  # now: a graph that does not fit shows at once
+        self._neighbourhoods = self.topology.neighbourhoods(
+            radius
+        )  # now: a graph that does not fit shows at once
 
     @property
     def neighbourhoods(self) -> list[tuple[int, ...]]:
@@ -147,15 +180,23 @@ class Coevolution:
         return len(self._neighbourhoods) * (self.steps + 1)
 
     def architectures(self, cell: int, space: Pairs) -> tuple[int, int]:
-        """Return which encoder and which decoder a cell begins with: the first cell the first ones, and so on in turns."""
+        """Return which encoder and which decoder a cell begins with: the first cell the first ones, and so on
+        in turns.
+        """
         return cell % len(space.encoders), cell % len(space.decoders)
 
     def probability(self, step: int) -> float:
         """Return how likely a pruning event is at a step of a cell, 1 .. `steps`."""
-        return 0.0 if step <= self.untouched else self.schedule.probability(step, self.steps, len(self._neighbourhoods))
+        return (
+            0.0
+            if step <= self.untouched
+            else self.schedule.probability(step, self.steps, len(self._neighbourhoods))
+        )
 
     def amount(self, step: int, kept: float) -> float | None:
-        """Return the share of its loci that an event takes from a pair that keeps this share of them; None: as the mutation says."""
+        """Return the share of its loci that an event takes from a pair that keeps this share of them; None:
+        as the mutation says.
+        """
         if self.smallest is None:
             return None
         target = self.smallest ** ((step - self.untouched) / (self.steps - self.untouched))
@@ -164,4 +205,7 @@ class Coevolution:
     def check(self, problem: Problem) -> None:
         """Raise InputError where the space is none of pairs."""
         if not isinstance(problem.space, Pairs):
-            raise InputError(f"space: {type(problem.space).__name__}; Coevolution needs a spaces.PairSpace or a spaces.MixedPairs")
+            raise InputError(
+                f"space: {type(problem.space).__name__}; Coevolution needs a spaces.PairSpace or a "
+                f"spaces.MixedPairs"
+            )

@@ -23,11 +23,17 @@ def of_half(moments: Tensors, side: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in moments.items() if name.startswith(f"{side}.")}
 
 
-def each_moment(moments: Tensors, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Change an optimiser's moments, ``<parameter>/<name>``, as tensors by the parameters' names: one name after the other."""
+def each_moment(
+    moments: Tensors, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Change an optimiser's moments, ``<parameter>/<name>``, as tensors by the parameters' names: one name
+    after the other.
+    """
     changed: dict[str, Tensor] = {}
     for kind in dict.fromkeys(name.rpartition("/")[2] for name in moments):
-        part = {name.rpartition("/")[0]: tensor for name, tensor in moments.items() if name.endswith(f"/{kind}")}
+        part = {
+            name.rpartition("/")[0]: tensor for name, tensor in moments.items() if name.endswith(f"/{kind}")
+        }
         changed |= {f"{name}/{kind}": tensor for name, tensor in change(part).items()}
     return changed
 

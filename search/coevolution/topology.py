@@ -21,7 +21,8 @@ class Topology(ABC):
         """Return for every cell itself, then all cells at most `radius` edges away, the nearer ones first.
 
         Raises:
-            InputError: a graph that is not connected, is directed, or has other nodes than whole numbers from 0 on.
+            InputError: a graph that is not connected, is directed, or has other nodes than whole numbers from
+                0 on.
         """
         if radius < 1:
             raise InputError(f"strategy: radius {radius}; expected at least 1")
@@ -30,11 +31,15 @@ class Topology(ABC):
             raise InputError(f"topology {name}: the graph is directed; expected an undirected networkx.Graph")
         if set(graph) != set(range(len(graph))) or not len(graph):
             raise InputError(
-                f"topology {name}: nodes {_shortened(sorted(graph, key=str))}; expected the whole numbers 0 to {len(graph) - 1}"
+                f"topology {name}: nodes {_shortened(sorted(graph, key=str))}; expected the whole numbers 0 "
+                f"to {len(graph) - 1}"
             )
         if not nx.is_connected(graph):
             lost = sorted(set(graph) - nx.node_connected_component(graph, 0))
-            raise InputError(f"topology {name}: not connected: no path leads from cell 0 to {_shortened(lost)}; expected a connected graph")
+            raise InputError(
+                f"topology {name}: not connected: no path leads from cell 0 to {_shortened(lost)}; expected "
+                f"a connected graph"
+            )
         found = []
         for cell in range(len(graph)):
             distances = nx.single_source_shortest_path_length(graph, cell, cutoff=radius)
@@ -43,7 +48,9 @@ class Topology(ABC):
 
 
 class Ring(Topology):
-    """A circle of cells, each with two neighbours (one, where there are two cells; none, where there is one)."""
+    """A circle of cells, each with two neighbours (one, where there are two cells; none, where
+    there is one).
+    """
 
     def __init__(self, cells: int = 10) -> None:
         self.cells = _at_least("Ring", "cells", cells, 1)
@@ -53,18 +60,27 @@ class Ring(Topology):
 
 
 class Torus(Topology):
-    """A grid whose edges are joined: cell ``row * columns + column`` has four neighbours, the grid of Lipizzaner. [P]"""
+    """A grid whose edges are joined: cell ``row * columns + column`` has four neighbours, the grid of
+    Lipizzaner. [P]
+    """
 
     def __init__(self, rows: int = 4, columns: int = 4) -> None:
-        self.rows, self.columns = _at_least("Torus", "rows", rows, 1), _at_least("Torus", "columns", columns, 1)
+        self.rows, self.columns = (
+            _at_least("Torus", "rows", rows, 1),
+            _at_least("Torus", "columns", columns, 1),
+        )
 
     def graph(self) -> nx.Graph:
         grid = nx.grid_2d_graph(self.rows, self.columns, periodic=True)
-        return _simple(nx.relabel_nodes(grid, {(row, column): row * self.columns + column for row, column in grid}))
+        return _simple(
+            nx.relabel_nodes(grid, {(row, column): row * self.columns + column for row, column in grid})
+        )
 
 
 class RandomRegular(Topology):
-    """A random graph in which every cell has `degree` neighbours; drawn again, from the next seed, until it is connected."""
+    """A random graph in which every cell has `degree` neighbours; drawn again, from the next seed, until it
+    is connected.
+    """
 
     def __init__(self, cells: int = 16, degree: int = 3, seed: int = 0) -> None:
         self.cells, self.degree, self.seed = (
@@ -74,7 +90,8 @@ class RandomRegular(Topology):
         )
         if degree >= cells or cells * degree % 2 or (degree == 1 and cells > 2):
             raise InputError(
-                f"topology RandomRegular: {cells} cells of degree {degree}; expected a degree of 2 to {cells - 1} and an even product"
+                f"topology RandomRegular: {cells} cells of degree {degree}; expected a degree of 2 to "
+                f"{cells - 1} and an even product"
             )
 
     def graph(self) -> nx.Graph:
@@ -106,7 +123,9 @@ class Edges(Topology):
         self.cells, self.edges = _at_least("Edges", "cells", cells, 1), [tuple(edge) for edge in edges]
         for edge in self.edges:
             if len(edge) != 2 or not all(isinstance(cell, int) and 0 <= cell < cells for cell in edge):
-                raise InputError(f"topology Edges: edge {list(edge)}; expected two cells out of 0 to {cells - 1}")
+                raise InputError(
+                    f"topology Edges: edge {list(edge)}; expected two cells out of 0 to {cells - 1}"
+                )
 
     def graph(self) -> nx.Graph:
         graph = nx.empty_graph(self.cells)

@@ -36,7 +36,9 @@ Event = Started | Reported | Finished
 
 
 class Executor(Protocol):
-    """Evaluates candidates somewhere. Every candidate submitted ends in exactly one :class:`Finished`, unless it is withdrawn."""
+    """Evaluates candidates somewhere. Every candidate submitted ends in exactly one :class:`Finished`, unless
+    it is withdrawn.
+    """
 
     @property
     def capacity(self) -> int:
@@ -51,11 +53,14 @@ class Executor(Protocol):
     def events(self, timeout: float | None = None) -> list[Event]:
         """Return what happened since the last call, in order for every candidate.
 
-        Waits for at least one event, but no longer than `timeout` seconds, nor at all where nothing is under way.
+        Waits for at least one event, but no longer than `timeout` seconds, nor at all where nothing is under
+        way.
         """
 
     def cancel(self, id: int) -> None:
-        """Stop a running candidate: it ends as PRUNED with the metrics of its last report. Nothing happens where it has ended."""
+        """Stop a running candidate: it ends as PRUNED with the metrics of its last report. Nothing happens
+        where it has ended.
+        """
 
     def withdraw(self) -> list[int]:
         """Forget the candidates that have not started yet; return their ids. They give no events."""

@@ -17,11 +17,12 @@ from spaces.base import Space
 
 
 class InlineExecutor:
-    """Evaluates in the process that asks: no Ray, nothing to set up, and what the tests of all others are compared with.
+    """Evaluates in the process that asks: no Ray, nothing to set up, and what the tests of all others are
+    compared with.
 
     Args:
-        time_limit: seconds per candidate; kept by a timer signal, so in the main thread only, and code that stays
-            outside the interpreter (one long call into a library) is stopped when it comes back.
+        time_limit: seconds per candidate; kept by a timer signal, so in the main thread only, and code that
+            stays outside the interpreter (one long call into a library) is stopped when it comes back.
     """
 
     capacity = 1
@@ -55,7 +56,9 @@ class InlineExecutor:
 
     def cancel(self, id: int) -> None:
         if self._current is not None and self._current.id == id:
-            self._ready.append(Finished(pruned(self._evaluator, self._current, self._last, self._seconds, worker_name())))
+            self._ready.append(
+                Finished(pruned(self._evaluator, self._current, self._last, self._seconds, worker_name()))
+            )
             self._forget()
 
     def withdraw(self) -> list[int]:
@@ -73,7 +76,14 @@ class InlineExecutor:
             with _alarm(None if self.time_limit is None else self.time_limit - self._seconds):
                 event = next(self._stream)
         except _TimeUp:
-            event = Finished(failed(candidate, f"exceeded the time limit of {self.time_limit:g} s", self.time_limit or 0, worker_name()))
+            event = Finished(
+                failed(
+                    candidate,
+                    f"exceeded the time limit of {self.time_limit:g} s",
+                    self.time_limit or 0,
+                    worker_name(),
+                )
+            )
         self._seconds += time.perf_counter() - began
         if isinstance(event, Reported):
             self._last = event.report
@@ -91,7 +101,9 @@ class _TimeUp(BaseException):
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`_TimeUp` in the block after so many seconds, and every second from then on until the block is left."""
+    """Raise :class:`_TimeUp` in the block after so many seconds, and every second from then on until the
+    block is left.
+    """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -19,10 +19,11 @@ class Known:
 
 
 class KnownResults:
-    """An executor around an executor: who is known ends at once with the known result, all others go on to the inner one. [O]
+    """An executor around an executor: who is known ends at once with the known result, all others go on to
+    the inner one. [O]
 
-    A candidate that is known gives the events of any other. Which ones those are is a matter of their genomes alone, so a run in strict
-    order is the same on any number of workers.
+    A candidate that is known gives the events of any other. Which ones those are is a matter of their genomes
+    alone, so a run in strict order is the same on any number of workers.
 
     Args:
         inner: evaluates the others.

@@ -13,7 +13,8 @@ _spare: list[np.random.BitGenerator] = []  # making one takes longer than everyt
 
 
 class Randomness:
-    """torch's, NumPy's and Python's global generators: seeded for a candidate inside ``with``, as they were outside.
+    """torch's, NumPy's and Python's global generators: seeded for a candidate inside ``with``, as they were
+    outside.
 
     It can be entered again and goes on where it left, so a generator function may run in it step by step.
     (Outside, NumPy's legacy generator may lose the second of a pair of normal draws.)

@@ -21,14 +21,18 @@ from spaces.errors import InputError
 _KNOCK_SECONDS = 3.0
 _PROBE_SECONDS = 10.0
 _OWN = {"spaces", "operators", "evaluators", "search", "run_search"}
-_PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
+_PROBE = (
+    "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
+    "ray.shutdown()"
+)
 
 
 def connect(address: str | None, cpus: float | None) -> bool:
     """Join the cluster at an address, or start a quiet one on this machine; return whether this call did so.
 
     Args:
-        address: ``HOST:PORT``, ``auto``, or None for a cluster of this process's own; not looked at where Ray runs already.
+        address: ``HOST:PORT``, ``auto``, or None for a cluster of this process's own; not looked at where Ray
+            runs already.
         cpus: how many CPUs a cluster of our own offers; None for those there are.
 
     Raises:
@@ -40,7 +44,12 @@ def connect(address: str | None, cpus: float | None) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         # "local": an address in the environment belongs to somebody else's cluster
-        ray.init(address="local", num_cpus=None if cpus is None else max(1, round(cpus)), include_dashboard=False, **quiet)
+        ray.init(
+            address="local",
+            num_cpus=None if cpus is None else max(1, round(cpus)),
+            include_dashboard=False,
+            **quiet,
+        )
     else:
         _probe(address)
         ray.init(address=address, **quiet)
@@ -53,7 +62,11 @@ def fitting(cpus: float, gpus: float) -> int:
     for node in ray.nodes():
         if node["Alive"]:
             resources = node["Resources"]
-            fits = [int(resources.get(name, 0) / need + 1e-9) for name, need in (("CPU", cpus), ("GPU", gpus)) if need]
+            fits = [
+                int(resources.get(name, 0) / need + 1e-9)
+                for name, need in (("CPU", cpus), ("GPU", gpus))
+                if need
+            ]
             total += min(fits, default=0)
     return total
 
@@ -75,13 +88,19 @@ def put(value: Any) -> ray.ObjectRef:
         except Exception as error:
             message = " ".join(str(error).split())[:300]
             raise InputError(
-                f"space, model, data or evaluator cannot be sent to the workers ({message}); expected objects that pickle"
+                f"space, model, data or evaluator cannot be sent to the workers ({message}); expected "
+                f"objects that pickle"
             ) from None
 
 
 def _probe(address: str) -> None:
-    """Knock at the door, then try in a process of its own: ``ray.init`` on a dead address blocks for over a minute."""
-    expected = "expected HOST:PORT of a running cluster (`ray start --head` prints it), 'auto', or null for this machine alone"
+    """Knock at the door, then try in a process of its own: ``ray.init`` on a dead address blocks for over a
+    minute.
+    """
+    expected = (
+        "expected HOST:PORT of a running cluster (`ray start --head` prints it), 'auto', or null for this "
+        "machine alone"
+    )
     host, _, port = address.rpartition(":")
     if host and "/" not in host and port.isdigit():
         try:
@@ -92,10 +111,14 @@ def _probe(address: str) -> None:
     try:
         done = subprocess.run(command, timeout=_PROBE_SECONDS, capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
-        silent = f"no answer within {_PROBE_SECONDS:g} s (a cluster with a token answers to RAY_AUTH_TOKEN only)"
+        silent = (
+            f"no answer within {_PROBE_SECONDS:g} s (a cluster with a token answers to RAY_AUTH_TOKEN only)"
+        )
         raise InputError(f"ray.address {address!r}: {silent}; {expected}") from None
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [
+            "it ended without a word"
+        ]
         raise InputError(f"ray.address {address!r}: cannot be joined ({lines[-1][:200]}); {expected}")
 
 
@@ -113,11 +136,18 @@ def _by_value() -> Iterator[None]:
 
 def _user_modules() -> list[ModuleType]:
     """The imported modules that are neither installed, nor of the standard library, nor Secateur's own."""
-    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    installed = [
+        Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    ]
     found = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not file or name == "__main__" or name.partition(".")[0] in _OWN or getattr(module, "__name__", None) != name:
+        if (
+            not file
+            or name == "__main__"
+            or name.partition(".")[0] in _OWN
+            or getattr(module, "__name__", None) != name
+        ):
             continue
         path = Path(file).resolve()
         if not any(path.is_relative_to(folder) for folder in installed):

@@ -23,7 +23,8 @@ from spaces.errors import InputError
 KILLS = 3  # so often may a candidate kill its worker
 LOSSES = 10  # and so often may it be lost at all, its nodes' deaths included
 _REFRESH = 5.0  # seconds between two looks at the size of the cluster
-_GRACE = 30.0  # seconds in which a cancelled evaluation has to come to its next report, before its worker is killed
+# seconds in which a cancelled evaluation has to come to its next report, before its worker is killed
+_GRACE = 30.0
 _FETCH = 60.0  # seconds that results may take from another node
 
 
@@ -50,16 +51,18 @@ class _Task:
 class RayExecutor:
     """Evaluates in Ray tasks, on this machine or on a cluster.
 
-    A batch whose worker died is split into singles, so that a killer does not take its neighbours along; who kills its
-    worker three times, or passes the time limit, is recorded as FAILED with the reason. Lost nodes are lost workers.
+    A batch whose worker died is split into singles, so that a killer does not take its neighbours along; who
+    kills its worker three times, or passes the time limit, is recorded as FAILED with the reason. Lost nodes
+    are lost workers.
 
     Args:
-        address: ``HOST:PORT`` or ``auto``; None starts Ray on this machine and shuts it down again. Where the process
-            is connected to Ray already, that is used, and left as it is.
+        address: ``HOST:PORT`` or ``auto``; None starts Ray on this machine and shuts it down again. Where the
+            process is connected to Ray already, that is used, and left as it is.
         workers: how many tasks run at once; None: as many as the cluster has room for, also when it grows.
         cpus_per_task: CPUs that a task holds; torch gets as many threads (at least one).
         gpus_per_task: GPUs that a task holds, also a fraction.
-        batch: at most so many candidates go into one task; 1 for evaluations of seconds, more for milliseconds.
+        batch: at most so many candidates go into one task; 1 for evaluations of seconds, more for
+            milliseconds.
         time_limit: seconds per candidate; None for no limit.
     """
 
@@ -72,7 +75,11 @@ class RayExecutor:
         batch: int = 1,
         time_limit: float | None = None,
     ) -> None:
-        for name, value, low in (("workers", workers, 1), ("batch", batch, 1), ("gpus_per_task", gpus_per_task, 0)):
+        for name, value, low in (
+            ("workers", workers, 1),
+            ("batch", batch, 1),
+            ("gpus_per_task", gpus_per_task, 0),
+        ):
             if value is not None and value < low:
                 raise InputError(f"ray.{name} {value}: expected at least {low}")
         for name, value in (("cpus_per_task", cpus_per_task), ("time_limit", time_limit)):
@@ -99,7 +106,8 @@ class RayExecutor:
         """Connect, and send space and evaluator to the cluster's object store.
 
         Raises:
-            InputError: no Ray answers at the address, no node has room for a task, or something does not pickle.
+            InputError: no Ray answers at the address, no node has room for a task, or something does not
+                pickle.
         """
         self.connect()
         if self._remote is None:
@@ -112,7 +120,9 @@ class RayExecutor:
                 runtime_env={"env_vars": self.variables},
             )(work)
         self._evaluator = evaluator
-        self._box = [ray_connection.put((space, evaluator))]  # in a list: a worker fetches it once, not every task again
+        self._box = [
+            ray_connection.put((space, evaluator))
+        ]  # in a list: a worker fetches it once, not every task again
 
     def connect(self) -> None:
         """Join the cluster, or start one here, unless that is done.
@@ -134,7 +144,9 @@ class RayExecutor:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of a task: libraries read it when they are imported."""
-        return {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        return {
+            name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        }
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._queue.extend(_Item(candidate) for candidate in candidates)
@@ -163,7 +175,15 @@ class RayExecutor:
                 item = self._abandon(stream, force=False)
                 self._leaving[stream] = time.monotonic() + _GRACE
                 self._ready.append(
-                    Finished(pruned(self._evaluator, item.candidate, task.last, time.monotonic() - task.since, attempts=item.attempts))
+                    Finished(
+                        pruned(
+                            self._evaluator,
+                            item.candidate,
+                            task.last,
+                            time.monotonic() - task.since,
+                            attempts=item.attempts,
+                        )
+                    )
                 )
                 return
 
@@ -182,8 +202,8 @@ class RayExecutor:
     def close(self) -> None:
         """Stop all tasks; shut Ray down, or leave the cluster, where this executor started or joined it."""
         if ray.is_initialized() and not self._connected:
-            # Only what still has work: to cancel a task just as it ends is what we believe made Ray 2.60 abort this very
-            # process ("Tried to complete task that was not pending", see docs/decisions.md).
+            # Only what still has work: to cancel a task just as it ends is what we believe made Ray 2.60
+            # abort this very process ("Tried to complete task that was not pending", see docs/decisions.md).
             # Where this executor leaves Ray, its tasks end with the connection.
             for stream in (*(stream for stream, task in self._tasks.items() if task.items), *self._leaving):
                 ray.cancel(stream, force=True)
@@ -199,7 +219,7 @@ class RayExecutor:
         self._remote = None
         self._looked = -math.inf
 
-    # -- sending ------------------------------------------------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------------------------
 
     def look(self, first: bool = False) -> None:
         """See how large the cluster is: nodes come and go."""
@@ -210,10 +230,12 @@ class RayExecutor:
         if first and not room and (self.workers is None or self.address is None):
             need = f"{self.cpus_per_task:g} CPU and {self.gpus_per_task:g} GPU"
             raise InputError(
-                f"ray: no node has the {need} of a task; lower cpus_per_task or gpus_per_task, or give `workers` to wait for nodes"
+                f"ray: no node has the {need} of a task; lower cpus_per_task or gpus_per_task, or give "
+                f"`workers` to wait for nodes"
             )
         self._capacity = self.workers or max(1, room)
-        # where Ray has no room for more, as many tasks again wait there: no worker ever waits for this process
+        # where Ray has no room for more, as many tasks again wait there: no worker ever waits for this
+        # process
         self._most = 2 * self._capacity if room <= self._capacity else self._capacity
 
     def _launch(self) -> None:
@@ -224,11 +246,13 @@ class RayExecutor:
             else:
                 size = min(self.batch, math.ceil(len(self._queue) / free))
                 items = deque(self._queue.popleft() for _ in range(size))
-            stream = self._remote.remote(self._box, [(item.candidate, item.attempts + 1) for item in items], self.threads)
+            stream = self._remote.remote(
+                self._box, [(item.candidate, item.attempts + 1) for item in items], self.threads
+            )
             self._tasks[stream] = _Task(items)
             free -= 1
 
-    # -- receiving ----------------------------------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------------------------
 
     def _receive_all(self, timeout: float) -> None:
         """Take in every message there is; wait for the first."""
@@ -265,16 +289,24 @@ class RayExecutor:
         else:
             item = task.items.popleft()
             task.running, task.since = False, math.inf
-            event = Finished(replace(event.evaluation, candidate=item.candidate))  # not a second copy of the genome
+            event = Finished(
+                replace(event.evaluation, candidate=item.candidate)
+            )  # not a second copy of the genome
         return event
 
-    # -- what goes wrong ----------------------------------------------------------------------------------------------
+    # -- what goes wrong -------------------------------------------------------------------------------------
 
     def _lost(self, stream: Any, error: Exception) -> None:
         """A task broke off: its worker or node died, or it could not even begin."""
         task = self._tasks.pop(stream)
-        if isinstance(error, TaskUnschedulableError | RayTaskError):  # not the candidates' fault, nor would it help to try again
-            cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+        if isinstance(
+            error, TaskUnschedulableError | RayTaskError
+        ):  # not the candidates' fault, nor would it help to try again
+            cause = (
+                error.cause
+                if isinstance(error, RayTaskError) and isinstance(error.cause, Exception)
+                else error
+            )
             for item in task.items:
                 self._fail(item, f"the worker could not begin: {reason(cause)}")
             return
@@ -302,7 +334,11 @@ class RayExecutor:
             return
         for stream, task in list(self._tasks.items()):
             if now - task.since > self.time_limit:
-                self._fail(self._abandon(stream, force=True), f"exceeded the time limit of {self.time_limit:g} s", self.time_limit)
+                self._fail(
+                    self._abandon(stream, force=True),
+                    f"exceeded the time limit of {self.time_limit:g} s",
+                    self.time_limit,
+                )
 
     def _abandon(self, stream: Any, force: bool) -> _Item:
         """Stop a task because of its running item, which is returned; the others are sent again."""

@@ -15,11 +15,14 @@ from spaces.base import Space
 
 Message = list[Event]
 _PAUSE = 0.02  # seconds within which a report is not sent on its own, but with what follows
-_loaded: dict[str, tuple[Space, Evaluator]] = {}  # what this process evaluates with, by object id; one at a time
+_loaded: dict[
+    str, tuple[Space, Evaluator]
+] = {}  # what this process evaluates with, by object id; one at a time
 
 
 def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: int) -> Iterator[Message]:
-    """Evaluate a batch. Every start is announced before it happens, so that who hangs or kills the worker is known by name.
+    """Evaluate a batch. Every start is announced before it happens, so that who hangs or kills the worker is
+    known by name.
 
     Args:
         box: holds the reference to space and evaluator; fetched once a process, not with every task.
@@ -38,7 +41,9 @@ def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: 
     for candidate, attempts in items:
         for event in evaluate(space, evaluator, candidate, attempts, device):
             message.append(event)
-            if isinstance(event, Started) or (isinstance(event, Reported) and time.monotonic() - sent > _PAUSE):
+            if isinstance(event, Started) or (
+                isinstance(event, Reported) and time.monotonic() - sent > _PAUSE
+            ):
                 yield message
                 message, sent = [], time.monotonic()
     yield message

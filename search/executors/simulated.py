@@ -14,7 +14,8 @@ from spaces.base import Space
 
 
 class SimulatedExecutor:
-    """Really evaluates, but takes as long as it is told: for tests and measurements of what happens between workers.
+    """Really evaluates, but takes as long as it is told: for tests and measurements of what happens between
+    workers.
 
     The reports of a candidate lie evenly over its duration, the last one at its end.
 
@@ -62,7 +63,12 @@ class SimulatedExecutor:
         if id in self._running:
             candidate, began = self._running[id]
             report = self._last[id].report if id in self._last else None
-            self._plan(self.now, id, Finished(pruned(self._evaluator, candidate, report, self.now - began)), first=True)
+            self._plan(
+                self.now,
+                id,
+                Finished(pruned(self._evaluator, candidate, report, self.now - began)),
+                first=True,
+            )
 
     def withdraw(self) -> list[int]:
         ids = [candidate.id for candidate in self._queue]

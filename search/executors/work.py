@@ -19,11 +19,14 @@ from spaces.base import Space
 _STORABLE = "biufcSU"  # kinds of dtype that are raw bytes
 
 
-def evaluate(space: Space, evaluator: Evaluator, candidate: Candidate, attempts: int = 1, device: str = "cpu") -> Iterator[Event]:
+def evaluate(
+    space: Space, evaluator: Evaluator, candidate: Candidate, attempts: int = 1, device: str = "cpu"
+) -> Iterator[Event]:
     """Build a candidate, evaluate it with all global generators seeded for it, and tell what happens.
 
-    It never raises (but for KeyboardInterrupt and the like): what goes wrong in the user's code, a model that cannot be
-    built, a metric that is missing or not finite, or a lack of memory ends in a FAILED evaluation that gives the reason.
+    It never raises (but for KeyboardInterrupt and the like): what goes wrong in the user's code, a model that
+    cannot be built, a metric that is missing or not finite, or a lack of memory ends in a FAILED evaluation
+    that gives the reason.
 
     Args:
         attempts: how often it has been started with this time.
@@ -36,15 +39,32 @@ def evaluate(space: Space, evaluator: Evaluator, candidate: Candidate, attempts:
     yield Finished(run.evaluation(attempts))
 
 
-def failed(candidate: Candidate, reason: str, seconds: float = 0.0, worker: str = "", attempts: int = 1) -> Evaluation:
+def failed(
+    candidate: Candidate, reason: str, seconds: float = 0.0, worker: str = "", attempts: int = 1
+) -> Evaluation:
     """Return the evaluation of a candidate that gave nothing, with its reason in one line."""
-    return Evaluation(candidate, State.FAILED, {}, reason=" ".join(reason.split())[:300], seconds=seconds, worker=worker, attempts=attempts)
+    return Evaluation(
+        candidate,
+        State.FAILED,
+        {},
+        reason=" ".join(reason.split())[:300],
+        seconds=seconds,
+        worker=worker,
+        attempts=attempts,
+    )
 
 
 def pruned(
-    evaluator: Evaluator, candidate: Candidate, report: Report | None, seconds: float = 0.0, worker: str = "", attempts: int = 1
+    evaluator: Evaluator,
+    candidate: Candidate,
+    report: Report | None,
+    seconds: float = 0.0,
+    worker: str = "",
+    attempts: int = 1,
 ) -> Evaluation:
-    """Return the evaluation of a candidate that was stopped at a report: the screened metrics joined with the report's."""
+    """Return the evaluation of a candidate that was stopped at a report: the screened metrics joined with the
+    report's.
+    """
     report = report or Report({})
     metrics = _screened(evaluator, candidate) | report.metrics
     return Evaluation(candidate, State.PRUNED, metrics, report.arrays, "", seconds, worker, attempts)
@@ -93,7 +113,9 @@ class _Run:
                 self._reason = reason(error)
         if self._reason:
             return failed(self._candidate, self._reason, self._seconds, worker_name(), attempts)
-        return Evaluation(self._candidate, State.COMPLETE, metrics, last.arrays, "", self._seconds, worker_name(), attempts)
+        return Evaluation(
+            self._candidate, State.COMPLETE, metrics, last.arrays, "", self._seconds, worker_name(), attempts
+        )
 
 
 def _reports(space: Space, evaluator: Evaluator, candidate: Candidate, device: str) -> Iterator[Report]:

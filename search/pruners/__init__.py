@@ -1,4 +1,6 @@
-"""Which trial of an Optuna study is stopped early: by Takeuchi's criterion, or by non-domination where there are several objectives."""
+"""Which trial of an Optuna study is stopped early: by Takeuchi's criterion, or by non-domination where there
+are several objectives.
+"""
 
 from search.pruners.non_domination import NonDominationPruner, doomed
 from search.pruners.tic import TICPruner

@@ -22,10 +22,12 @@ _KEY = re.compile(rf"{_PREFIX}\d+")
 
 
 def doomed(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached: int | None = None) -> bool:
-    """Say whether a point is so far behind in the fronts that it is not among the best ``ceil(n / reduction)``.
+    """Say whether a point is so far behind in the fronts that it is not among the best
+    ``ceil(n / reduction)``.
 
-    Points that are on the same front are equals: crowding would stop a non-dominated trial only because it lies near another one.
-    So a non-dominated point is never doomed. [O]; fronts [P] Deb et al. 2002, by moocore.
+    Points that are on the same front are equals: crowding would stop a non-dominated trial only because it
+    lies near another one. So a non-dominated point is never doomed. [O]; fronts [P] Deb et al. 2002, by
+    moocore.
 
     Args:
         values: of the point, ``(objectives,)``, all to be minimised.
@@ -34,7 +36,8 @@ def doomed(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached
         reached: n; by default the point and the others.
 
     Returns:
-        Whether at least ``ceil(n / reduction)`` others are on fronts before its own, or one of its values is not a number.
+        Whether at least ``ceil(n / reduction)`` others are on fronts before its own, or one of its values is
+        not a number.
     """
     values, others = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
     if np.isnan(values).any():
@@ -49,10 +52,10 @@ def doomed(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached
 class NonDominationPruner:
     """Asynchronous successive halving by fronts, for studies with several objectives. [O]
 
-    Optuna's ``trial.report`` and ``trial.should_prune`` refuse such studies, so this is no ``BasePruner``: it keeps the reports as
-    user attributes ``objectives:{step}`` of the trial, in the study's own directions. At each step from `min_resource` on a trial
-    is compared with what the others reported at the same step; rungs as in :class:`search.pruners.TICPruner`. Failed trials are
-    nobody's rivals.
+    Optuna's ``trial.report`` and ``trial.should_prune`` refuse such studies, so this is no ``BasePruner``: it
+    keeps the reports as user attributes ``objectives:{step}`` of the trial, in the study's own directions. At
+    each step from `min_resource` on a trial is compared with what the others reported at the same step; rungs
+    as in :class:`search.pruners.TICPruner`. Failed trials are nobody's rivals.
 
     Example:
         >>> import optuna
@@ -66,7 +69,8 @@ class NonDominationPruner:
         ...             raise optuna.TrialPruned
         ...     return error, accuracy
         >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
-        >>> study = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
+        >>> study = optuna.create_study(directions=["minimize", "maximize"],
+        ...     sampler=optuna.samplers.RandomSampler(seed=0))
         >>> study.optimize(objective, n_trials=30)
         >>> 3 < sum(trial.state.name == "PRUNED" for trial in study.trials) < 25
         True
@@ -94,7 +98,10 @@ class NonDominationPruner:
         """
         objectives = len(trial.study.directions)
         if len(values) != objectives:
-            raise ValueError(f"{len(values)} values were reported at step {step}, but the study has {objectives} objectives.")
+            raise ValueError(
+                f"{len(values)} values were reported at step {step}, but the study has {objectives} "
+                f"objectives."
+            )
         if step < 0:
             raise ValueError(f"step must not be negative, but got {step}.")
         trial.set_user_attr(f"{_PREFIX}{step}", [float(value) for value in values])
@@ -116,15 +123,21 @@ class NonDominationPruner:
         others = [
             reports
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and other.state != TrialState.FAIL and (reports := _reports(other.user_attrs))
+            if other.number != trial.number
+            and other.state != TrialState.FAIL
+            and (reports := _reports(other.user_attrs))
         ]
         lasts = [max(reports) for reports in others]
         if sum(last >= self._rungs.first for last in lasts) < self._startup_trials:
             return False
-        signs = np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions])
+        signs = np.array(
+            [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
+        )
         rivals = np.array([reports[step] for reports in others if step in reports]).reshape(-1, len(signs))
         start = self._rungs.start(step)
-        return doomed(signs * own[step], signs * rivals, self._rungs.reduction, 1 + sum(last >= start for last in lasts))
+        return doomed(
+            signs * own[step], signs * rivals, self._rungs.reduction, 1 + sum(last >= start for last in lasts)
+        )
 
 
 def _reports(attributes: Mapping[str, Any]) -> dict[int, list[float]]:

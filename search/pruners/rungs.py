@@ -6,11 +6,12 @@ import math
 
 
 class Rungs:
-    """Steps at which a new cut begins: `first`, `first * reduction`, `first * reduction**2` and so on. [P] Li et al. 2020 (ASHA)
+    """Steps at which a new cut begins: `first`, `first * reduction`, `first * reduction**2` and so on. [P] Li
+    et al. 2020 (ASHA)
 
-    Of the trials that came as far as a rung, the best ``ceil(n / reduction)`` may go on, until the next rung. Trials that were
-    stopped within a rung still count in its n. Otherwise every step would cut the survivors of the last one once more, and after
-    four steps one trial in eighty would be left.
+    Of the trials that came as far as a rung, the best ``ceil(n / reduction)`` may go on, until the next rung.
+    Trials that were stopped within a rung still count in its n. Otherwise every step would cut the survivors
+    of the last one once more, and after four steps one trial in eighty would be left.
 
     Args:
         first: the smallest step at which a trial is judged; at least 1.

@@ -27,24 +27,28 @@ _log = logging.getLogger(__name__)
 class TICPruner(BasePruner):
     """Asynchronous successive halving that decides on intervals. [O]; rungs [P] Li et al. 2020
 
-    A report is a loss with a standard error: :meth:`evaluators.tic.Prediction.report` writes the loss as Optuna's intermediate
-    value and the error beside it, in the user attribute ``tic:{step}``. Of n trials that came as far as a rung (steps
-    `min_resource`, times `reduction`, and so on) ``ceil(n / reduction)`` may go on; a trial is pruned at a step when that many
-    others, their upper bounds at the same step being below its own lower bound, are surely better.
+    A report is a loss with a standard error: :meth:`evaluators.tic.Prediction.report` writes the loss as
+    Optuna's intermediate value and the error beside it, in the user attribute ``tic:{step}``. Of n trials
+    that came as far as a rung (steps `min_resource`, times `reduction`, and so on) ``ceil(n / reduction)``
+    may go on; a trial is pruned at a step when that many others, their upper bounds at the same step being
+    below its own lower bound, are surely better.
 
     Why so:
 
-    - The bound that counts is the worst of the incumbents, taken as the ``ceil(n / reduction)`` best *upper* bounds. Were they the
-      best *values*, one lucky value with a huge error would keep everybody; an unsure trial is no incumbent.
-    - Two 90 % intervals that do not overlap are a harder test than one of the difference at 90 %, which is the margin for
-      looking again at every step.
-    - A trial that could not be told apart at a rung is looked at again at every step after it, not only at the next rung.
-    - Where few trials have come to a step, few can be surely better there, so the first ones pass. A trial that reported no
-      interval at that step counts among the n, but never as surely better.
+    - The bound that counts is the worst of the incumbents, taken as the ``ceil(n / reduction)`` best *upper*
+      bounds. Were they the best *values*, one lucky value with a huge error would keep everybody; an unsure
+      trial is no incumbent.
+    - Two 90 % intervals that do not overlap are a harder test than one of the difference at 90 %, which is
+      the margin for looking again at every step.
+    - A trial that could not be told apart at a rung is looked at again at every step after it, not only at
+      the next rung.
+    - Where few trials have come to a step, few can be surely better there, so the first ones pass. A trial
+      that reported no interval at that step counts among the n, but never as surely better.
 
-    The fallback decides where there is no interval: for studies without Secateur, and where the weights have moved so far
-    (`max_movement`) that the theory does not hold. The trial's user attribute ``pruner:fallback`` then names the step and the reason.
-    A value that is not a number is pruned at any step. Failed trials are nobody's rivals.
+    The fallback decides where there is no interval: for studies without Secateur, and where the weights have
+    moved so far (`max_movement`) that the theory does not hold. The trial's user attribute
+    ``pruner:fallback`` then names the step and the reason. A value that is not a number is pruned at any
+    step. Failed trials are nobody's rivals.
 
     Example:
         >>> import optuna
@@ -58,19 +62,22 @@ class TICPruner(BasePruner):
         ...             raise optuna.TrialPruned
         ...     return loss
         >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
-        >>> study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=TICPruner(min_resource=2))
+        >>> study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0),
+        ...     pruner=TICPruner(min_resource=2))
         >>> study.optimize(train, n_trials=30)
         >>> sum(trial.state.name == "PRUNED" for trial in study.trials) > 10
         True
 
     Args:
-        fallback: decides where there is no interval; None for Optuna's median rule on the same values, with the same start.
+        fallback: decides where there is no interval; None for Optuna's median rule on the same values, with
+            the same start.
         reduction: one in so many goes on at a rung.
         confidence: of the two-sided normal interval of a value; 0 compares the values alone.
         min_resource: nothing but what is not a number is pruned at a smaller step, by the fallback neither.
-        startup_trials: nothing is decided by intervals before so many others have come as far as `min_resource`.
-        max_movement: largest relative movement of the weights at which the intervals are believed; None: always. Where it is
-            given, a report without a gauge is not believed either.
+        startup_trials: nothing is decided by intervals before so many others have come as far as
+            `min_resource`.
+        max_movement: largest relative movement of the weights at which the intervals are believed; None:
+            always. Where it is given, a report without a gauge is not believed either.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -95,7 +102,9 @@ class TICPruner(BasePruner):
         if max_movement is not None and not max_movement >= 0:
             raise ValueError(f"max_movement must be a number from 0 or None, but got {max_movement}.")
         self._rungs = Rungs(min_resource, reduction)
-        self._fallback = fallback or MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=min_resource)
+        self._fallback = fallback or MedianPruner(
+            n_startup_trials=startup_trials, n_warmup_steps=min_resource
+        )
         self._width = NormalDist().inv_cdf((1 + confidence) / 2)
         self._startup_trials = startup_trials
         self._max_movement = max_movement
@@ -119,7 +128,9 @@ class TICPruner(BasePruner):
         others = [
             (other, last)
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and other.state != TrialState.FAIL and (last := other.last_step) is not None
+            if other.number != trial.number
+            and other.state != TrialState.FAIL
+            and (last := other.last_step) is not None
         ]
         if sum(last >= self._rungs.first for _, last in others) < self._startup_trials:
             return False
@@ -135,7 +146,10 @@ class TICPruner(BasePruner):
 
     def _bounds(self, trial: FrozenTrial, step: int, sign: float) -> tuple[float, float]:
         """Lower and upper bound of a loss; of ``-value`` where more is better."""
-        loss, margin = sign * trial.intermediate_values[step], self._width * trial.user_attrs[attribute(step)]["error"]
+        loss, margin = (
+            sign * trial.intermediate_values[step],
+            self._width * trial.user_attrs[attribute(step)]["error"],
+        )
         return loss - margin, loss + margin
 
     def _doubt(self, trial: FrozenTrial, step: int) -> str:
@@ -149,11 +163,14 @@ class TICPruner(BasePruner):
         movement = told.get("movement") if isinstance(told, dict) else None
         if not isinstance(movement, int | float):
             return f"no movement was reported, and max_movement is {self._max_movement:g}"
-        return "" if movement <= self._max_movement else f"movement {movement:.3g} above {self._max_movement:g}"
+        return (
+            "" if movement <= self._max_movement else f"movement {movement:.3g} above {self._max_movement:g}"
+        )
 
     @staticmethod
     def _tell(study: Study, trial: FrozenTrial, reason: str) -> None:
-        # As Optuna's own SuccessiveHalvingPruner does: a pruner is given no other way to write to a running trial.
+        # As Optuna's own SuccessiveHalvingPruner does: a pruner is given no other way to write to a running
+        # trial.
         storage, number = study._storage, trial._trial_id
         if trial.state == TrialState.RUNNING and FALLBACK not in storage.get_trial(number).user_attrs:
             storage.set_trial_user_attr(number, FALLBACK, reason)

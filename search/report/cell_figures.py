@@ -52,8 +52,17 @@ def cells_figure(cells: CellFacts) -> go.Figure:
             y=list(range(cells.count)),
             zmin=float(low),
             zmax=float(high),
-            colorscale=[[stop, color] for stop, color in zip((0, 0.25, 0.5, 0.75, 1), reversed([c for _, c in style.SCALE]), strict=True)],
-            colorbar={"title": {"text": title(cells.objective), "side": "top", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0},
+            colorscale=[
+                [stop, color]
+                for stop, color in zip(
+                    (0, 0.25, 0.5, 0.75, 1), reversed([c for _, c in style.SCALE]), strict=True
+                )
+            ],
+            colorbar={
+                "title": {"text": title(cells.objective), "side": "top", "font": {"size": 12}},
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
             hovertemplate="cell %{y}, step %{x}: %{z:.4g}<extra></extra>",
         )
     )
@@ -63,7 +72,12 @@ def cells_figure(cells: CellFacts) -> go.Figure:
     _mark(plot, "diverged, and begun again from a neighbour", style.ROSE, seeded)
     style.dress(plot, max(260, 90 + 16 * min(cells.count, 40)), showlegend=bool(seeded))
     plot.update_xaxes(title_text="step", showgrid=False, range=[-0.5, max(grid.shape[1], 1) - 0.5])
-    return plot.update_yaxes(title_text="cell", range=[cells.count - 0.5, -0.5], showgrid=False, dtick=1 if cells.count <= 20 else None)
+    return plot.update_yaxes(
+        title_text="cell",
+        range=[cells.count - 0.5, -0.5],
+        showgrid=False,
+        dtick=1 if cells.count <= 20 else None,
+    )
 
 
 def _mark(plot: go.Figure, name: str, color: str, events: Sequence[tuple[int, int, str]]) -> None:
@@ -88,7 +102,11 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
     graph = nx.empty_graph(cells.count)
     graph.add_edges_from(facts.about.edges)
     degrees = [degree for _, degree in graph.degree()]
-    places = nx.circular_layout(graph) if max(degrees, default=0) <= 2 or cells.count < 5 else nx.kamada_kawai_layout(graph)
+    places = (
+        nx.circular_layout(graph)
+        if max(degrees, default=0) <= 2 or cells.count < 5
+        else nx.kamada_kawai_layout(graph)
+    )
     last = [row[np.isfinite(row)][-1] if np.isfinite(row).any() else None for row in cells.grid()]
     worst = max((value for value in last if value is not None), default=0.0)
     lines = [(places[a], places[b]) for a, b in graph.edges]
@@ -124,12 +142,16 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
 
 
 def alive_figure(cells: CellFacts) -> go.Figure:
-    """Return the kept share of every segment over the steps, the mean of the cells that have it; below, who has which architecture."""
+    """Return the kept share of every segment over the steps, the mean of the cells that have it; below, who
+    has which architecture.
+    """
     architectures = cells.architectures()
     upper, lower, between = 250, 110, 34 + _ROW * math.ceil(len(architectures) / 2)
     height = upper + (between + lower if architectures else 0)
     plot = (
-        make_subplots(rows=2, shared_xaxes=True, row_heights=[upper, lower], vertical_spacing=between / height)
+        make_subplots(
+            rows=2, shared_xaxes=True, row_heights=[upper, lower], vertical_spacing=between / height
+        )
         if architectures
         else go.Figure()
     )
@@ -142,7 +164,12 @@ def alive_figure(cells: CellFacts) -> go.Figure:
     for place, (name, count) in enumerate(architectures.items()):
         trace = _line(name, count, place, f"{name}, step %{{x}}: %{{y}} cells").update(legend="legend2")
         plot.add_trace(trace.update(line_dash="dot" if name.startswith("decoder") else "solid"), 2, 1)
-    style.dress(plot, 70 + _ROW * math.ceil(max(1, len(segments)) / 2) + height, showlegend=True, legend={**_LEGEND, "y": 1.01})
+    style.dress(
+        plot,
+        70 + _ROW * math.ceil(max(1, len(segments)) / 2) + height,
+        showlegend=True,
+        legend={**_LEGEND, "y": 1.01},
+    )
     plot.update_xaxes(rangemode="tozero", title_text=None if architectures else "step")
     plot.update_yaxes(title_text="alive, mean of the cells", tickformat=".0%", range=[0, 1.02])
     if architectures:
@@ -168,15 +195,29 @@ def pictures_figure(cells: CellFacts) -> go.Figure:
     """Return inputs, and what the exported members make of them: a row a member, from the test split."""
     members = list(cells.pictures)
     inputs = cells.pictures[members[0]]["inputs"][:_SAMPLES]
-    rows = [("input", inputs), *((f"candidate {id}", cells.pictures[id]["outputs"][:_SAMPLES]) for id in members)]
+    rows = [
+        ("input", inputs),
+        *((f"candidate {id}", cells.pictures[id]["outputs"][:_SAMPLES]) for id in members),
+    ]
     plot = make_subplots(
-        rows=len(rows), cols=len(inputs), horizontal_spacing=0.006, vertical_spacing=0.02, row_titles=[name for name, _ in rows]
+        rows=len(rows),
+        cols=len(inputs),
+        horizontal_spacing=0.006,
+        vertical_spacing=0.02,
+        row_titles=[name for name, _ in rows],
     )
     low, high = float(inputs.min()), float(inputs.max())
     for row, (_, samples) in enumerate(rows, start=1):
         for column, sample in enumerate(samples, start=1):
             plot.add_trace(
-                go.Heatmap(z=picture(sample).tolist(), zmin=low, zmax=high, colorscale=_GREY, showscale=False, hoverinfo="skip"),
+                go.Heatmap(
+                    z=picture(sample).tolist(),
+                    zmin=low,
+                    zmax=high,
+                    colorscale=_GREY,
+                    showscale=False,
+                    hoverinfo="skip",
+                ),
                 row,
                 column,
             )
@@ -189,7 +230,9 @@ def pictures_figure(cells: CellFacts) -> go.Figure:
 
 
 def picture(sample: np.ndarray) -> np.ndarray:
-    """Return a sample as a picture ``(height, width)``: its first channel, or its values in the squarest rows they fill."""
+    """Return a sample as a picture ``(height, width)``: its first channel, or its values in the squarest rows
+    they fill.
+    """
     if sample.ndim >= 2:
         return sample.reshape(-1, *sample.shape[-2:])[0]
     height = next(h for h in range(math.isqrt(sample.size), 0, -1) if sample.size % h == 0)
@@ -203,4 +246,7 @@ def _known(values: np.ndarray) -> list[Any]:
 
 
 def _replaced(values: list[Any]) -> list[Any]:
-    return [_replaced(value) if isinstance(value, list) else value if math.isfinite(value) else None for value in values]
+    return [
+        _replaced(value) if isinstance(value, list) else value if math.isfinite(value) else None
+        for value in values
+    ]

@@ -48,7 +48,8 @@ class Facts:
         joined: whether each was on the front when it came in, bool ``(n,)``.
         parents: candidate -> those that it comes from, and the operator that made it.
         front: sorted by the first objective.
-        history: ``(evaluations, hypervolume)`` whenever the front changed; shares of the volume between best and worst of all fronts.
+        history: ``(evaluations, hypervolume)`` whenever the front changed; shares of the volume between best
+            and worst of all fronts.
         reasons: why candidates failed, and how often.
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
         cells: of a coevolution; else None.
@@ -93,7 +94,9 @@ class Facts:
         return [final for final in self.finals if final.id != BASE]
 
     def shares(self, genome: np.ndarray) -> np.ndarray:
-        """Return the kept share of every segment (for keep bits), or the level as a share of the highest, shape ``(segments,)``."""
+        """Return the kept share of every segment (for keep bits), or the level as a share of the highest,
+        shape ``(segments,)``.
+        """
         starts = np.cumsum([0, *(size for _, size, _ in self.segments)])
         pieces = zip(self.segments, starts, starts[1:], strict=False)
         return np.array([genome[a:b].mean() / (choices - 1) for (_, _, choices), a, b in pieces])
@@ -181,7 +184,9 @@ def _reason(note: Any) -> str:
 
 
 def _history(changes: Sequence[tuple[int, np.ndarray]], count: int) -> list[tuple[int, float]]:
-    """Hypervolume of every front as a share of the box between the best and the worst values that were ever on a front."""
+    """Hypervolume of every front as a share of the box between the best and the worst values that were ever
+    on a front.
+    """
     if not changes:
         return []
     import moocore
@@ -191,5 +196,7 @@ def _history(changes: Sequence[tuple[int, np.ndarray]], count: int) -> list[tupl
     span = np.where(high > low, high - low, 1.0)
     reference = np.full(len(low), 1.0 + 1e-9)
     thinned = changes if len(changes) <= 400 else [*changes[:: len(changes) // 400 + 1], changes[-1]]
-    history = [(seen, float(moocore.hypervolume((values - low) / span, ref=reference))) for seen, values in thinned]
+    history = [
+        (seen, float(moocore.hypervolume((values - low) / span, ref=reference))) for seen, values in thinned
+    ]
     return [*history, (count, history[-1][1])]

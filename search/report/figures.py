@@ -37,20 +37,29 @@ def history_figure(facts: Facts) -> go.Figure:
 
 
 def channels_figure(facts: Facts) -> go.Figure:
-    """Return what every member of the front keeps of every segment: segments from input to output, members from small to large."""
+    """Return what every member of the front keeps of every segment: segments from input to output, members
+    from small to large.
+    """
     cost = facts.objectives[-1]
     members = sorted(facts.front, key=lambda member: member.metrics[cost])
     chosen = {final.id for final in facts.members}
     if len(members) > _COLUMNS:
         spread = {round(place) for place in np.linspace(0, len(members) - 1, _COLUMNS - len(chosen))}
-        members = [member for place, member in enumerate(members) if place in spread or member.candidate.id in chosen]
+        members = [
+            member for place, member in enumerate(members) if place in spread or member.candidate.id in chosen
+        ]
     shares = np.array([facts.shares(member.candidate.genome) for member in members]).reshape(len(members), -1)
     sizes = np.array([size for _, size, _ in facts.segments])
     labels = [f"{name}  <span style='color:{style.FAINT}'>{size}</span>" for name, size, _ in facts.segments]
-    columns = [f"<b>{m.candidate.id}</b>" if m.candidate.id in chosen else str(m.candidate.id) for m in members]
+    columns = [
+        f"<b>{m.candidate.id}</b>" if m.candidate.id in chosen else str(m.candidate.id) for m in members
+    ]
     counts = np.rint(shares * sizes).astype(int)
     masks = all(choices == 2 for _, _, choices in facts.segments)
-    hover = [[f"{counts[j, i]} of {sizes[i]}" if masks else f"{shares[j, i]:.2f}" for j in range(len(members))] for i in range(len(sizes))]
+    hover = [
+        [f"{counts[j, i]} of {sizes[i]}" if masks else f"{shares[j, i]:.2f}" for j in range(len(members))]
+        for i in range(len(sizes))
+    ]
     plot = go.Figure(
         go.Heatmap(
             z=np.round(shares.T, 4).tolist(),
@@ -84,11 +93,15 @@ def channels_figure(facts: Facts) -> go.Figure:
         tickangle=-45 if len(members) > 12 else 0,
         showgrid=False,
     )
-    return plot.update_yaxes(tickvals=list(range(len(sizes))), ticktext=labels, autorange="reversed", showgrid=False)
+    return plot.update_yaxes(
+        tickvals=list(range(len(sizes))), ticktext=labels, autorange="reversed", showgrid=False
+    )
 
 
 def lineage_figure(facts: Facts) -> go.Figure:
-    """Return the ancestors of the exported members (else of members spread over the front): asked when, at what cost, by which operator."""
+    """Return the ancestors of the exported members (else of members spread over the front): asked when, at
+    what cost, by which operator.
+    """
     cost = facts.objectives[-1]
     graph = _ancestry(facts)
     values = dict(zip(facts.ids.tolist(), facts.metrics.get(cost, np.zeros(0)).tolist(), strict=True))
@@ -108,7 +121,8 @@ def lineage_figure(facts: Facts) -> go.Figure:
         )
     )
     hover = (
-        f"<b>candidate %{{customdata[0]}}</b><br>by %{{customdata[2]}}<br>of %{{customdata[1]}}<br>{title(cost)} %{{y:.4s}}<extra></extra>"
+        f"<b>candidate %{{customdata[0]}}</b><br>by %{{customdata[2]}}<br>of "
+        f"%{{customdata[1]}}<br>{title(cost)} %{{y:.4s}}<extra></extra>"
     )
     for place, name in enumerate(record.name for record in facts.operators):
         made = [node for node in nodes if parts_of(facts.parents[node][1])[-1] == name]
@@ -121,7 +135,11 @@ def lineage_figure(facts: Facts) -> go.Figure:
                 mode="markers",
                 name=name,
                 customdata=[
-                    [node, ", ".join(map(str, facts.parents[node][0])) or "none", facts.parents[node][1].replace("+", " + ")]
+                    [
+                        node,
+                        ", ".join(map(str, facts.parents[node][0])) or "none",
+                        facts.parents[node][1].replace("+", " + "),
+                    ]
                     for node in made
                 ],
                 marker={
@@ -138,9 +156,13 @@ def lineage_figure(facts: Facts) -> go.Figure:
 
 
 def operators_figure(facts: Facts) -> go.Figure:
-    """Return, for every operator, how many of its candidates were on the front when they came in, and how many stayed."""
+    """Return, for every operator, how many of its candidates were on the front when they came in, and how
+    many stayed.
+    """
     records = [record for record in facts.operators if record.name != "base"][:_OPERATORS][::-1]
-    names = [f"{record.name}  <span style='color:{style.FAINT}'>{record.asked:,}</span>" for record in records]
+    names = [
+        f"{record.name}  <span style='color:{style.FAINT}'>{record.asked:,}</span>" for record in records
+    ]
     plot = go.Figure()
     for label, color, counts in (
         ("were on the front when they came in", style.TEAL_SOFT, [record.joined for record in records]),
@@ -164,24 +186,42 @@ def operators_figure(facts: Facts) -> go.Figure:
         )
     style.dress(plot, _side_height(facts), barmode="group", bargap=0.35, legend_traceorder="reversed")
     longest = max((record.joined / record.asked for record in records), default=1.0) or 1.0
-    plot.update_xaxes(tickformat=".0%", range=[0, 1.2 * longest], title_text="share of the operator's candidates")
+    plot.update_xaxes(
+        tickformat=".0%", range=[0, 1.2 * longest], title_text="share of the operator's candidates"
+    )
     return plot.update_yaxes(showgrid=False)
 
 
 def objectives_figure(facts: Facts) -> go.Figure:
     """Return the front over all objectives as parallel coordinates, for three and more."""
     cost = facts.objectives[-1]
-    dimensions = [{"label": title(name), "values": [member.metrics[name] for member in facts.front]} for name in facts.objectives]
-    lines = {"color": [member.metrics[cost] for member in facts.front], "colorscale": [list(stop) for stop in style.SCALE[1:]]}
+    dimensions = [
+        {"label": title(name), "values": [member.metrics[name] for member in facts.front]}
+        for name in facts.objectives
+    ]
+    lines = {
+        "color": [member.metrics[cost] for member in facts.front],
+        "colorscale": [list(stop) for stop in style.SCALE[1:]],
+    }
     lines["colorscale"] = [[0, style.TEAL_SOFT], [1, style.TEAL]]
-    return style.dress(go.Figure(go.Parcoords(line=lines, dimensions=dimensions)), 360, margin={"l": 60, "r": 60, "t": 50, "b": 20})
+    return style.dress(
+        go.Figure(go.Parcoords(line=lines, dimensions=dimensions)),
+        360,
+        margin={"l": 60, "r": 60, "t": 50, "b": 20},
+    )
 
 
 def _ancestry(facts: Facts) -> nx.DiGraph:
-    """The graph of parents to children, from the members that matter back, the latest generations first, as far as it can be drawn."""
+    """The graph of parents to children, from the members that matter back, the latest generations first, as
+    far as it can be drawn.
+    """
     roots = [final.id for final in facts.members]
     if not roots:
-        roots = [facts.front[round(place)].candidate.id for place in np.linspace(0, len(facts.front) - 1, 5)] if facts.front else []
+        roots = (
+            [facts.front[round(place)].candidate.id for place in np.linspace(0, len(facts.front) - 1, 5)]
+            if facts.front
+            else []
+        )
     graph: nx.DiGraph = nx.DiGraph()
     graph.add_nodes_from(roots)
     waiting = deque(dict.fromkeys(roots))

@@ -12,13 +12,17 @@ from search.report.facts import Facts
 _POINTS = 2500
 """Most points of one kind: beyond, a random part stands for all, and the legend says so."""
 _WIDE = 30
-"""Times that costs on a front differ from which on the axis is logarithmic: most of the front would lie at its very beginning."""
+"""Times that costs on a front differ from which on the axis is logarithmic: most of the front would lie at
+its very beginning.
+"""
 
 
 def front_figure(facts: Facts) -> go.Figure:
-    """Return the first objective over the second: candidates, front, base model, limits, and members before and after fine-tuning.
+    """Return the first objective over the second: candidates, front, base model, limits, and members before
+    and after fine-tuning.
 
-    Of more objectives the first two are shown; the front is then drawn as points only, for it is no line in two dimensions.
+    Of more objectives the first two are shown; the front is then drawn as points only, for it is no line in
+    two dimensions.
     """
     quality, cost = facts.objectives[:2]
     plot = go.Figure()
@@ -30,7 +34,13 @@ def front_figure(facts: Facts) -> go.Figure:
         "beyond a limit",
         {"color": "#e9c9c9", "size": 5, "symbol": "x-thin", "line": {"width": 1, "color": "#dba7ab"}},
     )
-    _cloud(plot, facts, facts.feasible & ~on_front, "dominated", {"color": "#c3ccd4", "size": 4.5, "opacity": 0.65})
+    _cloud(
+        plot,
+        facts,
+        facts.feasible & ~on_front,
+        "dominated",
+        {"color": "#c3ccd4", "size": 4.5, "opacity": 0.65},
+    )
     _front_line(plot, facts)
     _finals(plot, facts)
     if quality in facts.about.base and cost in facts.about.base:
@@ -63,13 +73,18 @@ def front_figure(facts: Facts) -> go.Figure:
                     "direction": "right",
                     "x": 1,
                     "xanchor": "right",
-                    "y": 0.99,  # inside the plot, whose right end is empty: above it the legend needs the room
+                    # inside the plot, whose right end is empty: above it the legend needs the room
+                    "y": 0.99,
                     "yanchor": "top",
                     "bgcolor": style.PAPER,
                     "bordercolor": style.LINE,
                     "font": {"size": 12, "color": style.SOFT},
                     "buttons": [
-                        {"label": "where it matters", "method": "relayout", "args": [{"yaxis.range": focus, "yaxis.type": "linear"}]},
+                        {
+                            "label": "where it matters",
+                            "method": "relayout",
+                            "args": [{"yaxis.range": focus, "yaxis.type": "linear"}],
+                        },
                         {"label": "everything", "method": "relayout", "args": [whole]},
                     ],
                 }
@@ -124,7 +139,9 @@ def _front_line(plot: go.Figure, facts: Facts) -> None:
 def _finals(plot: go.Figure, facts: Facts) -> None:
     quality, cost = facts.objectives[:2]
     before, after = f"test_{quality}_before", f"test_{quality}"
-    finals = [final for final in facts.finals if after in final.test and cost in (final.realised | final.searched)]
+    finals = [
+        final for final in facts.finals if after in final.test and cost in (final.realised | final.searched)
+    ]
     if not finals:
         return
     x = [(final.searched | final.realised)[cost] for final in finals]
@@ -132,7 +149,12 @@ def _finals(plot: go.Figure, facts: Facts) -> None:
     lines_y = [value for final in finals for value in (final.test.get(before), final.test[after], None)]
     plot.add_trace(
         go.Scatter(
-            x=lines_x, y=lines_y, mode="lines", line={"color": style.AMBER, "width": 1.2, "dash": "dot"}, hoverinfo="skip", showlegend=False
+            x=lines_x,
+            y=lines_y,
+            mode="lines",
+            line={"color": style.AMBER, "width": 1.2, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
         )
     )
     for name, key, symbol, fill in (
@@ -165,7 +187,8 @@ def _limits(plot: go.Figure, facts: Facts, cost: str, quality: str) -> None:
             plot.add_vline(
                 x=constraint["limit"],
                 line=line,
-                label=label | {"textposition": "end", "textangle": 0, "xanchor": "left", "yanchor": "top", "padding": 6},
+                label=label
+                | {"textposition": "end", "textangle": 0, "xanchor": "left", "yanchor": "top", "padding": 6},
             )
         elif constraint["metric"] == quality:
             plot.add_hline(y=constraint["limit"], line=line, label=label | {"textposition": "end"})
@@ -179,7 +202,9 @@ def _scale(facts: Facts, cost: str) -> dict[str, object]:
 
 
 def _focus(facts: Facts, quality: str) -> list[float] | None:
-    """The range of the first objective that a person would look at, where wrecks of the front stretch the axis."""
+    """The range of the first objective that a person would look at, where wrecks of the front stretch the
+    axis.
+    """
     base = facts.about.base.get(quality)
     values = np.array([member.metrics[quality] for member in facts.front])
     if base is None or len(values) < 3 or facts.about.objectives[0]["maximise"]:

@@ -1,4 +1,6 @@
-"""What the report tells of a ladder of fidelities: who came to each rung, and whether what it said came true."""
+"""What the report tells of a ladder of fidelities: who came to each rung, and whether what it
+said came true.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from search.report.facts import Facts
 
 @dataclass(frozen=True)
 class Rung:
-    """A rung: how many candidates were looked at there, how many of them went on, and its correlation with the last rung."""
+    """A rung: how many candidates were looked at there, how many of them went on, and its correlation with
+    the last rung.
+    """
 
     number: int
     looked: int
@@ -24,12 +28,16 @@ class Rung:
 def rungs(facts: Facts) -> list[Rung]:
     """Return all rungs but the last; none where no candidate was promoted.
 
-    The correlation is that of the first objective here with that on the last rung, the second objective given, over all who came there.
+    The correlation is that of the first objective here with that on the last rung, the second objective
+    given, over all who came there.
     """
     if "rung" not in facts.metrics or not facts.ids.size:
         return []
     reached = dict(zip(facts.ids.tolist(), facts.metrics["rung"].astype(int).tolist(), strict=True))
-    values = [dict(zip(facts.ids.tolist(), facts.metrics[name].tolist(), strict=True)) for name in facts.objectives[:2]]
+    values = [
+        dict(zip(facts.ids.tolist(), facts.metrics[name].tolist(), strict=True))
+        for name in facts.objectives[:2]
+    ]
     below = {id: parents[0] for id, (parents, operator) in facts.parents.items() if operator == PROMOTED}
     top = max(reached.values())
     paths = []
@@ -39,7 +47,16 @@ def rungs(facts: Facts) -> list[Rung]:
             path.append(below[path[-1]])
         paths.append(path[::-1])
     looked = np.bincount(list(reached.values()), minlength=top + 1)
-    went_on = np.bincount([reached[parent] for parent in below.values() if parent in reached], minlength=top + 1)
-    scores = np.array([[values[0][id] for id in path] for path in paths if len(path) == top + 1]).reshape(-1, top + 1)
-    sizes = np.array([values[1][path[-1]] for path in paths if len(path) == top + 1]) if len(values) > 1 else None
-    return [Rung(r, int(looked[r]), int(went_on[r]), rank_correlation(scores[:, r], scores[:, -1], sizes)) for r in range(top)]
+    went_on = np.bincount(
+        [reached[parent] for parent in below.values() if parent in reached], minlength=top + 1
+    )
+    scores = np.array([[values[0][id] for id in path] for path in paths if len(path) == top + 1]).reshape(
+        -1, top + 1
+    )
+    sizes = (
+        np.array([values[1][path[-1]] for path in paths if len(path) == top + 1]) if len(values) > 1 else None
+    )
+    return [
+        Rung(r, int(looked[r]), int(went_on[r]), rank_correlation(scores[:, r], scores[:, -1], sizes))
+        for r in range(top)
+    ]

@@ -18,25 +18,30 @@ html {{ background: #f4f5f6; }}
 body {{ margin: 0 auto; padding: 40px 28px 72px; max-width: 1220px; color: var(--ink); }}
 body {{ font: 15px/1.55 {style.FONT}; font-feature-settings: "tnum"; -webkit-font-smoothing: antialiased; }}
 header {{ margin-bottom: 28px; }}
-header .mark {{ font-size: 12px; font-weight: 600; letter-spacing: .14em; text-transform: uppercase; color: var(--teal); }}
+header .mark {{ font-size: 12px; font-weight: 600; letter-spacing: .14em; text-transform: uppercase;
+  color: var(--teal); }}
 h1 {{ margin: 4px 0 8px; font-size: 34px; line-height: 1.15; letter-spacing: -.02em; font-weight: 680; }}
 header p {{ margin: 0; max-width: 76ch; color: var(--soft); font-size: 16px; }}
-.cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(195px, 1fr)); gap: 14px; margin: 0 0 18px; }}
+.cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(195px, 1fr)); gap: 14px;
+  margin: 0 0 18px; }}
 .card {{ background: #fff; border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px 14px; }}
 .card .label {{ font-size: 12.5px; color: var(--soft); }}
-.card .value {{ margin: 3px 0 1px; font-size: 28px; line-height: 1.2; letter-spacing: -.02em; font-weight: 660; }}
+.card .value {{ margin: 3px 0 1px; font-size: 28px; line-height: 1.2; letter-spacing: -.02em;
+  font-weight: 660; }}
 .card .value small {{ font-size: 15px; font-weight: 500; color: var(--soft); letter-spacing: 0; }}
 .card .note {{ font-size: 12.5px; color: var(--soft); }}
 .card.lead {{ background: var(--teal); border-color: var(--teal); color: #fff; }}
 .card.lead .label, .card.lead .note, .card.lead .value small {{ color: #d5eeec; }}
-section {{ background: #fff; border: 1px solid var(--line); border-radius: 12px; padding: 20px 22px 18px; margin: 0 0 18px; min-width: 0; }}
+section {{ background: #fff; border: 1px solid var(--line); border-radius: 12px; padding: 20px 22px 18px;
+  margin: 0 0 18px; min-width: 0; }}
 h2 {{ margin: 0; font-size: 18px; letter-spacing: -.01em; font-weight: 640; }}
 section > p {{ margin: 3px 0 12px; color: var(--soft); max-width: 92ch; font-size: 14px; }}
 .pair {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 18px; }}
 @media (max-width: 860px) {{ .pair {{ grid-template-columns: minmax(0, 1fr); }} }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: 13px; }}
-th {{ text-align: right; font-weight: 560; color: var(--soft); padding: 5px 7px; border-bottom: 1px solid var(--line); }}
+th {{ text-align: right; font-weight: 560; color: var(--soft); padding: 5px 7px;
+  border-bottom: 1px solid var(--line); }}
 th {{ white-space: nowrap; vertical-align: bottom; }}
 th.group {{ border-bottom: none; color: var(--ink); text-align: center; padding-bottom: 0; }}
 td {{ text-align: right; padding: 7px 7px; border-bottom: 1px solid #f0f2f4; white-space: nowrap; }}
@@ -47,7 +52,8 @@ tr.base td {{ color: var(--soft); }}
 td b {{ font-weight: 640; }}
 td.strong {{ font-weight: 640; }}
 .ok {{ color: var(--teal); }} .bad {{ color: var(--rose); }} .faint {{ color: var(--faint); }}
-code {{ font: 12.5px/1.5 ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', monospace; color: #34414e; }}
+code {{ font: 12.5px/1.5 ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', monospace;
+  color: #34414e; }}
 code {{ overflow-wrap: anywhere; }}
 pre {{ background: #f7f8f9; border-radius: 8px; padding: 14px 16px; overflow-x: auto; margin: 10px 0 0; }}
 details {{ margin-top: 10px; }} summary {{ cursor: pointer; color: var(--soft); font-size: 14px; }}
@@ -67,7 +73,9 @@ def drawing(figure: go.Figure, id: str) -> str:
 
 
 def pair(*sections: str) -> str:
-    """Return two sections side by side, one below the other on a narrow screen; a single one takes the whole width."""
+    """Return two sections side by side, one below the other on a narrow screen; a single one takes the whole
+    width.
+    """
     present = [part for part in sections if part]
     return f'<div class="pair">{"".join(present)}</div>' if len(present) > 1 else "".join(present)
 
@@ -85,7 +93,10 @@ def rows(head: Sequence[str], body: Sequence[Sequence[str]], kind: str = "words"
     """Return a table; cells are HTML."""
     top = "".join(f"<th>{cell}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body)
-    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return (
+        '<div class="scroll"><table '
+        f'class="{kind}"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
+    )
 
 
 def page(name: str, sentence: str, cards: Sequence[str], sections: Sequence[str], footer: str) -> str:

@@ -23,8 +23,19 @@ def dress(figure: go.Figure, height: int, **layout: object) -> go.Figure:
         plot_bgcolor=PAPER,
         font={"family": FONT, "size": 13, "color": INK},
         margin={"l": 12, "r": 16, "t": 16, "b": 12},
-        hoverlabel={"bgcolor": PAPER, "bordercolor": LINE, "font": {"family": FONT, "size": 12, "color": INK}},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left", "font": {"size": 12, "color": SOFT}},
+        hoverlabel={
+            "bgcolor": PAPER,
+            "bordercolor": LINE,
+            "font": {"family": FONT, "size": 12, "color": INK},
+        },
+        legend={
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.02,
+            "x": 0,
+            "xanchor": "left",
+            "font": {"size": 12, "color": SOFT},
+        },
         xaxis=axis,
         yaxis=axis,
     )

@@ -19,7 +19,8 @@ class Course:
 
     Attributes:
         removed: ``(epoch, edge, operation)``, the epoch at whose end it went.
-        cases: ``before`` and ``after``, Dice overlaps ``(cases, structures)``; empty where the data are no segmentation.
+        cases: ``before`` and ``after``, Dice overlaps ``(cases, structures)``; empty where the data are no
+            segmentation.
     """
 
     id: int
@@ -40,7 +41,9 @@ class Course:
 
 
 def gather_courses(ledger: Ledger, about: About) -> list[Course]:
-    """Return the searches of a run that came to their end, the best in the first objective first; none where the run was another."""
+    """Return the searches of a run that came to their end, the best in the first objective first; none where
+    the run was another.
+    """
     front = Front(about.problem())
     found: dict[int, Course] = {}
     for _, evaluation in ledger.evaluations():

@@ -1,4 +1,6 @@
-"""The figures of a search of cells: the cell as a graph, what became of the operations, and what an epoch cost."""
+"""The figures of a search of cells: the cell as a graph, what became of the operations, and what an epoch
+cost.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def graph_figure(course: Course) -> go.Figure:
     """Return the cell of each kind as a graph, from its inputs on the left to its output on the right."""
     cells = text.read(course.genotype)
     colour = colours(course.operations)
-    plot = make_subplots(rows=len(cells), cols=1, subplot_titles=list(cells) if len(cells) > 1 else None, vertical_spacing=0.12)
+    plot = make_subplots(
+        rows=len(cells), cols=1, subplot_titles=list(cells) if len(cells) > 1 else None, vertical_spacing=0.12
+    )
     for row, edges in enumerate(cells.values(), start=1):
         places = layout(list(edges))
         last = max(x for x, _ in places.values()) + 1
@@ -48,7 +52,10 @@ def graph_figure(course: Course) -> go.Figure:
                 mode="markers+text",
                 textposition="middle center",
                 textfont={"color": style.PAPER, "size": 12},
-                marker={"size": 30, "color": [style.SOFT if name in inputs or name == "out" else style.INK for name in names]},
+                marker={
+                    "size": 30,
+                    "color": [style.SOFT if name in inputs or name == "out" else style.INK for name in names],
+                },
                 hoverinfo="skip",
                 showlegend=False,
             ),
@@ -60,7 +67,9 @@ def graph_figure(course: Course) -> go.Figure:
 
 
 def layout(edges: Sequence[tuple[str, str]]) -> dict[str, tuple[float, float]]:
-    """Return where every node stands: the inputs at 0, the others one behind another, in turns above and below the middle."""
+    """Return where every node stands: the inputs at 0, the others one behind another, in turns above and
+    below the middle.
+    """
     targets = list(dict.fromkeys(target for _, target in edges))
     inputs = list(dict.fromkeys(source for source, _ in edges if source not in targets))
     heights = np.linspace(0.8, -0.8, len(inputs)) if len(inputs) > 1 else [0.0]
@@ -70,28 +79,55 @@ def layout(edges: Sequence[tuple[str, str]]) -> dict[str, tuple[float, float]]:
     return places
 
 
-def _arrow(plot: go.Figure, start: tuple[float, float], end: tuple[float, float], axis: str, words: str, colour: str) -> None:
+def _arrow(
+    plot: go.Figure, start: tuple[float, float], end: tuple[float, float], axis: str, words: str, colour: str
+) -> None:
     place = {"axref": f"x{axis}", "ayref": f"y{axis}", "xref": f"x{axis}", "yref": f"y{axis}"}
     plot.add_annotation(
-        x=end[0], y=end[1], ax=start[0], ay=start[1], **place, text="", showarrow=True, arrowhead=2, arrowwidth=1.8, arrowcolor=colour,
-        standoff=16, startstandoff=16,
-    )  # fmt: skip
+        x=end[0],
+        y=end[1],
+        ax=start[0],
+        ay=start[1],
+        **place,
+        text="",
+        showarrow=True,
+        arrowhead=2,
+        arrowwidth=1.8,
+        arrowcolor=colour,
+        standoff=16,
+        startstandoff=16,
+    )
     if words:
         share = 0.42
         plot.add_annotation(
-            x=start[0] + share * (end[0] - start[0]), y=start[1] + share * (end[1] - start[1]), xref=f"x{axis}", yref=f"y{axis}",
-            text=words, showarrow=False, font={"size": 11, "color": colour}, bgcolor="rgba(255,255,255,.9)",
-        )  # fmt: skip
+            x=start[0] + share * (end[0] - start[0]),
+            y=start[1] + share * (end[1] - start[1]),
+            xref=f"x{axis}",
+            yref=f"y{axis}",
+            text=words,
+            showarrow=False,
+            font={"size": 11, "color": colour},
+            bgcolor="rgba(255,255,255,.9)",
+        )
 
 
 def importances_figure(course: Course) -> go.Figure:
-    """Return the importance of every operation over the epochs, an edge a panel; a line ends where its operation went."""
+    """Return the importance of every operation over the epochs, an edge a panel; a line ends where its
+    operation went.
+    """
     chosen = {f"{kind}/{s}-{t}" for kind, edges in text.read(course.genotype).items() for s, t in edges}
     shown = sorted(course.edges, key=lambda edge: edge not in chosen)[:_EDGES]
     rows = math.ceil(len(shown) / _COLUMNS)
     titles = [f"<b>{edge}</b>" if edge in chosen else edge for edge in shown]
-    plot = make_subplots(rows=rows, cols=_COLUMNS, subplot_titles=titles, shared_xaxes=True, shared_yaxes=True,
-                         horizontal_spacing=0.02, vertical_spacing=0.3 / max(rows, 2))  # fmt: skip
+    plot = make_subplots(
+        rows=rows,
+        cols=_COLUMNS,
+        subplot_titles=titles,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        vertical_spacing=0.3 / max(rows, 2),
+    )
     colour = colours(course.operations)
     gone = {(edge, name): epoch for epoch, edge, name in course.removed}
     for number, edge in enumerate(shown):
@@ -104,17 +140,33 @@ def importances_figure(course: Course) -> go.Figure:
                 continue
             line = {"color": colour[name], "width": 1.6}
             plot.add_trace(
-                go.Scatter(x=(known + 1).tolist(), y=values[known].astype(float).tolist(), mode="lines", line=line, name=name,
-                           legendgroup=name, showlegend=number == 0, hovertemplate=f"{name}, epoch %{{x}}: %{{y:.3f}}<extra></extra>"),
-                row, column,
-            )  # fmt: skip
+                go.Scatter(
+                    x=(known + 1).tolist(),
+                    y=values[known].astype(float).tolist(),
+                    mode="lines",
+                    line=line,
+                    name=name,
+                    legendgroup=name,
+                    showlegend=number == 0,
+                    hovertemplate=f"{name}, epoch %{{x}}: %{{y:.3f}}<extra></extra>",
+                ),
+                row,
+                column,
+            )
             if (edge, name) in gone:
                 plot.add_trace(
-                    go.Scatter(x=[gone[edge, name]], y=[float(values[known[-1]])], mode="markers", legendgroup=name, showlegend=False,
-                               marker={"symbol": "x", "size": 6, "color": colour[name]},
-                               hovertemplate=f"{name} goes after epoch %{{x}}<extra></extra>"),
-                    row, column,
-                )  # fmt: skip
+                    go.Scatter(
+                        x=[gone[edge, name]],
+                        y=[float(values[known[-1]])],
+                        mode="markers",
+                        legendgroup=name,
+                        showlegend=False,
+                        marker={"symbol": "x", "size": 6, "color": colour[name]},
+                        hovertemplate=f"{name} goes after epoch %{{x}}<extra></extra>",
+                    ),
+                    row,
+                    column,
+                )
     style.dress(plot, 110 + 150 * rows)
     for note in plot.layout.annotations:
         note.update(font={"size": 11, "color": style.SOFT})
@@ -124,7 +176,9 @@ def importances_figure(course: Course) -> go.Figure:
 
 
 def divergences_figure(course: Course) -> go.Figure:
-    """Return the Jensen-Shannon divergence of every edge on a logarithmic scale; marks where operations went."""
+    """Return the Jensen-Shannon divergence of every edge on a logarithmic scale; marks where
+    operations went.
+    """
     plot = go.Figure()
     for number, edge in enumerate(course.edges):
         values = course.divergences[:, number]
@@ -133,45 +187,78 @@ def divergences_figure(course: Course) -> go.Figure:
             continue
         colour = style.CYCLE[number % len(style.CYCLE)]
         points = {"x": (known + 1).tolist(), "y": values[known].astype(float).tolist()}
-        plot.add_trace(go.Scatter(**points, mode="lines", line={"color": colour, "width": 1.3}, name=edge, opacity=0.85,
-                                  hovertemplate=f"{edge}, epoch %{{x}}: %{{y:.1e}} bits<extra></extra>"))  # fmt: skip
-        epochs = sorted({epoch for epoch, where, _ in course.removed if where == edge} & {int(k) + 1 for k in known})
+        plot.add_trace(
+            go.Scatter(
+                **points,
+                mode="lines",
+                line={"color": colour, "width": 1.3},
+                name=edge,
+                opacity=0.85,
+                hovertemplate=f"{edge}, epoch %{{x}}: %{{y:.1e}} bits<extra></extra>",
+            )
+        )
+        epochs = sorted(
+            {epoch for epoch, where, _ in course.removed if where == edge} & {int(k) + 1 for k in known}
+        )
         if epochs:
             heights = [float(values[epoch - 1]) for epoch in epochs]
             hover = f"{edge} loses operations after epoch %{{x}}<extra></extra>"
             mark = {"symbol": "x", "size": 8, "color": colour}
-            plot.add_trace(go.Scatter(x=epochs, y=heights, mode="markers", marker=mark, showlegend=False, hovertemplate=hover))
+            plot.add_trace(
+                go.Scatter(
+                    x=epochs, y=heights, mode="markers", marker=mark, showlegend=False, hovertemplate=hover
+                )
+            )
     style.dress(plot, 400, showlegend=len(course.edges) <= 14)
     plot.update_xaxes(title_text="epoch", range=[0.5, course.epochs + 0.5])
     return plot.update_yaxes(title_text="JS divergence, bits", type="log", exponentformat="power")
 
 
 def cost_figure(courses: Sequence[Course], epochs: int) -> go.Figure:
-    """Return what an epoch of each search cost, as a share of one with all operations: multiply-accumulates, and memory of a step."""
+    """Return what an epoch of each search cost, as a share of one with all operations: multiply-accumulates,
+    and memory of a step.
+    """
     plot = go.Figure()
     for number, course in enumerate(courses):
         colour = style.CYCLE[number % len(style.CYCLE)]
         for values, dash, what in ((course.macs, "solid", "MACs"), (course.memory, "dot", "memory")):
             shares = values / max(values.max(), 1e-12)
             plot.add_trace(
-                go.Scatter(x=list(range(1, course.epochs + 1)), y=shares.tolist(), mode="lines", name=f"candidate {course.id}, {what}",
-                           line={"color": colour, "width": 2, "dash": dash, "shape": "hv"},
-                           hovertemplate=f"{what}, epoch %{{x}}: %{{y:.0%}}<extra></extra>")
-            )  # fmt: skip
+                go.Scatter(
+                    x=list(range(1, course.epochs + 1)),
+                    y=shares.tolist(),
+                    mode="lines",
+                    name=f"candidate {course.id}, {what}",
+                    line={"color": colour, "width": 2, "dash": dash, "shape": "hv"},
+                    hovertemplate=f"{what}, epoch %{{x}}: %{{y:.0%}}<extra></extra>",
+                )
+            )
     style.dress(plot, 400)
-    plot.update_xaxes(title_text="epoch", range=[0.5, max(epochs, *(course.epochs for course in courses)) + 0.5])
+    plot.update_xaxes(
+        title_text="epoch", range=[0.5, max(epochs, *(course.epochs for course in courses)) + 0.5]
+    )
     return plot.update_yaxes(title_text="of the full supernet", tickformat=".0%", range=[0, 1.06])
 
 
 def cases_figure(course: Course) -> go.Figure:
-    """Return the Dice overlap of every case and structure without cells and with them, as boxes with all points."""
+    """Return the Dice overlap of every case and structure without cells and with them, as boxes with all
+    points.
+    """
     plot = go.Figure()
     for name, colour in (("before", style.FAINT), ("after", style.TEAL)):
         table = course.cases[name]
         labels = np.repeat([f"structure {number + 1}" for number in range(table.shape[1])], len(table))
         plot.add_trace(
-            go.Box(x=labels.tolist(), y=table.T.ravel().astype(float).tolist(), name="without cells" if name == "before" else "with cells",
-                   marker={"color": colour, "size": 3}, line={"width": 1.4}, boxpoints="all", jitter=0.4, pointpos=0)
-        )  # fmt: skip
+            go.Box(
+                x=labels.tolist(),
+                y=table.T.ravel().astype(float).tolist(),
+                name="without cells" if name == "before" else "with cells",
+                marker={"color": colour, "size": 3},
+                line={"width": 1.4},
+                boxpoints="all",
+                jitter=0.4,
+                pointpos=0,
+            )
+        )
     style.dress(plot, 400, boxmode="group")
     return plot.update_yaxes(title_text="Dice overlap")

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import optuna
 import plotly.graph_objects as go
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
 from optuna.trial import TrialState, create_trial
 
 from evaluators.base import State
@@ -48,7 +54,9 @@ def curves_figure(facts: Facts) -> go.Figure:
         if len(rows) > _CURVES:
             rows = [rows[place] for place in np.linspace(0, len(rows) - 1, _CURVES).round().astype(int)]
             label = f"{name} ({_CURVES:,} of {len(kinds[name]):,} shown)"
-        points = [point for row in rows for point in (*((row.id, *at) for at in row.curve), (None, None, None))]
+        points = [
+            point for row in rows for point in (*((row.id, *at) for at in row.curve), (None, None, None))
+        ]
         plot.add_trace(
             go.Scatter(
                 x=[step for _, step, _ in points],
@@ -81,7 +89,8 @@ def curves_figure(facts: Facts) -> go.Figure:
 
 
 def importances(facts: Facts) -> dict[str, float]:
-    """Return by how much each parameter explains the first objective among the trials that came to their end (fANOVA, by Optuna).
+    """Return by how much each parameter explains the first objective among the trials that came to their end
+    (fANOVA, by Optuna).
 
     Empty where fewer than four did, or where Optuna finds nothing to compare.
     """
@@ -90,7 +99,9 @@ def importances(facts: Facts) -> dict[str, float]:
         return {}
     metric = facts.objectives[0]
     with quiet():
-        study = optuna.create_study(direction="maximize" if facts.about.objectives[0]["maximise"] else "minimize")
+        study = optuna.create_study(
+            direction="maximize" if facts.about.objectives[0]["maximise"] else "minimize"
+        )
     declared = distributions(facts)
     for row in rows:
         trial = create_trial(
@@ -126,7 +137,11 @@ def importances_figure(found: dict[str, float]) -> go.Figure:
         )
     )
     style.dress(plot, max(220, 90 + 34 * len(names)), showlegend=False)
-    plot.update_xaxes(tickformat=".0%", range=[0, 1.15 * max(found.values(), default=1.0)], title_text="share of the variance explained")
+    plot.update_xaxes(
+        tickformat=".0%",
+        range=[0, 1.15 * max(found.values(), default=1.0)],
+        title_text="share of the variance explained",
+    )
     return plot.update_yaxes(showgrid=False)
 
 
@@ -147,8 +162,15 @@ def parameters_figure(facts: Facts, order: Sequence[str] = ()) -> go.Figure:
     colors: list[tuple[float, str]] = [(0, style.TEAL), (0.35, style.TEAL_SOFT), (1, style.LINE)]
     if facts.about.objectives[0]["maximise"]:
         colors = [(1 - at, color) for at, color in reversed(colors)]
-    line: dict[str, Any] = {"color": goal, "colorscale": colors, "cmin": least, "cmax": worst if worst > least else least + 1}
-    return style.dress(go.Figure(go.Parcoords(line=line, dimensions=axes)), 380, margin={"l": 70, "r": 70, "t": 50, "b": 24})
+    line: dict[str, Any] = {
+        "color": goal,
+        "colorscale": colors,
+        "cmin": least,
+        "cmax": worst if worst > least else least + 1,
+    }
+    return style.dress(
+        go.Figure(go.Parcoords(line=line, dimensions=axes)), 380, margin={"l": 70, "r": 70, "t": 50, "b": 24}
+    )
 
 
 def distributions(facts: Facts) -> dict[str, BaseDistribution]:
@@ -165,9 +187,14 @@ def _kind(row: TrialRow, best: int | None) -> str:
 
 
 def _axis(name: str, distribution: BaseDistribution, found: list[Any]) -> dict[str, Any]:
-    """One parameter: a logarithmic one by its logarithm, a choice by its place; what is not active lies at a place of its own, below."""
+    """One parameter: a logarithmic one by its logarithm, a choice by its place; what is not active lies at a
+    place of its own, below.
+    """
     if isinstance(distribution, CategoricalDistribution):
-        labels, places = list(map(str, distribution.choices)), [distribution.to_internal_repr(x) if x is not None else None for x in found]
+        labels, places = (
+            list(map(str, distribution.choices)),
+            [distribution.to_internal_repr(x) if x is not None else None for x in found],
+        )
         if None in distribution.choices:
             places = [distribution.to_internal_repr(x) for x in found]
         ticks = [float(place) for place in range(len(labels))]
@@ -182,13 +209,25 @@ def _axis(name: str, distribution: BaseDistribution, found: list[Any]) -> dict[s
         below = ticks[0] - 0.12 * ((ticks[-1] - ticks[0]) or 1)
         places = [below if place is None else place for place in places]
         ticks, labels = [below, *ticks], ["-", *labels]
-    return {"label": short(name), "values": places, "tickvals": ticks, "ticktext": labels, "range": [min(ticks), max(ticks)]}
+    return {
+        "label": short(name),
+        "values": places,
+        "tickvals": ticks,
+        "ticktext": labels,
+        "range": [min(ticks), max(ticks)],
+    }
 
 
 def _focus(facts: Facts) -> list[float] | None:
-    """The range that a person would look at: first steps, and trials that leave it upwards, would stretch the axis."""
+    """The range that a person would look at: first steps, and trials that leave it upwards, would stretch the
+    axis.
+    """
     values = np.array([found for row in facts.trials for _, found in row.curve if math.isfinite(found)])
     if len(values) < 8:
         return None
     low, middle, high = float(values.min()), float(np.quantile(values, 0.85)), float(values.max())
-    return [low - 0.05 * (middle - low), middle + 0.15 * (middle - low)] if high - low > 2.5 * (middle - low) > 0 else None
+    return (
+        [low - 0.05 * (middle - low), middle + 0.15 * (middle - low)]
+        if high - low > 2.5 * (middle - low) > 0
+        else None
+    )

@@ -36,34 +36,48 @@ def sentence(facts: Facts) -> str:
     """Say in plain words what the run did."""
     if facts.trials:
         return _tuned(facts)
-    aims = " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives)
+    aims = " and ".join(
+        ("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives
+    )
     bounds = ", ".join(bound(c) for c in facts.about.constraints)
-    parts = [f"A search for {aims}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates were evaluated"]
+    parts = [
+        f"A search for {aims}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates were "
+        f"evaluated"
+    ]
     if facts.ended:
         reason, _, detail = facts.ended.partition(": ")
         parts.append(f", until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
     if facts.members:
-        parts.append(f" {len(facts.members)} were fine-tuned, checked and exported, and tested on data that the search never saw.")
+        parts.append(
+            f" {len(facts.members)} were fine-tuned, checked and exported, and tested on data that the "
+            f"search never saw."
+        )
     return "".join(parts)
 
 
 def _tuned(facts: Facts) -> str:
     """Say in plain words what a hyper-parameter search did."""
-    aims = " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives)
+    aims = " and ".join(
+        ("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives
+    )
     parts = [f"A search for the hyper-parameters of {aims}. {counted(facts.trials)}"]
     if facts.ended:
         reason, _, detail = facts.ended.partition(": ")
         parts.append(f"; it went on until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
     steps, whole = _steps(facts)
     if whole > steps:
-        parts.append(f". {steps:,} epochs were trained, where all trials trained to the end would have taken {whole:,}")
+        parts.append(
+            f". {steps:,} epochs were trained, where all trials trained to the end would have taken {whole:,}"
+        )
     return "".join([*parts, "."])
 
 
 def _steps(facts: Facts) -> tuple[int, int]:
-    """Steps that were trained, and those that training everybody to the end would have taken; who went on does not count twice."""
+    """Steps that were trained, and those that training everybody to the end would have taken; who went on
+    does not count twice.
+    """
     goes_on = {parent for row in facts.trials for parent in row.evaluation.candidate.parents}
     rows = [row for row in facts.trials if row.id not in goes_on]
     trained = [max((step for step, _ in row.curve), default=0) for row in rows]
@@ -78,14 +92,32 @@ def trial_cards(facts: Facts) -> list[str]:
     if best is not None:
         final = next((final for final in facts.members if final.id == best.id), None)
         tested = final.test.get(f"test_{goal}") if final else None
-        name, shown = (f"test {title(goal)}", tested) if tested is not None else (title(goal), best.evaluation.metrics[goal])
+        name, shown = (
+            (f"test {title(goal)}", tested)
+            if tested is not None
+            else (title(goal), best.evaluation.metrics[goal])
+        )
         note = f"{title(goal)} on the search split {figure(best.evaluation.metrics[goal], goal)}"
         found.append(card(f"trial {best.id}: {name}", figure(shown, goal), "", note, lead=True))
     steps, whole = _steps(facts)
     if whole:
-        found.append(card("epochs trained", f"{steps:,}", "", f"{100 * steps / whole:.0f} % of {whole:,}, had nobody been stopped"))
+        found.append(
+            card(
+                "epochs trained",
+                f"{steps:,}",
+                "",
+                f"{100 * steps / whole:.0f} % of {whole:,}, had nobody been stopped",
+            )
+        )
     stopped = sum(row.evaluation.state is State.PRUNED for row in facts.trials)
-    found.append(card("stopped early", f"{stopped:,}", f"of {len(facts.trials):,}", counted(facts.trials).split(": ")[-1]))
+    found.append(
+        card(
+            "stopped early",
+            f"{stopped:,}",
+            f"of {len(facts.trials):,}",
+            counted(facts.trials).split(": ")[-1],
+        )
+    )
     found.append(card("work", f"{facts.seconds:,.0f}", "s", "of all workers together"))
     return found
 
@@ -93,33 +125,58 @@ def trial_cards(facts: Facts) -> list[str]:
 def trials_table(facts: Facts, most: int = 20) -> str:
     """Return the best trials with their metrics and parameters."""
     shown = best_first(facts.trials, facts.about)[:most]
-    metrics = [*facts.objectives, *(name for name in TOLD if name not in facts.objectives and name in facts.metrics)]
+    metrics = [
+        *facts.objectives,
+        *(name for name in TOLD if name not in facts.objectives and name in facts.metrics),
+    ]
     tested = {final.id: final for final in facts.members}
     body = []
     for row in shown:
         final = tested.get(row.id)
-        name = f'<a href="{final.folder}/recipe.json" style="color:inherit"><b>{row.id}</b></a>' if final and final.folder else str(row.id)
+        name = (
+            f'<a href="{final.folder}/recipe.json" style="color:inherit"><b>{row.id}</b></a>'
+            if final and final.folder
+            else str(row.id)
+        )
         known = row.evaluation.metrics
         cells = [name, *(figure(known[metric], metric) if metric in known else "" for metric in metrics)]
-        cells += [escape(value(row.parameters[name])) if name in row.parameters else "-" for name in facts.about.parameters]
+        cells += [
+            escape(value(row.parameters[name])) if name in row.parameters else "-"
+            for name in facts.about.parameters
+        ]
         body.append(cells)
-    notes = [f"{final.name.replace('candidate', 'trial')}, test split: {_tested(final)}" for final in facts.members]
+    notes = [
+        f"{final.name.replace('candidate', 'trial')}, test split: {_tested(final)}" for final in facts.members
+    ]
     below = f'<p style="margin:10px 0 0;font-size:13.5px">{escape("; ".join(notes))}</p>' if notes else ""
-    return rows(["trial", *map(title, metrics), *map(escape, map(short, facts.about.parameters))], body, "") + below
+    return (
+        rows(["trial", *map(title, metrics), *map(escape, map(short, facts.about.parameters))], body, "")
+        + below
+    )
 
 
 def _tested(final: Final) -> str:
-    return final.reason or ", ".join(f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items())
+    return final.reason or ", ".join(
+        f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items()
+    )
 
 
 def stopped_table(facts: Facts) -> str:
-    """Return why trials were stopped, the commonest first, and after how many steps; an empty string where none was."""
+    """Return why trials were stopped, the commonest first, and after how many steps; an empty string where
+    none was.
+    """
     found = [row for row in facts.trials if row.evaluation.state is State.PRUNED]
     reasons = Counter(_cause(row) for row in found)
     body = []
     for reason, count in reasons.most_common(12):
         steps = Counter(row.curve[-1][0] for row in found if row.curve and _cause(row) == reason)
-        body.append([f"{count:,}", escape(reason), ", ".join(f"{step} ({many})" for step, many in sorted(steps.items())[:12])])
+        body.append(
+            [
+                f"{count:,}",
+                escape(reason),
+                ", ".join(f"{step} ({many})" for step, many in sorted(steps.items())[:12]),
+            ]
+        )
     return rows(["trials", "reason", "at step (trials)"], body) if found else ""
 
 
@@ -137,7 +194,14 @@ def cards(facts: Facts) -> list[str]:
     if tested is not None or quality in facts.about.base:
         split = "test split" if tested is not None else "search split"
         value = tested if tested is not None else facts.about.base[quality]
-        found.append(card(f"base model, {title(quality)}", figure(value, quality), "", f"{split}; {_costs(facts.about.base)}"))
+        found.append(
+            card(
+                f"base model, {title(quality)}",
+                figure(value, quality),
+                "",
+                f"{split}; {_costs(facts.about.base)}",
+            )
+        )
     feasible = int(facts.feasible.sum())
     completed = len(facts.ids)
     found.append(
@@ -149,7 +213,14 @@ def cards(facts: Facts) -> list[str]:
         )
     )
     if facts.history:
-        found.append(card("hypervolume", f"{facts.history[-1][1]:.3f}", "of the box", f"{facts.history[0][1]:.3f} after the first member"))
+        found.append(
+            card(
+                "hypervolume",
+                f"{facts.history[-1][1]:.3f}",
+                "of the box",
+                f"{facts.history[0][1]:.3f} after the first member",
+            )
+        )
     failed = facts.states["failed"]
     note = (
         f"{facts.seconds:,.0f} s of work"
@@ -161,11 +232,17 @@ def cards(facts: Facts) -> list[str]:
 
 
 def _costs(base: dict[str, float]) -> str:
-    return ", ".join(f"{figure(base[name], name)} {'' if name == 'bytes' else title(name)}".strip() for name in COSTS if name in base)
+    return ", ".join(
+        f"{figure(base[name], name)} {'' if name == 'bytes' else title(name)}".strip()
+        for name in COSTS
+        if name in base
+    )
 
 
 def _trade(facts: Facts) -> str:
-    """The smallest member that is no worse than the base model at its best on the test split (else the best one), in one number."""
+    """The smallest member that is no worse than the base model at its best on the test split (else the best
+    one), in one number.
+    """
     quality = facts.objectives[0]
     sign = -1 if facts.about.objectives[0]["maximise"] else 1
     cost = main_cost(facts.about)
@@ -177,7 +254,11 @@ def _trade(facts: Facts) -> str:
     # the base model had the same fine-tuning: whichever of its two figures is the better one is what counts
     limit = sign * min(sign * base.test[key], sign * base.test.get(f"{key}_before", base.test[key]))
     good = [final for final in members if sign * final.test[key] <= sign * limit]
-    best = min(good, key=lambda final: final.realised[cost]) if good else min(members, key=lambda final: sign * final.test[key])
+    best = (
+        min(good, key=lambda final: final.realised[cost])
+        if good
+        else min(members, key=lambda final: sign * final.test[key])
+    )
     words = "no worse than the base model" if good else "best of the exported"
     less = 100 * (1 - best.realised[cost] / base.realised[cost])
     change = f"test {title(quality)} {figure(best.test[key], quality)}, base at best {figure(limit, quality)}"
@@ -185,7 +266,9 @@ def _trade(facts: Facts) -> str:
 
 
 def finals_table(facts: Facts) -> str:
-    """Return the finished models: quality before and after fine-tuning, cost as requested and as realised, checks."""
+    """Return the finished models: quality before and after fine-tuning, cost as requested and as realised,
+    checks.
+    """
     measured = tested_metrics(facts.finals, facts.about)
     costs = [name for name in COSTS if any(name in final.realised for final in facts.finals)]
     main = main_cost(facts.about)
@@ -199,7 +282,11 @@ def finals_table(facts: Facts) -> str:
     names = [
         "model",
         *(["before", "tuned"] * len(measured)),
-        *(word for name in costs for word in ("requested", "realised", "of base")[: 3 if name == main else 2]),
+        *(
+            word
+            for name in costs
+            for word in ("requested", "realised", "of base")[: 3 if name == main else 2]
+        ),
         "torch",
         "ONNX",
         "masked",
@@ -208,34 +295,61 @@ def finals_table(facts: Facts) -> str:
     top = "".join(f'<th class="group" colspan="{width}">{escape(text)}</th>' for text, width in groups)
     second = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(_final_row(final, facts.base, measured, costs, main, len(names)) for final in facts.finals)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr><tr>{second}</tr></thead><tbody>{body}</tbody></table></div>{_notes(facts)}'
+    return (
+        "<div "
+        f'class="scroll"><table><thead><tr>{top}</tr><tr>{second}</tr></thead><tbody>{body}</tbody></table></div>{_notes(facts)}'
+    )
 
 
-def _final_row(final: Final, base: Final | None, measured: list[str], costs: list[str], main: str, width: int) -> str:
+def _final_row(
+    final: Final, base: Final | None, measured: list[str], costs: list[str], main: str, width: int
+) -> str:
     if final.reason:
-        return f'<tr><td>{final.name}</td><td colspan="{width - 1}" class="bad" style="text-align:left">{escape(final.reason)}</td></tr>'
-    name = f'<a href="{final.folder}/recipe.json" style="color:inherit">{final.name}</a>' if final.folder else final.name
+        return (
+            f'<tr><td>{final.name}</td><td colspan="{width - 1}" class="bad" '
+            f'style="text-align:left">{escape(final.reason)}</td></tr>'
+        )
+    name = (
+        f'<a href="{final.folder}/recipe.json" style="color:inherit">{final.name}</a>'
+        if final.folder
+        else final.name
+    )
     cells = [f"<td><b>{name}</b></td>"]
     for metric in measured:
-        cells += [_cell(final.test.get(f"test_{metric}_before"), metric), _cell(final.test.get(f"test_{metric}"), metric, "strong")]
+        cells += [
+            _cell(final.test.get(f"test_{metric}_before"), metric),
+            _cell(final.test.get(f"test_{metric}"), metric, "strong"),
+        ]
     for cost in costs:
         requested, realised = final.requested.get(cost), final.realised.get(cost)
-        equal = requested is None or realised is None or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
+        equal = (
+            requested is None
+            or realised is None
+            or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
+        )
         cells += [_cell(requested, cost), _cell(realised, cost, "" if equal else "bad")]
         if cost == main:
             whole = base.realised.get(cost) if base is not None else None
             cells.append(f'<td class="strong">{share(realised, whole) if realised is not None else ""}</td>')
     for latency in ("latency_ms", "onnx_latency_ms"):
-        cells.append(f"<td>{final.realised[latency]:.3f}</td>" if latency in final.realised else '<td class="faint">–</td>')
+        cells.append(
+            f"<td>{final.realised[latency]:.3f}</td>"
+            if latency in final.realised
+            else '<td class="faint">–</td>'
+        )
     worst = max(final.differences.values(), default=None)
     cells.append(f'<td class="ok">{_tiny(worst)}</td>' if worst is not None else '<td class="faint">–</td>')
     difference = final.onnx.get("max_difference")
-    cells.append(f'<td class="ok">{_tiny(difference)}</td>' if difference is not None else '<td class="faint">–</td>')
+    cells.append(
+        f'<td class="ok">{_tiny(difference)}</td>' if difference is not None else '<td class="faint">–</td>'
+    )
     return f"<tr{' class=base' if final.id == BASE else ''}>{''.join(cells)}</tr>"
 
 
 def _cell(value: float | None, name: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{figure(value, name)}</td>' if value is not None else '<td class="faint">–</td>'
+    return (
+        f'<td class="{kind}">{figure(value, name)}</td>' if value is not None else '<td class="faint">–</td>'
+    )
 
 
 def _tiny(value: float) -> str:
@@ -246,11 +360,24 @@ def _notes(facts: Facts) -> str:
     """Limits, and what could not be exported, below the table."""
     lines = []
     for constraint in facts.about.constraints:
-        held = [(final, limit) for final in facts.finals for limit in final.limits if limit.text == constraint["text"]]
-        broken = [f"{final.name} ({figure(limit.value, constraint['metric'])})" for final, limit in held if not limit.met]
+        held = [
+            (final, limit)
+            for final in facts.finals
+            for limit in final.limits
+            if limit.text == constraint["text"]
+        ]
+        broken = [
+            f"{final.name} ({figure(limit.value, constraint['metric'])})"
+            for final, limit in held
+            if not limit.met
+        ]
         text = f"{bound(constraint)} ({figure(constraint['limit'], constraint['metric'])})"
         if held:
-            lines.append(_line("bad", f"{text}: not met by {', '.join(broken)}") if broken else _line("ok", f"{text}: met by all"))
+            lines.append(
+                _line("bad", f"{text}: not met by {', '.join(broken)}")
+                if broken
+                else _line("ok", f"{text}: met by all")
+            )
     missing = dict.fromkeys(final.onnx["missing"] for final in facts.finals if "missing" in final.onnx)
     lines += [_line("bad", f"no ONNX file: {reason}") for reason in missing]
     return f'<p style="margin:10px 0 0;font-size:13.5px">{"<br>".join(lines)}</p>' if lines else ""
@@ -271,7 +398,9 @@ def front_table(facts: Facts, most: int = 100) -> str:
         ]
         for m in facts.front[:most]
     ]
-    more = f'<p class="faint">{len(facts.front) - most} more in front.csv</p>' if len(facts.front) > most else ""
+    more = (
+        f'<p class="faint">{len(facts.front) - most} more in front.csv</p>' if len(facts.front) > most else ""
+    )
     table = rows(["candidate", *map(title, names), "operator"], body, "")
     return f"<details><summary>all {min(len(facts.front), most)} members</summary>{table}{more}</details>"
 
@@ -306,11 +435,17 @@ def rungs_table(facts: Facts) -> str:
             str(rung.number),
             f"{rung.looked:,}",
             f"{rung.went_on:,}",
-            f"{rung.correlation.tau:.2f} of {rung.correlation.n:,}" if math.isfinite(rung.correlation.tau) else "too few to tell",
+            f"{rung.correlation.tau:.2f} of {rung.correlation.n:,}"
+            if math.isfinite(rung.correlation.tau)
+            else "too few to tell",
         ]
         for rung in rungs(facts)
     ]
-    return rows(["rung", "looked at", "went on", "rank correlation with the last rung"], body, "numbers") if body else ""
+    return (
+        rows(["rung", "looked at", "went on", "rank correlation with the last rung"], body, "numbers")
+        if body
+        else ""
+    )
 
 
 def surroundings(directory: Path) -> str:
@@ -319,13 +454,19 @@ def surroundings(directory: Path) -> str:
     try:
         known = json.loads((directory / "environment.json").read_text())
         known.pop("before", None)
-        parts.append(rows(["", ""], [[escape(str(key)), f"<code>{escape(_plain(value))}</code>"] for key, value in known.items()]))
+        parts.append(
+            rows(
+                ["", ""],
+                [[escape(str(key)), f"<code>{escape(_plain(value))}</code>"] for key, value in known.items()],
+            )
+        )
     except (OSError, ValueError, AttributeError):
         pass
     try:
         text = (directory / "config.yaml").read_text()
         parts.append(
-            f"<details><summary>config.yaml, complete: it runs again as it is</summary><pre><code>{escape(text)}</code></pre></details>"
+            f"<details><summary>config.yaml, complete: it runs again as it "
+            f"is</summary><pre><code>{escape(text)}</code></pre></details>"
         )
     except OSError:
         pass

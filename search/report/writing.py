@@ -54,8 +54,14 @@ def report_html(facts: Facts, directory: Path) -> str:
         *(_trials(facts) if tuning else []),
         *(_cells(facts, facts.cells) if facts.cells is not None else []),
         *(_courses(facts) if facts.courses else []),
-        section("The front", drawing(front_figure(facts), "front"), _front_words(facts)) if two and len(facts.ids) else "",
-        section("All objectives", drawing(figures.objectives_figure(facts), "objectives"), "A line is a member of the front.")
+        section("The front", drawing(front_figure(facts), "front"), _front_words(facts))
+        if two and len(facts.ids)
+        else "",
+        section(
+            "All objectives",
+            drawing(figures.objectives_figure(facts), "objectives"),
+            "A line is a member of the front.",
+        )
         if several and facts.front
         else "",
         section("Finished models", words.finals_table(facts), _TRAINED if facts.courses else _FINISHED)
@@ -65,7 +71,8 @@ def report_html(facts: Facts, directory: Path) -> str:
             section(
                 "Progress",
                 drawing(figures.history_figure(facts), "history"),
-                "Hypervolume of the front after so many evaluations; 1 is the box from the best to the worst values that any front had.",
+                "Hypervolume of the front after so many evaluations; 1 is the box from the best to the "
+                "worst values that any front had.",
             ),
             section(
                 "Operators",
@@ -83,18 +90,31 @@ def report_html(facts: Facts, directory: Path) -> str:
         if facts.front and facts.parents and masks
         else "",
         pair(
-            section("What cannot be pruned", frozen, "Every axis that the search leaves whole, with the reason.") if frozen else "",
-            section("Failures", failures, f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on.")
+            section(
+                "What cannot be pruned", frozen, "Every axis that the search leaves whole, with the reason."
+            )
+            if frozen
+            else "",
+            section(
+                "Failures",
+                failures,
+                f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on.",
+            )
             if failures
             else "",
         ),
         section("The front in numbers", words.front_table(facts), "As the search saw it; also in front.csv.")
         if facts.front and not (tuning and not two)
         else "",
-        section("Settings and environment", surroundings) if (surroundings := words.surroundings(directory)) else "",
+        section("Settings and environment", surroundings)
+        if (surroundings := words.surroundings(directory))
+        else "",
     ]
     now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    footer = f"Written by Secateur {metadata.version('secateur')} on {now}, from ledger.db alone. This page loads nothing from anywhere."
+    footer = (
+        f"Written by Secateur {metadata.version('secateur')} on {now}, from ledger.db alone. This page "
+        "loads nothing from anywhere."
+    )
     return page(facts.about.name, words.sentence(facts), words.cards(facts), parts, footer)
 
 
@@ -102,13 +122,28 @@ def _trials(facts: Facts) -> list[str]:
     """The sections of a hyper-parameter search."""
     found = trial_figures.importances(facts)
     complete = any(row.evaluation.state is State.COMPLETE for row in facts.trials)
-    watched = f"What was watched: {escape(title(facts.about.monitor or facts.objectives[0]))}. A line ends where its trial was stopped."
+    watched = (
+        f"What was watched: {escape(title(facts.about.monitor or facts.objectives[0]))}. A line ends where "
+        "its trial was stopped."
+    )
     return [
-        section("The best trials", words.trials_table(facts), _TESTED if facts.finals else "") if complete else "",
+        section("The best trials", words.trials_table(facts), _TESTED if facts.finals else "")
+        if complete
+        else "",
         section("Learning curves", drawing(trial_figures.curves_figure(facts), "curves"), watched),
-        section("Parameters", drawing(trial_figures.parameters_figure(facts, list(found)), "parameters"), _PARAMETERS) if complete else "",
+        section(
+            "Parameters",
+            drawing(trial_figures.parameters_figure(facts, list(found)), "parameters"),
+            _PARAMETERS,
+        )
+        if complete
+        else "",
         pair(
-            section("What matters", drawing(trial_figures.importances_figure(found), "importances"), _IMPORTANCES) if found else "",
+            section(
+                "What matters", drawing(trial_figures.importances_figure(found), "importances"), _IMPORTANCES
+            )
+            if found
+            else "",
             section("Who was stopped", stopped, "Trials that did not come to their end, and why.")
             if (stopped := words.stopped_table(facts))
             else "",
@@ -121,7 +156,10 @@ def _courses(facts: Facts) -> list[str]:
     best = facts.courses[0]
     share = best.metrics["search_cost"]
     epochs = round(sum(best.macs) / (share * best.macs.max())) if share else best.epochs
-    cost = f"{escape(_COST)} The best candidate paid {100 * share:.0f} % of a search of all {epochs} epochs with all operations."
+    cost = (
+        f"{escape(_COST)} The best candidate paid {100 * share:.0f} % of a search of all {epochs} epochs "
+        "with all operations."
+    )
     return [
         section(
             f"The cell of candidate {best.id}",
@@ -129,10 +167,22 @@ def _courses(facts: Facts) -> list[str]:
             f"<code>{escape(best.genotype)}</code>",
         ),
         section("Cases", drawing(supernet_figures.cases_figure(best), "cases"), _CASES) if best.cases else "",
-        section("What became of the operations", drawing(supernet_figures.importances_figure(best), "operations"), _OPERATIONS),
+        section(
+            "What became of the operations",
+            drawing(supernet_figures.importances_figure(best), "operations"),
+            _OPERATIONS,
+        ),
         pair(
-            section("Coming to rest", drawing(supernet_figures.divergences_figure(best), "divergences"), _DIVERGENCES),
-            section("What an epoch cost", drawing(supernet_figures.cost_figure(facts.courses, epochs), "cost"), cost),
+            section(
+                "Coming to rest",
+                drawing(supernet_figures.divergences_figure(best), "divergences"),
+                _DIVERGENCES,
+            ),
+            section(
+                "What an epoch cost",
+                drawing(supernet_figures.cost_figure(facts.courses, epochs), "cost"),
+                cost,
+            ),
         ),
     ]
 
@@ -141,23 +191,40 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
     """The sections of a coevolution."""
     pruned = any(what not in ("stay", "reseed") for _, _, what in cells.events)
     marks = "Amber marks are pruning events." if pruned else "Nothing was pruned."
-    several = ", in the cells that have it; below, how many cells have each architecture" if cells.architectures() else ""
+    several = (
+        ", in the cells that have it; below, how many cells have each architecture"
+        if cells.architectures()
+        else ""
+    )
     return [
-        section("Reconstructions", drawing(cell_figures.pictures_figure(cells), "pictures"), _PICTURES) if cells.pictures else "",
+        section("Reconstructions", drawing(cell_figures.pictures_figure(cells), "pictures"), _PICTURES)
+        if cells.pictures
+        else "",
         section(
             "The cells over time",
             drawing(cell_figures.cells_figure(cells), "cells"),
-            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. {marks}",
+            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. "
+            f"{marks}",
         ),
         pair(
-            section("What is alive", drawing(cell_figures.alive_figure(cells), "alive"), f"Share of each segment not pruned{several}."),
-            section("Who meets whom", drawing(cell_figures.graph_figure(facts, cells), "graph"), "Cells, darker where they are better."),
+            section(
+                "What is alive",
+                drawing(cell_figures.alive_figure(cells), "alive"),
+                f"Share of each segment not pruned{several}.",
+            ),
+            section(
+                "Who meets whom",
+                drawing(cell_figures.graph_figure(facts, cells), "graph"),
+                "Cells, darker where they are better.",
+            ),
         ),
     ]
 
 
 def front_csv(facts: Facts) -> str:
-    """Return the front as CSV: candidate, parents, operator, all metrics, kept share of every segment, and the finals' figures."""
+    """Return the front as CSV: candidate, parents, operator, all metrics, kept share of every segment, and
+    the finals' figures.
+    """
     finals = {final.id: final for final in facts.finals}
     names = list(dict.fromkeys(name for member in facts.front for name in member.metrics))
     tested = list(dict.fromkeys(name for final in finals.values() for name in final.test))
@@ -200,21 +267,34 @@ def front_csv(facts: Facts) -> str:
 def _front_words(facts: Facts) -> str:
     words = "Each point is a candidate as the search saw it, before any fine-tuning; the line is the front."
     return words + (
-        " Amber marks show the chosen members on the test split: fine-tuning takes them from the circle to the diamond."
+        " Amber marks show the chosen members on the test split: fine-tuning takes them from the circle to "
+        "the diamond."
         if facts.finals
         else ""
     )
 
 
 _FINISHED = (
-    "Tested on the test split, which the search never saw. Requested is what the search computed, realised what was counted on the "
-    "exported model; the checks are the largest differences to the masked full model, and of ONNX Runtime to torch."
+    "Tested on the test split, which the search never saw. Requested is what the search computed, realised "
+    "what was counted on the "
+    "exported model; the checks are the largest differences to the masked full model, and of ONNX Runtime "
+    "to torch."
 )
-_TESTED = "As the search saw them. The best one was tested, once, on data that the search never saw, with the weights it was trained to."
-_PARAMETERS = "Trials that came to their end: every line is one, the darkest is the best. Drag along an axis to pick some."
-_IMPORTANCES = "How much of the variance of the objective each parameter explains, among the trials that came to their end (fANOVA)."
+_TESTED = (
+    "As the search saw them. The best one was tested, once, on data that the search never saw, with the "
+    "weights it was trained to."
+)
+_PARAMETERS = (
+    "Trials that came to their end: every line is one, the darkest is the best. Drag along an axis to pick "
+    "some."
+)
+_IMPORTANCES = (
+    "How much of the variance of the objective each parameter explains, among the trials that came to "
+    "their end (fANOVA)."
+)
 _CHANNELS = (
-    "Kept channels of every group, for members of the front from the smallest to the largest. A pale row is a layer that was hardly needed."
+    "Kept channels of every group, for members of the front from the smallest to the largest. A pale row "
+    "is a layer that was hardly needed."
 )
 _PICTURES = "Samples of the test split, and what the exported members of the front make of them."
 _LINEAGE = (
@@ -222,17 +302,23 @@ _LINEAGE = (
     "Members of the front are outlined."
 )
 _TRAINED = (
-    "Tested on the test split, which the search never saw, with the weights that the cell was trained to. Realised is what was counted on "
+    "Tested on the test split, which the search never saw, with the weights that the cell was trained to. "
+    "Realised is what was counted on "
     "the exported model; the checks are the largest difference of ONNX Runtime to torch."
 )
 _CASES = "Dice overlap of every case of the test split, without cells and with them."
 _OPERATIONS = (
-    "Importance, the softmax of the architecture parameters over the operations that are left, an edge a panel. A cross is an operation "
+    "Importance, the softmax of the architecture parameters over the operations that are left, an edge a "
+    "panel. A cross is an operation "
     "that goes: nothing is paid for it from there on. Edges in bold are in the cell that was found."
 )
-_DIVERGENCES = "Jensen-Shannon divergence between an edge's importances of the latest epochs and of those before; crosses are removals."
+_DIVERGENCES = (
+    "Jensen-Shannon divergence between an edge's importances of the latest epochs and of those before; "
+    "crosses are removals."
+)
 _RUNGS = (
-    "How many candidates were looked at on each rung and trained on from there; and Kendall's rank correlation of what it said with what "
+    "How many candidates were looked at on each rung and trained on from there; and Kendall's rank "
+    "correlation of what it said with what "
     "became of those who came to the last one, size held fixed: 1 is the same order, 0 chance."
 )
 _COST = "Multiply-accumulates of an epoch, and the memory of a training step."

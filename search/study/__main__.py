@@ -27,10 +27,13 @@ def _told_to_end(seconds: float) -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Follow a ledger, or write the study of a run that has ended."""
     parser = argparse.ArgumentParser(
-        prog="python -m search.study", description="Follow a ledger, or write the study of a run that has ended."
+        prog="python -m search.study",
+        description="Follow a ledger, or write the study of a run that has ended.",
     )
     parser.add_argument("directory", type=Path, help="of the run")
-    parser.add_argument("--storage", help="database URL for the study; by default study.log in the run's directory")
+    parser.add_argument(
+        "--storage", help="database URL for the study; by default study.log in the run's directory"
+    )
     parser.add_argument("--follow", action="store_true", help="go on until standard input is closed")
     options = parser.parse_args(arguments)
     if not (options.directory / "ledger.db").is_file():

@@ -12,11 +12,12 @@ from pathlib import Path
 class StudyView:
     """Starts the view beside the driver, and lets it finish.
 
-    It follows the ledger until :meth:`finish`, or until the driver is gone; either way it writes what is left, then ends.
-    Whatever happens to it never reaches the search.
+    It follows the ledger until :meth:`finish`, or until the driver is gone; either way it writes what is
+    left, then ends. Whatever happens to it never reaches the search.
 
     Args:
-        directory: of the run, with its ledger, which knows what the run is about (:class:`search.about.About`).
+        directory: of the run, with its ledger, which knows what the run is about
+            (:class:`search.about.About`).
         storage: URL of a database for the study instead of ``study.log``.
     """
 
@@ -37,7 +38,8 @@ class StudyView:
             )
 
     def finish(self, timeout: float = 20.0) -> str:
-        """Let it write what is left, for at most `timeout` seconds; what is then left out is named in the study's note.
+        """Let it write what is left, for at most `timeout` seconds; what is then left out is named in the
+        study's note.
 
         Returns:
             An empty string, or one line that says what went wrong with it.
@@ -51,9 +53,15 @@ class StudyView:
             except subprocess.TimeoutExpired:
                 stop()
         code = self._process.wait()
-        lines = self._complaints.read_text(errors="replace").strip().splitlines() if self._complaints.is_file() else []
+        lines = (
+            self._complaints.read_text(errors="replace").strip().splitlines()
+            if self._complaints.is_file()
+            else []
+        )
         if code == 0 or code == -signal.SIGTERM:
             self._complaints.unlink(missing_ok=True)
             return ""
         reason = lines[-1] if lines else f"exit code {code}"
-        return f"the Optuna view ended early ({reason}); python -m search.study {self.directory} writes it again"
+        return (
+            f"the Optuna view ended early ({reason}); python -m search.study {self.directory} writes it again"
+        )

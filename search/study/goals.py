@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-_WHOLE = "steady_loss"  # the one metric that tells of the whole curve; evaluators, which name it, would bring torch into the view
+# the one metric that tells of the whole curve; evaluators, which name it, would bring torch into the view
+_WHOLE = "steady_loss"
 
 
 class Goals:
@@ -19,7 +20,9 @@ class Goals:
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self.objectives = [(o["metric"], bool(o["maximise"])) for o in about["objectives"]]
-        self.constraints = [(c["text"], c["metric"], c["relation"], float(c["limit"])) for c in about["constraints"]]
+        self.constraints = [
+            (c["text"], c["metric"], c["relation"], float(c["limit"])) for c in about["constraints"]
+        ]
         self.front: list[int] = []
         self._values = np.empty((0, len(self.objectives)))
 
@@ -38,7 +41,9 @@ class Goals:
         return all(value <= 0 for value in self.excesses(metrics).values())
 
     def join(self, seq: int, metrics: Mapping[str, float]) -> bool:
-        """Add to the front what is feasible and not dominated; whether it was. Of equals the first one stays."""
+        """Add to the front what is feasible and not dominated; whether it was. Of equals the
+        first one stays.
+        """
         if not self.feasible(metrics):
             return False
         new = np.array([-metrics[name] if maximise else metrics[name] for name, maximise in self.objectives])
@@ -52,18 +57,24 @@ class Goals:
 
 def repeats(metrics: Mapping[str, float], earlier: Sequence[Mapping[str, float]]) -> bool:
     """Whether a report only says that the weights of an epoch before the latest one were put back."""
-    of_epoch = [{name: value for name, value in found.items() if name != _WHOLE} for found in (*earlier, metrics)]
+    of_epoch = [
+        {name: value for name, value in found.items() if name != _WHOLE} for found in (*earlier, metrics)
+    ]
     return of_epoch[-1] in of_epoch[:-2] and of_epoch[-1] != of_epoch[-2]
 
 
 def curve(monitor: str, reports: Sequence[tuple[int, Mapping[str, float]]]) -> dict[int, float]:
-    """Return what was watched, by step; without the last report where it only repeats an epoch whose weights were put back."""
+    """Return what was watched, by step; without the last report where it only repeats an epoch whose weights
+    were put back.
+    """
     steps = [metrics for _, metrics in reports]
     whole = reports[:-1] if steps and repeats(steps[-1], steps[:-1]) else reports
     return {step: value for step, metrics in whole if (value := watched(monitor, metrics)) is not None}
 
 
 def watched(monitor: str, metrics: Mapping[str, float]) -> float | None:
-    """Return a metric, or a sum of metrics (``loss + tic_bias``), of a report; None where it lacks one of them."""
+    """Return a metric, or a sum of metrics (``loss + tic_bias``), of a report; None where it lacks one of
+    them.
+    """
     names = [name.split()[-1] for name in monitor.split("+")]  # "max accuracy" is shown as it is
     return sum(metrics[name] for name in names) if all(name in metrics for name in names) else None

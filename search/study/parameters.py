@@ -18,11 +18,14 @@ from optuna.distributions import (
 from search.study.rows import Rows
 
 PARAMETERS = 64
-"""Most parameters of a trial: the dashboard is of little use beyond, and every one costs 20 microseconds a trial."""
+"""Most parameters of a trial: the dashboard is of little use beyond, and every one costs 20 microseconds a
+trial.
+"""
 
 
 class Parameters:
-    """Genomes as trial parameters: the kept share of a group, the value of a choice; of a trial space its own parameters.
+    """Genomes as trial parameters: the kept share of a group, the value of a choice; of a trial space its own
+    parameters.
 
     Args:
         rows: of the run.
@@ -30,7 +33,9 @@ class Parameters:
         declared: the distributions of a trial space as JSON, empty for other spaces.
     """
 
-    def __init__(self, rows: Rows, labels: Mapping[str, Sequence[Any]], declared: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rows: Rows, labels: Mapping[str, Sequence[Any]], declared: Mapping[str, str] | None = None
+    ) -> None:
         self._rows = rows
         self._trials = Decoder(declared) if declared else None
         self._parts: list[tuple[str, slice, Sequence[Any] | None]] = []
@@ -43,7 +48,9 @@ class Parameters:
         for name, size, choices in rows.segments:
             whole = slice(start, start + size)
             loci = (
-                [(name, whole)] if choices == 2 or size == 1 else [(f"{name}[{i}]", slice(start + i, start + i + 1)) for i in range(size)]
+                [(name, whole)]
+                if choices == 2 or size == 1
+                else [(f"{name}[{i}]", slice(start + i, start + i + 1)) for i in range(size)]
             )
             for label, where in loci:
                 if len(self._parts) == PARAMETERS:
@@ -83,7 +90,11 @@ class Decoder:
         """Return the active parameters of a genome ``(8 * parameters,)``."""
         values = np.ascontiguousarray(genome, dtype=np.uint8).view("<f8").tolist()
         pairs = zip(self.distributions.items(), values, strict=True)
-        return {name: distribution.to_external_repr(value) for (name, distribution), value in pairs if not math.isnan(value)}
+        return {
+            name: distribution.to_external_repr(value)
+            for (name, distribution), value in pairs
+            if not math.isnan(value)
+        }
 
 
 def _distribution(choices: int, values: Sequence[Any] | None) -> BaseDistribution:

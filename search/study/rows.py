@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 _ROWS = (
-    "SELECT e.seq, e.id, c.genome, c.parents, c.operator, e.state, e.metrics, e.reason, e.seconds, e.worker, e.at"
+    "SELECT e.seq, e.id, c.genome, c.parents, c.operator, e.state, e.metrics, e.reason, e.seconds, "
+    "e.worker, e.at"
     " FROM evaluations e JOIN candidates c ON c.id = e.id WHERE e.seq"
 )
 
@@ -20,7 +21,9 @@ class Rows:
     """What the view reads of a ledger: rows of evaluations, and notes."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
+        self._db = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30
+        )
         self._db.row_factory = sqlite3.Row
         space = json.loads(self._db.execute("SELECT value FROM about WHERE key = 'space'").fetchone()[0])
         self.segments: list[tuple[str, int, int]] = [tuple(segment) for segment in space["segments"]]
@@ -33,7 +36,9 @@ class Rows:
 
     def notes(self, prefix: str) -> dict[str, Any]:
         """Notes whose key begins with `prefix`, by the rest of the key."""
-        rows = self._db.execute("SELECT key, value FROM notes WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        rows = self._db.execute(
+            "SELECT key, value FROM notes WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
+        )
         return {key[len(prefix) :]: json.loads(value) for key, value in rows}
 
     def last(self) -> int:

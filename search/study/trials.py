@@ -29,7 +29,14 @@ class Study:
     """Writes trials and notes; what is in it already is not written twice."""
 
     def __init__(
-        self, storage: BaseStorage, name: str, goals: Goals, parameters: Parameters, rows: Rows, last: int, monitor: str = ""
+        self,
+        storage: BaseStorage,
+        name: str,
+        goals: Goals,
+        parameters: Parameters,
+        rows: Rows,
+        last: int,
+        monitor: str = "",
     ) -> None:
         self._monitor = monitor or goals.objectives[0][0]
         self._storage, self._goals, self._parameters, self._rows = storage, goals, parameters, rows
@@ -40,14 +47,19 @@ class Study:
             self._study, self.trials = self._open(name), {}
         attributes = storage.get_study_system_attrs(self._study._study_id)
         noted = {trial: attributes.get(f"dashboard:{trial}:note_str:0", "") for trial in self.trials.values()}
-        self._notes: dict[int | None, str] = {trial: text for trial, text in noted.items() if text.startswith(MEMBER)}
+        self._notes: dict[int | None, str] = {
+            trial: text for trial, text in noted.items() if text.startswith(MEMBER)
+        }
 
     def _open(self, name: str) -> optuna.Study:
         names = [metric for metric, _ in self._goals.objectives]
         try:
             study = optuna.load_study(study_name=name, storage=self._storage)
         except KeyError:
-            directions = [StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE for _, maximise in self._goals.objectives]
+            directions = [
+                StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE
+                for _, maximise in self._goals.objectives
+            ]
             study = optuna.create_study(storage=self._storage, study_name=name, directions=directions)
         if study.metric_names != names:
             with warnings.catch_warnings():
@@ -57,7 +69,9 @@ class Study:
 
     def _known(self) -> dict[int, int]:
         trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
-        return {int(trial.user_attrs["seq"]): trial._trial_id for trial in trials if "seq" in trial.user_attrs}
+        return {
+            int(trial.user_attrs["seq"]): trial._trial_id for trial in trials if "seq" in trial.user_attrs
+        }
 
     def write(self, row: sqlite3.Row) -> None:
         """Write one evaluation as one finished trial: a single entry of the journal."""
@@ -77,7 +91,9 @@ class Study:
             attributes["feasible"] = "yes" if self._goals.feasible(metrics) else "no"
         if row["reason"]:
             attributes["reason"] = row["reason"]
-        attributes |= {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}  # a browser reads no nan
+        attributes |= {
+            name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
+        }  # a browser reads no nan
         attributes |= {"seconds": round(row["seconds"], 4), "worker": row["worker"], "seq": row["seq"]}
         trial = create_trial(
             state=state,
@@ -85,10 +101,13 @@ class Study:
             params=parameters,
             distributions={name: self._parameters.distributions[name] for name in parameters},
             user_attrs=attributes,
-            # the list is what optuna-dashboard 0.21 reads (it greys infeasible trials), the named ones what Optuna 5 reads
+            # the list is what optuna-dashboard 0.21 reads (it greys infeasible trials), the named ones what
+            # Optuna 5 reads
             system_attrs={"constraints": list(excesses.values())} if excesses else {},
             constraints=excesses or None,
-            intermediate_values=curve(self._monitor, steps) if len(steps) > 1 or state is TrialState.PRUNED else {},
+            intermediate_values=curve(self._monitor, steps)
+            if len(steps) > 1 or state is TrialState.PRUNED
+            else {},
         )
         trial.datetime_complete = dt.datetime.fromtimestamp(row["at"])
         trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row["seconds"])
@@ -103,7 +122,11 @@ class Study:
             from optuna_dashboard import get_note, save_note
 
             # a finished trial has no handle any more; these are the attributes that the functions look at
-            target: Any = self._study if key is None else SimpleNamespace(storage=self._storage, study=self._study, _trial_id=key)
+            target: Any = (
+                self._study
+                if key is None
+                else SimpleNamespace(storage=self._storage, study=self._study, _trial_id=key)
+            )
             if get_note(target) != text:
                 save_note(target, text)
         self._notes[key] = text
@@ -112,4 +135,6 @@ class Study:
     def annotated(self) -> set[int]:
         """Numbers of the evaluations whose note says that they are on the front."""
         by_trial = {trial: seq for seq, trial in self.trials.items()} if self._notes else {}
-        return {by_trial[key] for key, text in self._notes.items() if key is not None and text.startswith(MEMBER)}
+        return {
+            by_trial[key] for key, text in self._notes.items() if key is not None and text.startswith(MEMBER)
+        }

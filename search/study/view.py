@@ -35,8 +35,20 @@ class View:
             raise LookupError(f"{directory}: this run has not begun to evaluate; expected one that has")
         self._goals = Goals(about)
         self._parameters = Parameters(self._rows, about.get("labels", {}), about.get("parameters"))
-        opened = get_storage(storage) if storage else JournalStorage(JournalFileBackend(str(_sound(directory / LOG))))
-        self._study = Study(opened, about["name"], self._goals, self._parameters, self._rows, self._rows.last(), about.get("monitor") or "")
+        opened = (
+            get_storage(storage)
+            if storage
+            else JournalStorage(JournalFileBackend(str(_sound(directory / LOG))))
+        )
+        self._study = Study(
+            opened,
+            about["name"],
+            self._goals,
+            self._parameters,
+            self._rows,
+            self._rows.last(),
+            about.get("monitor") or "",
+        )
         self._scanned = self._filled = 0
         self._noted = 0.0
 
@@ -48,7 +60,9 @@ class View:
             if state == "complete" and self._goals.join(seq, metrics) and seq not in self._study.trials:
                 joined.append(seq)
         front = set(self._goals.front)
-        for row in self._rows.exactly([seq for seq in joined if seq in front]):  # who was pushed off meanwhile waits for its turn
+        for row in self._rows.exactly(
+            [seq for seq in joined if seq in front]
+        ):  # who was pushed off meanwhile waits for its turn
             self._study.write(row)
         rows = self._rows.after(self._filled, _CHUNK)
         for row in rows:
@@ -60,7 +74,9 @@ class View:
         return bool(rows)
 
     def annotate(self) -> None:
-        """Bring the notes up to date: on the study, on the members of the front, on those that have left it."""
+        """Bring the notes up to date: on the study, on the members of the front, on those that
+        have left it.
+        """
         self._noted = time.monotonic()
         finals, members = self._rows.notes("final/"), set(self._goals.front)
         for row in self._rows.exactly([seq for seq in self._goals.front if seq in self._study.trials]):
@@ -71,17 +87,37 @@ class View:
 
     def _summary(self, members: int) -> str:
         written, total = len(self._study.trials), self._rows.last()
-        lines = [f"## {self._about['name']}", "A view of the ledger: it may be deleted and is written again.", ""]
-        lines.append(f"**{written} of {total} candidates shown**" + (f", {total - written} left out so far." if written < total else "."))
+        lines = [
+            f"## {self._about['name']}",
+            "A view of the ledger: it may be deleted and is written again.",
+            "",
+        ]
+        lines.append(
+            f"**{written} of {total} candidates shown**"
+            + (f", {total - written} left out so far." if written < total else ".")
+        )
         one = len(self._about["objectives"]) == 1
-        best = "The best one carries a note." if one else f"The front has **{members} members**; each carries a note."
-        lines.append(f"{best} Infeasible trials are grey, and have `feasible: no`." if self._about["constraints"] else best)
+        best = (
+            "The best one carries a note."
+            if one
+            else f"The front has **{members} members**; each carries a note."
+        )
+        lines.append(
+            f"{best} Infeasible trials are grey, and have `feasible: no`."
+            if self._about["constraints"]
+            else best
+        )
         if self._about["base"]:
             base = [f"| {name} | {_number(value)} |" for name, value in self._about["base"].items()]
             lines += ["", "| metric | base model |", "| --- | --- |", *base]
         if self._about.get("parameters"):
-            lines.append(f"The curves show `{self._about.get('monitor') or self._about['objectives'][0]['metric']}`.")
-        lines += ["", *(f"- constraint `{c['text']}`: limit {_number(c['limit'])}" for c in self._about["constraints"])]
+            lines.append(
+                f"The curves show `{self._about.get('monitor') or self._about['objectives'][0]['metric']}`."
+            )
+        lines += [
+            "",
+            *(f"- constraint `{c['text']}`: limit {_number(c['limit'])}" for c in self._about["constraints"]),
+        ]
         if self._parameters.left_out:
             lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
         ended = self._rows.note("ended")
@@ -93,17 +129,31 @@ class View:
         lines = [f"{MEMBER}: candidate {row['id']}", ""]
         if base:
             lines += ["| metric | value | base model |", "| --- | --- | --- |"]
-            lines += [f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |" for name, value in metrics.items()]
+            lines += [
+                f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |"
+                for name, value in metrics.items()
+            ]
         else:
-            lines += ["| metric | value |", "| --- | --- |", *(f"| {name} | {_number(value)} |" for name, value in metrics.items())]
+            lines += [
+                "| metric | value |",
+                "| --- | --- |",
+                *(f"| {name} | {_number(value)} |" for name, value in metrics.items()),
+            ]
         parents = ", ".join(map(str, json.loads(row["parents"])))
         lines += ["", f"From `{row['operator']}`" + (f" of {parents}." if parents else ".")]
         if final:
-            heading = "On the test split" if self._about.get("parameters") else "After fine-tuning, on the test split"
+            heading = (
+                "On the test split"
+                if self._about.get("parameters")
+                else "After fine-tuning, on the test split"
+            )
             lines += ["", f"### {heading}", "", "| metric | value |", "| --- | --- |"]
             lines += [f"| {name} | {_number(value)} |" for name, value in final.get("test", {}).items()]
             folder = self._directory / "models" / str(row["id"])
-            lines += ["", *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith("."))]
+            lines += [
+                "",
+                *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith(".")),
+            ]
         return "\n".join(lines)
 
 

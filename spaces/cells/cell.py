@@ -25,7 +25,8 @@ class Place:
         outputs: channels that the network expects.
         stride: of edges that leave an input; 2 in a reduction cell.
         halved: which inputs have twice the height and width of the others, and are reduced as they enter.
-        residual: whether the cell's output is added to its first input: at first it is zero, so that a trained network stays as it is. [O]
+        residual: whether the cell's output is added to its first input: at first it is zero, so that a
+            trained network stays as it is. [O]
     """
 
     name: str
@@ -52,18 +53,21 @@ def live(plan: Plan, edges: Mapping[Edge, object]) -> list[Edge]:
 
 
 class Cell(nn.Module):
-    """Inputs brought to one width, a sum at every node, the outputs concatenated and, where channels do not fit, projected.
+    """Inputs brought to one width, a sum at every node, the outputs concatenated and, where channels do not
+    fit, projected.
 
     Args:
         place: where it stands.
         plan: its graph.
-        edges: a module for every edge that is there, ``(batch, width, h, w)`` to ``(batch, width, h', w')``. Nodes that no output hears
-            of, and inputs that no edge reads, are left out.
+        edges: a module for every edge that is there, ``(batch, width, h, w)`` to ``(batch, width, h', w')``.
+            Nodes that no output hears of, and inputs that no edge reads, are left out.
         width: channels of the nodes.
         affine: whether the BatchNorms of the entries learn a scale; not while operations compete. [P] DARTS
     """
 
-    def __init__(self, place: Place, plan: Plan, edges: Mapping[Edge, nn.Module], width: int, affine: bool = True) -> None:
+    def __init__(
+        self, place: Place, plan: Plan, edges: Mapping[Edge, nn.Module], width: int, affine: bool = True
+    ) -> None:
         super().__init__()
         self.place, self.plan, self.width = place, plan, width
         here = live(plan, edges)
@@ -73,7 +77,9 @@ class Cell(nn.Module):
             {
                 name: FactorizedReduction(channels, width, affine)
                 if shrinks
-                else nn.Sequential(nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine))
+                else nn.Sequential(
+                    nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+                )
                 for name, channels, shrinks in zip(plan.inputs, place.inputs, halved, strict=True)
                 if name in read
             }
@@ -87,7 +93,11 @@ class Cell(nn.Module):
             if place.residual:
                 nn.init.zeros_(norm.weight)
             self.exit = nn.Sequential(nn.Conv2d(joined, place.outputs, 1, bias=False), norm)
-        self._incoming = [(node, [edge for edge in here if edge[1] == node]) for node in plan.nodes if any(e[1] == node for e in here)]
+        self._incoming = [
+            (node, [edge for edge in here if edge[1] == node])
+            for node in plan.nodes
+            if any(e[1] == node for e in here)
+        ]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map one tensor ``(batch, channels, h, w)`` an input to ``(batch, place.outputs, h', w')``."""
@@ -98,13 +108,18 @@ class Cell(nn.Module):
             for edge in edges[1:]:
                 total = total + self.edges[key(edge)](states[edge[0]])
             states[node] = total
-        joined = torch.cat([states[node] for node in self.outputs], 1) if len(self.outputs) > 1 else states[self.outputs[0]]
+        joined = (
+            torch.cat([states[node] for node in self.outputs], 1)
+            if len(self.outputs) > 1
+            else states[self.outputs[0]]
+        )
         out = self.exit(joined)
         return inputs[0] + out if self.place.residual else out
 
 
 class Partial(nn.Module):
-    """An operation on the first 1/`share` of the channels; the rest goes by (at stride 2 through a max pooling); channels are shuffled.
+    """An operation on the first 1/`share` of the channels; the rest goes by (at stride 2 through a max
+    pooling); channels are shuffled.
 
     Source: PC-DARTS (Xu et al. 2020) [P].
     """
@@ -139,6 +154,8 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 def width_of(place: Place, plan: Plan, width: int | None, share: int) -> int:
-    """Return the channels of a node: `width`, or as many as make the joined outputs what the network expects; a multiple of `share`."""
+    """Return the channels of a node: `width`, or as many as make the joined outputs what the network expects;
+    a multiple of `share`.
+    """
     found = place.outputs // len(plan.outputs) if width is None else width
     return max(share, found // share * share)

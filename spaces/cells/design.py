@@ -24,8 +24,9 @@ class Design:
     """Everything that spaces of cells share, checked.
 
     Args:
-        model: the network around the cells. It stays as it is; what is built has copies of it. One whose class says ``hollow = True``
-            (:class:`CellStack`) is nothing without its cells: its copies get new weights, and train.
+        model: the network around the cells. It stays as it is; what is built has copies of it. One whose
+            class says ``hollow = True`` (:class:`CellStack`) is nothing without its cells: its copies get new
+            weights, and train.
         example: arguments of one forward call.
         graph: of the cell; None: :class:`Dense`, with as many inputs as the places give.
         operations: names and class paths that may stand on an edge.
@@ -66,7 +67,9 @@ class Design:
 
     @property
     def fingerprint(self) -> str:
-        """Of the network's structure, the graph, the operations, and what a node keeps; its weights are not part of it."""
+        """Of the network's structure, the graph, the operations, and what a node keeps; its weights are not
+        part of it.
+        """
         parts = [
             f"{type(self.host).__module__}.{type(self.host).__qualname__}",
             repr(self.host),
@@ -78,7 +81,8 @@ class Design:
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     def network(self, share: int = 1, affine: bool = True) -> CellNetwork:
-        """Return a copy of the network, without cells yet; a hollow one with new weights from torch's generator.
+        """Return a copy of the network, without cells yet; a hollow one with new weights from torch's
+        generator.
 
         Raises:
             InputError: the share of partial channels does not leave a node one.
@@ -90,10 +94,16 @@ class Design:
                     reset()
         places, plan = [asdict(place) for place in self.places], asdict(self.plan)
         if self.width is not None and self.width % share:
-            raise InputError(f"space: width {self.width}; expected a multiple of {share}, the share of partial channels")
-        return CellNetwork(host, "", places, plan, self.operations.paths, self.width, share, affine, False, self.freeze)
+            raise InputError(
+                f"space: width {self.width}; expected a multiple of {share}, the share of partial channels"
+            )
+        return CellNetwork(
+            host, "", places, plan, self.operations.paths, self.width, share, affine, False, self.freeze
+        )
 
-    def build(self, genotype: Genotype, share: int = 1, affine: bool = True, weighted: bool = False) -> CellNetwork:
+    def build(
+        self, genotype: Genotype, share: int = 1, affine: bool = True, weighted: bool = False
+    ) -> CellNetwork:
         """Return a network whose cells have one operation an edge."""
         network = self.network(share, affine)
         network.implant(genotype, self.operations, weighted)
@@ -104,7 +114,8 @@ class Design:
         return Supernet(self.network(share, affine=False), self.operations, normalise)
 
     def discretise(self, strengths: dict[str, float], best: dict[str, str]) -> Genotype:
-        """Return the cell that a search ends with: of every node the strongest edges, of every edge the best operation. [P] DARTS
+        """Return the cell that a search ends with: of every node the strongest edges, of every edge the best
+        operation. [P] DARTS
 
         Args:
             strengths: of every ``kind/edge``.
@@ -114,11 +125,15 @@ class Design:
         for kind in self.kinds:
             cell = genotype.setdefault(kind, {})
             for node, sources in self.plan.incoming.items():
-                order = sorted(range(len(sources)), key=lambda i: (-strengths[f"{kind}/{sources[i]}-{node}"], i))
+                order = sorted(
+                    range(len(sources)), key=lambda i: (-strengths[f"{kind}/{sources[i]}-{node}"], i)
+                )
                 for i in sorted(order[: self.inputs_per_node]):
                     cell[sources[i], node] = best[f"{kind}/{sources[i]}-{node}"]
         return genotype
 
     def spec(self, model: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return ``class_path`` and ``init_args`` of a network that was built of a genotype, for its recipe."""
+        """Return ``class_path`` and ``init_args`` of a network that was built of a genotype, for
+        its recipe.
+        """
         return {"class_path": "spaces.cells.CellNetwork", "init_args": {"model": model, **arguments}}

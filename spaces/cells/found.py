@@ -1,4 +1,6 @@
-"""What a search of cells leaves behind: its cell, the operations that were left, and the supernet's weights. JSON and safetensors."""
+"""What a search of cells leaves behind: its cell, the operations that were left, and the supernet's weights.
+JSON and safetensors.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,12 @@ class Found:
 
 
 def write(folder: Path, candidate: int, found: Found, weights: Mapping[str, Tensor]) -> Found:
-    """Write both files, the JSON last: where it is there, the weights are whole. Returns what was written, with the hash."""
-    content = save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()})
+    """Write both files, the JSON last: where it is there, the weights are whole. Returns what was written,
+    with the hash.
+    """
+    content = save_tensors(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    )
     found = Found(**(asdict(found) | {"weights": hashlib.sha256(content).hexdigest()}))
     write_bytes(folder / f"{candidate}.safetensors", content)
     write_bytes(folder / f"{candidate}.json", json.dumps(asdict(found), indent=2).encode())
@@ -68,33 +74,49 @@ def read(run: str | Path, candidate: int | None = None) -> tuple[Found, dict[str
     folder = Path(run) / "state" / FOLDER
     files = {int(file.stem): file for file in folder.glob("*.json") if file.stem.isdigit()}
     if not files:
-        raise InputError(f"space: run: {run} has no searched cells; expected the folder of a run of evaluators.SupernetSearch")
+        raise InputError(
+            f"space: run: {run} has no searched cells; expected the folder of a run of "
+            f"evaluators.SupernetSearch"
+        )
     if candidate is not None and candidate not in files:
-        raise InputError(f"space: candidate {candidate} of {run} has no searched cells; there are {', '.join(map(str, sorted(files)))}")
+        raise InputError(
+            f"space: candidate {candidate} of {run} has no searched cells; there are "
+            f"{', '.join(map(str, sorted(files)))}"
+        )
     ends = {number: _read(file) for number, file in sorted(files.items()) if candidate in (None, number)}
     number = min(ends, key=lambda n: (ends[n].score.get("loss", float("inf")), n))
     file = folder / f"{number}.safetensors"
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise InputError(f"space: {file}: cannot be read ({error.strerror}); search again, or name another candidate") from None
+        raise InputError(
+            f"space: {file}: cannot be read ({error.strerror}); search again, or name another candidate"
+        ) from None
     if hashlib.sha256(content).hexdigest() != ends[number].weights:
-        raise InputError(f"space: {file}: is not what {number}.json says; search again, or name another candidate")
+        raise InputError(
+            f"space: {file}: is not what {number}.json says; search again, or name another candidate"
+        )
     return ends[number], load_tensors(content)
 
 
 def state_of(supernet: nn.Module) -> dict[str, Tensor]:
     """Return the weights to keep: all but the architecture's."""
-    return {name: tensor for name, tensor in supernet.state_dict().items() if not name.startswith("architecture.")}
+    return {
+        name: tensor for name, tensor in supernet.state_dict().items() if not name.startswith("architecture.")
+    }
 
 
 def _read(file: Path) -> Found:
     try:
         parts = json.loads(file.read_text())
         if parts["format"] != FORMAT:
-            raise InputError(f"space: {file}: format {parts['format']}; this version of Secateur reads format {FORMAT}")
+            raise InputError(
+                f"space: {file}: format {parts['format']}; this version of Secateur reads format {FORMAT}"
+            )
         return Found(**parts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"space: {file}: not the end of a search of cells; search again, or name another candidate") from None
+        raise InputError(
+            f"space: {file}: not the end of a search of cells; search again, or name another candidate"
+        ) from None

@@ -1,4 +1,6 @@
-"""A cell as text that people read and programs read back: ``normal: 0<a:sep_conv_3,b:skip 1<a:skip,0:max_pool_3``."""
+"""A cell as text that people read and programs read back:
+``normal: 0<a:sep_conv_3,b:skip 1<a:skip,0:max_pool_3``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from collections.abc import Mapping
 from spaces.errors import InputError
 
 Genotype = dict[str, dict[tuple[str, str], str]]
-"""Kind of cell -> ``(source, target)`` -> the name of the operation; edges that are not there carry nothing."""
+"""Kind of cell -> ``(source, target)`` -> the name of the operation; edges that are not there carry nothing.
+"""
 
 _NODE = re.compile(r"(\w+)<(.+)")
 _INPUT = re.compile(r"(\w+):(\w+)")
@@ -42,6 +45,8 @@ def read(text: str) -> Genotype:
             match = _NODE.fullmatch(word)
             pairs = [] if match is None else [_INPUT.fullmatch(pair) for pair in match[2].split(",")]
             if match is None or not all(pairs):
-                raise InputError(f"genotype: {word!r} of {kind.strip()}; expected 'node<input:operation,input:operation'")
+                raise InputError(
+                    f"genotype: {word!r} of {kind.strip()}; expected 'node<input:operation,input:operation'"
+                )
             edges.update({(pair[1], match[1]): pair[2] for pair in pairs if pair is not None})
     return genotype

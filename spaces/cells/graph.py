@@ -17,11 +17,13 @@ _NAME = re.compile(r"\w+")
 
 
 class CellGraph(ABC):
-    """A directed acyclic graph: sources are the inputs of the cell, every other node adds up what comes in over its edges.
+    """A directed acyclic graph: sources are the inputs of the cell, every other node adds up what comes in
+    over its edges.
 
-    You write :meth:`graph`. A node with the attribute ``input=True`` is an input; without any such attribute all nodes that no edge leads
-    to are. The outputs of the cell are the nodes with ``output=True``, without any such attribute all that are no inputs; they are joined
-    by concatenation. Names are letters, digits and _.
+    You write :meth:`graph`. A node with the attribute ``input=True`` is an input; without any such attribute
+    all nodes that no edge leads to are. The outputs of the cell are the nodes with ``output=True``, without
+    any such attribute all that are no inputs; they are joined by concatenation. Names are letters, digits and
+    _.
     """
 
     @abstractmethod
@@ -30,7 +32,8 @@ class CellGraph(ABC):
 
 
 class Dense(CellGraph):
-    """Every node reads the inputs and all nodes before it: DARTS' cell, 14 edges for 2 inputs and 4 nodes. [P]
+    """Every node reads the inputs and all nodes before it: DARTS' cell, 14 edges for 2 inputs and 4 nodes.
+    [P]
 
     Args:
         nodes: besides the inputs.
@@ -61,8 +64,14 @@ class Edges(CellGraph):
         outputs: names of the nodes that are joined; null: all that are no inputs.
     """
 
-    def __init__(self, edges: Sequence[str], inputs: Sequence[str] = ("a", "b"), outputs: Sequence[str] | None = None) -> None:
-        self.edges, self.inputs, self.outputs = tuple(edges), tuple(inputs), None if outputs is None else tuple(outputs)
+    def __init__(
+        self, edges: Sequence[str], inputs: Sequence[str] = ("a", "b"), outputs: Sequence[str] | None = None
+    ) -> None:
+        self.edges, self.inputs, self.outputs = (
+            tuple(edges),
+            tuple(inputs),
+            None if outputs is None else tuple(outputs),
+        )
 
     def graph(self) -> nx.DiGraph:
         graph = nx.DiGraph()
@@ -100,7 +109,8 @@ class Plan:
         """Check a graph.
 
         Raises:
-            InputError: a cycle, a node that no input leads to or that leads to no output, or an edge into an input; they are named.
+            InputError: a cycle, a node that no input leads to or that leads to no output, or an edge into an
+                input; they are named.
         """
         graph = given.graph() if isinstance(given, CellGraph) else given
         if not isinstance(graph, nx.DiGraph):
@@ -116,18 +126,32 @@ class Plan:
         inputs = marked or [node for node in graph if not graph.in_degree(node)]
         others = [node for node in graph if node not in inputs]
         if not inputs or not others:
-            raise InputError(f"graph: {len(inputs)} inputs and {len(others)} other nodes; expected at least one of each")
+            raise InputError(
+                f"graph: {len(inputs)} inputs and {len(others)} other nodes; expected at least one of each"
+            )
         if read := [f"{source}>{target}" for source, target in graph.edges if target in inputs]:
-            raise InputError(f"graph: {', '.join(read)} leads into an input; expected edges into the other nodes alone")
+            raise InputError(
+                f"graph: {', '.join(read)} leads into an input; expected edges into the other nodes alone"
+            )
         outputs = [node for node in others if graph.nodes[node].get("output")] or others
         seen = set(inputs).union(*(nx.descendants(graph, node) for node in inputs))
         if lost := [node for node in others if node not in seen]:
-            raise InputError(f"graph: no input leads to {', '.join(lost)}; expected every node to be reached from {', '.join(inputs)}")
+            raise InputError(
+                f"graph: no input leads to {', '.join(lost)}; expected every node to be reached from "
+                f"{', '.join(inputs)}"
+            )
         heard = set(outputs).union(*(nx.ancestors(graph, node) for node in outputs))
         if lost := [node for node in (*inputs, *others) if node not in heard]:
-            raise InputError(f"graph: {', '.join(lost)} leads to no output; expected a way to {', '.join(outputs)} from every node")
+            raise InputError(
+                f"graph: {', '.join(lost)} leads to no output; expected a way to {', '.join(outputs)} from "
+                f"every node"
+            )
         place = {node: number for number, node in enumerate(graph)}
-        order = tuple(node for node in nx.lexicographical_topological_sort(graph, key=lambda n: place[n]) if node not in inputs)
+        order = tuple(
+            node
+            for node in nx.lexicographical_topological_sort(graph, key=lambda n: place[n])
+            if node not in inputs
+        )
         rank = {node: number for number, node in enumerate((*inputs, *order))}
         edges = sorted(graph.edges, key=lambda edge: (rank[edge[1]], rank[edge[0]]))
         return cls(tuple(inputs), order, tuple(edges), tuple(node for node in order if node in outputs))
@@ -139,9 +163,11 @@ class Plan:
 
     @cached_property
     def symmetries(self) -> tuple[dict[str, str], ...]:
-        """Renamings of the nodes that leave inputs and outputs what they are, the identity first; at most those of six nodes.
+        """Renamings of the nodes that leave inputs and outputs what they are, the identity first; at most
+        those of six nodes.
 
-        A genome and its renamed copy build the same network, up to the order of channels in the concatenation.
+        A genome and its renamed copy build the same network, up to the order of channels in the
+        concatenation.
         """
         if len(self.nodes) > 6:
             return ({node: node for node in self.nodes},)

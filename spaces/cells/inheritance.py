@@ -1,4 +1,6 @@
-"""Weights out of a supernet: a built cell is a slice of it, as a pruned network is a slice of the full one."""
+"""Weights out of a supernet: a built cell is a slice of it, as a pruned network is a slice of the
+full one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from spaces.errors import InputError
 
 
 def scale(scales: Mapping[str, float], kept: Iterable[str]) -> dict[str, float]:
-    """Return the weight of each ``kind/edge`` that is kept: softmax of beta over those of its node; 1 where edges were not weighed."""
+    """Return the weight of each ``kind/edge`` that is kept: softmax of beta over those of its node; 1 where
+    edges were not weighed.
+    """
     names = list(kept)
     if not scales:
         return dict.fromkeys(names, 1.0)
@@ -34,7 +38,8 @@ def scale(scales: Mapping[str, float], kept: Iterable[str]) -> dict[str, float]:
 
 
 def names_of(network: CellNetwork, genotype: Genotype) -> dict[str, str]:
-    """Return where every tensor of a built network lies in the supernet that it is a slice of: name here -> name there.
+    """Return where every tensor of a built network lies in the supernet that it is a slice of: name here ->
+    name there.
 
     The weights of edges (``...weight`` of :class:`~spaces.cells.cell.Weighted`) are the slice's own.
     """
@@ -56,7 +61,9 @@ def names_of(network: CellNetwork, genotype: Genotype) -> dict[str, str]:
     return names
 
 
-def inherit(network: CellNetwork, genotype: Genotype, weights: Mapping[str, Tensor], scales: Mapping[str, float]) -> None:
+def inherit(
+    network: CellNetwork, genotype: Genotype, weights: Mapping[str, Tensor], scales: Mapping[str, float]
+) -> None:
     """Give a built network the supernet's weights, in place.
 
     Raises:
@@ -66,12 +73,17 @@ def inherit(network: CellNetwork, genotype: Genotype, weights: Mapping[str, Tens
     for name, there in names_of(network, genotype).items():
         if there not in weights or weights[there].shape != state[name].shape:
             found = tuple(weights[there].shape) if there in weights else "nothing"
-            raise InputError(f"space: run: {there} is {found} in the supernet, {tuple(state[name].shape)} expected; search again")
+            raise InputError(
+                f"space: run: {there} is {found} in the supernet, {tuple(state[name].shape)} expected; "
+                f"search again"
+            )
         state[name] = weights[there]
     shares = scale(scales, [f"{kind}/{key(edge)}" for kind, edges in genotype.items() for edge in edges])
     for place in network.places:
         for edge in genotype[place.kind]:
-            state[f"model.{place.name}.cell.edges.{key(edge)}.weight"] = torch.tensor(shares[f"{place.kind}/{key(edge)}"])
+            state[f"model.{place.name}.cell.edges.{key(edge)}.weight"] = torch.tensor(
+                shares[f"{place.kind}/{key(edge)}"]
+            )
     network.load_state_dict(state)
 
 
@@ -83,7 +95,8 @@ def compare(
     left: Mapping[str, Iterable[str]],
     inputs: tuple[Tensor, ...],
 ) -> float:
-    """Return the largest difference between a built network and the masked supernet, over the largest output (at least 1).
+    """Return the largest difference between a built network and the masked supernet, over the largest output
+    (at least 1).
 
     Args:
         supernet: whose weights are yet to be put in.

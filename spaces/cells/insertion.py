@@ -1,4 +1,6 @@
-"""Where cells go into a network: places it was written with, skip connections of MONAI, and any module by its name."""
+"""Where cells go into a network: places it was written with, skip connections of MONAI, and any module by its
+name.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,13 @@ class Insertion(nn.Module):
     ) -> None:
         super().__init__()
         outputs = inputs[0] if outputs is None else outputs
-        self.inputs, self.outputs, self.kind, self.stride, self.halved = tuple(inputs), outputs, kind, stride, tuple(halved)
+        self.inputs, self.outputs, self.kind, self.stride, self.halved = (
+            tuple(inputs),
+            outputs,
+            kind,
+            stride,
+            tuple(halved),
+        )
         self.residual = (stride == 1 and inputs[0] == outputs) if residual is None else residual
         self.cell: nn.Module | None = None
 
@@ -45,7 +53,9 @@ class Insertion(nn.Module):
 
 
 class SkipCell(nn.Module):
-    """MONAI's SkipConnection with a cell on the skip: the cell sees the skip and what comes up from the decoder."""
+    """MONAI's SkipConnection with a cell on the skip: the cell sees the skip and what comes up from the
+    decoder.
+    """
 
     submodule: nn.Module
 
@@ -81,19 +91,28 @@ SOCKETS = (Insertion, SkipCell, AfterCell)
 
 def is_skip(module: nn.Module) -> bool:
     """Whether this is MONAI's SkipConnection; it need not be installed to know."""
-    return type(module).__name__ == "SkipConnection" and all(hasattr(module, name) for name in ("submodule", "dim", "mode"))
+    return type(module).__name__ == "SkipConnection" and all(
+        hasattr(module, name) for name in ("submodule", "dim", "mode")
+    )
 
 
 def points(network: nn.Module) -> list[str]:
-    """Return the names of the places that a network has of itself: insertions and MONAI's skip connections."""
-    return [name for name, module in network.named_modules() if name and (isinstance(module, Insertion) or is_skip(module))]
+    """Return the names of the places that a network has of itself: insertions and MONAI's skip
+    connections.
+    """
+    return [
+        name
+        for name, module in network.named_modules()
+        if name and (isinstance(module, Insertion) or is_skip(module))
+    ]
 
 
 def chosen(network: nn.Module, at: Sequence[str] | None) -> list[str]:
     """Return the names of the places to use, in the order of the network.
 
     Raises:
-        InputError: a name that the network has not, or a network without places of its own where none are named.
+        InputError: a name that the network has not, or a network without places of its own where none are
+            named.
     """
     own = points(network)
     modules = dict(network.named_modules())
@@ -101,18 +120,24 @@ def chosen(network: nn.Module, at: Sequence[str] | None) -> list[str]:
         if not own:
             names = ", ".join(name for name in modules if name)
             raise InputError(
-                f"space: at: {type(network).__name__} has neither insertion points nor skip connections; expected names of {names}"
+                f"space: at: {type(network).__name__} has neither insertion points nor skip connections; "
+                f"expected names of {names}"
             )
         return own
     for name in at:
         if name not in modules or not name:
-            raise InputError(f"space: at: {type(network).__name__} has no module {name!r}; there are {', '.join(own or list(modules)[1:])}")
+            raise InputError(
+                f"space: at: {type(network).__name__} has no module {name!r}; there are "
+                f"{', '.join(own or list(modules)[1:])}"
+            )
     if len(set(at)) < len(at) or not at:
         raise InputError("space: at: expected at least one name, each once")
     return [name for name in modules if name in set(at)]
 
 
-def find_places(network: nn.Module, at: Sequence[str] | None, inputs: int, example: tuple[Tensor, ...]) -> tuple[Place, ...]:
+def find_places(
+    network: nn.Module, at: Sequence[str] | None, inputs: int, example: tuple[Tensor, ...]
+) -> tuple[Place, ...]:
     """Return the places of a network; channels that it does not tell of itself are seen by running it once.
 
     Args:
@@ -120,7 +145,8 @@ def find_places(network: nn.Module, at: Sequence[str] | None, inputs: int, examp
         example: arguments of one forward call.
 
     Raises:
-        InputError: as :func:`chosen`, or where a place gives another number of inputs than the graph has, or no images.
+        InputError: as :func:`chosen`, or where a place gives another number of inputs than the graph has, or
+            no images.
     """
     names = chosen(network, at)
     modules = {name: network.get_submodule(name) for name in names}
@@ -129,7 +155,15 @@ def find_places(network: nn.Module, at: Sequence[str] | None, inputs: int, examp
     hooks = []
     for name, module in modules.items():
         if isinstance(module, Insertion):
-            found[name] = Place(name, module.kind, module.inputs, module.outputs, module.stride, module.halved, module.residual)
+            found[name] = Place(
+                name,
+                module.kind,
+                module.inputs,
+                module.outputs,
+                module.stride,
+                module.halved,
+                module.residual,
+            )
         elif is_skip(module):
             hooks.append(module.submodule.register_forward_hook(_watch(shapes, name, both=True)))  # type: ignore[union-attr]
         else:
@@ -147,13 +181,18 @@ def find_places(network: nn.Module, at: Sequence[str] | None, inputs: int, examp
         else:
             seen = shapes.get(name, [])
             if not seen or any(len(shape) != 4 for shape in seen):
-                raise InputError(f"space: at: {name!r} gives {seen or 'nothing'}; expected images (batch, channels, height, width)")
+                raise InputError(
+                    f"space: at: {name!r} gives {seen or 'nothing'}; expected images (batch, channels, "
+                    f"height, width)"
+                )
             skip = is_skip(modules[name])
             channels = tuple(shape[1] for shape in seen) if skip else (seen[0][1],) * inputs
             given = len(channels)
             found[name] = Place(name, "cell", channels, channels[0], residual=True)
         if given != inputs:
-            raise InputError(f"space: graph has {inputs} input(s), the place {name!r} gives {given}; expected as many")
+            raise InputError(
+                f"space: graph has {inputs} input(s), the place {name!r} gives {given}; expected as many"
+            )
     return tuple(found[name] for name in names)
 
 

@@ -28,7 +28,8 @@ class CellNetwork(nn.Module):
 
     Args:
         model: the network.
-        genotype: what stands on the edges, as :func:`spaces.cells.genotype.write` says it; empty: no cells yet.
+        genotype: what stands on the edges, as :func:`spaces.cells.genotype.write` says it; empty: no cells
+            yet.
         places: where cells stand, fields of :class:`Place` each.
         plan: fields of the :class:`Plan` of the cell's graph.
         operations: names and class paths.
@@ -36,7 +37,8 @@ class CellNetwork(nn.Module):
         share: operations see 1/share of the channels, as in PC-DARTS.
         affine: whether BatchNorms in the cells learn scales.
         weighted: whether edges carry a fixed weight out of a supernet.
-        freeze: whether the network around the cells stays as it is: its parameters do not train, its BatchNorm keeps its statistics.
+        freeze: whether the network around the cells stays as it is: its parameters do not train, its
+            BatchNorm keeps its statistics.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class CellNetwork(nn.Module):
         freeze: bool = False,
     ) -> None:
         super().__init__()
-        self.places = tuple(Place(**{name: _tuple(value) for name, value in place.items()}) for place in places)
+        self.places = tuple(
+            Place(**{name: _tuple(value) for name, value in place.items()}) for place in places
+        )
         self.plan = Plan(**{name: _tuple(value) for name, value in (plan or {}).items()})
         self.width, self.share, self.affine, self.freeze = width, share, affine, freeze
         self.model = model
@@ -83,11 +87,17 @@ class CellNetwork(nn.Module):
         for place in self.places:
             edges = genotype.get(place.kind)
             if not edges:
-                raise InputError(f"genotype: nothing for the kind {place.kind!r}; there is {', '.join(genotype) or 'nothing'}")
+                raise InputError(
+                    f"genotype: nothing for the kind {place.kind!r}; there is "
+                    f"{', '.join(genotype) or 'nothing'}"
+                )
             for edge, name in edges.items():
                 if edge not in self.plan.edges or name not in operations.makers:
                     known = ", ".join(operations.names)
-                    raise InputError(f"genotype: {place.kind} {edge[1]}<{edge[0]}:{name}; expected an edge of the graph and one of {known}")
+                    raise InputError(
+                        f"genotype: {place.kind} {edge[1]}<{edge[0]}:{name}; expected an edge of the graph "
+                        f"and one of {known}"
+                    )
 
         def make(place: Place, edge: Edge, width: int, stride: int) -> nn.Module:
             module = operations.make(genotype[place.kind][edge], width // self.share, stride, self.affine)
@@ -98,18 +108,26 @@ class CellNetwork(nn.Module):
         self.fill(make, {kind: list(edges) for kind, edges in genotype.items()})
 
     def fill(self, make: MakeEdge, edges: Mapping[str, Sequence[Edge]] | None = None) -> None:
-        """Put a new cell into every place whose edges `make` makes; `edges` are those of each kind, None: all of the graph."""
+        """Put a new cell into every place whose edges `make` makes; `edges` are those of each kind, None: all
+        of the graph.
+        """
         for place in self.places:
             width = width_of(place, self.plan, self.width, self.share)
             here = self.plan.edges if edges is None else edges[place.kind]
-            strides = {edge: place.stride if edge[0] in self.plan.inputs else 1 for edge in self.plan.edges if edge in here}
+            strides = {
+                edge: place.stride if edge[0] in self.plan.inputs else 1
+                for edge in self.plan.edges
+                if edge in here
+            }
             modules = {edge: make(place, edge, width, stride) for edge, stride in strides.items()}
             socket = self.model.get_submodule(place.name)
             assert isinstance(socket, SOCKETS)
             socket.cell = Cell(place, self.plan, modules, width, self.affine).train(socket.training)
 
 
-def arguments(network: CellNetwork, genotype: Genotype, operations: Operations, weighted: bool) -> dict[str, Any]:
+def arguments(
+    network: CellNetwork, genotype: Genotype, operations: Operations, weighted: bool
+) -> dict[str, Any]:
     """Return what makes the network again, but for the model: plain data for JSON."""
     return {
         "genotype": text.write(genotype),

@@ -1,4 +1,6 @@
-"""Networks with places for cells: a stack that is made of them, and a U-Net that takes them into its skips."""
+"""Networks with places for cells: a stack that is made of them, and a U-Net that takes them into
+its skips.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from spaces.errors import InputError
 
 
 class CellStack(nn.Module):
-    """DARTS' classifier [P]: a stem, normal cells, and reduction cells that halve the image and double the channels; a linear head.
+    """DARTS' classifier [P]: a stem, normal cells, and reduction cells that halve the image and double the
+    channels; a linear head.
 
-    It is nothing without its cells: places have the kinds ``normal`` and ``reduction``, each with the two cells before it as inputs.
+    It is nothing without its cells: places have the kinds ``normal`` and ``reduction``, each with the two
+    cells before it as inputs.
 
     Args:
         width: channels of a node before the first reduction.
@@ -24,7 +28,8 @@ class CellStack(nn.Module):
         reductions: which of them reduce, from 0; null: those at a third and two thirds.
         inputs: channels of the image.
         classes: outputs of the head.
-        joined: outputs of a cell's graph that are concatenated: 4 for DARTS' cell. Another graph works too, with a projection.
+        joined: outputs of a cell's graph that are concatenated: 4 for DARTS' cell. Another graph works too,
+            with a projection.
         stem: channels of the stem; null: three times the width.
     """
 
@@ -44,7 +49,10 @@ class CellStack(nn.Module):
         super().__init__()
         reduce = sorted({cells // 3, 2 * cells // 3}) if reductions is None else sorted(set(reductions))
         if cells < 1 or any(not 0 <= number < cells for number in reduce):
-            raise InputError(f"model CellStack: reductions {reduce} of {cells} cells; expected numbers from 0 to {cells - 1}")
+            raise InputError(
+                f"model CellStack: reductions {reduce} of {cells} cells; expected numbers from 0 to "
+                f"{cells - 1}"
+            )
         stem = 3 * width if stem is None else stem
         self.stem = nn.Sequential(nn.Conv2d(inputs, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem))
         before, last, halved = stem, stem, False
@@ -53,7 +61,9 @@ class CellStack(nn.Module):
             reducing = number in reduce
             width *= 2 if reducing else 1
             kind, stride = ("reduction", 2) if reducing else ("normal", 1)
-            places.append(Insertion((before, last), joined * width, kind, stride, (halved, False), residual=False))
+            places.append(
+                Insertion((before, last), joined * width, kind, stride, (halved, False), residual=False)
+            )
             before, last, halved = last, joined * width, reducing
         self.cells = nn.ModuleList(places)
         self.head = nn.Linear(last, classes)
@@ -67,10 +77,12 @@ class CellStack(nn.Module):
 
 
 class SkipUNet(nn.Module):
-    """A small U-Net (Ronneberger et al. 2015 [P]) whose skips are insertion points: skip and upsampled decoder feature go in.
+    """A small U-Net (Ronneberger et al. 2015 [P]) whose skips are insertion points: skip and upsampled
+    decoder feature go in.
 
     Args:
-        widths: channels of each resolution; height and width of the image must divide by 2 to the number of them less one.
+        widths: channels of each resolution; height and width of the image must divide by 2 to the number of
+            them less one.
         inputs: channels of the image.
         classes: channels of the logits.
     """

@@ -15,11 +15,15 @@ NONE = "none"
 """The operation that gives nothing. It takes part in the mixture, and is never what an edge ends with."""
 
 Make = Callable[[int, int, bool], nn.Module]
-"""``make(channels, stride, affine)``: a module from ``(batch, channels, h, w)`` to ``(batch, channels, h / stride, w / stride)``."""
+"""``make(channels, stride, affine)``: a module from ``(batch, channels, h, w)`` to
+``(batch, channels, h / stride, w / stride)``.
+"""
 
 
 class SeparableConvolution(nn.Sequential):
-    """ReLU, depthwise and pointwise convolution, BatchNorm, twice; the stride is in the first half. [P] DARTS"""
+    """ReLU, depthwise and pointwise convolution, BatchNorm, twice; the stride is in the first
+    half. [P] DARTS
+    """
 
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool) -> None:
         layers: list[nn.Module] = []
@@ -39,7 +43,9 @@ class DilatedConvolution(nn.Sequential):
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool) -> None:
         super().__init__(
             nn.ReLU(),
-            nn.Conv2d(channels, channels, kernel, stride, kernel - 1, dilation=2, groups=channels, bias=False),
+            nn.Conv2d(
+                channels, channels, kernel, stride, kernel - 1, dilation=2, groups=channels, bias=False
+            ),
             nn.Conv2d(channels, channels, 1, bias=False),
             nn.BatchNorm2d(channels, affine=affine),
         )
@@ -69,7 +75,9 @@ def _max_pooling(channels: int, stride: int, affine: bool) -> nn.Module:
 
 
 def _average_pooling(channels: int, stride: int, affine: bool) -> nn.Module:
-    return nn.Sequential(nn.AvgPool2d(3, stride, 1, count_include_pad=False), nn.BatchNorm2d(channels, affine=affine))
+    return nn.Sequential(
+        nn.AvgPool2d(3, stride, 1, count_include_pad=False), nn.BatchNorm2d(channels, affine=affine)
+    )
 
 
 def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
@@ -93,7 +101,9 @@ OPERATIONS: dict[str, Make] = {
     "dil_conv_3": partial(_dilated, 3),
     "dil_conv_5": partial(_dilated, 5),
 }
-"""DARTS' operations [P] (Liu et al. 2019) but for ``none``, which has no module. Poolings are followed by BatchNorm, as there."""
+"""DARTS' operations [P] (Liu et al. 2019) but for ``none``, which has no module. Poolings are followed by
+BatchNorm, as there.
+"""
 
 DARTS: tuple[str, ...] = (NONE, *OPERATIONS)
 """The eight names, in DARTS' order."""
@@ -103,17 +113,20 @@ class Operations:
     """The operations of a search by their names, each tried once on small inputs.
 
     Args:
-        names: of :data:`OPERATIONS`, ``none``, or a ``class_path`` (``my_file.MyOperation``) of a class or function that is called with
-            ``(channels, stride, affine)`` and returns a module; it goes by the last part of its path. At least two but ``none``.
+        names: of :data:`OPERATIONS`, ``none``, or a ``class_path`` (``my_file.MyOperation``) of a class or
+            function that is called with ``(channels, stride, affine)`` and returns a module; it goes by the
+            last part of its path. At least two but ``none``.
         strides: that edges may have.
         place: where it stands in the config, for messages.
 
     Raises:
-        InputError: a name that is not known, a class that does not import or cannot be made, an operation that changes the resolution or
-            the number of channels where it may not.
+        InputError: a name that is not known, a class that does not import or cannot be made, an operation
+            that changes the resolution or the number of channels where it may not.
     """
 
-    def __init__(self, names: Sequence[str], strides: Sequence[int] = (1,), place: str = "space: operations") -> None:
+    def __init__(
+        self, names: Sequence[str], strides: Sequence[int] = (1,), place: str = "space: operations"
+    ) -> None:
         self.paths = tuple(names)
         self.makers: dict[str, Make] = {}
         self.has_none = NONE in names
@@ -124,7 +137,10 @@ class Operations:
             if path != NONE:
                 self.makers[name] = _make(path, place)
         if not 2 <= len(self.makers) <= 254:
-            raise InputError(f"{place}: {len(self.makers)} operation(s) besides none; expected 2 to 254 of {', '.join(OPERATIONS)}")
+            raise InputError(
+                f"{place}: {len(self.makers)} operation(s) besides none; expected 2 to 254 of "
+                f"{', '.join(OPERATIONS)}"
+            )
         for name in self.makers:
             for stride in strides:
                 self._try(name, stride, place)
@@ -146,11 +162,16 @@ class Operations:
                 y = self.makers[name](4, stride, True)(x)
         except Exception as error:
             text = " ".join(str(error).split())
-            raise InputError(f"{place}: {name} at stride {stride} on 4 channels: {type(error).__name__}: {text}") from None
+            raise InputError(
+                f"{place}: {name} at stride {stride} on 4 channels: {type(error).__name__}: {text}"
+            ) from None
         wanted = (2, 4, 8 // stride, 8 // stride)
         if not isinstance(y, Tensor) or tuple(y.shape) != wanted:
             found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise InputError(f"{place}: {name} makes {found} of (2, 4, 8, 8) on an edge of stride {stride}; expected {wanted}")
+            raise InputError(
+                f"{place}: {name} makes {found} of (2, 4, 8, 8) on an edge of stride {stride}; expected "
+                f"{wanted}"
+            )
 
 
 def _make(path: str, place: str) -> Make:
@@ -158,7 +179,9 @@ def _make(path: str, place: str) -> Make:
         return OPERATIONS[path]
     module, _, name = path.rpartition(".")
     if not module:
-        raise InputError(f"{place}: no operation {path!r}; expected a class_path, or one of {', '.join(DARTS)}")
+        raise InputError(
+            f"{place}: no operation {path!r}; expected a class_path, or one of {', '.join(DARTS)}"
+        )
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -18,13 +18,15 @@ from spaces.cells.space import CellSpace
 
 
 class SupernetSpace(Space):
-    """Repeats of one search of cells: a genome says which repeat, 0 to 255. What it builds is the network without cells.
+    """Repeats of one search of cells: a genome says which repeat, 0 to 255. What it builds is the network
+    without cells.
 
-    :class:`~evaluators.supernet.SupernetSearch` searches, and leaves in the network the cell that it found; how many repeats there are is
-    for the budget to say. :attr:`cells` is the space of what may be found.
+    :class:`~evaluators.supernet.SupernetSearch` searches, and leaves in the network the cell that it found;
+    how many repeats there are is for the budget to say. :attr:`cells` is the space of what may be found.
 
     Args:
-        model, example, graph, operations, at, width, inputs_per_node, freeze: see :class:`~spaces.cells.design.Design`.
+        model, example, graph, operations, at, width, inputs_per_node, freeze: see
+        :class:`~spaces.cells.design.Design`.
 
     Raises:
         InputError: of the first that does not fit.

@@ -1,4 +1,6 @@
-"""From a traced model to its slice plan: rules give every axis of every value its labels, and labels that met become groups."""
+"""From a traced model to its slice plan: rules give every axis of every value its labels, and labels that met
+become groups.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from spaces.channels.trace import Trace, canonical_names, first_call, is_within
 
 
 class Analysis(Grouping):
-    """Runs the rules over the traces of one model (eval mode first, then training mode, which adds what only training uses).
+    """Runs the rules over the traces of one model (eval mode first, then training mode, which adds what only
+    training uses).
 
     Attributes:
         labels_of: for the first trace, the labels of every node that gives a tensor, by node name.
@@ -62,13 +65,17 @@ class Analysis(Grouping):
             self._grant(freeze, tie, split or {})
 
     def plan(self, refused: dict[str, str] | None = None) -> SlicePlan:
-        """Return the plan of everything that is not frozen; `refused` freezes groups by name, with the reason."""
+        """Return the plan of everything that is not frozen; `refused` freezes groups by name, with the
+        reason.
+        """
         segments, members = self._segments()
         if refused:
             self._freeze_segments(members, refused)
             segments, members = self._segments()
         while ragged := self._ragged(members):
-            self._freeze_segments(members, dict.fromkeys(ragged, "a part of an axis of several divisions that is no grid"))
+            self._freeze_segments(
+                members, dict.fromkeys(ragged, "a part of an axis of several divisions that is no grid")
+            )
             segments, members = self._segments()
         by_axis = {key: self._loci(axis.atoms) for key, axis in self._axes.items()}
         by_axis = {key: loci for key, loci in by_axis.items() if (loci >= 0).any()}
@@ -81,7 +88,12 @@ class Analysis(Grouping):
             segments = [*segments, Segment(DEPTH, len(self.blocks))]
         gates = self.gates()
         operations = tuple(
-            Operation(name, macs, tuple(loci for label in scaled if ((loci := self._loci(label)) >= 0).any()), gates.get(block, -1))
+            Operation(
+                name,
+                macs,
+                tuple(loci for label in scaled if ((loci := self._loci(label)) >= 0).any()),
+                gates.get(block, -1),
+            )
             for (name, block), (macs, scaled) in self._operations.items()
         )
         return SlicePlan(
@@ -96,21 +108,35 @@ class Analysis(Grouping):
         )
 
     def _tapped(self) -> tuple[Tap, ...]:
-        """Return where each locus is looked at: heads, and what else is part of a grid, at the layer behind them, and only there."""
+        """Return where each locus is looked at: heads, and what else is part of a grid, at the layer behind
+        them, and only there.
+        """
         found = {place: (dim, self._loci(label)) for place, (dim, label) in self._taps.items()}
-        inputs = {place for place, (_, loci) in found.items() if place[1] and (loci.ndim > 1 or self._has_heads(self._taps[place][1]))}
-        behind = np.unique(np.concatenate([np.empty(0, np.int64), *(found[place][1].ravel() for place in inputs)]))
+        inputs = {
+            place
+            for place, (_, loci) in found.items()
+            if place[1] and (loci.ndim > 1 or self._has_heads(self._taps[place][1]))
+        }
+        behind = np.unique(
+            np.concatenate([np.empty(0, np.int64), *(found[place][1].ravel() for place in inputs)])
+        )
         taps, seen = [], behind
         # what no output shows (recurrent units, computed weights) is looked at behind it as well
         for place, (dim, loci) in sorted(found.items(), key=lambda item: item[0][1]):
-            scored = loci if place in inputs else np.where(np.isin(loci, seen if place[1] else behind), -1, loci)
+            scored = (
+                loci if place in inputs else np.where(np.isin(loci, seen if place[1] else behind), -1, loci)
+            )
             if (scored >= 0).any():
                 taps.append(Tap(place[0], dim, loci, place[1], None if scored is loci else scored))
                 seen = np.union1d(seen, scored)
         return tuple(taps)
 
     def _has_heads(self, label: np.ndarray) -> bool:
-        return any(self.loci.tag_of(root) == "heads" for atom in np.unique(label).tolist() for root in self.loci.resolve(atom))
+        return any(
+            self.loci.tag_of(root) == "heads"
+            for atom in np.unique(label).tolist()
+            for root in self.loci.resolve(atom)
+        )
 
     def gates(self) -> dict[str, int]:
         """Return the locus of every block that can be left out: they come last."""
@@ -134,7 +160,9 @@ class Analysis(Grouping):
         return where
 
     def candidates(self, name: str) -> list[list[Follower]]:
-        """Return, for every number that must follow a group, the attributes that hold it: those of the innermost modules first."""
+        """Return, for every number that must follow a group, the attributes that hold it: those of the
+        innermost modules first.
+        """
         found: dict[tuple[str, bytes], list[Follower]] = {}
         own = self._loci_of(name)
         for index, literal in enumerate(self.literals):
@@ -145,7 +173,9 @@ class Analysis(Grouping):
         return [some for some in found.values() if some]
 
     def writable(self, name: str) -> list[list[str]]:
-        """Return the modules whose code may have to be rewritten for a group: those with its numbers; then all that it runs through."""
+        """Return the modules whose code may have to be rewritten for a group: those with its numbers; then
+        all that it runs through.
+        """
         own = self._loci_of(name)
 
         def touched(label: np.ndarray) -> bool:
@@ -157,17 +187,27 @@ class Analysis(Grouping):
         for node in self._trace.graph.graph.nodes:
             labels = self.labels_of.get(node.name)
             if isinstance(labels, tuple) and any(map(touched, labels)):
-                through |= dict.fromkeys(path for path in numbered if path not in through and is_within(node, path))
+                through |= dict.fromkeys(
+                    path for path in numbered if path not in through and is_within(node, path)
+                )
         return [[*direct], [*through]] if len(through) > len(direct) else [[*direct]]
 
     def pin_of(self, name: str) -> str:
         """Return why a group needs code that is rewritten, or an empty string."""
         own = self._loci_of(name)
-        return next((pin.reason.text for pin in self.pins if own & {*self._loci(pin.label).ravel().tolist()}), "")
+        return next(
+            (pin.reason.text for pin in self.pins if own & {*self._loci(pin.label).ravel().tolist()}), ""
+        )
 
     def numbers_of(self, path: str) -> tuple[list[fx.Node], dict[str, Any], list[Number]]:
-        """Return the operations that the code of a module makes when it is first called, the values of the trace, and what must follow."""
-        operations = [node for node in self._trace.graph.graph.nodes if node.op == "call_function" and first_call(node) == path]
+        """Return the operations that the code of a module makes when it is first called, the values of the
+        trace, and what must follow.
+        """
+        operations = [
+            node
+            for node in self._trace.graph.graph.nodes
+            if node.op == "call_function" and first_call(node) == path
+        ]
         numbers = [
             Number(literal.node, literal.place, literal.value, index)
             for index, literal in enumerate(self.literals)
@@ -176,16 +216,29 @@ class Analysis(Grouping):
         return operations, self._trace.values, numbers
 
     def _attributes(self, by_axis: dict[tuple[str, int], np.ndarray]) -> list[Attribute]:
-        found = {(a.module, a.name): a for (tensor, dim), loci in by_axis.items() for a in self._of_layer(tensor, dim, loci)}
+        found = {
+            (a.module, a.name): a
+            for (tensor, dim), loci in by_axis.items()
+            for a in self._of_layer(tensor, dim, loci)
+        }
         others = [(place, label) for place, label in self._known.items()]
         others += [((f.module, f.name), self.literals[f.literal].label) for f in self.followers]
         for path, rewriting in self.rewritings.items():
-            sizes = [((path, name), self.literals[number.literal].label) for name, number in rewriting.sizes.items()]
+            sizes = [
+                ((path, name), self.literals[number.literal].label)
+                for name, number in rewriting.sizes.items()
+            ]
             pinned = [pin.label for pin in self.pins if pin.path == path]
             if any((self._loci(label) >= 0).any() for label in [*pinned, *(label for _, label in sizes)]):
                 others += sizes
-                found |= {(path, name): Attribute(path, name, np.full(value, -1)) for name, value in rewriting.pins.items()}
-        found |= {(path, IS_THERE): Attribute(path, IS_THERE, np.array([locus])) for path, locus in self.gates().items()}
+                found |= {
+                    (path, name): Attribute(path, name, np.full(value, -1))
+                    for name, value in rewriting.pins.items()
+                }
+        found |= {
+            (path, IS_THERE): Attribute(path, IS_THERE, np.array([locus]))
+            for path, locus in self.gates().items()
+        }
         for (module, name), label in others:
             loci = self._loci(label)
             if (loci >= 0).any():
@@ -200,7 +253,9 @@ class Analysis(Grouping):
         module = self.model.get_submodule(path)
         fields: tuple[str, ...] = ()
         if isinstance(module, _ConvNd) and name == "weight" and module.groups == 1:
-            fields = ("out_channels",) if (dim == 0) != isinstance(module, _ConvTransposeNd) else ("in_channels",)
+            fields = (
+                ("out_channels",) if (dim == 0) != isinstance(module, _ConvTransposeNd) else ("in_channels",)
+            )
         elif isinstance(module, nn.Linear) and name == "weight":
             fields = ("out_features",) if dim == 0 else ("in_features",)
         elif isinstance(module, _BatchNorm) and name in ("weight", "running_mean"):
@@ -221,12 +276,23 @@ class Analysis(Grouping):
         def size(name: str, tensor: Tensor) -> TensorSize:
             axes = tuple(by_axis.get((name, d)) for d in range(tensor.ndim))
             # tied to a tensor elsewhere it stays when the block goes
-            gate = next((g for path, g in self.gates().items() if all(alias.startswith(f"{path}.") for alias in aliases[name])), -1)
-            return TensorSize(name, tuple(tensor.shape), tensor.element_size(), name in parameters, axes, gate)
+            gate = next(
+                (
+                    g
+                    for path, g in self.gates().items()
+                    if all(alias.startswith(f"{path}.") for alias in aliases[name])
+                ),
+                -1,
+            )
+            return TensorSize(
+                name, tuple(tensor.shape), tensor.element_size(), name in parameters, axes, gate
+            )
 
         return tuple(size(name, tensor) for name, tensor in self._tensors.items() if first[name] == name)
 
-    def _groups(self, segments: list[Segment], axes: tuple[AxisSlice, ...], members: dict[int, str]) -> tuple[Group, ...]:
+    def _groups(
+        self, segments: list[Segment], axes: tuple[AxisSlice, ...], members: dict[int, str]
+    ) -> tuple[Group, ...]:
         names: dict[str, dict[str, None]] = defaultdict(dict)
         for axis in axes:
             for name in dict.fromkeys(self._segment_of[locus] for locus in axis.loci.tolist() if locus >= 0):
@@ -244,7 +310,9 @@ class Analysis(Grouping):
         return tuple(found)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return every axis of every parameter with more than one position: its groups, or why it stays and where that was found."""
+        """Return every axis of every parameter with more than one position: its groups, or why it stays and
+        where that was found.
+        """
         rows = []
         first = canonical_names(self.model)
         for name, parameter in self.model.named_parameters():
@@ -257,12 +325,23 @@ class Analysis(Grouping):
         axis = self._axes.get((tensor, dim))
         if axis is None:
             kernel = isinstance(self.model.get_submodule(tensor.rpartition(".")[0]), _ConvNd) and dim > 1
-            return {"groups": [], "reason": "positions of a kernel" if kernel else "no operation with a rule uses this axis", "where": ""}
+            return {
+                "groups": [],
+                "reason": "positions of a kernel" if kernel else "no operation with a rule uses this axis",
+                "where": "",
+            }
         loci = self._loci(axis.atoms)
         groups = list(dict.fromkeys(self._segment_of[locus] for locus in loci.ravel().tolist() if locus >= 0))
         reasons = [r for atom in axis.atoms.tolist() if (r := self.loci.reason(atom)) is not None]
         if not groups:  # of several divisions of the axis the one that was tried and refused says more
-            reasons = sorted((r for atom in axis.atoms.tolist() for r in self.loci.reasons(atom)), key=lambda r: "reduced " not in r.text)
+            reasons = sorted(
+                (r for atom in axis.atoms.tolist() for r in self.loci.reasons(atom)),
+                key=lambda r: "reduced " not in r.text,
+            )
         if reasons:
             return {"groups": groups, "reason": reasons[0].text, "where": reasons[0].where}
-        return {"groups": groups, "reason": "" if groups else "no layer puts out these positions", "where": ""}
+        return {
+            "groups": groups,
+            "reason": "" if groups else "no layer puts out these positions",
+            "where": "",
+        }

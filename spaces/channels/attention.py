@@ -1,4 +1,6 @@
-"""``nn.MultiheadAttention`` in operations that follow a width: torch's own takes the inner width for that of its inputs. [O]"""
+"""``nn.MultiheadAttention`` in operations that follow a width: torch's own takes the inner width for that of
+its inputs. [O]
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ PACKED = "_qkv_same_embed_dim"
 
 
 class Attention(nn.MultiheadAttention):
-    """Computes what ``nn.MultiheadAttention`` does, of the same parameters, whose heads, head dimensions and inputs may be fewer.
+    """Computes what ``nn.MultiheadAttention`` does, of the same parameters, whose heads, head dimensions and
+    inputs may be fewer.
 
-    ``head_dim`` stays that of the full model: the scale of the scores is made of it. Never constructed: a module changes its class.
+    ``head_dim`` stays that of the full model: the scale of the scores is made of it. Never constructed: a
+    module changes its class.
     """
 
     def forward(
@@ -49,7 +53,9 @@ class Attention(nn.MultiheadAttention):
             heads = weights @ v
         else:
             causal = is_causal and key_padding_mask is None
-            heads = F.scaled_dot_product_attention(q, k, v, None if causal else mask, dropout, causal, scale=scale)
+            heads = F.scaled_dot_product_attention(
+                q, k, v, None if causal else mask, dropout, causal, scale=scale
+            )
         output = self.out_proj(heads.transpose(1, 2).flatten(2))
         output = output.squeeze(0) if not batched else output if self.batch_first else output.transpose(0, 1)
         if not need_weights:
@@ -60,9 +66,15 @@ class Attention(nn.MultiheadAttention):
     def _projected(self, *inputs: Tensor) -> list[Tensor]:
         """Return queries, keys and values of every head: (N, heads, length, dimensions)."""
         packed = self.in_proj_weight
-        matrices = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if packed is None else packed.chunk(3)
+        matrices = (
+            (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+            if packed is None
+            else packed.chunk(3)
+        )
         biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        projected = (F.linear(x, weight, bias) for x, weight, bias in zip(inputs, matrices, biases, strict=True))
+        projected = (
+            F.linear(x, weight, bias) for x, weight, bias in zip(inputs, matrices, biases, strict=True)
+        )
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
 
     def _per_head(self, mask: Tensor) -> Tensor:
@@ -71,11 +83,17 @@ class Attention(nn.MultiheadAttention):
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf")) if mask.dtype == torch.bool else mask
+    return (
+        torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
+        if mask.dtype == torch.bool
+        else mask
+    )
 
 
 def plain_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class that stands in for a module's, mostly its own. What adds keys of its own stays torch's."""
+    """Return the class that stands in for a module's, mostly its own. What adds keys of its own stays
+    torch's.
+    """
     plain = type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
     return Attention if plain else type(module)
 
@@ -83,7 +101,11 @@ def plain_class(module: nn.Module) -> type[nn.Module]:
 @contextmanager
 def plain(model: nn.Module) -> Iterator[None]:
     """Have stand-ins compute for modules of the user's model, and put their own classes back afterwards."""
-    before = [(module, module.__dict__.get(PACKED)) for module in model.modules() if plain_class(module) is not type(module)]
+    before = [
+        (module, module.__dict__.get(PACKED))
+        for module in model.modules()
+        if plain_class(module) is not type(module)
+    ]
     for module, _ in before:
         module.__class__ = Attention
         module.__dict__[PACKED] = False

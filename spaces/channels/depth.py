@@ -1,4 +1,6 @@
-"""Depth: residual blocks that can be left out as a whole, because what they give fits where what they get would stand."""
+"""Depth: residual blocks that can be left out as a whole, because what they give fits where what they get
+would stand.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from spaces.errors import InputError
 DEPTH = "depth"
 """Name of the segment: a locus a block."""
 IS_THERE = "__class__"
-"""The attribute of a block that is or is not there: with no kept position the module becomes a :class:`Skip`."""
+"""The attribute of a block that is or is not there: with no kept position the module becomes a :class:`Skip`.
+"""
 
 
 class Skip(nn.Module):
@@ -29,7 +32,9 @@ class Skip(nn.Module):
 
 @dataclass(frozen=True)
 class Block:
-    """A module that can be left out: its name, the graph value that it gives, and the one that takes its place."""
+    """A module that can be left out: its name, the graph value that it gives, and the one that takes its
+    place.
+    """
 
     path: str
     output: str
@@ -49,7 +54,9 @@ def chosen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     # a star also matches dots: of modules within each other the outer one is meant
     found: list[str] = []
     for name in names:
-        if any(fnmatchcase(name, pattern) for pattern in patterns) and not any(name.startswith(f"{outer}.") for outer in found):
+        if any(fnmatchcase(name, pattern) for pattern in patterns) and not any(
+            name.startswith(f"{outer}.") for outer in found
+        ):
             found.append(name)
     return found
 
@@ -62,11 +69,17 @@ def examine(trace: Trace, path: str, labels_of: dict[str, Any], loci: Loci) -> B
     if _called_again(trace, path):
         return "it is called more than once"
     inside = {*nodes}
-    outputs = [n for n in nodes if any(user not in inside for user in n.users) and isinstance(trace.values.get(n.name), Tensor)]
+    outputs = [
+        n
+        for n in nodes
+        if any(user not in inside for user in n.users) and isinstance(trace.values.get(n.name), Tensor)
+    ]
     if len(outputs) != 1:
         return f"it gives {len(outputs)} values"
     sources = dict.fromkeys(source for n in nodes for source in n.all_input_nodes if source not in inside)
-    fitting = [s for s in sources if s.name not in trace.state and _fits(s, outputs[0], trace, labels_of, loci)]
+    fitting = [
+        s for s in sources if s.name not in trace.state and _fits(s, outputs[0], trace, labels_of, loci)
+    ]
     if len(fitting) != 1:
         return "what it gives has not the channels of what it gets"
     return Block(path, outputs[0].name, fitting[0].name)

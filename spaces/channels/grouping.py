@@ -1,4 +1,6 @@
-"""Grouping: loci are cut into the segments of the genome, and what the user wants of groups is done to them."""
+"""Grouping: loci are cut into the segments of the genome, and what the user wants of groups is
+done to them.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,28 @@ class Grouping(Notes):
         self._split: dict[str, int] = {}
 
     def _loci(self, label: np.ndarray) -> np.ndarray:
-        """Return the loci of positions: ``(size,)``, or ``(levels, size)`` where some have several; -1: always kept."""
-        resolved = [sorted(self.locus_of[r] for r in self.loci.resolve(a) if r in self.locus_of) for a in label.tolist()]
+        """Return the loci of positions: ``(size,)``, or ``(levels, size)`` where some have several; -1:
+        always kept.
+        """
+        resolved = [
+            sorted(self.locus_of[r] for r in self.loci.resolve(a) if r in self.locus_of)
+            for a in label.tolist()
+        ]
         levels = max((len(r) for r in resolved), default=0)
         if levels <= 1:
             return np.array([r[0] if r else -1 for r in resolved], dtype=np.int64)
-        return np.array([[r[level] if level < len(r) else -1 for r in resolved] for level in range(levels)], dtype=np.int64)
+        return np.array(
+            [[r[level] if level < len(r) else -1 for r in resolved] for level in range(levels)],
+            dtype=np.int64,
+        )
 
     def _loci_of(self, name: str) -> set[int]:
         return {locus for locus, segment in self._segment_of.items() if segment == name}
 
     def _segments(self) -> tuple[list[Segment], dict[int, str]]:
-        """Cut the loci into segments: those with the same places on the same axes form one. In order of execution."""
+        """Cut the loci into segments: those with the same places on the same axes form one. In order of
+        execution.
+        """
         signature: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
         produced: dict[int, str] = {}
         for (tensor, dim), axis in self._axes.items():
@@ -78,17 +90,28 @@ class Grouping(Notes):
         return segments, members
 
     def _ragged(self, members: dict[int, str]) -> list[str]:
-        """Return the groups of products that are no full grid: what is kept of them could not be told by counts."""
+        """Return the groups of products that are no full grid: what is kept of them could not be told by
+        counts.
+        """
         ragged: dict[str, None] = {}
-        labels = [axis.atoms for axis in self._axes.values()] + [label for _, scaled in self._operations.values() for label in scaled]
+        labels = [axis.atoms for axis in self._axes.values()] + [
+            label for _, scaled in self._operations.values() for label in scaled
+        ]
         for label in labels:
             loci = self._loci(label)
             if loci.ndim > 1:
                 for columns in classes(loci, self._segment_of):
                     part = loci[:, columns]
                     cells, times = np.unique(part, axis=1, return_counts=True)
-                    if cells.shape[1] != np.prod([len(np.unique(row)) for row in part]) or len(np.unique(times)) > 1:
-                        ragged.update(dict.fromkeys(self._segment_of[locus] for locus in part.ravel().tolist() if locus >= 0))
+                    if (
+                        cells.shape[1] != np.prod([len(np.unique(row)) for row in part])
+                        or len(np.unique(times)) > 1
+                    ):
+                        ragged.update(
+                            dict.fromkeys(
+                                self._segment_of[locus] for locus in part.ravel().tolist() if locus >= 0
+                            )
+                        )
         return list(ragged)
 
     def _freeze_segments(self, members: dict[int, str], reasons: dict[str, str]) -> None:
@@ -111,17 +134,22 @@ class Grouping(Notes):
         for pattern in freeze:
             self._freeze_by_name(pattern, roots)
         for patterns in tie:
-            tied = list(dict.fromkeys(name for pattern in patterns for name in matching("space.tie", pattern, names)))
+            tied = list(
+                dict.fromkeys(name for pattern in patterns for name in matching("space.tie", pattern, names))
+            )
             for name in tied[1:]:
                 if len(roots[name]) != len(roots[tied[0]]):
                     sizes = ", ".join(f"{n} has {len(roots[n])}" for n in (tied[0], name))
-                    raise InputError(f"space.tie: groups of different sizes cannot keep the same places; {sizes}")
+                    raise InputError(
+                        f"space.tie: groups of different sizes cannot keep the same places; {sizes}"
+                    )
                 self.loci.unite(np.array(roots[tied[0]]), np.array(roots[name]))
         for pattern, parts in split.items():
             for name in matching("space.split", pattern, names):
                 if not 2 <= parts <= len(roots[name]):
                     raise InputError(
-                        f"space.split: {name} has {len(roots[name])} channels; expected 2 to {len(roots[name])} parts, got {parts}"
+                        f"space.split: {name} has {len(roots[name])} channels; expected 2 to "
+                        f"{len(roots[name])} parts, got {parts}"
                     )
                 self._split[name] = parts
 

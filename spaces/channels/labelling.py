@@ -34,13 +34,14 @@ class Notebook(Protocol):
 
 
 class Labelling:
-    """The rules' context for one graph (implements :class:`spaces.channels.rules.Context`, whose docstrings tell what each method is for).
+    """The rules' context for one graph (implements :class:`spaces.channels.rules.Context`, whose docstrings
+    tell what each method is for).
 
     Attributes:
         labels_of: labels of every node that gives a tensor (a list of them for several), by node name.
         live: nodes that depend on an input of the model.
-        seen: nodes on which an output depends, or that change something. What the others do with channels changes nothing
-            (attention weights that nobody looks at).
+        seen: nodes on which an output depends, or that change something. What the others do with channels
+            changes nothing (attention weights that nobody looks at).
     """
 
     def __init__(self, notebook: Notebook, trace: Trace, counts: bool) -> None:
@@ -52,7 +53,9 @@ class Labelling:
             if node.op == "output" or _changes_something(node) or node in self.seen:
                 self.seen |= {node, *node.all_input_nodes}
         for node in trace.graph.graph.nodes:
-            is_input = node.op == "placeholder" and node.name not in trace.state and node.name not in trace.constants
+            is_input = (
+                node.op == "placeholder" and node.name not in trace.state and node.name not in trace.constants
+            )
             if is_input or any(source in self.live for source in node.all_input_nodes):
                 self.live.add(node)
             self._visit(node)
@@ -66,16 +69,22 @@ class Labelling:
             if node.name not in self.trace.state:
                 text = "a constant" if node.name in self.trace.constants else "an input of the model"
                 self.labels_of[node.name] = self._nothing(node, text)
-        elif node.op == "call_function" and (any(self._has_labels(s) for s in node.all_input_nodes) or self._is_uniform(node)):
+        elif node.op == "call_function" and (
+            any(self._has_labels(s) for s in node.all_input_nodes) or self._is_uniform(node)
+        ):
             apply = rules.find(node.target)
             text = f"the operation {rules.operation_name(node.target)} is not known"
-            self.labels_of[node.name] = apply(self, node) if apply is not None else self.freeze_inputs(node, text)
+            self.labels_of[node.name] = (
+                apply(self, node) if apply is not None else self.freeze_inputs(node, text)
+            )
 
     def _has_labels(self, node: fx.Node) -> bool:
         return node.name in self.labels_of or node.name in self.trace.state
 
     def _is_uniform(self, node: fx.Node) -> bool:
-        return rules.operation_name(node.target).split(".")[0] in UNIFORM and isinstance(self.trace.values.get(node.name), Tensor)
+        return rules.operation_name(node.target).split(".")[0] in UNIFORM and isinstance(
+            self.trace.values.get(node.name), Tensor
+        )
 
     def _flat(self, labels: Any) -> list[Label]:
         return [label for part in labels for label in part] if isinstance(labels, list) else list(labels)
@@ -102,7 +111,11 @@ class Labelling:
         if isinstance(argument, fx.Node):
             return self.trace.values[argument.name]
         if isinstance(argument, list | tuple):
-            return type(argument)(map(self.value, argument)) if isinstance(argument, tuple) else list(map(self.value, argument))
+            return (
+                type(argument)(map(self.value, argument))
+                if isinstance(argument, tuple)
+                else list(map(self.value, argument))
+            )
         return argument
 
     def tensor(self, argument: Any) -> str | None:
@@ -129,7 +142,9 @@ class Labelling:
         return self._nothing(node, text)
 
     def split(self, label: Label, sizes: Sequence[int], node: fx.Node) -> list[Label]:
-        parts = self.loci.split(label, sizes, Reason("a part of an axis that does not vary", source_line(node)))
+        parts = self.loci.split(
+            label, sizes, Reason("a part of an axis that does not vary", source_line(node))
+        )
         self.notebook.inherit(label, [part for part in parts if part.size > 1])
         return parts
 
@@ -140,7 +155,9 @@ class Labelling:
     def literal(self, node: fx.Node, value: Any, label: Label, place: int | None = None) -> None:
         if isinstance(value, int) and label.size > 1:
             name = node.name if self.counts and place is not None else ""
-            self.notebook.record_literal(Literal(module_path(node), value, label, source_line(node), name, place or 0))
+            self.notebook.record_literal(
+                Literal(module_path(node), value, label, source_line(node), name, place or 0)
+            )
 
     def pinned(self, node: fx.Node, label: Label, text: str) -> None:
         if label.size > 1:
@@ -152,11 +169,17 @@ class Labelling:
     def cost(self, node: fx.Node, name: str, macs: int, *labels: Label) -> None:
         if self.counts:
             batch = self.trace.batch if node in self.live else 1
-            self.notebook.record_cost(name, -(-macs // batch), tuple(label for label in labels if label.size > 1), module_path(node))
+            self.notebook.record_cost(
+                name, -(-macs // batch), tuple(label for label in labels if label.size > 1), module_path(node)
+            )
 
     def tap(self, node: fx.Node, tensor: str, dim: int, label: Label, at_input: bool = False) -> None:
         path, source = module_path(node), node.args[0]
-        if not self.counts or node not in self.live or self.shape(source if at_input else node)[:1] != (self.trace.batch,):
+        if (
+            not self.counts
+            or node not in self.live
+            or self.shape(source if at_input else node)[:1] != (self.trace.batch,)
+        ):
             return  # criteria look at outputs sample by sample
         beyond = [source] if at_input else [*node.users]  # what a hook sees is what comes in or goes out
         if any(isinstance(other, fx.Node) and is_within(other, path) for other in beyond):

@@ -40,7 +40,11 @@ class Limits:
     @property
     def highest(self) -> int:
         """The largest count that is allowed."""
-        return self.size if self.most >= 1 else math.floor(self.most * self.size + _EPSILON) // self.step * self.step
+        return (
+            self.size
+            if self.most >= 1
+            else math.floor(self.most * self.size + _EPSILON) // self.step * self.step
+        )
 
     def nearest(self, kept: np.ndarray) -> np.ndarray:
         """Return the allowed counts nearest to those, both ``(n,)`` integers."""
@@ -73,7 +77,9 @@ def limits(
         found[segment.name] = bound = Limits(segment.size, step, fewest, upper[segment.name])
         if bound.highest < bound.lowest:
             raise InputError(
-                f"space.most: {segment.name} has {segment.size} channels, at most {bound.highest} and at least {bound.lowest} of them in "
-                f"multiples of {step} leave none; give it a larger share or a smaller least, min_keep or round_to"
+                f"space.most: {segment.name} has {segment.size} channels, at most {bound.highest} and at "
+                f"least {bound.lowest} of them in "
+                f"multiples of {step} leave none; give it a larger share or a smaller least, min_keep or "
+                f"round_to"
             )
     return found

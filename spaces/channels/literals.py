@@ -35,7 +35,9 @@ class Literal:
 
 @dataclass(frozen=True, eq=False)
 class Pin:
-    """A factor that the code of the module at `path` makes of the size of an axis, and that has to stay what it was."""
+    """A factor that the code of the module at `path` makes of the size of an axis, and that has to stay what
+    it was.
+    """
 
     path: str
     label: np.ndarray
@@ -44,7 +46,9 @@ class Pin:
 
 @dataclass(frozen=True)
 class Follower:
-    """An attribute of a module that becomes a number of kept positions, those of the literal with this index."""
+    """An attribute of a module that becomes a number of kept positions, those of the literal with
+    this index.
+    """
 
     module: str
     name: str
@@ -52,9 +56,14 @@ class Follower:
 
 
 def holders(
-    model: nn.Module, paths: Mapping[int, str], literal: Literal, index: int, known: Mapping[tuple[str, str], np.ndarray]
+    model: nn.Module,
+    paths: Mapping[int, str],
+    literal: Literal,
+    index: int,
+    known: Mapping[tuple[str, str], np.ndarray],
 ) -> Sequence[Follower]:
-    """Return the attributes that hold a literal's number, or begin with it: those of the innermost modules first.
+    """Return the attributes that hold a literal's number, or begin with it: those of the innermost modules
+    first.
 
     Args:
         paths: id of a module -> its first name.
@@ -67,7 +76,13 @@ def holders(
         for field, value in vars(module).items():
             first = value[0] if isinstance(value, tuple | list) and value else value
             place = (paths.get(id(module), path), field)
-            if type(first) is int and first == literal.value and not field.startswith("_") and place not in known and not is_made(field):
+            if (
+                type(first) is int
+                and first == literal.value
+                and not field.startswith("_")
+                and place not in known
+                and not is_made(field)
+            ):
                 found.setdefault(Follower(*place, index))
         if not path:
             return [*found]

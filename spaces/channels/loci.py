@@ -1,4 +1,6 @@
-"""Loci: which channel positions stand or fall together (union-find), which are products of others, and why some may not fall at all."""
+"""Loci: which channel positions stand or fall together (union-find), which are products of others, and why
+some may not fall at all.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,12 @@ class Reason:
 class Loci:
     """A growing set of atoms (one a channel position of a producer), joined into loci.
 
-    An atom may be a product of others: it is kept where all of them are. The features of an attention are products of heads and places
-    within a head, those behind a flatten of two pruned axes products of both. [O]
+    An atom may be a product of others: it is kept where all of them are. The features of an attention are
+    products of heads and places within a head, those behind a flatten of two pruned axes products of both.
+    [O]
 
-    Every function takes integer arrays of atoms of any shape; arrays that meet are broadcast against each other.
+    Every function takes integer arrays of atoms of any shape; arrays that meet are broadcast against each
+    other.
     """
 
     def __init__(self) -> None:
@@ -35,7 +39,9 @@ class Loci:
         self._tags: dict[int, str] = {}
 
     def new(self, n: int) -> np.ndarray:
-        """Return `n` fresh atoms, int64 of shape ``(n,)``; a single one is frozen at once: a layer keeps at least one channel."""
+        """Return `n` fresh atoms, int64 of shape ``(n,)``; a single one is frozen at once: a layer keeps at
+        least one channel.
+        """
         start = len(self._parent)
         self._parent.extend(range(start, start + n))
         self._birth.extend([start] * n)
@@ -123,7 +129,8 @@ class Loci:
         return self._products[roots]
 
     def split(self, atoms: np.ndarray, sizes: Sequence[int], reason: Reason) -> list[np.ndarray]:
-        """Divide an axis into several: return the atoms of each, ``(size,)``, or ``(1,)`` where nothing varies.
+        """Divide an axis into several: return the atoms of each, ``(size,)``, or ``(1,)`` where nothing
+        varies.
 
         What is kept must be a full grid of what is kept of each, so single channels become products.
 
@@ -145,7 +152,12 @@ class Loci:
         for root, flat in places.items():
             where = np.stack(np.unravel_index(np.array(flat), sizes))
             slab = next(
-                (d for d, s in enumerate(sizes) if len(flat) == len(i := np.unique(where[d])) * (atoms.size // s) and len(i) < s), None
+                (
+                    d
+                    for d, s in enumerate(sizes)
+                    if len(flat) == len(i := np.unique(where[d])) * (atoms.size // s) and len(i) < s
+                ),
+                None,
             )
             if slab is None and len(flat) == atoms.size:
                 slab = int(np.argmax(sizes))
@@ -159,12 +171,17 @@ class Loci:
             free = np.ones(atoms.size, dtype=bool)
             for root, where in rest:
                 for place in where.T.tolist():
-                    self._unite(root, self.product([int(f[i]) for f, i in zip(fresh, place, strict=True) if f is not None]))
+                    self._unite(
+                        root,
+                        self.product([int(f[i]) for f, i in zip(fresh, place, strict=True) if f is not None]),
+                    )
                 free[np.ravel_multi_index(tuple(where), sizes)] = False
             for axis, made in enumerate(fresh):
                 if made is not None:
                     held = np.unique(np.stack(np.unravel_index(np.flatnonzero(free), sizes))[axis])
-                    self.freeze(made[held], reason)  # a position that always stays keeps its row and its column
+                    self.freeze(
+                        made[held], reason
+                    )  # a position that always stays keeps its row and its column
                     for index in range(sizes[axis]):
                         found[axis][index].append(int(made[index]))
         return [
@@ -175,7 +192,9 @@ class Loci:
         ]
 
     def merge(self, parts: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
-        """Flatten several axes into one: return its atoms ``(product of sizes,)``, or ``(1,)`` where none varies."""
+        """Flatten several axes into one: return its atoms ``(product of sizes,)``, or ``(1,)`` where none
+        varies.
+        """
         whole, size = parts[0], sizes[0]
         for part, n in zip(parts[1:], sizes[1:], strict=True):
             if n == 1:
@@ -189,7 +208,9 @@ class Loci:
                 whole = np.tile(part, size)
             elif part.size > 1:
                 rows, columns = self.find(whole).tolist(), self.find(part).tolist()
-                whole = np.array([self.product([row, column]) for row in rows for column in columns], dtype=np.int64)
+                whole = np.array(
+                    [self.product([row, column]) for row in rows for column in columns], dtype=np.int64
+                )
             size *= n
         return whole
 
@@ -244,7 +265,9 @@ class Loci:
         return list(dict.fromkeys(r for a in atoms for r in self.resolve(a)))
 
     def _even_out(self, first: list[int], second: list[int]) -> None:
-        """Two products that must be the same: what they share goes, as many others are joined, and what is left always stays."""
+        """Two products that must be the same: what they share goes, as many others are joined, and what is
+        left always stays.
+        """
         common = {*first} & {*second}
         a, b = [f for f in first if f not in common], [f for f in second if f not in common]
         if len(a) == len(b):

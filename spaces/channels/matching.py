@@ -1,4 +1,6 @@
-"""Which numbers of a rewritten ``forward`` follow what: calls that torch.fx sees are matched with the operations of the trace."""
+"""Which numbers of a rewritten ``forward`` follow what: calls that torch.fx sees are matched with the
+operations of the trace.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from spaces.channels.rewriting import ATTENTION, FLOATS, GIVEN, PINNED, SIZE, Program, Unwritable, divided, graph_of, sizes_of
+from spaces.channels.rewriting import (
+    ATTENTION,
+    FLOATS,
+    GIVEN,
+    PINNED,
+    SIZE,
+    Program,
+    Unwritable,
+    divided,
+    graph_of,
+    sizes_of,
+)
 from spaces.channels.rules import operation_name
 
 FAMILIES = {
@@ -23,7 +36,21 @@ FAMILIES = {
     "split_with_sizes": "split",
     "expand": "expand",
     "broadcast_to": "expand",
-    **{name: name for name in ("zeros", "ones", "full", "empty", "randn", "rand", "new_zeros", "new_ones", "new_full", "new_empty")},
+    **{
+        name: name
+        for name in (
+            "zeros",
+            "ones",
+            "full",
+            "empty",
+            "randn",
+            "rand",
+            "new_zeros",
+            "new_ones",
+            "new_full",
+            "new_empty",
+        )
+    },
 }
 """Operations whose numbers can follow, by what torch calls them in a trace and in code."""
 
@@ -52,7 +79,8 @@ class Rewriting:
     Attributes:
         path: of the module.
         sizes: attribute -> the number that it follows.
-        pins: attribute -> a number that stays: sizes that scales are made of, and 1 for an optional argument that is given.
+        pins: attribute -> a number that stays: sizes that scales are made of, and 1 for an optional argument
+            that is given.
     """
 
     path: str
@@ -79,7 +107,9 @@ class Calls:
 
         return self.model.get_submodule(path).register_forward_pre_hook(enter, with_kwargs=True)
 
-    def rewriting(self, path: str, operations: Sequence[fx.Node], values: Mapping[str, Any], numbers: Sequence[Number]) -> Rewriting:
+    def rewriting(
+        self, path: str, operations: Sequence[fx.Node], values: Mapping[str, Any], numbers: Sequence[Number]
+    ) -> Rewriting:
         """Return how the ``forward`` of the module at `path` is rewritten.
 
         Args:
@@ -99,15 +129,23 @@ class Calls:
         sizes = _match(graph, found, operations, values, numbers)
         pins = dict.fromkeys(given, 1)
         for node in graph.nodes:
-            if node.op == "call_function" and ATTENTION in str(node.target) and node.kwargs.get("scale") is None:
+            if (
+                node.op == "call_function"
+                and ATTENTION in str(node.target)
+                and node.kwargs.get("scale") is None
+            ):
                 pins[f"{PINNED}{node.name}"] = int(found[node.args[0]].shape[-1])
-            elif type(found.get(node)) is int and any(type(found.get(user)) is float and user.target in FLOATS for user in node.users):
+            elif type(found.get(node)) is int and any(
+                type(found.get(user)) is float and user.target in FLOATS for user in node.users
+            ):
                 pins[f"{PINNED}{node.name}"] = found[node]
         rewriting = Rewriting(path, sizes, pins)
         self._check(module, rewriting, args, kwargs)
         return rewriting
 
-    def _check(self, module: nn.Module, rewriting: Rewriting, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _check(
+        self, module: nn.Module, rewriting: Rewriting, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """Run the full module as it is and rewritten, in both modes, with the same random numbers."""
         program = Program(module, [*rewriting.sizes, *rewriting.pins])
         numbers = dict(rewriting.pins) | {name: number.value for name, number in rewriting.sizes.items()}
@@ -119,15 +157,25 @@ class Calls:
                 with torch.random.fork_rng(devices=[]), torch.no_grad():
                     torch.manual_seed(0)
                     given = _cloned(args), _cloned(kwargs)
-                    outputs.append(program(clone, *given[0], **given[1]) if rewritten else clone(*given[0], **given[1]))
+                    outputs.append(
+                        program(clone, *given[0], **given[1]) if rewritten else clone(*given[0], **given[1])
+                    )
             if not _same(*outputs):
-                raise Unwritable(f"in {'training' if training else 'eval'} mode torch.fx makes something else of it")
+                raise Unwritable(
+                    f"in {'training' if training else 'eval'} mode torch.fx makes something else of it"
+                )
 
 
 def _given(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[str], list[Any]]:
-    """Return attributes for the arguments of a call that are not as the defaults are, and the values of all tensors."""
+    """Return attributes for the arguments of a call that are not as the defaults are, and the values of all
+    tensors.
+    """
     _, defaults = divided(module, ())
-    names = [p.name for p in inspect.signature(type(module).forward).parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD][1:]
+    names = [
+        p.name
+        for p in inspect.signature(type(module).forward).parameters.values()
+        if p.kind <= p.POSITIONAL_OR_KEYWORD
+    ][1:]
     if len(args) > len(names):
         raise Unwritable("it takes any number of arguments")
     bound = dict(zip(names, args, strict=False)) | kwargs
@@ -156,10 +204,20 @@ def _values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any]) -> dict[f
 
 
 def _match(
-    graph: fx.Graph, found: Mapping[fx.Node, Any], operations: Sequence[fx.Node], values: Mapping[str, Any], numbers: Sequence[Number]
+    graph: fx.Graph,
+    found: Mapping[fx.Node, Any],
+    operations: Sequence[fx.Node],
+    values: Mapping[str, Any],
+    numbers: Sequence[Number],
 ) -> dict[str, Number]:
-    """Pair the operations of the trace with calls of the code: the same family and the same sizes, in order."""
-    calls = [(node, family) for node in graph.nodes if (family := FAMILIES.get(getattr(node.target, "__name__", str(node.target))))]
+    """Pair the operations of the trace with calls of the code: the same family and the same
+    sizes, in order.
+    """
+    calls = [
+        (node, family)
+        for node in graph.nodes
+        if (family := FAMILIES.get(getattr(node.target, "__name__", str(node.target))))
+    ]
     sizes: dict[str, Number] = {}
     position = 0
     for operation in operations:
@@ -169,13 +227,19 @@ def _match(
             if of_operation:
                 raise Unwritable(f"numbers of {name} are not read from attributes")
             continue
-        wanted = [values[item.name] if isinstance(item, fx.Node) else item for item in _sizes(operation, name)]
+        wanted = [
+            values[item.name] if isinstance(item, fx.Node) else item for item in _sizes(operation, name)
+        ]
         for index in range(position, len(calls)):
             call, family = calls[index]
-            if family == FAMILIES[name] and any(_is_shape(found.get(item), wanted) for item in call.all_input_nodes):
+            if family == FAMILIES[name] and any(
+                _is_shape(found.get(item), wanted) for item in call.all_input_nodes
+            ):
                 position = index + 1  # a whole shape, computed of another: it follows by itself
                 break
-            run = _run([found.get(item) if isinstance(item, fx.Node) else item for _, item in sizes_of(call)], wanted)
+            run = _run(
+                [found.get(item) if isinstance(item, fx.Node) else item for _, item in sizes_of(call)], wanted
+            )
             if family == FAMILIES[name] and run is not None:
                 position = index + 1
                 sizes |= {f"{SIZE}{call.name}_{run + number.place}": number for number in of_operation}
@@ -188,7 +252,13 @@ def _match(
 
 def _sizes(operation: fx.Node, name: str) -> list[Any]:
     arguments = operation.args
-    given: Any = arguments[2] if name == "unflatten" else arguments[0] if isinstance(arguments[0], list | tuple) else arguments[1]
+    given: Any = (
+        arguments[2]
+        if name == "unflatten"
+        else arguments[0]
+        if isinstance(arguments[0], list | tuple)
+        else arguments[1]
+    )
     return [*given] if isinstance(given, list | tuple) else [given]
 
 
@@ -199,7 +269,9 @@ def _is_shape(value: Any, wanted: Sequence[Any]) -> bool:
 def _run(values: Sequence[Any], wanted: Sequence[Any]) -> int | None:
     """Return where `wanted` stands in `values`."""
     plain = [value if type(value) is int else None for value in values]
-    return next((i for i in range(len(plain) - len(wanted) + 1) if plain[i : i + len(wanted)] == [*wanted]), None)
+    return next(
+        (i for i in range(len(plain) - len(wanted) + 1) if plain[i : i + len(wanted)] == [*wanted]), None
+    )
 
 
 def _cloned(value: Any) -> Any:
@@ -212,7 +284,11 @@ def _cloned(value: Any) -> Any:
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        return (
+            isinstance(b, Tensor)
+            and a.shape == b.shape
+            and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        )
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     if isinstance(a, tuple | list):

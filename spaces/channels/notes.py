@@ -1,4 +1,6 @@
-"""What the rules wrote down of a model: axes and their atoms, costs, taps, numbers in the code, attributes."""
+"""What the rules wrote down of a model: axes and their atoms, costs, taps, numbers in the code,
+attributes.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Notes:
         return self._axes[key].atoms
 
     def promote(self, label: np.ndarray, role: Role) -> None:
-        """Give the axis whose own atoms these are, all of them or those of its parts, a role, unless it has one."""
+        """Give the axis whose own atoms these are, all of them or those of its parts, a role, unless it has
+        one.
+        """
         axis = self._owner(label)
         if axis is not None and axis.role == "own":
             axis.role = role
@@ -101,7 +105,9 @@ class Notes:
         """Note a factor in the code that must stay."""
         self.pins.append(pin)
 
-    def record_attribute(self, path: str, kind: type | tuple[type, ...], name: str, label: np.ndarray) -> bool:
+    def record_attribute(
+        self, path: str, kind: type | tuple[type, ...], name: str, label: np.ndarray
+    ) -> bool:
         """Have an attribute follow, where the module is of the kind that has it."""
         module = self.model.get_submodule(path)
         if not issubclass(plain_class(module), kind):

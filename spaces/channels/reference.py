@@ -1,7 +1,8 @@
-"""The masked reference: an interpreter of the full graph in which every consumer sees zeros where channels are removed.
+"""The masked reference: an interpreter of the full graph in which every consumer sees zeros where channels
+are removed.
 
-Normalisations and softmax over channels see the kept ones only. It is used to verify only, never to score: it shares neither the
-slices nor the modules' code with the compact model.
+Normalisations and softmax over channels see the kept ones only. It is used to verify only, never to score: it
+shares neither the slices nor the modules' code with the compact model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Reference(fx.Interpreter):
 
     Args:
         trace: of the model in eval mode.
-        loci: node name -> for every axis the loci of its positions, ``(size,)`` or ``(levels, size)``, or None; of nodes with channels.
+        loci: node name -> for every axis the loci of its positions, ``(size,)`` or ``(levels, size)``, or
+            None; of nodes with channels.
         weights: tensor name -> the same, for recurrent layers, which feed what they give to themselves.
         skips: what a block gives -> what takes its place, by node names, for blocks that are left out.
     """
@@ -61,14 +63,18 @@ class Reference(fx.Interpreter):
                 # in-place operations of the graph must not reach the model's own buffers
                 arguments.append(self._state[self._trace.state[node.name]].detach().clone())
             else:
-                arguments.append(self._trace.constants[node.name] if node.name in self._trace.constants else next(given))
+                arguments.append(
+                    self._trace.constants[node.name] if node.name in self._trace.constants else next(given)
+                )
         with torch.no_grad():
             outputs = self.run(*arguments)
         return outputs[0] if isinstance(outputs, tuple | list) and len(outputs) == 1 else outputs
 
     def run_node(self, n: fx.Node) -> Any:
         settings = n.meta.get("autocast")
-        with torch.autocast(settings[0], settings[1], settings[2], settings[3]) if settings else nullcontext():
+        with (
+            torch.autocast(settings[0], settings[1], settings[2], settings[3]) if settings else nullcontext()
+        ):
             value = self._run(n)
         if n.name in self._skips:
             value = next(v for node, v in self.env.items() if node.name == self._skips[n.name])
@@ -117,7 +123,9 @@ def _along(kept: Tensor, dim: int, ndim: int) -> Tensor:
     return kept.reshape([-1 if d == dim else 1 for d in range(ndim)])
 
 
-def _layer_norm(keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Tensor | None:
+def _layer_norm(
+    keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Tensor | None:
     kept = keeps[-1]
     if kept is None:
         return None
@@ -128,16 +136,26 @@ def _layer_norm(keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, bias: A
     return y if bias is None else y + bias
 
 
-def _rms_norm(keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Tensor | None:
+def _rms_norm(
+    keeps: Keeps, x: Tensor, shape: Any, weight: Any = None, eps: float | None = None
+) -> Tensor | None:
     kept = keeps[-1]
     if kept is None:
         return None
     n = int(kept.sum())
-    y = x / ((x * x * kept.to(x.dtype)).sum(-1, keepdim=True) / n + (torch.finfo(x.dtype).eps if eps is None else eps)).sqrt()
+    y = (
+        x
+        / (
+            (x * x * kept.to(x.dtype)).sum(-1, keepdim=True) / n
+            + (torch.finfo(x.dtype).eps if eps is None else eps)
+        ).sqrt()
+    )
     return y if weight is None else y * weight
 
 
-def _group_norm(keeps: Keeps, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Tensor | None:
+def _group_norm(
+    keeps: Keeps, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Tensor | None:
     kept = keeps[1]
     if kept is None:
         return None

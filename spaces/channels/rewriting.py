@@ -1,11 +1,14 @@
-"""Rewriting: a module's ``forward`` as a graph whose numbers are attributes, where those in the user's code cannot follow. [O]
+"""Rewriting: a module's ``forward`` as a graph whose numbers are attributes, where those in the user's code
+cannot follow. [O]
 
-``view(B, T, 4, 8)``, ``split([8, 6])``, ``C // self.n_head``: no attribute holds what has to change there. So the ``forward`` of the
-smallest module around is traced with torch.fx (its submodules stay calls, with their parameters, modes and hooks) and the numbers are
-read from attributes of the module instead. They travel in a recipe as other attributes do; the code is made again from the user's own.
+``view(B, T, 4, 8)``, ``split([8, 6])``, ``C // self.n_head``: no attribute holds what has to change there. So
+the ``forward`` of the smallest module around is traced with torch.fx (its submodules stay calls, with their
+parameters, modes and hooks) and the numbers are read from attributes of the module instead. They travel in a
+recipe as other attributes do; the code is made again from the user's own.
 
-Names say all: ``size_of_view_1_3`` is argument 3 of the sizes of the call ``view_1``, ``pinned_x`` a size that a scale is made of and
-that stays what it was, ``given_mask`` an optional tensor that the module is called with, ``causal=True`` another argument of the call.
+Names say all: ``size_of_view_1_3`` is argument 3 of the sizes of the call ``view_1``, ``pinned_x`` a size
+that a scale is made of and that stays what it was, ``given_mask`` an optional tensor that the module is
+called with, ``causal=True`` another argument of the call.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class Unwritable(Exception):
 
 
 class Program:
-    """The code of a ``forward`` in eval and in training mode; its numbers are attributes of the module that it runs on.
+    """The code of a ``forward`` in eval and in training mode; its numbers are attributes of the module that
+    it runs on.
 
     Args:
         module: of the full model; it is not changed.
@@ -60,7 +64,9 @@ class Program:
             for name in made:
                 _edit(graph, nodes, name)
             code = graph.python_code("self")
-            lines = [line for line in code.src.splitlines() if not line.startswith("torch.fx._symbolic_trace.wrap")]  # for tracing alone
+            lines = [
+                line for line in code.src.splitlines() if not line.startswith("torch.fx._symbolic_trace.wrap")
+            ]  # for tracing alone
             self._codes[training] = "\n".join(lines), code.globals
         self._functions: dict[bool, Callable[..., Any]] = {}
 
@@ -78,22 +84,33 @@ class Program:
             self._functions[training] = scope["forward"]
         return self._functions[training]
 
-    def _unfixed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _unfixed(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         names = [*inspect.signature(type(module).forward).parameters][1:]
         bound = dict(zip(names, args, strict=False)) | kwargs
         for name, value in self.fixed.items():
             if name in bound and (isinstance(given := bound.pop(name), Tensor) or given != value):
-                raise InputError(f"{type(module).__name__}.forward was rewritten for {name}={value!r}, as the example had it; got another")
+                raise InputError(
+                    f"{type(module).__name__}.forward was rewritten for {name}={value!r}, as the example "
+                    f"had it; got another"
+                )
         return tuple(bound[name] for name in self.parameters if name in bound), {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Modules do not pickle, their names do."""
-        codes = {mode: (source, {k: _Named(v) for k, v in names.items()}) for mode, (source, names) in self._codes.items()}
+        codes = {
+            mode: (source, {k: _Named(v) for k, v in names.items()})
+            for mode, (source, names) in self._codes.items()
+        }
         return self.__dict__ | {"_codes": codes, "_functions": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._codes = {mode: (source, {k: v.value for k, v in names.items()}) for mode, (source, names) in self._codes.items()}
+        self._codes = {
+            mode: (source, {k: v.value for k, v in names.items()})
+            for mode, (source, names) in self._codes.items()
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self
@@ -104,7 +121,11 @@ class _Named:
         self.value = value
 
     def __getstate__(self) -> Any:
-        return ("module", self.value.__name__) if isinstance(self.value, types.ModuleType) else ("value", self.value)
+        return (
+            ("module", self.value.__name__)
+            if isinstance(self.value, types.ModuleType)
+            else ("value", self.value)
+        )
 
     def __setstate__(self, state: Any) -> None:
         kind, value = state
@@ -135,7 +156,9 @@ def program_of(module: nn.Module, names: Iterable[str]) -> Program:
         try:
             known[key] = Program(module, key)
         except Unwritable as error:
-            raise InputError(f"{type(module).__name__}.forward cannot be rewritten with {', '.join(key)}: {error}") from None
+            raise InputError(
+                f"{type(module).__name__}.forward cannot be rewritten with {', '.join(key)}: {error}"
+            ) from None
     return known[key]
 
 
@@ -151,7 +174,9 @@ def _lengths(names: dict[str, Any]) -> Iterator[None]:
     """Have ``len`` of a traced value be a call of the graph, in the file with these names."""
     own = "len" in names
     before = names.get("len", len)
-    names["len"] = lambda x: x.tracer.create_proxy("call_function", len, (x,), {}) if isinstance(x, fx.Proxy) else before(x)
+    names["len"] = lambda x: (
+        x.tracer.create_proxy("call_function", len, (x,), {}) if isinstance(x, fx.Proxy) else before(x)
+    )
     try:
         yield
     finally:
@@ -162,12 +187,18 @@ def _lengths(names: dict[str, Any]) -> Iterator[None]:
 
 
 def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
-    """Return the arguments of a ``forward`` that are tensors, and the others with their values: their defaults, or what `made` says."""
+    """Return the arguments of a ``forward`` that are tensors, and the others with their values: their
+    defaults, or what `made` says.
+    """
     names = [*made]
     given = {name.removeprefix(GIVEN) for name in names if name.startswith(GIVEN)}
-    fixed = {name: ast.literal_eval(value) for name, _, value in (name.partition("=") for name in names) if value}
+    fixed = {
+        name: ast.literal_eval(value) for name, _, value in (name.partition("=") for name in names) if value
+    }
     parameters = [*inspect.signature(type(module).forward).parameters.values()][1:]
-    if unknown := (given | fixed.keys()) - {p.name for p in parameters}:  # they may come from a recipe, and are about to be code
+    if unknown := (given | fixed.keys()) - {
+        p.name for p in parameters
+    }:  # they may come from a recipe, and are about to be code
         raise Unwritable(f"it has no argument {', '.join(sorted(unknown))}")
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL or (p.kind is p.VAR_KEYWORD and p.name in given):
@@ -186,17 +217,24 @@ def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph
     parameters, fixed = divided(module, made)
     before = getattr(module.__dict__.get("forward"), "program", None)
     original = type(module).forward if before is None else before.function(training)
-    names = getattr(inspect.unwrap(original), "__globals__", {})  # those of the user's file, where torch.fx looks for functions to wrap
-    call = ", ".join([*(f"{p}={p}" for p in parameters), *(f"{p}=fixed[{p!r}]" for p in fixed if before is None)])
+    names = getattr(
+        inspect.unwrap(original), "__globals__", {}
+    )  # those of the user's file, where torch.fx looks for functions to wrap
+    call = ", ".join(
+        [*(f"{p}={p}" for p in parameters), *(f"{p}=fixed[{p!r}]" for p in fixed if before is None)]
+    )
     made_here: dict[str, Any] = {}
     exec(
-        f"def make(original, fixed):\n def forward({', '.join(['self', *parameters])}):\n  return original(self, {call})\n return forward",
+        f"def make(original, fixed):\n def forward({', '.join(['self', *parameters])}):\n  return "
+        f"original(self, {call})\n return forward",
         names,
         made_here,
     )
     forward = made_here["make"](original, fixed)
     traced: Any = object.__new__(type(type(module).__name__, (type(module),), {"forward": forward}))
-    state = {k: v.copy() if type(v) in _COPIED else v for k, v in module.__dict__.items()} | {"training": training}
+    state = {k: v.copy() if type(v) in _COPIED else v for k, v in module.__dict__.items()} | {
+        "training": training
+    }
     state.pop("forward", None)
     object.__setattr__(traced, "__dict__", state)
     was = {name: id(value) for name, value in state.items()}
@@ -204,7 +242,10 @@ def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph
         with _lengths(names):
             graph = _Tracer().trace(traced)
     except Exception as error:
-        raise Unwritable(f"torch.fx cannot trace it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})") from None
+        raise Unwritable(
+            f"torch.fx cannot trace it ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''})"
+        ) from None
     changed = [name for name, value in traced.__dict__.items() if was.get(name) != id(value)]
     if changed:
         raise Unwritable(f"it makes tensors of fixed numbers, or sets attributes ({', '.join(changed)})")
@@ -212,7 +253,9 @@ def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph
 
 
 def sizes_of(node: fx.Node) -> list[tuple[tuple[Any, ...], Any]]:
-    """Return the arguments of a call that may be sizes, in order, each with its path: index or keyword, then place in a list."""
+    """Return the arguments of a call that may be sizes, in order, each with its path: index or keyword, then
+    place in a list.
+    """
     found: list[tuple[tuple[Any, ...], Any]] = []
     for key, value in [*enumerate(node.args), *node.kwargs.items()]:
         if isinstance(value, list | tuple):
@@ -226,7 +269,11 @@ def _edit(graph: fx.Graph, nodes: dict[str, fx.Node], name: str) -> None:
     """Have a number of a call be read from the attribute `name`."""
     if name.startswith(GIVEN) or "=" in name:
         return
-    call, place = (name.removeprefix(PINNED), "") if name.startswith(PINNED) else tuple(name.removeprefix(SIZE).rsplit("_", 1))
+    call, place = (
+        (name.removeprefix(PINNED), "")
+        if name.startswith(PINNED)
+        else tuple(name.removeprefix(SIZE).rsplit("_", 1))
+    )
     node = nodes.get(call)
     if node is None or (place and int(place) >= len(sizes_of(node))):
         raise Unwritable(f"it has no call {call}")

@@ -1,4 +1,6 @@
-"""Slicing: a genome's model is a clone of the module tree with index-selected copies of what the genome touches."""
+"""Slicing: a genome's model is a clone of the module tree with index-selected copies of what the genome
+touches.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _REGISTERED = frozenset(("_parameters", "_buffers", "_modules"))
 
 
 class Slicer:
-    """Builds compact models of one base model by one plan. What does not depend on the genome is worked out once."""
+    """Builds compact models of one base model by one plan. What does not depend on the genome is worked out
+    once.
+    """
 
     def __init__(self, model: nn.Module, plan: SlicePlan) -> None:
         self._indices = _Indices()
@@ -29,7 +33,9 @@ class Slicer:
         for axis in plan.axes:
             loci[axis.tensor, axis.dim].append(axis.loci)
         for (tensor, dim), levels in loci.items():
-            self._slices[tensor].append((dim, self._indices.add(levels[0] if len(levels) == 1 else np.stack(levels))))
+            self._slices[tensor].append(
+                (dim, self._indices.add(levels[0] if len(levels) == 1 else np.stack(levels)))
+            )
         self._attributes: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for attribute in plan.attributes:
             self._attributes[attribute.module].append((attribute.name, self._indices.add(attribute.loci)))
@@ -43,12 +49,17 @@ class Slicer:
     def kept(self, genome: np.ndarray) -> dict[str, dict[int, np.ndarray]]:
         """Return the kept positions of every sliced axis: tensor name -> axis -> indices."""
         kept = self._indices.kept(genome)
-        return {name: {dim: kept[index].numpy() for dim, index in slices} for name, slices in self._slices.items()}
+        return {
+            name: {dim: kept[index].numpy() for dim, index in slices} for name, slices in self._slices.items()
+        }
 
     def attributes(self, genome: np.ndarray) -> dict[str, dict[str, int]]:
         """Return the changed attributes: module name -> attribute -> size."""
         kept = self._indices.kept(genome)
-        return {module: {name: len(kept[index]) for name, index in changed} for module, changed in self._attributes.items()}
+        return {
+            module: {name: len(kept[index]) for name, index in changed}
+            for module, changed in self._attributes.items()
+        }
 
     def _draw(self, module: nn.Module, path: str, drawn: dict[int, _Blueprint]) -> _Blueprint:
         if id(module) in drawn:
@@ -59,19 +70,40 @@ class Slicer:
         blueprint.program = program_of(module, made) if made else None
         for kind in ("_parameters", "_buffers"):
             tensors = getattr(module, kind)
-            blueprint.tensors += [(kind, name, self._slices.get(prefix + name, [])) for name, t in tensors.items() if t is not None]
-        blueprint.children = [(n, self._draw(child, prefix + n, drawn)) for n, child in module._modules.items() if child is not None]
-        for key, value in module.__dict__.items():  # modules in plain lists and dictionaries, which torch does not register
+            blueprint.tensors += [
+                (kind, name, self._slices.get(prefix + name, []))
+                for name, t in tensors.items()
+                if t is not None
+            ]
+        blueprint.children = [
+            (n, self._draw(child, prefix + n, drawn))
+            for n, child in module._modules.items()
+            if child is not None
+        ]
+        for (
+            key,
+            value,
+        ) in (
+            module.__dict__.items()
+        ):  # modules in plain lists and dictionaries, which torch does not register
             if key not in _REGISTERED and type(value) in (dict, list):
                 places = list(value.items() if type(value) is dict else enumerate(value))
-                blueprint.listed += [(key, n, self._draw(m, f"{prefix}{key}.{n}", drawn)) for n, m in places if isinstance(m, nn.Module)]
-                blueprint.aliases += [(key, n) for n, t in places if isinstance(t, Tensor)]  # recurrent layers list their weights again
+                blueprint.listed += [
+                    (key, n, self._draw(m, f"{prefix}{key}.{n}", drawn))
+                    for n, m in places
+                    if isinstance(m, nn.Module)
+                ]
+                blueprint.aliases += [
+                    (key, n) for n, t in places if isinstance(t, Tensor)
+                ]  # recurrent layers list their weights again
         return blueprint
 
 
 @dataclass(eq=False)
 class _Blueprint:
-    """What there is to copy in one module: tensors with their slices (axis, number of the index), modules, sizes, rewritten code."""
+    """What there is to copy in one module: tensors with their slices (axis, number of the index), modules,
+    sizes, rewritten code.
+    """
 
     tensors: list[tuple[str, str, list[tuple[int, int]]]] = field(default_factory=list)
     children: list[tuple[str, _Blueprint]] = field(default_factory=list)
@@ -93,7 +125,9 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     clone: Any = object.__new__(kind)
     clones[id(module)] = clone
     # copy.copy fails on parametrised modules; the dictionary is all that a module is
-    state = {k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()}
+    state = {
+        k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()
+    }
     if kind is not type(module):
         state[PACKED] = False
     object.__setattr__(clone, "__dict__", state)
@@ -109,14 +143,22 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
         if name == IS_THERE:
             continue
         before = state.get(name)
-        state[name] = type(before)([kept[index].numel(), *before[1:]]) if isinstance(before, tuple | list) else kept[index].numel()
-    program = blueprint.program or getattr(state.get("forward"), "program", None)  # or the model was pruned before
+        state[name] = (
+            type(before)([kept[index].numel(), *before[1:]])
+            if isinstance(before, tuple | list)
+            else kept[index].numel()
+        )
+    program = blueprint.program or getattr(
+        state.get("forward"), "program", None
+    )  # or the model was pruned before
     if program is not None:
         state["forward"] = Forward(clone, program)
     return clone
 
 
-def _slice(tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], clones: dict[int, Any]) -> Tensor:
+def _slice(
+    tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], clones: dict[int, Any]
+) -> Tensor:
     known = clones.get(id(tensor))
     if known is not None:  # tied tensors stay tied
         return known
@@ -124,7 +166,9 @@ def _slice(tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], cl
     for dim, index in slices:
         chosen = kept[index]
         if chosen.numel() < tensor.shape[dim]:
-            data = (tensor if data is None else data).index_select(dim, chosen if tensor.is_cpu else chosen.to(tensor.device))
+            data = (tensor if data is None else data).index_select(
+                dim, chosen if tensor.is_cpu else chosen.to(tensor.device)
+            )
     if data is None:
         data = tensor.detach().clone()
     if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
@@ -149,4 +193,7 @@ class _Indices:
 
     def kept(self, genome: np.ndarray) -> list[Tensor]:
         keep = np.append(genome.astype(bool), True)  # locus -1 is the last entry: always kept
-        return [torch.from_numpy(np.flatnonzero(keep[loci] if loci.ndim == 1 else keep[loci].all(axis=0))) for loci in self._arrays]
+        return [
+            torch.from_numpy(np.flatnonzero(keep[loci] if loci.ndim == 1 else keep[loci].all(axis=0)))
+            for loci in self._arrays
+        ]

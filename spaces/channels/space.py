@@ -37,21 +37,25 @@ VERIFY = True
 class ChannelSpace(Space):
     """Keep bits over the coupled channels of a model. [O]
 
-    The model is traced once; rules over ATen operations find the groups; every group is then reduced on its own, run,
-    and compared with the masked reference, and what disagrees is frozen with its reason.
+    The model is traced once; rules over ATen operations find the groups; every group is then reduced on its
+    own, run, and compared with the masked reference, and what disagrees is frozen with its reason.
 
     Args:
         model: trained, in any mode; it is never changed.
         example: arguments of one forward call, a batch of at least 2.
-        round_to: kept channels of a group are a multiple of this (a group may always be kept whole); one number for all, or by
-            patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first that matches counts.
+        round_to: kept channels of a group are a multiple of this (a group may always be kept whole); one
+            number for all, or by patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first
+            that matches counts.
         min_keep: fewest channels of a group.
         freeze: patterns of module names (``blocks.*``) whose output channels always stay, or of group names.
-        tie: lists of patterns; groups that match a list keep the same places (``[["blocks.*.mlp.fc1"]]``: one width for all blocks).
-        split: pattern -> into how many groups of neighbouring channels a group is cut, named ``name/1``, ``name/2``, ...
+        tie: lists of patterns; groups that match a list keep the same places (``[["blocks.*.mlp.fc1"]]``: one
+            width for all blocks).
+        split: pattern -> into how many groups of neighbouring channels a group is cut, named ``name/1``,
+            ``name/2``, ...
         least: pattern -> the smallest share of a group that is kept.
         most: pattern -> the largest share; the base model, all of whose groups are whole, stays a candidate.
-        depth: patterns of residual blocks (``blocks.*``) that may be left out as a whole; a segment ``depth`` has a locus for each.
+        depth: patterns of residual blocks (``blocks.*``) that may be left out as a whole; a segment ``depth``
+            has a locus for each.
 
     Raises:
         InputError: the model cannot be traced, nothing can be pruned, or a pattern matches nothing.
@@ -72,7 +76,9 @@ class ChannelSpace(Space):
     ) -> None:
         steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
         if min([*steps, min_keep]) < 1:
-            raise InputError(f"space: round_to and min_keep must be at least 1, got {round_to} and {min_keep}")
+            raise InputError(
+                f"space: round_to and min_keep must be at least 1, got {round_to} and {min_keep}"
+            )
         for place, shares in (("least", least), ("most", most)):
             if not all(0 <= share <= 1 for share in (shares or {}).values()):
                 raise InputError(f"space.{place}: shares are from 0 to 1, got {shares}")
@@ -89,7 +95,11 @@ class ChannelSpace(Space):
         self._accept(self._analyse())
         if time.monotonic() - start > PROGRESS:
             count = len(self._trace.graph.graph.nodes)
-            print(f"space: {count} operations are traced; {len(self.segments)} groups to verify", file=sys.stderr, flush=True)
+            print(
+                f"space: {count} operations are traced; {len(self.segments)} groups to verify",
+                file=sys.stderr,
+                flush=True,
+            )
         if VERIFY:
             Verification(self).run()
         if not self.plan.segments:
@@ -100,8 +110,12 @@ class ChannelSpace(Space):
     @property
     def fingerprint(self) -> str:
         plan = [[a.tensor, a.dim, a.loci.tolist()] for a in self.plan.axes]
-        least = [{"least": self.least, "most": self.most}] if self.most else [self.least] if self.least else []
-        text = json.dumps([[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep, *least])
+        least = (
+            [{"least": self.least, "most": self.most}] if self.most else [self.least] if self.least else []
+        )
+        text = json.dumps(
+            [[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep, *least]
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -109,10 +123,14 @@ class ChannelSpace(Space):
         return np.ones(self.length, dtype=np.uint8)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        share = rng.random((n, 1)) ** 0.5  # more of the milder ones: a network at one per cent of its width is of little use
+        share = (
+            rng.random((n, 1)) ** 0.5
+        )  # more of the milder ones: a network at one per cent of its width is of little use
         per_segment = np.clip(share + rng.normal(0, 0.1, (n, len(self.segments))), 0, 1)
         sizes = [segment.size for segment in self.segments]
-        return self.repair((rng.random((n, self.length)) < np.repeat(per_segment, sizes, axis=1)).astype(np.uint8))
+        return self.repair(
+            (rng.random((n, self.length)) < np.repeat(per_segment, sizes, axis=1)).astype(np.uint8)
+        )
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)
@@ -135,15 +153,24 @@ class ChannelSpace(Space):
         return {name: float(genome[part].mean()) for name, part in self.slices.items()}
 
     def reference(self, genome: np.ndarray, state: Mapping[str, Tensor] | None = None) -> Reference:
-        """Return the masked full model: a callable of the inputs. `state` replaces full tensors by name (tuned weights, scattered back)."""
+        """Return the masked full model: a callable of the inputs. `state` replaces full tensors by name
+        (tuned weights, scattered back).
+        """
         if self._trace is None:
             self._analyse()  # in another process than the one that made the space
         gates = self._analysis.gates()
-        skips = {block.output: block.source for block in self._analysis.blocks if not genome[gates[block.path]]}
-        return Reference(self._trace, self.model, self._value_loci[0], genome, state, self._value_loci[1], skips)
+        skips = {
+            block.output: block.source for block in self._analysis.blocks if not genome[gates[block.path]]
+        }
+        return Reference(
+            self._trace, self.model, self._value_loci[0], genome, state, self._value_loci[1], skips
+        )
 
-    def scatter(self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return full tensors with those of a compact model's ``state_dict`` at their kept places; the rest is that of `base`.
+    def scatter(
+        self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return full tensors with those of a compact model's ``state_dict`` at their kept places; the rest
+        is that of `base`.
 
         Args:
             base: full tensors by name; None: those of the base model.
@@ -155,14 +182,22 @@ class ChannelSpace(Space):
             if name in compact:
                 axes = kept.get(first.get(name, name), {})
                 index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(whole.shape)))
-                whole[tuple(map(torch.from_numpy, index))] = compact[name].to(whole)  # a compact model may be on a GPU, the base is not
+                whole[tuple(map(torch.from_numpy, index))] = compact[name].to(
+                    whole
+                )  # a compact model may be on a GPU, the base is not
             full[name] = whole
         return full
 
     def gather(self, genome: np.ndarray, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the ``state_dict`` of a compact model with the kept parts of full tensors: the reverse of :meth:`scatter`."""
+        """Return the ``state_dict`` of a compact model with the kept parts of full tensors: the reverse of
+        :meth:`scatter`.
+        """
         kept, first, compact = self.slice_indices(genome), canonical_names(self.model), {}
-        gone = tuple(f"{path}." for path, attributes in self.attributes(genome).items() if attributes.get(IS_THERE) == 0)
+        gone = tuple(
+            f"{path}."
+            for path, attributes in self.attributes(genome).items()
+            if attributes.get(IS_THERE) == 0
+        )
         for name, tensor in full.items():
             if name.startswith(gone):
                 continue
@@ -180,9 +215,14 @@ class ChannelSpace(Space):
         return self._slicer.attributes(genome)
 
     def difference(
-        self, genome: np.ndarray, inputs: tuple[Tensor, ...] | None = None, compact: nn.Module | None = None, precise: bool = False
+        self,
+        genome: np.ndarray,
+        inputs: tuple[Tensor, ...] | None = None,
+        compact: nn.Module | None = None,
+        precise: bool = False,
     ) -> float:
-        """Return max(abs(a - b)) / max(1, max(abs(b))) between a compact model a and the masked reference b, in eval mode.
+        """Return max(abs(a - b)) / max(1, max(abs(b))) between a compact model a and the masked reference b,
+        in eval mode.
 
         Args:
             inputs: arguments of one forward call; the example by default.
@@ -193,23 +233,36 @@ class ChannelSpace(Space):
         state = None if compact is None else self.scatter(genome, compact.state_dict())
         model = self.build(genome) if compact is None else compact
         if precise:
-            inputs, model = tuple(map(_double, inputs)), (model if compact is None else copy.deepcopy(model)).double()
-            state = {name: _double(tensor) for name, tensor in (tensors_by_name(self.model) | (state or {})).items()}
+            inputs, model = (
+                tuple(map(_double, inputs)),
+                (model if compact is None else copy.deepcopy(model)).double(),
+            )
+            state = {
+                name: _double(tensor)
+                for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
+            }
         with mode(model, False), torch.no_grad():
             return _difference(model(*inputs), self.reference(genome, state)(*inputs))
 
     def report(self) -> dict[str, Any]:
-        """Return groups, frozen axes with reasons, and every axis of every parameter with its groups or the reason, as plain data."""
+        """Return groups, frozen axes with reasons, and every axis of every parameter with its groups or the
+        reason, as plain data.
+        """
         if self._analysis is None:
             self._analyse()  # in another process than the one that made the space
         table = self._analysis.table()
         return {
-            "groups": [{"name": g.name, "channels": g.size, "members": list(g.members)} for g in self.plan.groups],
+            "groups": [
+                {"name": g.name, "channels": g.size, "members": list(g.members)} for g in self.plan.groups
+            ],
             "frozen": [{"axis": f.axis, "reason": f.reason, "where": f.where} for f in self.plan.frozen],
             "axes": table,
             "attributes": [{"module": f.module, "name": f.name} for f in self._followers],
             "rewritten": [*dict.fromkeys(a.module for a in self.plan.attributes if is_made(a.name))],
-            "notes": [*self.notes, *(f"depth: {path} always stays: {reason}" for path, reason in self._whole_blocks.items())],
+            "notes": [
+                *self.notes,
+                *(f"depth: {path} always stays: {reason}" for path, reason in self._whole_blocks.items()),
+            ],
         }
 
     def _analyse(self) -> SlicePlan:
@@ -222,7 +275,9 @@ class ChannelSpace(Space):
             except InputError as error:
                 self.notes.append(f"parts that only training uses are not known: {error}")
         self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
-        self._analysis.blocks = [block for block in self._analysis.blocks if block.path not in self._whole_blocks]
+        self._analysis.blocks = [
+            block for block in self._analysis.blocks if block.path not in self._whole_blocks
+        ]
         self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
         return self._analysis.plan(self._refused)
@@ -235,7 +290,11 @@ class ChannelSpace(Space):
     def _accept(self, plan: SlicePlan) -> None:
         self._followers, self._rewritings = list(self._analysis.followers), dict(self._analysis.rewritings)
         self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(self.model, plan)
-        self.__dict__.pop("length", None), self.__dict__.pop("slices", None), self.__dict__.pop("choices", None)
+        (
+            self.__dict__.pop("length", None),
+            self.__dict__.pop("slices", None),
+            self.__dict__.pop("choices", None),
+        )
         self.__dict__.pop("_limits", None), self.__dict__.pop("_value_loci", None)
 
     @cached_property
@@ -244,16 +303,25 @@ class ChannelSpace(Space):
         return limits(self.plan.segments, self.round_to, self.min_keep, self.least, self.most)
 
     def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
-        bound = self._limits[name] if name else Limits(size, self.round_to if isinstance(self.round_to, int) else 1, self.min_keep)
+        bound = (
+            self._limits[name]
+            if name
+            else Limits(size, self.round_to if isinstance(self.round_to, int) else 1, self.min_keep)
+        )
         return bound.nearest(kept)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers slice and never verify: the graph stays in the driver."""
-        return {key: value for key, value in self.__dict__.items() if key != "_value_loci"} | {"_trace": None, "_analysis": None}
+        return {key: value for key, value in self.__dict__.items() if key != "_value_loci"} | {
+            "_trace": None,
+            "_analysis": None,
+        }
 
 
 def _resize(bits: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return `bits` ``(n, size)`` with `target` ones a row: the last kept fall first, the first dropped come back first."""
+    """Return `bits` ``(n, size)`` with `target` ones a row: the last kept fall first, the first dropped come
+    back first.
+    """
     order = np.argsort(1 - bits, axis=1, kind="stable")  # kept ones in order, then dropped ones in order
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(bits.shape[1]), bits.shape), axis=1)

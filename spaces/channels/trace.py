@@ -33,8 +33,10 @@ class Trace:
     """A traced model.
 
     Attributes:
-        graph: undecomposed ATen graph; its placeholders are state (parameters, buffers, constants), then the user's inputs.
-        state: placeholder name -> qualified name of the parameter or buffer (tied ones under their first name).
+        graph: undecomposed ATen graph; its placeholders are state (parameters, buffers, constants), then the
+            user's inputs.
+        state: placeholder name -> qualified name of the parameter or buffer (tied ones under their first
+            name).
         constants: placeholder name -> tensor that belongs to no module.
         values: node name -> tensor on the meta device (or tuple of them, or number) of the example's shapes.
         batch: number of samples of the example.
@@ -49,15 +51,17 @@ class Trace:
     @property
     def half(self) -> bool:
         """Whether anything is computed in half precision."""
-        return any(isinstance(v, Tensor) and v.dtype in (torch.float16, torch.bfloat16) for v in self.values.values()) or any(
-            "autocast" in node.meta for node in self.graph.graph.nodes
-        )
+        return any(
+            isinstance(v, Tensor) and v.dtype in (torch.float16, torch.bfloat16) for v in self.values.values()
+        ) or any("autocast" in node.meta for node in self.graph.graph.nodes)
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trace:
-    """Trace `model` on `example` (arguments of one forward call, batch of at least 2) in eval or training mode.
+    """Trace `model` on `example` (arguments of one forward call, batch of at least 2) in eval or training
+    mode.
 
-    The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be traced.
+    The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be
+    traced.
     """
     with mode(model, training), plain(model):
         program = _export(model, example)
@@ -75,7 +79,9 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
 
 
 def differs_in_training(model: nn.Module) -> bool:
-    """Whether some module may do other operations in training: where its file speaks of ``training``, or cannot be read. torch's do not."""
+    """Whether some module may do other operations in training: where its file speaks of ``training``, or
+    cannot be read. torch's do not.
+    """
     files = {type(module).__module__ for module in model.modules()}
     for name in files:
         if name.startswith("torch.nn."):
@@ -101,21 +107,27 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 def canonical_names(model: nn.Module) -> dict[str, str]:
-    """Map the name of every parameter and buffer to the first name of the same tensor: tied ones share one."""
+    """Map the name of every parameter and buffer to the first name of the same tensor: tied ones
+    share one.
+    """
     seen: dict[int, str] = {}
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: seen.setdefault(id(tensor), name) for name, tensor in tensors}
 
 
 def source_line(node: fx.Node) -> str:
-    """Return the innermost line of the user's source that made a node, as ``file.py:12: code``, or an empty string."""
+    """Return the innermost line of the user's source that made a node, as ``file.py:12: code``, or an empty
+    string.
+    """
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     frames = [frame for frame in frames if not frame[0].startswith(_TORCH)] or frames
     return f"{Path(frames[-1][0]).name}:{frames[-1][1]}: {frames[-1][2].strip()}" if frames else ""
 
 
 def module_path(node: fx.Node) -> str:
-    """Return the qualified name of the innermost module whose code made a node, empty for the model itself."""
+    """Return the qualified name of the innermost module whose code made a node, empty for the
+    model itself.
+    """
     stack = node.meta.get("nn_module_stack") or {}
     return _CALL.sub("", str([*stack.values()][-1][0])) if stack else ""
 
@@ -128,11 +140,15 @@ def first_call(node: fx.Node) -> str | None:
 
 def is_within(node: fx.Node, path: str) -> bool:
     """Whether the code of the module at `path`, or of one inside it, made a node."""
-    return not path or any(_CALL.sub("", str(p)) == path for p, _ in (node.meta.get("nn_module_stack") or {}).values())
+    return not path or any(
+        _CALL.sub("", str(p)) == path for p, _ in (node.meta.get("nn_module_stack") or {}).values()
+    )
 
 
 def inline(graph: fx.GraphModule) -> fx.GraphModule:
-    """Put the bodies of ``no_grad`` and ``autocast`` blocks in place of the blocks; nodes of the latter keep their settings in ``meta``."""
+    """Put the bodies of ``no_grad`` and ``autocast`` blocks in place of the blocks; nodes of the latter keep
+    their settings in ``meta``.
+    """
     while blocks := [n for n in graph.graph.nodes if n.op == "call_function" and str(n.target) in _BLOCKS]:
         for block in blocks:
             skipped = _BLOCKS[str(block.target)]
@@ -144,7 +160,9 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
                     if node.op == "placeholder":
                         copies[node] = next(operands)
                     elif node.op == "get_attr":
-                        graph.add_module(name := f"{block.name}_{node.target}", body.get_submodule(node.target))
+                        graph.add_module(
+                            name := f"{block.name}_{node.target}", body.get_submodule(node.target)
+                        )
                         copies[node] = graph.graph.get_attr(name)
                     elif node.op != "output":
                         copies[node] = graph.graph.node_copy(node, copies.__getitem__)
@@ -172,8 +190,10 @@ def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
                 return torch.export.export(model, example, strict=False)
     except Exception as error:
         raise InputError(
-            f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: {_first_line(error)}; "
-            "make that line independent of tensor values and try torch.export.export(model, example) on its own"
+            f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: "
+            f"{_first_line(error)}; "
+            "make that line independent of tensor values and try torch.export.export(model, example) on its "
+            "own"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -182,7 +202,9 @@ def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
 def _culprit(error: BaseException) -> str:
     """Name the innermost frame that is neither torch's nor ours."""
     inside = (_TORCH, str(Path(__file__).parent))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*inside, "<"))]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*inside, "<"))
+    ]
     user = [f for f in frames if f.name == "forward"] or frames
     return f" at {Path(user[-1].filename).name}:{user[-1].lineno}: {user[-1].line}" if user else ""
 
@@ -192,12 +214,15 @@ def _first_line(error: BaseException) -> str:
 
 
 def _of_example(value: Any) -> Any:
-    """Return what tracing noted of a node with the example's sizes in place of symbols; tensors without content.
+    """Return what tracing noted of a node with the example's sizes in place of symbols; tensors without
+    content.
 
     What depends on the content of tensors (``nonzero``, ``item``) counts as one.
     """
     if isinstance(value, Tensor):
-        return torch.empty_strided(_of_example([*value.shape]), _of_example([*value.stride()]), dtype=value.dtype, device="meta")
+        return torch.empty_strided(
+            _of_example([*value.shape]), _of_example([*value.stride()]), dtype=value.dtype, device="meta"
+        )
     if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
         return value.node.hint if value.node.has_hint() else 1
     return type(value)(map(_of_example, value)) if isinstance(value, tuple | list) else value
@@ -205,4 +230,6 @@ def _of_example(value: Any) -> Any:
 
 def tensors_by_name(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by qualified name, tied ones under each of their names."""
-    return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+    return dict(
+        [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    )

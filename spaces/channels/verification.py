@@ -1,4 +1,6 @@
-"""Verification: groups are trusted when a smaller model was run and agreed with the masked one; numbers in the code follow by trial."""
+"""Verification: groups are trusted when a smaller model was run and agreed with the masked one; numbers in
+the code follow by trial.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,21 @@ from spaces.channels.rewriting import Unwritable
 from spaces.channels.trace import Trace, mode
 
 PRECISE_TOLERANCE = 1e-6
-"""Largest difference between a compact model and its masked reference, relative to max(1, largest output), at which a group is trusted.
+"""Largest difference between a compact model and its masked reference, relative to max(1, largest output), at
+which a group is trusted.
 
-Both compute in double precision, else what hardly matters to the output (the scale of an attention that looks everywhere alike) would hide.
+Both compute in double precision, else what hardly matters to the output (the scale of an attention that looks
+everywhere alike) would hide.
 """
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
 """The same where the code makes tensors of single precision, and of half."""
 MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
 TOGETHER = 1e-12, 1e-5
-"""The same for many groups at once, in double precision and else. Rounding, no more: of the first layers little comes through where half of
-every one is gone. What is above that is looked at in halves, which costs time and nothing else."""
+"""The same for many groups at once, in double precision and else. Rounding, no more: of the first layers
+little comes through where half of every one is gone. What is above that is looked at in halves, which costs
+time and nothing else.
+"""
 FEW = 4
 """So many groups are tried one by one without trying them together first."""
 PROGRESS = 5.0
@@ -58,7 +64,11 @@ class Verified(Protocol):
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray: ...
     def repair(self, genomes: np.ndarray) -> np.ndarray: ...
     def difference(
-        self, genome: np.ndarray, inputs: tuple[Any, ...] | None = None, compact: nn.Module | None = None, precise: bool = False
+        self,
+        genome: np.ndarray,
+        inputs: tuple[Any, ...] | None = None,
+        compact: nn.Module | None = None,
+        precise: bool = False,
     ) -> float: ...
     def _accept(self, plan: SlicePlan) -> None: ...
 
@@ -95,13 +105,16 @@ class Verification:
                 return True, PRECISE_TOLERANCE
         except Exception:  # what else is wrong with it shows again
             pass
-        half = any(t.dtype in (torch.float16, torch.bfloat16) for t in chain(space.model.parameters(), space.example))
+        half = any(
+            t.dtype in (torch.float16, torch.bfloat16) for t in chain(space.model.parameters(), space.example)
+        )
         return False, HALF_TOLERANCE if half or space._trace.half else TOLERANCE
 
     def _distrusted(self) -> dict[str, str]:
         """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
 
-        Where one disagrees, attributes of the modules that hold a number which has to follow are made to; then their code is rewritten.
+        Where one disagrees, attributes of the modules that hold a number which has to follow are made to;
+        then their code is rewritten.
         """
         space = self.space
         space._whole_blocks |= self._distrusted_blocks()
@@ -111,7 +124,9 @@ class Verification:
         def halved(names: Sequence[str]) -> np.ndarray:
             genome = np.ones(space.length, dtype=np.uint8)
             for part in map(parts.__getitem__, names):
-                genome[part][: max(1, (part.stop - part.start) // 2)] = 0  # the first half, so that a hard-coded size or offset shows
+                genome[part][: max(1, (part.stop - part.start) // 2)] = (
+                    0  # the first half, so that a hard-coded size or offset shows
+                )
             return genome
 
         for name in self._suspects([*parts], halved):
@@ -121,7 +136,9 @@ class Verification:
         return refused
 
     def _distrusted_blocks(self) -> dict[str, str]:
-        """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which stay."""
+        """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which
+        stay.
+        """
         space, wrong = self.space, {}
         gates = space._analysis.gates()
 
@@ -139,15 +156,20 @@ class Verification:
             space._accept(space._analysis.plan())
         return wrong
 
-    def _suspects(self, names: Sequence[str], reduced: Callable[[Sequence[str]], np.ndarray]) -> Iterator[str]:
+    def _suspects(
+        self, names: Sequence[str], reduced: Callable[[Sequence[str]], np.ndarray]
+    ) -> Iterator[str]:
         """Yield, in order, those of `names` that have to be tried alone.
 
-        Many are trusted at once where every run of :func:`separating` agrees; else both halves of them are looked at. So a model
-        of n groups that are all right takes 2 log n runs, each of which may cost as much as the model has operations.
+        Many are trusted at once where every run of :func:`separating` agrees; else both halves of them are
+        looked at. So a model of n groups that are all right takes 2 log n runs, each of which may cost as
+        much as the model has operations.
         """
         if len(names) <= FEW:
             yield from names
-        elif any(self._wrong(reduced(some), TOGETHER[not self._precise]) is not None for some in separating(names)):
+        elif any(
+            self._wrong(reduced(some), TOGETHER[not self._precise]) is not None for some in separating(names)
+        ):
             middle = len(names) // 2
             yield from self._suspects(names[:middle], reduced)
             yield from self._suspects(names[middle:], reduced)
@@ -162,22 +184,37 @@ class Verification:
         try:
             difference = self.space.difference(genome, precise=self._precise)
         except Exception as error:
-            return f"the model does not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            return (
+                f"the model does not run: {type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}"
+            )
         return None if difference <= tolerance else f"it differs from the masked model by {difference:.2g}"
 
     def _helped(self, name: str, genome: np.ndarray) -> bool:
-        """Make numbers in the code follow: attributes that hold them, unless a factor has to stay, then the code itself."""
+        """Make numbers in the code follow: attributes that hold them, unless a factor has to stay, then the
+        code itself.
+        """
         pinned = bool(self.space._analysis.pin_of(name))
-        return (pinned and self._rewritten(name, genome)) or self._followed(name, genome) or (not pinned and self._rewritten(name, genome))
+        return (
+            (pinned and self._rewritten(name, genome))
+            or self._followed(name, genome)
+            or (not pinned and self._rewritten(name, genome))
+        )
 
     def _followed(self, name: str, genome: np.ndarray) -> bool:
-        """Try to have attributes follow, some for each number in the code or none; keep the first that make it right."""
+        """Try to have attributes follow, some for each number in the code or none; keep the first that make
+        it right.
+        """
         analysis = self.space._analysis
         before = analysis.followers
         taken = {(f.module, f.name) for f in before}
-        candidates = [[f for f in holders if (f.module, f.name) not in taken] for holders in analysis.candidates(name)]
+        candidates = [
+            [f for f in holders if (f.module, f.name) not in taken] for holders in analysis.candidates(name)
+        ]
         trials = ([*chain(*choice)] for choice in product(*map(_subsets, candidates)))
-        for trial in islice((t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS):
+        for trial in islice(
+            (t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS
+        ):
             analysis.followers = before + trial
             self.space._accept(analysis.plan())
             if self._wrong(genome) is None:
@@ -187,7 +224,9 @@ class Verification:
         return False
 
     def _rewritten(self, name: str, genome: np.ndarray) -> bool:
-        """Try to rewrite the code of modules that hold a number which has to follow; keep it where that makes it right."""
+        """Try to rewrite the code of modules that hold a number which has to follow; keep it where that makes
+        it right.
+        """
         analysis = self.space._analysis
         before = analysis.rewritings
         for paths in analysis.writable(name):
@@ -220,12 +259,16 @@ class Verification:
         if pin:
             yield pin
         paths = self.space._analysis.writable(name)[-1]
-        told = dict.fromkeys(f"{path or 'the model'}: {self._unwritable[path]}" for path in paths if path in self._unwritable)
+        told = dict.fromkeys(
+            f"{path or 'the model'}: {self._unwritable[path]}" for path in paths if path in self._unwritable
+        )
         if told:
             yield "its code cannot be rewritten: " + next(iter(told))
 
     def _culprit(self) -> str | None:
-        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group with which it is."""
+        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group
+        with which it is.
+        """
         space = self.space
         least = space.repair(np.zeros((1, space.length), dtype=np.uint8))
         least[:, space.slices.get(DEPTH, slice(0))] = 1  # a block that is left out would hide what is in it

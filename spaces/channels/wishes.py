@@ -12,18 +12,23 @@ Value = TypeVar("Value", bound=float)
 
 
 def matching(place: str, pattern: str, names: Sequence[str]) -> list[str]:
-    """Return the names that match a pattern such as ``blocks.*``, also without the number of a part (``name/1``).
+    """Return the names that match a pattern such as ``blocks.*``, also without the number of a part
+    (``name/1``).
 
     Raises:
         InputError: none does.
     """
-    found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[0], pattern)]
+    found = [
+        name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[0], pattern)
+    ]
     if not found:
         raise InputError(f"{place}: {pattern!r} matches no group; there are {', '.join(names)}")
     return found
 
 
-def by_group(place: str, given: Value | Mapping[str, Value], names: Sequence[str], default: Value) -> dict[str, Value]:
+def by_group(
+    place: str, given: Value | Mapping[str, Value], names: Sequence[str], default: Value
+) -> dict[str, Value]:
     """Return a value for every group: one for all, or by patterns, of which the first that matches counts.
 
     Raises:

@@ -45,14 +45,18 @@ def test_images_are_shifted_one_by_one_in_training_alone():
     seen = set()
     for image, found in zip(images[:, 0], moved[:, 0], strict=True):
         whole = torch.nn.functional.pad(image, (2, 2, 2, 2), value=-1.0)
-        shifts = [(i, j) for i in range(5) for j in range(5) if torch.equal(whole[i : i + 6, j : j + 6], found)]
+        shifts = [
+            (i, j) for i in range(5) for j in range(5) if torch.equal(whole[i : i + 6, j : j + 6], found)
+        ]
         assert len(shifts) == 1
         seen.update(shifts)
     assert len(seen) > 10, "every image has a shift of its own"
     noisy = AugmentedStack(0, 0.5, -1.0, width=2, cells=1, joined=1).augmented(images)
     assert (noisy - images).std().item() == pytest.approx(0.5, rel=0.1)
     data = Tiny().data(3)
-    cell = Design(network, data.example(), Dense(1)).build(text.read("normal: 0<a:skip,b:skip; reduction: 0<a:skip,b:skip"))
+    cell = Design(network, data.example(), Dense(1)).build(
+        text.read("normal: 0<a:skip,b:skip; reduction: 0<a:skip,b:skip")
+    )
     cell.eval()
     with torch.no_grad():
         assert torch.equal(cell(*data.example()), cell(*data.example())), "nothing is drawn outside training"
@@ -83,7 +87,9 @@ def test_a_fork_is_the_search_run_as_a_whole(full, rule):
     alone = list(whole.run(task.epochs, rule))
     assert 0 < run["shared"] < len(alone) == run["epochs"]
     assert run["genotype"] == whole.genotype
-    assert run["removed"] == {str(r.epoch): {e: len(names) for e, names in r.removed.items()} for r in alone if r.removed}
+    assert run["removed"] == {
+        str(r.epoch): {e: len(names) for e, names in r.removed.items()} for r in alone if r.removed
+    }
     assert run["macs"] == [r.macs for r in alone]
 
 
@@ -132,15 +138,28 @@ def test_a_shard_is_recorded_once_and_goes_on_where_it_was_interrupted(tmp_path,
 def shard(seed, ours, full=0.8, random=0.5, seconds=10.0):
     def run(genotype, costs, memory, removed=None):
         return {
-            "genotype": genotype, "best": {"a": "x", "b": genotype}, "epochs": len(costs), "cpu_seconds": costs, "seconds": costs,
-            "macs": costs, "memory": memory, "removed": removed or {},
-        }  # fmt: skip
+            "genotype": genotype,
+            "best": {"a": "x", "b": genotype},
+            "epochs": len(costs),
+            "cpu_seconds": costs,
+            "seconds": costs,
+            "macs": costs,
+            "memory": memory,
+            "removed": removed or {},
+        }
 
-    runs = {"full": run("f", [1.0] * 40, [100] * 40), OURS: run("o", [seconds / 2, seconds / 2], [100, 50], {"1": {"a": 1}})}
-    runs |= {name: run("o", [5.0], [100]) for name in HAND} | {name: run("r", [10.0], [100]) for name in EQUAL_COST}
+    runs = {
+        "full": run("f", [1.0] * 40, [100] * 40),
+        OURS: run("o", [seconds / 2, seconds / 2], [100, 50], {"1": {"a": 1}}),
+    }
+    runs |= {name: run("o", [5.0], [100]) for name in HAND} | {
+        name: run("r", [10.0], [100]) for name in EQUAL_COST
+    }
     runs |= {"random 0": {"genotype": "r"}}
     worth = {"f": full, "o": ours, "r": random}
-    retrained = {g: {str(i): {"test_accuracy": v + (i - 0.5) * 0.01} for i in range(2)} for g, v in worth.items()}
+    retrained = {
+        g: {str(i): {"test_accuracy": v + (i - 0.5) * 0.01} for i in range(2)} for g, v in worth.items()
+    }
     return {"task": "digits", "seed": seed, "before": {}, "runs": runs, "retrained": retrained}
 
 
@@ -150,10 +169,14 @@ def test_figures_of_known_shards():
     assert figures["quality_difference"]["mean"] == pytest.approx(0)
     assert figures["quality_difference"]["lower"] == pytest.approx(-1.8856 * 0.01 / 3**0.5, rel=1e-3)
     assert figures["same_operation_share"] == 0.5
-    assert figures["memory_average"] == pytest.approx(0.75) and figures["memory_peak_after_removal"] == pytest.approx(0.5)
+    assert figures["memory_average"] == pytest.approx(0.75) and figures[
+        "memory_peak_after_removal"
+    ] == pytest.approx(0.5)
     assert figures["calibrated_cost_vs_best"] == pytest.approx(2.0)
     assert figures["ours_over_rivals"]["random removal"]["mean"] == pytest.approx(0.3)
-    assert figures["searched_over_random_cells"]["mean"] == pytest.approx(0.3) and not figures["valid"], "no spread: no error to go by"
+    assert figures["searched_over_random_cells"]["mean"] == pytest.approx(0.3) and not figures["valid"], (
+        "no spread: no error to go by"
+    )
     assert claims.of_task([shard(0, 0.8, full=0.82), shard(1, 0.8)])["valid"]
 
 
@@ -161,7 +184,9 @@ def test_of_two_tasks_the_worse_counts(tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "phantoms", Tiny())
     for seed in range(2):
         (tmp_path / f"digits-{seed}.json").write_text(json.dumps(shard(seed, 0.81)))
-        (tmp_path / f"phantoms-{seed}.json").write_text(json.dumps(shard(seed, 0.7, seconds=20.0) | {"task": "phantoms"}))
+        (tmp_path / f"phantoms-{seed}.json").write_text(
+            json.dumps(shard(seed, 0.7, seconds=20.0) | {"task": "phantoms"})
+        )
     figures, _ = claims.measure(False, tmp_path)
     assert figures["cost_ratio"] == pytest.approx(2)
     assert figures["quality_difference"] == pytest.approx(-0.1)

@@ -23,15 +23,26 @@ def final(id, macs, accuracy, loss=1.0, **more):
     return Final(id, {"loss": loss}, tested, realised={"macs": macs}, **more)
 
 
-@pytest.mark.parametrize(("name", "network", "params", "macs"), [("20", "ResNet-20", 0.27e6, 40.8e6), ("56", "ResNet-56", 0.85e6, 126e6)])
-def test_a_preset_is_the_published_network_and_its_limit_a_published_one(name, network, params, macs, cifar_folder):
-    settings = Settings.parse([str(CONFIGS / f"cifar10_resnet{name}.yaml"), "--data.data.folder", str(cifar_folder)])
+@pytest.mark.parametrize(
+    ("name", "network", "params", "macs"),
+    [("20", "ResNet-20", 0.27e6, 40.8e6), ("56", "ResNet-56", 0.85e6, 126e6)],
+)
+def test_a_preset_is_the_published_network_and_its_limit_a_published_one(
+    name, network, params, macs, cifar_folder
+):
+    settings = Settings.parse(
+        [str(CONFIGS / f"cifar10_resnet{name}.yaml"), "--data.data.folder", str(cifar_folder)]
+    )
     found = count(settings.make("model"), settings.make("data").example())
-    assert found["params"] == pytest.approx(params, rel=0.01) and found["macs"] == pytest.approx(macs, rel=0.01)
+    assert found["params"] == pytest.approx(params, rel=0.01) and found["macs"] == pytest.approx(
+        macs, rel=0.01
+    )
     rows = [row.published for row in beside([final(BASE, found["macs"], 0.9)])]
     assert {row.network for row in rows} == {network}
     (limit,) = settings.constraints
-    assert float(limit.removeprefix("macs <= ").removesuffix("%")) == pytest.approx(100 * max(row.share for row in rows), abs=0.05)
+    assert float(limit.removeprefix("macs <= ").removesuffix("%")) == pytest.approx(
+        100 * max(row.share for row in rows), abs=0.05
+    )
 
 
 def test_every_published_result_gets_the_best_member_that_is_as_small_by_the_search_split():
@@ -59,7 +70,9 @@ def test_a_run_without_a_member_as_small_says_so():
 
 
 def test_what_is_of_no_published_network_or_was_not_tuned_is_refused():
-    with pytest.raises(InputError, match=r"5\.0 M MACs; expected that of ResNet-20 \(40\.6 M\), ResNet-56 \(125\.5 M\)"):
+    with pytest.raises(
+        InputError, match=r"5\.0 M MACs; expected that of ResNet-20 \(40\.6 M\), ResNet-56 \(125\.5 M\)"
+    ):
         beside([final(BASE, 5e6, 0.9)])
     for finals in ([], [final(1, 40e6, 0.9)], [final(BASE, 40.8e6, 0.9, reason="lost")]):
         with pytest.raises(InputError, match="no fine-tuned base model"):
@@ -80,16 +93,36 @@ def test_the_guide_has_the_figures_that_the_table_has():
 
 @pytest.mark.slow
 def test_a_finished_run_of_the_preset_stands_beside_the_published_figures(cifar_folder, tmp_path, capsys):
-    """All of the preset but its sizes: the network itself, augmented files, the base model, lines, distillation, fine-tuning."""
+    """All of the preset but its sizes: the network itself, augmented files, the base model, lines,
+    distillation, fine-tuning.
+    """
     config = yaml.safe_load((CONFIGS / "cifar10_resnet20.yaml").read_text())
     config["evaluators"][1]["init_args"] |= {"steps": 2, "batch_size": 16}
     config["strategy"]["init_args"] |= {"lines": 1, "rounds": 2}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(config))
-    words = ["--data.data.folder", str(cifar_folder), "--runs", str(tmp_path), "--executor", "inline", "--study.view", "false"]
+    words = [
+        "--data.data.folder",
+        str(cifar_folder),
+        "--runs",
+        str(tmp_path),
+        "--executor",
+        "inline",
+        "--study.view",
+        "false",
+    ]
     words += ["--training.epochs", "1", "--search.budget.evaluations", "3"]
     words += ["--finish.latency_seconds", "0"]
-    words += ["--finish.members", "2", "--finish.epochs", "1", "--finish.onnx", "false", "--finish.latency_repeats", "1"]
+    words += [
+        "--finish.members",
+        "2",
+        "--finish.epochs",
+        "1",
+        "--finish.onnx",
+        "false",
+        "--finish.latency_repeats",
+        "1",
+    ]
     assert door([str(path), *words]) == 0
     capsys.readouterr()
     run = tmp_path / "cifar10-resnet20"

@@ -1,4 +1,6 @@
-"""The controls: steps against autograd, pruning that keeps what it keeps, budgets, and the figures made of shards."""
+"""The controls: steps against autograd, pruning that keeps what it keeps, budgets, and the figures made of
+shards.
+"""
 
 import json
 
@@ -7,8 +9,32 @@ import pytest
 import torch
 
 from benchmarks.coevolution import controls
-from benchmarks.coevolution.arms import BUDGET, TASKS, WIDTHS, Arm, Point, Spent, chosen, hypervolume, macs, measured, pair, parameters
-from benchmarks.coevolution.controls import ARMS, FromScratch, IterativePruning, Net, Stepper, importance, kept_units, parts, shrunk, train
+from benchmarks.coevolution.arms import (
+    BUDGET,
+    TASKS,
+    WIDTHS,
+    Arm,
+    Point,
+    Spent,
+    chosen,
+    hypervolume,
+    macs,
+    measured,
+    pair,
+    parameters,
+)
+from benchmarks.coevolution.controls import (
+    ARMS,
+    FromScratch,
+    IterativePruning,
+    Net,
+    Stepper,
+    importance,
+    kept_units,
+    parts,
+    shrunk,
+    train,
+)
 from benchmarks.coevolution.fronts import front_figures
 from benchmarks.coevolution.published import PAPER, Published, beside, faithful_figures
 from evaluators import count
@@ -63,7 +89,9 @@ def test_shrinking_keeps_what_is_said_where_the_units_gone_were_constant():
     scores = importance(model, x, "activation")
     assert all(float(scores[i][u]) < 1e-6 for i, u in ((0, 3), (0, 7), (2, 1), (4, 40)))
     gone = {0: [3, 7], 2: [1], 4: [40]}
-    keep = [torch.tensor([u for u in range(len(s)) if u not in gone.get(i, [])]) for i, s in enumerate(scores)]
+    keep = [
+        torch.tensor([u for u in range(len(s)) if u not in gone.get(i, [])]) for i, s in enumerate(scores)
+    ]
     small = shrunk(model, keep, x)
     assert small.widths == (64, 46, 24, 9, 24, 47, 64)
     torch.testing.assert_close(small(x), model(x))
@@ -82,11 +110,20 @@ def test_missing_pixels_are_the_inputs_alone():
     assert torch.equal(holes[0][~gone], whole[0][~gone]) and 0.1 < gone.float().mean() < 0.2
 
 
-@pytest.mark.parametrize("arm", [IterativePruning(rounds=3), IterativePruning(restarts=2, rounds=2, share="epochs"), FromScratch(sizes=3)])
+@pytest.mark.parametrize(
+    "arm",
+    [
+        IterativePruning(rounds=3),
+        IterativePruning(restarts=2, rounds=2, share="epochs"),
+        FromScratch(sizes=3),
+    ],
+)
 def test_arms_spend_their_budget_and_no_more(arm):
     points, spent = arm.run(DIGITS, 0, BUDGET / 200)
     assert 0.97 * BUDGET / 200 < spent <= BUDGET / 200
-    assert len({p.params for p in points}) >= 3 and min(p.params for p in points) < parameters(WIDTHS) == max(p.params for p in points)
+    assert len({p.params for p in points}) >= 3 and min(p.params for p in points) < parameters(WIDTHS) == max(
+        p.params for p in points
+    )
     again, _ = arm.run(DIGITS, 0, BUDGET / 200)
     assert again == points
 
@@ -119,12 +156,18 @@ def test_figures_are_made_of_shards(tmp_path):
     for seed in (0, 1, 2):
         for name, loss in (("coevolution", 0.030), ("from scratch", 0.040), ("random", 0.033 + 0.001 * seed)):
             controls.record(tmp_path, DIGITS, Known(name, [Point(loss, loss, 900)]), seed)
-    controls.record(tmp_path, DIGITS, Known("coevolution", [Point(0.01, 0.01, 900)]), 3)  # its controls are not there yet
-    assert front_figures(tmp_path)[0]["digits_hypervolume_ratio"] is None, "the other task may be the worse one"
+    controls.record(
+        tmp_path, DIGITS, Known("coevolution", [Point(0.01, 0.01, 900)]), 3
+    )  # its controls are not there yet
+    assert front_figures(tmp_path)[0]["digits_hypervolume_ratio"] is None, (
+        "the other task may be the worse one"
+    )
     for name, loss in (("coevolution", 0.010), ("random", 0.050)):
         controls.record(tmp_path, TASKS["digits-missing"], Known(name, [Point(loss, loss, 900)]), 0)
     figures, settings = front_figures(tmp_path)
-    expected = [(1 - 0.03 / DIGITS.constant(s)) / (1 - (0.033 + 0.001 * s) / DIGITS.constant(s)) for s in (0, 1, 2)]
+    expected = [
+        (1 - 0.03 / DIGITS.constant(s)) / (1 - (0.033 + 0.001 * s) / DIGITS.constant(s)) for s in (0, 1, 2)
+    ]
     assert figures["digits_hypervolume_ratio"] == pytest.approx(np.median(expected), rel=1e-3)
     assert settings["front_seeds"]["digits"]["coevolution"] == [0, 1, 2, 3]
     assert front_figures(tmp_path / "empty")[0]["digits_hypervolume_ratio"] is None
@@ -142,7 +185,15 @@ def test_the_paper_is_compared_by_what_it_gives():
 
 
 def test_faithful_figures_pool_nodes(tmp_path):
-    trial = {"setting": "canonical", "arm": "none", "train": 0.2, "test": 0.3, "zeros_of_last_event": 0, "zeros": 0, "events": 0}
+    trial = {
+        "setting": "canonical",
+        "arm": "none",
+        "train": 0.2,
+        "test": 0.3,
+        "zeros_of_last_event": 0,
+        "zeros": 0,
+        "events": 0,
+    }
     for seed, value in enumerate((0.1, 0.2, 0.3)):
         shard = trial | {"seed": seed, "train_by_node": [value, value], "before_last_event": value}
         (tmp_path / f"canonical-none-{seed}.json").write_text(json.dumps(shard))
@@ -150,8 +201,13 @@ def test_faithful_figures_pool_nodes(tmp_path):
     row = figures["faithful_l1"]["canonical"]["none"]
     assert row["train"]["n"] == 6 and row["train"]["median"] == pytest.approx(0.2) and row["trials"] == 3
     assert figures["faithful_largest_difference"] == pytest.approx(PAPER["canonical"]["none"].median - 0.2)
-    assert settings["faithful_seeds"] == {"canonical": {"none": [0, 1, 2]}} and figures["faithful_within_quartiles"] is None
+    assert (
+        settings["faithful_seeds"] == {"canonical": {"none": [0, 1, 2]}}
+        and figures["faithful_within_quartiles"] is None
+    )
 
 
 def test_names_of_arms_make_files():
-    assert len({controls.shard_file(controls.FOLDER, DIGITS, arm, 0) for arm in ARMS.values()}) == len(ARMS) == 3
+    assert (
+        len({controls.shard_file(controls.FOLDER, DIGITS, arm, 0) for arm in ARMS.values()}) == len(ARMS) == 3
+    )

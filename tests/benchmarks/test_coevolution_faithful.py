@@ -52,7 +52,9 @@ def test_the_closed_form_is_the_first_step_of_adam():
         trainer.backward(data, rows)
         trainer.fresh(rates)
         for i, model in enumerate(models):
-            adam = torch.optim.Adam(model.parameters(), rates[i], (0.5, 0.999))  # a new one for every batch, as published
+            adam = torch.optim.Adam(
+                model.parameters(), rates[i], (0.5, 0.999)
+            )  # a new one for every batch, as published
             batch = data[rows[5 * i : 5 * i + 5]]
             adam.zero_grad()
             nn.functional.l1_loss(model(batch), batch).backward()
@@ -76,13 +78,19 @@ def test_clusters_are_centroids_behind_noise():
     assert float(data.centroids.mean()) == pytest.approx(0.75, abs=0.02)
     for split in (data.train, data.test):
         noise = (split != data.centroids.repeat(len(split) // 10, 1)).float()
-        assert float(noise.mean()) == pytest.approx(0.05, abs=0.005) and noise.unique(dim=0).shape == noise.shape
+        assert (
+            float(noise.mean()) == pytest.approx(0.05, abs=0.005) and noise.unique(dim=0).shape == noise.shape
+        )
     assert not torch.equal(clusters(4).centroids, data.centroids)
 
 
 def test_schedules():
-    assert events.exponential(0.5, 0, 399, 3) == 0 and events.exponential(0.5, 399, 399, 3) == pytest.approx(0.5 * (1 - np.exp(-2)))
-    assert events.population(0.1, 399, 399, 3) == pytest.approx(0.1 / 3) and events.population(0.1, 200, 400, 1) == pytest.approx(0.05)
+    assert events.exponential(0.5, 0, 399, 3) == 0 and events.exponential(0.5, 399, 399, 3) == pytest.approx(
+        0.5 * (1 - np.exp(-2))
+    )
+    assert events.population(0.1, 399, 399, 3) == pytest.approx(0.1 / 3) and events.population(
+        0.1, 200, 400, 1
+    ) == pytest.approx(0.05)
     assert [events.final_quarter(0.5, t, 400, 3) for t in (0, 299, 300, 400)] == [0, 0, 0.5, 0.5]
 
 
@@ -111,7 +119,10 @@ def test_revived_units_speak_again_and_the_others_stay_as_they_are():
     assert silent[1][3]
     for seed in range(10):  # a draw may be silent, too
         events.revive(net, data.train, data.test, np.random.default_rng(seed))
-    assert alive(net, data.train).sum() > alive(before, data.train).sum() and outputs(net, data.train)[1][0, :, 3].max() > 0
+    assert (
+        alive(net, data.train).sum() > alive(before, data.train).sum()
+        and outputs(net, data.train)[1][0, :, 3].max() > 0
+    )
     for i, gone in enumerate(silent):
         assert torch.equal(layers.weights[i][0][:, ~gone], Layers(before).weights[i][0][:, ~gone]) or i > 0
     assert torch.equal(layers.weights[3], Layers(before).weights[3])
@@ -146,11 +157,16 @@ def test_pairs_are_judged_by_their_best_partner_and_never_mixed():
     for i in range(3):
         mixed = grid[i].clone()
         mixed[30340:] = grid[(i + 1) % 3][30340:]
-        assert float(losses[i, (i + 1) % 3]) == pytest.approx(float(l1(mixed[None], trial.data.train[:5])), rel=1e-5)
+        assert float(losses[i, (i + 1) % 3]) == pytest.approx(
+            float(l1(mixed[None], trial.data.train[:5])), rel=1e-5
+        )
     grid[2] = 0.0
-    Layers(grid[2:3]).biases[3][:] = torch.where(trial.data.train.mean(0) > 0.5, 8.0, -8.0)  # far better than a fresh net
+    Layers(grid[2:3]).biases[3][:] = torch.where(
+        trial.data.train.mean(0) > 0.5, 8.0, -8.0
+    )  # far better than a fresh net
     picked = [faithful._select(trial, grid, [0, 1, 2]) for _ in range(300)]
-    # its decoder serves every encoder, so all do as well as it does: a tournament between equals takes the second
+    # its decoder serves every encoder, so all do as well as it does: a tournament between equals takes the
+    # second
     assert min(np.bincount(picked, minlength=3)) > 60
 
 
@@ -158,7 +174,9 @@ def test_a_trial_does_not_depend_on_its_companions():
     arm = faithful.Arm(events.random, lambda *_: 0.5)
     alone = faithful.coevolve(arm, [7], epochs=1, cells=3)[0]
     together = faithful.coevolve(arm, [3, 7], epochs=1, cells=3)[1]
-    assert together["train"] == pytest.approx(alone["train"], abs=1e-5) and together["rates"] == alone["rates"]
+    assert (
+        together["train"] == pytest.approx(alone["train"], abs=1e-5) and together["rates"] == alone["rates"]
+    )
     assert together["lineage_epochs"] == alone["lineage_epochs"] and together["events"] == alone["events"]
 
 
@@ -174,29 +192,43 @@ def test_pairs_move_on_to_their_neighbours(monkeypatch):
 
     def marked(trial, nets):
         flat = drawn(trial, nets)
-        Layers(flat).biases[3][:, 0] = torch.arange(nets) * 10.0  # steps are far too small to blur whose descendant a net is
+        Layers(flat).biases[3][:, 0] = (
+            torch.arange(nets) * 10.0
+        )  # steps are far too small to blur whose descendant a net is
         return flat
 
     monkeypatch.setattr(faithful.Trial, "initial", marked)
     seen = []
-    monkeypatch.setattr(faithful.Record, "look", lambda self, epoch, nets, data: seen.append(Layers(nets).biases[3][:, 0] / 10))
+    monkeypatch.setattr(
+        faithful.Record,
+        "look",
+        lambda self, epoch, nets, data: seen.append(Layers(nets).biases[3][:, 0] / 10),
+    )
     monkeypatch.setattr(faithful, "EVERY", 1)
     found = faithful.coevolve(faithful.Arm(), [1], epochs=3, cells=6)[0]
     origins = [nets.round().int().tolist() for nets in seen]
     assert origins[0] != list(range(6)) and len(set(origins[-1])) < 6
-    assert max(found["lineage_epochs"]) > 3  # a pair taken over by a cell that is visited later is trained again
+    assert (
+        max(found["lineage_epochs"]) > 3
+    )  # a pair taken over by a cell that is visited later is trained again
 
 
 @pytest.mark.parametrize("setting", ["canonical", "ring"])
 def test_pruned_weights_grow_back_unless_masks_persist(setting):
     def run(persistent):
         arm = faithful.Arm(events.random, lambda *_: 1.0, persistent=persistent)
-        return faithful.canonical(arm, [0], epochs=4)[0] if setting == "canonical" else faithful.coevolve(arm, [0], 4, 1, 0)[0]
+        return (
+            faithful.canonical(arm, [0], epochs=4)[0]
+            if setting == "canonical"
+            else faithful.coevolve(arm, [0], 4, 1, 0)[0]
+        )
 
     assert run(True)["zeros"] == pytest.approx(1 - 0.9**4, abs=0.01)
     found = run(False)
     assert found["events"] == 4 and found["zeros_of_last_event"] == pytest.approx(found["zeros"])
-    assert 0.09 < found["zeros"] < 0.2 < 1 - 0.9**4  # what earlier events took has grown back where a gradient reaches it
+    assert (
+        0.09 < found["zeros"] < 0.2 < 1 - 0.9**4
+    )  # what earlier events took has grown back where a gradient reaches it
 
 
 def test_shards_are_recorded_once(tmp_path):
@@ -205,4 +237,6 @@ def test_shards_are_recorded_once(tmp_path):
     first = file.read_text()
     faithful.record(tmp_path, "canonical", "none", [0, 1], epochs=1)
     assert file.read_text() == first and json.loads(first)["seed"] == 0
-    assert faithful.shard_file(tmp_path, "canonical", "none", 1).exists() and not list(tmp_path.glob("*.part"))
+    assert faithful.shard_file(tmp_path, "canonical", "none", 1).exists() and not list(
+        tmp_path.glob("*.part")
+    )

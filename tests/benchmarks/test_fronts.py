@@ -88,7 +88,9 @@ def test_a_gradient_step_counts_three_forward_passes_and_scoring_one():
     train(g, model, macs, 4, Recipe(), spent, torch.Generator().manual_seed(0))
     assert spent.total == pytest.approx(4 * g.task.batch * 3 * macs)
     measured(g, model, macs, spent)
-    assert spent.total == pytest.approx((12 * g.task.batch + g.data.size("search") + g.data.size("calibration")) * macs)
+    assert spent.total == pytest.approx(
+        (12 * g.task.batch + g.data.size("search") + g.data.size("calibration")) * macs
+    )
     assert epochs_for(g, 1000.0, macs) == int((1000 - scoring(g) * macs) / (3 * g.task.batch * macs))
 
 
@@ -159,15 +161,21 @@ def test_a_teacher_says_the_same_to_all_arms_and_what_it_is_asked_counts():
     teacher = fresh(g, g.space.base, 0).eval()
     plain, mixed = lessons(g, teacher, spent), lessons(g, teacher, spent, 1.0)
     size = g.data.size("train")
-    assert len(plain.inputs) == size and len(mixed.inputs) == 2 * size and spent.total == 3 * size  # two epochs: a mixture a sample
+    assert (
+        len(plain.inputs) == size and len(mixed.inputs) == 2 * size and spent.total == 3 * size
+    )  # two epochs: a mixture a sample
     for found in (plain, mixed):
         with torch.no_grad():
             torch.testing.assert_close(found.outputs, teacher(found.inputs), rtol=1e-4, atol=1e-5)
     assert plain.labelled.all() and mixed.labelled.sum() == size
     model = fresh(g, g.space.base, 1)
-    before = torch.nn.functional.kl_div(model.eval()(mixed.inputs).log_softmax(1), mixed.outputs.softmax(1), reduction="batchmean")
+    before = torch.nn.functional.kl_div(
+        model.eval()(mixed.inputs).log_softmax(1), mixed.outputs.softmax(1), reduction="batchmean"
+    )
     train(g, model, 1.0, 60, Recipe(), spent, torch.Generator().manual_seed(0), taught=mixed, share=1.0)
-    after = torch.nn.functional.kl_div(model(mixed.inputs).log_softmax(1), mixed.outputs.softmax(1), reduction="batchmean")
+    after = torch.nn.functional.kl_div(
+        model(mixed.inputs).log_softmax(1), mixed.outputs.softmax(1), reduction="batchmean"
+    )
     assert after < before
 
 
@@ -177,7 +185,13 @@ def small(arm):
         return replace(arm, arm=small(arm.arm))
     if isinstance(arm, Raced):
         return replace(arm, arms=tuple(map(small, arm.arms)), heats=tuple(map(small, arm.heats)), share=0.3)
-    changes = {"rounds": 4} if hasattr(arm, "rounds") else {"sizes": 4} if hasattr(arm, "sizes") else {"steps": 2, "finals": 2}
+    changes = (
+        {"rounds": 4}
+        if hasattr(arm, "rounds")
+        else {"sizes": 4}
+        if hasattr(arm, "sizes")
+        else {"steps": 2, "finals": 2}
+    )
     if isinstance(arm, Pruned):
         changes |= {"noise": 0.2, "repeats": 10}
     return replace(arm, **changes)
@@ -186,11 +200,15 @@ def small(arm):
 OTHERS = ("uniform width, distilled", "off the shelf", TorchPruning.name, "Optuna NSGA-II")
 
 
-@pytest.mark.parametrize("name", [*OURS, "one-shot magnitude", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.parametrize(
+    "name", [*OURS, "one-shot magnitude", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_arms_spend_their_budget_and_no_more(name):
     arm = small(ARMS[name])
     points, spent = arm.run(ground(), ground().budget)
-    assert 0.7 * ground().budget < spent <= 1.02 * ground().budget  # of two or three steps a round one more weighs
+    assert (
+        0.7 * ground().budget < spent <= 1.02 * ground().budget
+    )  # of two or three steps a round one more weighs
     assert points
     assert min(p.macs for p in points) < 0.5
     assert all(0 < p.spent <= spent + 1e-6 for p in points)
@@ -250,14 +268,21 @@ def test_steps_are_planned_for_the_sizes_that_rounds_come_to():
 
 def test_who_runs_in_the_heats_decides_for_whom_it_stands_for():
     g = ground()
-    raced = Raced("raced", (Known("given", 0.9), Known("other", 0.2)), share=0.1, heats=(Known("given", 0.5), Known("other", 0.7)))
+    raced = Raced(
+        "raced",
+        (Known("given", 0.9), Known("other", 0.2)),
+        share=0.1,
+        heats=(Known("given", 0.5), Known("other", 0.7)),
+    )
     assert [p.search for p in raced.run(g, g.budget)[0]] == [0.5, 0.7, 0.9]
 
 
 @pytest.mark.parametrize(("budget", "heat"), [(0.5, 0.06), (0.1, 0.1 / 3), (2.0, 0.2)])
 def test_a_heat_is_not_too_small_to_tell_two_networks_apart(budget, heat):
     g = ground()
-    points, _ = Raced("raced", (Known("given", 0.9), Known("other", 0.1)), share=0.1, least=0.06).run(g, budget * g.budget)
+    points, _ = Raced("raced", (Known("given", 0.9), Known("other", 0.1)), share=0.1, least=0.06).run(
+        g, budget * g.budget
+    )
     assert [p.spent / g.budget for p in points] == pytest.approx([heat, 2 * heat, budget])
 
 
@@ -273,7 +298,10 @@ def test_the_front_is_chosen_by_search_and_scored_by_test():
     assert hypervolume(points, "search") == pytest.approx(0.5 * np.log(10) + 0.1 * np.log(5))
 
 
-POINTS = [{"search": 0.2, "test": 0.25, "macs": 1.0, "spent": 1.0}, {"search": 0.3, "test": 0.3, "macs": 0.4, "spent": 2.0}]
+POINTS = [
+    {"search": 0.2, "test": 0.25, "macs": 1.0, "spent": 1.0},
+    {"search": 0.3, "test": 0.3, "macs": 0.4, "spent": 2.0},
+]
 
 
 def shard(folder, task, arm, seed, value, share=1.0, points=POINTS):
@@ -292,7 +320,9 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
     found, settings = figures(tmp_path)
     assert found["hypervolume_ratio"] == pytest.approx((1.1 * 1.25) ** 0.5)
     shard(tmp_path, "digits", next(iter(ABLATIONS)), 1, 2.5)
-    assert figures(tmp_path)[0]["hypervolume_ratio"] == found["hypervolume_ratio"], "an ablation is no control"
+    assert figures(tmp_path)[0]["hypervolume_ratio"] == found["hypervolume_ratio"], (
+        "an ablation is no control"
+    )
     assert figures(tmp_path)[0]["hypervolume_ratio_ablations"] == pytest.approx(0.8)
     assert found["hypervolume_ratio_ablations"] is None
     assert found["hypervolume_ratio_strict"] == pytest.approx((1.1 * 1.0) ** 0.5)
@@ -302,8 +332,12 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
     assert not found["compute_ratio_told"]
     for seed, value in enumerate((1.9, 1.7)):
         shard(tmp_path, "digits", "lineages", seed, value, 0.5)
-    assert figures(tmp_path)[0]["compute_ratio_told"]["digits"]["low"] == pytest.approx(0.875), "one of two has 1.6 at half, none has 2.0"
-    assert found["loss_at_half"]["digits"][MAIN]["low"] == pytest.approx(0.0625)  # between .30 - .25 and .30 - .20
+    assert figures(tmp_path)[0]["compute_ratio_told"]["digits"]["low"] == pytest.approx(0.875), (
+        "one of two has 1.6 at half, none has 2.0"
+    )
+    assert found["loss_at_half"]["digits"][MAIN]["low"] == pytest.approx(
+        0.0625
+    )  # between .30 - .25 and .30 - .20
     assert found["loss_at_half"]["digits"][MAIN]["median"] == pytest.approx(0.075)
     assert settings["seeds"]["digits"]["one"] == [0, 1, 7]
 
@@ -323,7 +357,9 @@ def test_shorter_budgets_are_for_the_main_arm_and_for_those_of_ours_that_are_nam
     monkeypatch.setattr("benchmarks.fronts.record.record", noted)
     common = ["--seeds", "1", "--tasks", "digits", "--shares", "1.0", "0.5"]
     record_main(common)
-    assert [name for name, share in done if share == 0.5] == [MAIN] and {name for name, share in done if share == 1.0} == set(ARMS)
+    assert [name for name, share in done if share == 0.5] == [MAIN] and {
+        name for name, share in done if share == 1.0
+    } == set(ARMS)
     done.clear()
     record_main([*common, "--arms", "lineages", "off the shelf"])
     assert done == [("lineages", 1.0), ("off the shelf", 1.0), ("lineages", 0.5)]
@@ -339,7 +375,11 @@ def test_a_shard_that_is_there_is_not_run_again(tmp_path, monkeypatch):
 
 
 def test_the_peers_are_what_they_are_called():
-    assert {arm.method for arm in ARMS.values() if isinstance(arm, Searched)} == {"tpe", "nsga2", "regularised"}
+    assert {arm.method for arm in ARMS.values() if isinstance(arm, Searched)} == {
+        "tpe",
+        "nsga2",
+        "regularised",
+    }
     assert any(isinstance(arm, TorchPruning) for arm in ARMS.values())
     assert any(isinstance(arm, Pruning) and arm.once for arm in ARMS.values())
 
@@ -351,7 +391,9 @@ def test_masks_go_up_all_rungs_and_take_the_steps_of_each(monkeypatch):
     assert losses.shape == training.shape == (3, 6) and len(found["test"]) == 6
     assert (losses[1] != losses[0]).all() and (losses[2] != losses[1]).all()
     assert len(set(found["sizes"])) > 3 and min(found["sizes"]) < 0.3 < max(found["sizes"]) < 0.7
-    np.testing.assert_allclose(training[2] - training[1], 8 * 3 * ground().task.batch * np.array(found["sizes"]), rtol=0.1)
+    np.testing.assert_allclose(
+        training[2] - training[1], 8 * 3 * ground().task.batch * np.array(found["sizes"]), rtol=0.1
+    )
 
 
 def test_correlations_of_known_shards(tmp_path):
@@ -366,12 +408,19 @@ def test_correlations_of_known_shards(tmp_path):
 
 def test_latencies_of_known_shards(tmp_path):
     assert latency_ratio(tmp_path) is None
-    (tmp_path / "digits-0.json").write_text(json.dumps({"searched_and_exported_ms": [[1.0, 1.1], [2.0, 1.9], [1.0, 1.0]]}))
+    (tmp_path / "digits-0.json").write_text(
+        json.dumps({"searched_and_exported_ms": [[1.0, 1.1], [2.0, 1.9], [1.0, 1.0]]})
+    )
     assert latency_ratio(tmp_path) == pytest.approx({"median": 1.0, "largest_deviation": 0.1, "members": 3})
 
 
 def test_no_latency_is_recorded_of_an_empty_front(tmp_path, monkeypatch):
-    for name, value in {"EVALUATIONS": 1, "BATCH": 4, "SECONDS": 0.01, "CONSTRAINT": "latency_ms <= 0.01%"}.items():
+    for name, value in {
+        "EVALUATIONS": 1,
+        "BATCH": 4,
+        "SECONDS": 0.01,
+        "CONSTRAINT": "latency_ms <= 0.01%",
+    }.items():
         monkeypatch.setattr(latency, name, value)
     monkeypatch.setattr(latency, "ground", lambda task, seed: ground())
     with pytest.raises(RuntimeError, match="tiny 0: nothing kept latency_ms"):
@@ -385,5 +434,7 @@ def test_every_arm_is_tuned_by_as_many_settings():
     assert {len(settings) for settings in tuning.SETTINGS.values()} == {6}
     for arm in tuned.values():
         made = [tuning.variant(arm, number) for number in range(6)]
-        assert len({one.name for one in made}) == 6 and all(one.name.startswith(f"{arm.name} ") for one in made)
+        assert len({one.name for one in made}) == 6 and all(
+            one.name.startswith(f"{arm.name} ") for one in made
+        )
         assert tuning.variant(arm, 0).name == made[0].name

@@ -14,7 +14,13 @@ from benchmarks import harness
 def test_main_writes_figures_settings_and_environment(tmp_path, monkeypatch, capsys):
     file = tmp_path / "results" / "made.json"
     monkeypatch.setattr(sys, "argv", ["made", "--quick", "--json", str(file)])
-    harness.main("made", lambda quick: ({"ratio": np.float32(1.5), "spread": harness.spread([1, 2, 3])}, {"rounds": 3 if quick else 9}))
+    harness.main(
+        "made",
+        lambda quick: (
+            {"ratio": np.float32(1.5), "spread": harness.spread([1, 2, 3])},
+            {"rounds": 3 if quick else 9},
+        ),
+    )
     result = json.loads(file.read_text())
     assert json.loads(capsys.readouterr().out) == result
     assert list(result) == ["benchmark", "figures", "settings", "environment"]
@@ -25,7 +31,8 @@ def test_main_writes_figures_settings_and_environment(tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("value", "plain"), [(np.int64(3), 3), (1 / 3, 0.333333), (np.bool_(True), True), ((1, [2.0]), [1, [2.0]]), ("a", "a")]
+    ("value", "plain"),
+    [(np.int64(3), 3), (1 / 3, 0.333333), (np.bool_(True), True), ((1, [2.0]), [1, [2.0]]), ("a", "a")],
 )
 def test_rounded_is_plain_enough_for_json(value, plain):
     assert harness.rounded(value) == plain

@@ -5,7 +5,17 @@ import contextlib
 import numpy as np
 import pytest
 
-from benchmarks.trial_pruning.arms import ARMS, EXISTING, OURS, Halving, Replay, Spent, Weighed, column, promoted
+from benchmarks.trial_pruning.arms import (
+    ARMS,
+    EXISTING,
+    OURS,
+    Halving,
+    Replay,
+    Spent,
+    Weighed,
+    column,
+    promoted,
+)
 from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.record import COLUMNS, read_shard, write_shard
 from benchmarks.trial_pruning.tasks import EPOCHS, TASKS
@@ -13,12 +23,19 @@ from benchmarks.trial_pruning.weighing import Weighing
 
 
 def pool(configurations=54, seed=0):
-    """Curves that fall to their ends, the best configuration first to be told from the others at the third epoch."""
+    """Curves that fall to their ends, the best configuration first to be told from the others at the third
+    epoch.
+    """
     rng = np.random.default_rng(seed)
     table = rng.uniform(0.5, 1.5, (configurations, EPOCHS, len(COLUMNS))).astype(np.float32)
     ends = np.linspace(0.1, 1.0, configurations)[:, None]
     curve = ends + 1 / np.arange(1, EPOCHS + 1)
-    for name, values in {"val_loss": curve, "test_loss": curve + 0.01, "train_loss": curve - 0.05, "seconds": np.ones_like(curve)}.items():
+    for name, values in {
+        "val_loss": curve,
+        "test_loss": curve + 0.01,
+        "train_loss": curve - 0.05,
+        "seconds": np.ones_like(curve),
+    }.items():
         table[:, :, COLUMNS.index(name)] = values
     return Pool("digits-mlp", 0, 0, table, np.arange(1, configurations + 1), 400)
 
@@ -33,18 +50,25 @@ def play(arm, budget=9 * EPOCHS, configurations=54, **settings):
 
 def test_halving_pays_for_every_epoch_once_and_finds_the_best_of_a_bracket():
     replay = play(Halving(column("val_loss"), size=27, cost="trace_seconds"), budget=10_000)
-    assert replay.spent == 2 * (27 + 9 * 2 + 3 * 6 + 18) and replay.seconds > replay.spent  # estimates are paid for, too
+    assert (
+        replay.spent == 2 * (27 + 9 * 2 + 3 * 6 + 18) and replay.seconds > replay.spent
+    )  # estimates are paid for, too
     assert replay.reached[replay.chosen()] == EPOCHS and replay.chosen() == 0
     assert sorted(np.bincount(replay.reached)[[1, 3, 9, 27]]) == [2, 4, 12, 36]
 
 
 def test_a_bracket_in_two_waves_costs_the_same_and_ends_alike_but_its_first_trial_is_done_early():
-    whole, waves = (play(Halving(column("val_loss"), size=81, waves=number), configurations=81) for number in (1, 2))
+    whole, waves = (
+        play(Halving(column("val_loss"), size=81, waves=number), configurations=81) for number in (1, 2)
+    )
     assert whole.spent == waves.spent == 9 * EPOCHS
     assert np.bincount(waves.reached)[[1, 3, 9, 27]].tolist() == [54, 18, 6, 3]
     assert waves.chosen() == whole.chosen() == 0  # a third of all went on, and the best of all was among them
     first = 41 + 2 * 13 + 6 * 4 + 18  # epochs of the first wave, one of whose trials comes to the end
-    early = [play(Halving(column("val_loss"), size=81, waves=number), first, configurations=81) for number in (1, 2)]
+    early = [
+        play(Halving(column("val_loss"), size=81, waves=number), first, configurations=81)
+        for number in (1, 2)
+    ]
     assert [(run.reached == EPOCHS).sum() for run in early] == [0, 1]
 
 
@@ -52,13 +76,27 @@ def test_who_was_not_promoted_competes_with_the_next_wave():
     order = np.arange(18)  # the best come first
     replay = Replay(pool(18), order, 10_000)
     Halving(column("val_loss"), size=18, waves=2).run(replay)
-    assert np.flatnonzero(replay.reached >= 3).tolist() == [0, 1, 2, 3, 4, 5]  # three of the first nine go on with the second nine
+    assert np.flatnonzero(replay.reached >= 3).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # three of the first nine go on with the second nine
 
 
 def weighed(task="digits-mlp", val=None, train=None, bias=None, movement=None, n=100):
-    """A pool of three trials whose columns do not change over epochs, unless two-dimensional values are given."""
+    """A pool of three trials whose columns do not change over epochs, unless two-dimensional values are
+    given.
+    """
     table = np.ones((3, EPOCHS, len(COLUMNS)), dtype=np.float32)
-    for name, values in {"val_loss": val, "train_loss": train, "val/64/gram@0.001": bias, "movement": movement}.items():
+    for name, values in {
+        "val_loss": val,
+        "train_loss": train,
+        "val/64/gram@0.001": bias,
+        "movement": movement,
+    }.items():
         if values is not None:
             values = np.asarray(values, dtype=np.float32)
             table[:, :, COLUMNS.index(name)] = values if values.ndim == 2 else values[:, None]
@@ -72,7 +110,9 @@ def test_the_bias_counts_by_the_share_of_the_gap_and_is_a_mean_over_epochs():
     bias = np.ones((3, EPOCHS))
     bias[0, :3] = [10, 20, 60]
     score = Weighing(errors=0)(weighed(val=[1.0, 2.0, 3.0], train=[0.5, 1.5, 2.5], bias=bias), ALL, 3)
-    assert score == pytest.approx([1 + 0.25 * 30 / 100, 2 + 0.25 / 100, 3 + 0.25 / 100])  # gap .5 in a loss of 2
+    assert score == pytest.approx(
+        [1 + 0.25 * 30 / 100, 2 + 0.25 / 100, 3 + 0.25 / 100]
+    )  # gap .5 in a loss of 2
     underfitted = weighed(val=[1.0, 2.0, 3.0], train=[1.0, 2.5, 3.0], bias=[1e6, 1, 1])
     assert Weighing(errors=0)(underfitted, ALL, 3) == pytest.approx([1, 2, 3])
     assert Weighing(errors=0, share=0.5)(underfitted, ALL, 3)[0] == pytest.approx(1 + 0.5 * 1e4)
@@ -80,9 +120,13 @@ def test_the_bias_counts_by_the_share_of_the_gap_and_is_a_mean_over_epochs():
 
 def test_the_movement_counts_by_the_error_of_the_validation_loss():
     moves = {"val": [2.0, 2.0, 2.0], "train": [2.0, 2.0, 2.0], "movement": [0.1, 0.2, 0.3]}
-    step = np.array([Weighing()(weighed(task, **moves), ALL, 9) - 2 for task in ("wine", "digits-mlp", "characters")])
+    step = np.array(
+        [Weighing()(weighed(task, **moves), ALL, 9) - 2 for task in ("wine", "digits-mlp", "characters")]
+    )
     assert (np.diff(step, axis=1) > 0).all() and step[:, 1] == pytest.approx(0)
-    assert step[0, 2] == pytest.approx(0.5 * 2 / np.sqrt(40) * 0.9674, rel=1e-3)  # 40 validation labels; normal quantile of 5/6
+    assert step[0, 2] == pytest.approx(
+        0.5 * 2 / np.sqrt(40) * 0.9674, rel=1e-3
+    )  # 40 validation labels; normal quantile of 5/6
     assert step[1, 2] == pytest.approx(step[0, 2] * np.sqrt(40 / 150))
     assert step[2, 2] == pytest.approx(step[0, 2] * np.sqrt(40 / (200 * 64)))  # every character is a label
 
@@ -119,7 +163,9 @@ def test_no_pruning_trains_as_many_as_the_budget_holds_and_chooses_among_these()
     assert replay.chosen(at=EPOCHS) == replay.order[0]
 
 
-@pytest.mark.parametrize("name", [OURS, "median, val", "TICPruner, val + gram/n", "synchronous halving 81, val"])
+@pytest.mark.parametrize(
+    "name", [OURS, "median, val", "TICPruner, val + gram/n", "synchronous halving 81, val"]
+)
 def test_arms_stop_at_their_budget(name):
     replay = play(ARMS[name], budget=100)
     assert replay.spent == 100 == replay.reached.sum()
@@ -145,12 +191,22 @@ def test_a_shard_comes_back_to_four_digits_and_two_and_a_half(tmp_path):
     write_shard(tmp_path / "a.npz", table, np.arange(3), 400, [{}] * 3)
     again, sizes, n = read_shard(tmp_path / "a.npz")
     assert n == 400 and sizes.tolist() == [0, 1, 2] and np.isnan(again[1, 4:]).all()
-    assert np.nanmax(np.abs(again / table - 1)[..., :3]) < 1e-4 and np.nanmax(np.abs(again / table - 1)) < 4e-3
+    assert (
+        np.nanmax(np.abs(again / table - 1)[..., :3]) < 1e-4 and np.nanmax(np.abs(again / table - 1)) < 4e-3
+    )
 
 
 def test_nothing_is_claimed_on_tuning_tasks_and_the_paper_stands_among_the_arms():
-    assert {name for name, task in TASKS.items() if not task.tuning} == {"digits-cnn", "breast-cancer", "diabetes", "characters"}
-    assert {name.split(",")[0] for name in ARMS if name.startswith("paper")} == {"paper: diagonal", "paper: trace"}
+    assert {name for name, task in TASKS.items() if not task.tuning} == {
+        "digits-cnn",
+        "breast-cancer",
+        "diabetes",
+        "characters",
+    }
+    assert {name.split(",")[0] for name in ARMS if name.startswith("paper")} == {
+        "paper: diagonal",
+        "paper: trace",
+    }
     assert OURS not in EXISTING and len(EXISTING) == 17
 
 
@@ -161,5 +217,8 @@ def test_splits_share_no_sample_and_models_fit_them(task):
     outputs = TASKS[task].model(config)(splits.train[0][:4])
     assert len(outputs) == 4 and len(splits.joined().train[0]) == len(splits.train[0]) + len(splits.val[0])
     if splits.train[0].is_floating_point():
-        rows = [{tuple(row.flatten().tolist()) for row in part[0]} for part in (splits.train, splits.val, splits.test)]
+        rows = [
+            {tuple(row.flatten().tolist()) for row in part[0]}
+            for part in (splits.train, splits.val, splits.test)
+        ]
         assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]

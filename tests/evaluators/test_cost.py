@@ -23,7 +23,9 @@ class Mixed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 4, 1))
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 4, 1)
+        )
         self.head = nn.Linear(4 * 16, 3)
 
     def forward(self, x):
@@ -79,21 +81,33 @@ def test_arithmetic_agrees_with_counting_on_built_models(make):
     space = ChannelSpace(make(), IMAGES)
     cost = Cost()
     cost.bind(space)
-    genomes = np.concatenate([space.sample(15, np.random.default_rng(0)), space.base[None], space.repair(np.zeros((1, space.length)))])
+    genomes = np.concatenate(
+        [
+            space.sample(15, np.random.default_rng(0)),
+            space.base[None],
+            space.repair(np.zeros((1, space.length))),
+        ]
+    )
     screened = cost.screen(genomes)
     for i, genome in enumerate(genomes):
         assert count(space.build(genome), (IMAGES,)) == {name: values[i] for name, values in screened.items()}
 
 
 def plan():
-    """3 inputs -> 4 channels (loci 0 to 3) -> flattened over 2 positions, joined with one fixed input -> 5 outputs (loci 4 to 8)."""
+    """3 inputs -> 4 channels (loci 0 to 3) -> flattened over 2 positions, joined with one fixed input -> 5
+    outputs (loci 4 to 8).
+    """
     hidden, flat, outputs = np.arange(4), np.array([0, 0, 1, 1, 2, 2, 3, 3, -1]), np.arange(4, 9)
     return SlicePlan(
         segments=(Segment("hidden", 4), Segment("outputs", 5)),
         axes=(),
         attributes=(),
         taps=(),
-        operations=(Operation("a", 4 * 3 * 10, (hidden,)), Operation("b", 5 * 9, (outputs, flat)), Operation("c", 70, ())),
+        operations=(
+            Operation("a", 4 * 3 * 10, (hidden,)),
+            Operation("b", 5 * 9, (outputs, flat)),
+            Operation("c", 70, ()),
+        ),
         tensors=(
             TensorSize("a.weight", (4, 3), 4, True, (hidden, None)),
             TensorSize("b.weight", (5, 9), 2, True, (outputs, flat)),
@@ -106,7 +120,9 @@ def plan():
 
 
 def test_a_plan_by_hand():
-    genomes = np.array([[1, 0, 1, 1, 1, 1, 0, 0, 0], [1] * 9, [0] * 9], dtype=np.uint8)  # 3 of 4 channels, 2 of 5 outputs
+    genomes = np.array(
+        [[1, 0, 1, 1, 1, 1, 0, 0, 0], [1] * 9, [0] * 9], dtype=np.uint8
+    )  # 3 of 4 channels, 2 of 5 outputs
     costs = PlannedCosts(plan())(genomes)
     assert costs["params"].tolist() == [3 * 3 + 2 * 7, 12 + 45, 0]
     assert costs["bytes"].tolist() == [4 * 9 + 2 * 14 + 8 * 2 + 8, 4 * 12 + 2 * 45 + 8 * 5 + 8, 8]
@@ -117,10 +133,17 @@ def test_a_large_population_is_exact():
     """Ten thousand genomes of two thousand loci, and counts beyond what float32 holds."""
     loci = [np.arange(50) + 50 * i for i in range(40)]
     wide = SlicePlan(
-        tuple(Segment(f"s{i}", 50) for i in range(40)), (), (), (),
+        tuple(Segment(f"s{i}", 50) for i in range(40)),
+        (),
+        (),
+        (),
         tuple(Operation(str(i), 50 * 50 * 9 * 1021**2, (loci[i], loci[i - 1])) for i in range(40)),
-        tuple(TensorSize(str(i), (50, 50, 3, 3), 4, True, (loci[i], loci[i - 1], None, None)) for i in range(40)), (), (),
-    )  # fmt: skip
+        tuple(
+            TensorSize(str(i), (50, 50, 3, 3), 4, True, (loci[i], loci[i - 1], None, None)) for i in range(40)
+        ),
+        (),
+        (),
+    )
     genomes = (np.random.default_rng(0).random((10_000, 2_000)) < 0.5).astype(np.uint8)
     costs = PlannedCosts(wide)(genomes)
     kept = [genomes[:, axis].sum(axis=1, dtype=np.int64) for axis in loci]

@@ -44,7 +44,11 @@ ATTENTION = 2 * 5 * 5 * 4 * 2  # heads * queries * keys * width of a head, twice
         (Function(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)), (2, 5, 4), ATTENTION),
         (Function(lambda x: (x @ x.mT).softmax(-1) @ x), (2, 5, 4), ATTENTION),
         (SelfAttention(), (5, 8), 5 * 8 * 8 * 4 + ATTENTION),
-        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), 5 * 8 * 8 * 4 + ATTENTION + 2 * 5 * 8 * 16),
+        (
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+            (5, 8),
+            5 * 8 * 8 * 4 + ATTENTION + 2 * 5 * 8 * 16,
+        ),
         (nn.LSTM(4, 6, batch_first=True), (5, 4), 5 * 4 * 6 * (4 + 6)),
         (Function(lambda x: F.conv2d(x, torch.ones(2, 3, 1, 1))), (3, 4, 4), 2 * 3 * 16),
     ],
@@ -57,7 +61,9 @@ def test_macs_by_hand(model, shape, macs, training):
 
 
 def test_parameters_and_bytes_by_hand():
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))  # 36 + 4 parameters, then 4 + 4; buffers 4 + 4 and an int64
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+    )  # 36 + 4 parameters, then 4 + 4; buffers 4 + 4 and an int64
     model[0].weight.requires_grad_(False)  # a frozen parameter is one still
     counted = count(model, (torch.randn(2, 1, 4, 4),))
     assert counted["params"] == 48
@@ -74,8 +80,15 @@ def test_tied_tensors_count_once():
 
 def test_counting_leaves_the_world_as_it_was():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
-    before, state, fast = model[1].running_mean.clone(), torch.get_rng_state(), torch.backends.mha.get_fastpath_enabled()
+    before, state, fast = (
+        model[1].running_mean.clone(),
+        torch.get_rng_state(),
+        torch.backends.mha.get_fastpath_enabled(),
+    )
     count(model, (torch.randn(2, 4, generator=torch.Generator().manual_seed(0)),))
     assert torch.equal(model[1].running_mean, before)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.backends.mha.get_fastpath_enabled() == fast and torch.backends.mkldnn.is_available() == torch.backends.mkldnn.enabled
+    assert (
+        torch.backends.mha.get_fastpath_enabled() == fast
+        and torch.backends.mkldnn.is_available() == torch.backends.mkldnn.enabled
+    )

@@ -41,7 +41,10 @@ class Listed(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, depth, width=16):
         super().__init__()
-        layers = (nn.TransformerEncoderLayer(8, 2, width, 0.0, norm_first=True, batch_first=True) for _ in range(depth))
+        layers = (
+            nn.TransformerEncoderLayer(8, 2, width, 0.0, norm_first=True, batch_first=True)
+            for _ in range(depth)
+        )
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(8, 10)
 

@@ -117,7 +117,9 @@ def test_a_model_that_fixes_its_batch_is_measured_with_it():
 
 def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr("evaluators.onnx_extra.find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(
+        "evaluators.onnx_extra.find_spec", lambda name: None if name == "onnxruntime" else object()
+    )
     with pytest.raises(InputError, match=r"onnxruntime not installed.*pip install secateur\[export\]"):
         Latency(runtime="onnx")
 
@@ -125,10 +127,15 @@ def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"batch_size": 0}, {"repeats": 0}, {"threads": 0}, {"warmup": -1}, {"seconds": -1.0}, {"seconds": float("nan")},
+        {"batch_size": 0},
+        {"repeats": 0},
+        {"threads": 0},
+        {"warmup": -1},
+        {"seconds": -1.0},
+        {"seconds": float("nan")},
         {"runtime": "tensorrt"},
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(InputError, match=r"evaluator Latency: .*expected"):
         Latency(**arguments)

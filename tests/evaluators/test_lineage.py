@@ -85,7 +85,9 @@ def test_a_child_like_its_parent_scores_as_the_parent_where_it_takes_no_steps(ma
     still = make(steps=0)
     still._run = make()._run  # as if of one run
     child, model = run(still, Candidate(1, genome, (0,), "copy", 2))
-    assert {name: child.metrics[name] for name in ("loss", "error")} == {name: parent.metrics[name] for name in ("loss", "error")}
+    assert {name: child.metrics[name] for name in ("loss", "error")} == {
+        name: parent.metrics[name] for name in ("loss", "error")
+    }
     np.testing.assert_array_equal(child.arrays["activation"], parent.arrays["activation"])
     assert same(model, trained)
     assert same(dict(left(tmp_path, 1).tensors), dict(left(tmp_path, 0).tensors))
@@ -169,7 +171,10 @@ def test_who_has_a_file_is_not_trained_again(make, space, monkeypatch):
 def test_the_file_of_another_candidate_counts_as_none(make, space, change):
     genome = genome_of(space, 0.5)
     run(make(), Candidate(4, genome, seed=3))
-    other = replace(Candidate(4, genome, seed=3), **(change if change.get("genome", 1) else {"genome": genome_of(space, 0.5, 5)}))
+    other = replace(
+        Candidate(4, genome, seed=3),
+        **(change if change.get("genome", 1) else {"genome": genome_of(space, 0.5, 5)}),
+    )
     report, _ = run(make(), other)
     assert report.metrics == run(make(None), other)[0].metrics
 
@@ -211,7 +216,9 @@ class Sizes(ChoiceSpace):
     activation = Categorical(["relu", "gelu"])
 
     def build_from(self, width, depth, activation):
-        hidden = [[nn.LazyLinear(width), nn.ReLU() if activation == "relu" else nn.GELU()] for _ in range(depth)]
+        hidden = [
+            [nn.LazyLinear(width), nn.ReLU() if activation == "relu" else nn.GELU()] for _ in range(depth)
+        ]
         model = nn.Sequential(nn.Flatten(), *chain.from_iterable(hidden), nn.LazyLinear(10))
         model(torch.zeros(2, 64))
         return model
@@ -227,11 +234,16 @@ def assembled(net, tuning):
 
 @pytest.fixture
 def descend(tmp_path):
-    """Evaluate a parent of (width, depth, activation), which takes 5 steps, and its child; return report, both, and the child as built."""
+    """Evaluate a parent of (width, depth, activation), which takes 5 steps, and its child; return report,
+    both, and the child as built.
+    """
 
     def descended(parent, child, steps=0):
         space = Sizes()
-        genomes = [space.encode(width=width, depth=depth, activation=activation) for width, depth, activation in (parent, child)]
+        genomes = [
+            space.encode(width=width, depth=depth, activation=activation)
+            for width, depth, activation in (parent, child)
+        ]
         evaluators = [LineageTraining(steps=count, batch_size=16, recalibration=None) for count in (5, steps)]
         for evaluator in evaluators:
             evaluator.bind(space, DIGITS)
@@ -241,7 +253,9 @@ def descend(tmp_path):
         built = {name: tensor.clone() for name, tensor in models[1].state_dict().items()}
         random = torch.get_rng_state()
         candidates = Candidate(0, genomes[0]), Candidate(1, genomes[1], (0,))
-        _, (report,) = (list(e.evaluate(*given)) for e, *given in zip(evaluators, models, candidates, strict=True))
+        _, (report,) = (
+            list(e.evaluate(*given)) for e, *given in zip(evaluators, models, candidates, strict=True)
+        )
         assert torch.equal(random, torch.get_rng_state())
         again = space.build(genomes[1])
         (known,) = evaluators[1].evaluate(again, candidates[1])
@@ -263,8 +277,13 @@ def test_an_architecture_that_grew_begins_as_its_parents_function(descend, size)
     assert trained.metrics["loss"] < report.metrics["loss"]
 
 
-@pytest.mark.parametrize("sizes", [((4, 1, "relu"), (2, 1, "relu")), ((2, 1, "gelu"), (2, 2, "gelu")), ((2, 1, "relu"), (3, 1, "gelu"))])
-def test_an_architecture_that_cannot_begins_with_what_it_has_in_common_with_its_parent_and_is_trained(descend, sizes):
+@pytest.mark.parametrize(
+    "sizes",
+    [((4, 1, "relu"), (2, 1, "relu")), ((2, 1, "gelu"), (2, 2, "gelu")), ((2, 1, "relu"), (3, 1, "gelu"))],
+)
+def test_an_architecture_that_cannot_begins_with_what_it_has_in_common_with_its_parent_and_is_trained(
+    descend, sizes
+):
     report, parent, child, built = descend(*sizes)
     before, now = parent.state_dict(), child.state_dict()
     assert report.metrics["generation"] == 1
@@ -290,7 +309,9 @@ def test_a_mask_beside_settings_inherits_by_its_places(tmp_path):
         (report,) = evaluator.evaluate(space.build(genome), Candidate(id, genome, parents, seed=id))
     assert report.metrics["generation"] == 1
     left = LineageFiles(tmp_path).read(1).tensors
-    assert {name: tensor.shape for name, tensor in left.items()} == {name: t.shape for name, t in mask.model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in left.items()} == {
+        name: t.shape for name, t in mask.model.state_dict().items()
+    }
 
 
 def test_bad_settings_and_spaces_are_refused_in_one_line():
@@ -305,9 +326,13 @@ def test_bad_settings_and_spaces_are_refused_in_one_line():
     with pytest.raises(InputError, match="no data"):
         LineageTraining().bind(residual_space())
     pair = PairSpace(Pair(Perceptron((64, 8, 4)), Perceptron((4, 8, 64))), (torch.zeros(2, 64),))
-    with pytest.raises(InputError, match=r"space PairSpace has no tensors to inherit; expected spaces.ChannelSpace"):
+    with pytest.raises(
+        InputError, match=r"space PairSpace has no tensors to inherit; expected spaces.ChannelSpace"
+    ):
         LineageTraining().bind(pair, DIGITS)
-    with pytest.raises(InputError, match=r"assembled makes of the mask 'net' has no places in the full tensors"):
+    with pytest.raises(
+        InputError, match=r"assembled makes of the mask 'net' has no places in the full tensors"
+    ):
         LineageTraining().bind(JointSpace({"net": residual_space(), "tuning": Tuning()}, assembled), DIGITS)
     with pytest.raises(InputError, match="batches of one sample"):
         evaluator = LineageTraining(batch_size=1)

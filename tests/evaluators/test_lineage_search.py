@@ -20,7 +20,9 @@ class Killed(BaseException):
 
 
 class Killer(Evaluator):
-    """Ends the process' work at a candidate, when its weights are on disk and the ledger knows nothing of it."""
+    """Ends the process' work at a candidate, when its weights are on disk and the ledger knows
+    nothing of it.
+    """
 
     metrics = ("alive",)
     at = None
@@ -57,7 +59,9 @@ def make(model, data):
             lag=4,
             chunk=2,
             directory=directory,
-            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0),
+            finish=Finish(
+                members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0
+            ),
             study=False,
             **settings,
         )
@@ -74,13 +78,17 @@ def test_two_searches_find_one_front_of_lineages_and_a_member_is_what_was_scored
     assert members(one) == members(other)
     generations = [m.metrics["generation"] for m in one.front]
     assert max(generations) >= 2
-    assert [m.metrics["lineage_steps"] for m in one.front] == [4 * (generation + 1) for generation in generations]
+    assert [m.metrics["lineage_steps"] for m in one.front] == [
+        4 * (generation + 1) for generation in generations
+    ]
     for member in one.front:
         built = assess(one.build(member).eval(), data, data.batches("search", 256))
         assert built["loss"] == member.metrics["loss"]
 
 
-def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twice(make, tmp_path, monkeypatch):
+def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twice(
+    make, tmp_path, monkeypatch
+):
     whole = make().run(evaluations=18)
     trained = []
     train = BriefTraining.__call__
@@ -100,7 +108,9 @@ def test_killed_and_run_again_it_ends_with_the_same_front_and_trains_nothing_twi
     assert len(trained) == len(set(trained)) == 19  # the base model, and every candidate
 
 
-def test_what_nobody_inherits_any_more_is_deleted_and_nothing_changes_by_that(make, data, tmp_path, monkeypatch):
+def test_what_nobody_inherits_any_more_is_deleted_and_nothing_changes_by_that(
+    make, data, tmp_path, monkeypatch
+):
     kept = make(tmp_path / "kept", population=20).run(evaluations=48)
     monkeypatch.setattr("search.loop._TIDY", 4)
     make(tmp_path / "tidied", population=20).run(evaluations=31)
@@ -109,7 +119,10 @@ def test_what_nobody_inherits_any_more_is_deleted_and_nothing_changes_by_that(ma
     files = [len(list((tmp_path / name).rglob("lineage/*.safetensors"))) for name in ("kept", "tidied")]
     assert files[0] == 49 and 20 < files[1] < 40, files
     for member in tidied.front:
-        assert assess(tidied.build(member).eval(), data, data.batches("search", 256))["loss"] == member.metrics["loss"]
+        assert (
+            assess(tidied.build(member).eval(), data, data.batches("search", 256))["loss"]
+            == member.metrics["loss"]
+        )
 
 
 def test_fine_tuning_begins_with_what_was_inherited(make, data, tmp_path):
@@ -142,7 +155,9 @@ def test_architectures_that_grow_are_killed_run_again_and_end_the_same(data, tmp
             lag=2,
             chunk=1,
             directory=directory,
-            finish=Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0),
+            finish=Finish(
+                members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0
+            ),
             study=False,
         )
 

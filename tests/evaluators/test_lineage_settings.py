@@ -63,7 +63,9 @@ def run(evaluator, candidate):
 def test_a_candidate_is_trained_by_its_own_settings(tmp_path):
     space = joint(Rates)
     for rate, batch in [(1e-3, 32), (1e-2, 16)]:
-        own, _ = run(made(space, None), Candidate(0, genome(space, 0.6, learning_rate=rate, batch_size=batch), seed=4))
+        own, _ = run(
+            made(space, None), Candidate(0, genome(space, 0.6, learning_rate=rate, batch_size=batch), seed=4)
+        )
         plain, _ = run(
             made(mask(), None, learning_rate=rate, batch_size=batch),
             Candidate(0, genome(space, 0.6, learning_rate=rate, batch_size=batch)[: mask().length], seed=4),
@@ -72,9 +74,14 @@ def test_a_candidate_is_trained_by_its_own_settings(tmp_path):
 
 
 def begin(tmp_path, origin, id=2, seed=9, parents=(1,)):
-    """Train the base model and a parent, then evaluate a child that takes no steps; return their weights and the child's report."""
+    """Train the base model and a parent, then evaluate a child that takes no steps; return their weights and
+    the child's report.
+    """
     space = joint(Origins)
-    trained, still = made(space, tmp_path, steps=4, recalibration=None), made(space, tmp_path, steps=0, recalibration=None)
+    trained, still = (
+        made(space, tmp_path, steps=4, recalibration=None),
+        made(space, tmp_path, steps=0, recalibration=None),
+    )
     still._run = trained._run
     _, base = run(trained, Candidate(-1, space.base, seed=1))
     _, parent = run(trained, Candidate(1, space.base, (-1,), seed=2))
@@ -94,7 +101,9 @@ def test_weights_come_from_where_the_genome_says(tmp_path):
     base, parent, child, report = begin(tmp_path / "c", "fresh")
     weights = [name for name, _ in mask().model.named_parameters() if "conv" in name]
     assert weights and not any(
-        torch.equal(child[name], other[name]) for name in weights for other in (base, parent, mask().model.state_dict())
+        torch.equal(child[name], other[name])
+        for name in weights
+        for other in (base, parent, mask().model.state_dict())
     )
     assert report.metrics["generation"] == 0
 
@@ -151,11 +160,16 @@ def test_the_share_of_the_teacher_may_be_a_gene(tmp_path):
     space = joint(Taught)
     for weight in (0.0, 1.0):
         own, _ = run(
-            made(space, None, distillation=Distillation(2.0, 0.5)), Candidate(0, genome(space, distillation_weight=weight), seed=4)
+            made(space, None, distillation=Distillation(2.0, 0.5)),
+            Candidate(0, genome(space, distillation_weight=weight), seed=4),
         )
-        plain, _ = run(made(mask(), None, distillation=Distillation(2.0, weight)), Candidate(0, mask().base, seed=4))
+        plain, _ = run(
+            made(mask(), None, distillation=Distillation(2.0, weight)), Candidate(0, mask().base, seed=4)
+        )
         assert own.metrics["train_loss"] == plain.metrics["train_loss"]
-    with pytest.raises(InputError, match="nothing takes the parameter 'distillation_weight' here; expected a distillation"):
+    with pytest.raises(
+        InputError, match="nothing takes the parameter 'distillation_weight' here; expected a distillation"
+    ):
         made(space, None)
 
 
@@ -179,18 +193,27 @@ def test_architectures_begin_fresh_as_they_are_built(tmp_path):
 
 
 def test_tic_tells_of_a_candidate_what_its_training_hides(tmp_path):
-    plain, told = made(mask(), tmp_path / "a"), made(mask(), tmp_path / "b", tic=TIC("trace"), bias_samples=32)
+    plain, told = (
+        made(mask(), tmp_path / "a"),
+        made(mask(), tmp_path / "b", tic=TIC("trace"), bias_samples=32),
+    )
     candidate = Candidate(0, mask().base, seed=4)
     without, _ = run(plain, candidate)
     report, model = run(told, candidate)
     batch = next(DIGITS.batches("search", 32))
     expected = TIC("trace")(model, "cross_entropy", batch, train_loss=0.0, n=200)
-    assert report.metrics["tic_bias"] == pytest.approx(expected.bias) and report.metrics["tic_error"] == pytest.approx(expected.error)
+    assert report.metrics["tic_bias"] == pytest.approx(expected.bias) and report.metrics[
+        "tic_error"
+    ] == pytest.approx(expected.error)
     macs = count(mask().model, DIGITS.example())["macs"]
     assert report.metrics["training_macs"] - without.metrics["training_macs"] == 32 * 5 * macs
-    assert {**report.metrics, **without.metrics} == report.metrics | {"training_macs": without.metrics["training_macs"]}
+    assert {**report.metrics, **without.metrics} == report.metrics | {
+        "training_macs": without.metrics["training_macs"]
+    }
     assert {"tic_bias", "tic_error"} <= set(told.metrics)
-    Ladder(monitor="loss + tic_bias").start(problem_of(made(mask(), None, steps=[1, 2], tic=TIC("trace"))), np.random.default_rng(0))
+    Ladder(monitor="loss + tic_bias").start(
+        problem_of(made(mask(), None, steps=[1, 2], tic=TIC("trace"))), np.random.default_rng(0)
+    )
     with pytest.raises(InputError, match="bias_samples 3; expected at least 4"):
         LineageTraining(bias_samples=3)
     with pytest.raises(InputError, match="LineageTraining: bias_samples 4000; expected at most"):
@@ -225,7 +248,8 @@ def test_what_nobody_takes_is_refused_before_anything_starts():
     for kind, text in [
         (
             Momentum,
-            r"LineageTraining: nothing takes the parameter 'momentum'; expected model.\* or one of origin, optimiser, learning_rate",
+            r"LineageTraining: nothing takes the parameter 'momentum'; expected model.\* or one of origin, "
+            r"optimiser, learning_rate",
         ),
         (Nowhere, "origin 'stolen'; expected one of inherited, original, fresh"),
         (Lion, "optimiser 'lion'; expected adamw or sgd"),
@@ -233,5 +257,7 @@ def test_what_nobody_takes_is_refused_before_anything_starts():
         with pytest.raises(InputError, match=text):
             made(joint(kind), None)
     space = JointSpace({"net": ChannelSpace(Scaled(), DIGITS.example()), "tuning": Origins()})
-    with pytest.raises(InputError, match=r"origin 'fresh', but the model \(Scaled\) cannot draw its parameters anew"):
+    with pytest.raises(
+        InputError, match=r"origin 'fresh', but the model \(Scaled\) cannot draw its parameters anew"
+    ):
         made(space, None)

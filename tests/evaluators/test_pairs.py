@@ -79,7 +79,9 @@ def test_every_encoder_meets_every_decoder(space, data):
     for i in range(3):
         for j in range(2):
             mixed = Pair(pairs[i].encoder, pairs[j].decoder)
-            assert table[i, j].item() == pytest.approx(assess(mixed, data, [(inputs, targets)])["loss"], rel=1e-5)
+            assert table[i, j].item() == pytest.approx(
+                assess(mixed, data, [(inputs, targets)])["loss"], rel=1e-5
+            )
     assert all(module.training for p in pairs for module in p.modules())
 
 
@@ -156,7 +158,10 @@ def test_a_fresh_adam_a_batch_in_closed_form(space, data):
     assert torch.allclose(flat(ours), flat(theirs), atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"fresh_optimiser": True}, {"optimiser": "sgd"}, {"optimiser": "adamw", "weight_decay": 0.1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"fresh_optimiser": True}, {"optimiser": "sgd"}, {"optimiser": "adamw", "weight_decay": 0.1}],
+)
 def test_what_is_dead_stays_dead_though_the_moments_push(space, data, settings):
     training = bound(space, data, **settings)
     ours = pair()
@@ -215,7 +220,13 @@ def test_results_follow_from_the_generator_alone(space, data):
 
 
 def test_so_many_batches(space, data):
-    for settings, steps in (({}, 7), ({"epochs": 2}, 14), ({"batches": 3}, 3), ({"batches": 10}, 10), ({"batch_size": 200}, 1)):
+    for settings, steps in (
+        ({}, 7),
+        ({"epochs": 2}, 14),
+        ({"batches": 3}, 3),
+        ({"batches": 10}, 10),
+        ({"batch_size": 200}, 1),
+    ):
         _, moments = bound(space, data, **settings).train(pair(), {}, {}, RATE, generator())
         assert moments["decoder.0.weight/step"] == steps
 
@@ -277,9 +288,14 @@ def test_corrupted_inputs_whole_targets():
     x = torch.rand(50, 40)
     assert torch.equal(Denoising(0.0).corrupt(x, generator()), x)
     zeroed = Denoising(0.25).corrupt(x, generator())
-    assert abs((zeroed == 0).float().mean() - 0.25) < 0.04 and torch.equal(zeroed[zeroed != 0], x[zeroed != 0])
+    assert abs((zeroed == 0).float().mean() - 0.25) < 0.04 and torch.equal(
+        zeroed[zeroed != 0], x[zeroed != 0]
+    )
     flipped = Denoising(0.25, "flip").corrupt(x, generator())
-    assert torch.equal(flipped[flipped != x], (1 - x)[flipped != x]) and abs((flipped != x).float().mean() - 0.25) < 0.04
+    assert (
+        torch.equal(flipped[flipped != x], (1 - x)[flipped != x])
+        and abs((flipped != x).float().mean() - 0.25) < 0.04
+    )
     noise = Denoising(0.5, "gaussian").corrupt(x, generator()) - x
     assert abs(noise.std() - 0.5) < 0.03
     assert torch.equal(Denoising(1.0).corrupt((torch.arange(3), x), generator())[0], torch.arange(3))
@@ -295,7 +311,9 @@ def test_denoising_teaches_from_corrupted_inputs_only(data):
     model = pair()
     training.train(model, {}, {}, RATE, generator())
     mean = torch.cat([y for _, y in data.batches("train", 1000)]).mean(0).flatten()
-    assert (model.eval()(torch.zeros(1, 64)) - mean).abs().mean() < 0.05  # all that can be learned without inputs
+    assert (
+        model.eval()(torch.zeros(1, 64)) - mean
+    ).abs().mean() < 0.05  # all that can be learned without inputs
 
 
 def test_variational_loss_is_reconstruction_and_divergence(data):
@@ -303,7 +321,9 @@ def test_variational_loss_is_reconstruction_and_divergence(data):
     inputs, targets = next(iter(data.batches("train", 5)))
     mean, log_variance = model.moments(model.encoder(inputs))
     normal = torch.distributions.Normal(0, 1)
-    divergence = torch.distributions.kl_divergence(torch.distributions.Normal(mean, (log_variance / 2).exp()), normal).sum(1)
+    divergence = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (log_variance / 2).exp()), normal
+    ).sum(1)
     losses = Variational(2.0).losses(model, data, inputs, targets, generator())
     assert torch.allclose(losses, data.loss(model(inputs), targets) + 2.0 * divergence / 64)
 
@@ -311,7 +331,9 @@ def test_variational_loss_is_reconstruction_and_divergence(data):
 def test_beta_draws_the_latent_to_a_standard_normal(data):
     space = PairSpace(pair(kind=VariationalPair), data.example(), granularity="both")
     model = pair(kind=VariationalPair)
-    bound(space, data, corruption=Variational(10.0, Denoising(0.1)), epochs=40).train(model, {}, {}, 1e-2, generator())
+    bound(space, data, corruption=Variational(10.0, Denoising(0.1)), epochs=40).train(
+        model, {}, {}, 1e-2, generator()
+    )
     mean, log_variance = model.moments(model.encoder(next(iter(data.batches("test", 100)))[0]))
     assert mean.abs().mean() < 0.1 and log_variance.abs().mean() < 0.1
 
@@ -396,5 +418,7 @@ def test_the_last_batch_of_a_cycle_moves_nothing_and_the_first_a_little(space, d
         training.bind(space, data)
         model = copy.deepcopy(space.model)
         training.train(model, {}, {}, 0.1, torch.Generator().manual_seed(0))
-        same = all(torch.equal(a, b) for a, b in zip(model.parameters(), space.model.parameters(), strict=True))
+        same = all(
+            torch.equal(a, b) for a, b in zip(model.parameters(), space.model.parameters(), strict=True)
+        )
         assert same is not moves

@@ -71,8 +71,12 @@ def test_it_is_the_error_on_the_search_split_after_recalibration(space):
     images, labels = next(DIGITS.batches("search", 1000))
     with torch.no_grad():
         logits = model.eval()(images)
-    assert report.metrics["error"] == pytest.approx((logits.argmax(1) != labels).double().mean().item(), abs=1e-12)
-    assert report.metrics["loss"] == pytest.approx(nn.functional.cross_entropy(logits.double(), labels).item(), rel=1e-5)
+    assert report.metrics["error"] == pytest.approx(
+        (logits.argmax(1) != labels).double().mean().item(), abs=1e-12
+    )
+    assert report.metrics["loss"] == pytest.approx(
+        nn.functional.cross_entropy(logits.double(), labels).item(), rel=1e-5
+    )
     assert report.metrics["accuracy"] == pytest.approx(1 - report.metrics["error"])
 
 
@@ -119,7 +123,9 @@ def test_activations_too_loud_for_half_precision_stay_finite():
 def test_the_test_split_is_never_read(space, monkeypatch):
     read = []
     original = Digits.batches
-    monkeypatch.setattr(Digits, "batches", lambda self, split, *rest: read.append(split) or original(self, split, *rest))
+    monkeypatch.setattr(
+        Digits, "batches", lambda self, split, *rest: read.append(split) or original(self, split, *rest)
+    )
     quality = Quality()
     quality.bind(space, DIGITS)
     for _ in range(3):

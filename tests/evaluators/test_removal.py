@@ -85,7 +85,9 @@ def test_taylor_stands_in_where_trying_is_too_dear():
     found, passes = RemovalTrials(CASES, share=0.1)(space, genome, model, DIGITS, 100.0)
     assert passes == 3 * CASES
     scores = Taylor().score(model, [next(DIGITS.batches("calibration", CASES))], space.plan, DIGITS.loss)
-    np.testing.assert_allclose(found["removal"], np.concatenate([scores[name] for name in space.slices]), rtol=1e-5)
+    np.testing.assert_allclose(
+        found["removal"], np.concatenate([scores[name] for name in space.slices]), rtol=1e-5
+    )
 
 
 def test_taylor_of_a_pruned_model_is_that_of_the_model_itself():
@@ -142,7 +144,10 @@ def test_smaller_models_take_more_steps(tmp_path):
     small = some(dense())
     for id, genome in enumerate((dense().base, small)):
         (report,) = evaluator.evaluate(dense().build(genome), Candidate(id, genome, seed=id))
-        share = count(dense().build(genome), DIGITS.example())["macs"] / count(dense().model, DIGITS.example())["macs"]
+        share = (
+            count(dense().build(genome), DIGITS.example())["macs"]
+            / count(dense().model, DIGITS.example())["macs"]
+        )
         assert report.metrics["lineage_steps"] == round(8 * share**-0.5)
     assert report.metrics["lineage_steps"] > 8
 
@@ -173,7 +178,10 @@ def test_the_base_model_may_have_a_learning_rate_of_its_own(tmp_path):
         base, child = dense().base, some(dense())
         found = [
             next(iter(evaluator.evaluate(dense().build(genome), candidate))).metrics["train_loss"]
-            for genome, candidate in ((base, Candidate(-1, base, seed=9)), (child, Candidate(1, child, (-1,), seed=3)))
+            for genome, candidate in (
+                (base, Candidate(-1, base, seed=9)),
+                (child, Candidate(1, child, (-1,), seed=3)),
+            )
         ]
         losses[name] = found
     assert losses["own"][0] == losses["high"][0] < losses["one"][0]

@@ -28,7 +28,9 @@ def some(space):
 
 
 def test_children_learn_from_the_base_model_what_it_says_of_the_same_samples(tmp_path):
-    evaluator = LineageTraining(3, 16, weight_decay=0.0, first_steps=10, distillation=Distillation(1.0, 1.0), recalibration=None)
+    evaluator = LineageTraining(
+        3, 16, weight_decay=0.0, first_steps=10, distillation=Distillation(1.0, 1.0), recalibration=None
+    )
     evaluator.bind(dense(), DIGITS)
     evaluator.state = tmp_path
     base = dense().base
@@ -43,7 +45,9 @@ def test_children_learn_from_the_base_model_what_it_says_of_the_same_samples(tmp
     for name, distillation in (("taught", Distillation(1.0, 1.0)), ("alone", None)):
         evaluator.training = replace(evaluator.training, distillation=distillation)
         pupil = dense().build(child)
-        (reports[name],) = evaluator.evaluate(pupil, Candidate(1 if distillation else 2, child, (-1,), seed=1))
+        (reports[name],) = evaluator.evaluate(
+            pupil, Candidate(1 if distillation else 2, child, (-1,), seed=1)
+        )
     assert reports["taught"].metrics["loss"] != reports["alone"].metrics["loss"]
 
 
@@ -81,7 +85,8 @@ def test_mixtures_lie_between_two_samples_and_are_labelled_by_the_teacher():
         assert (given <= inputs.amax(0) + 1e-6).all()
     assert seen == 60 + 40
     first, again, other = (
-        torch.cat([said for _, said, _ in teacher.batches(16, torch.Generator().manual_seed(seed))]) for seed in (1, 1, 2)
+        torch.cat([said for _, said, _ in teacher.batches(16, torch.Generator().manual_seed(seed))])
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -99,7 +104,9 @@ def test_mixtures_of_tokens_begin_with_the_one_and_end_with_the_other():
 def test_children_learn_from_mixtures(tmp_path):
     losses = {}
     for mixtures in (0, 200):
-        evaluator = LineageTraining(30, 16, 1e-2, distillation=Distillation(1.0, 1.0), mixtures=mixtures, recalibration=None)
+        evaluator = LineageTraining(
+            30, 16, 1e-2, distillation=Distillation(1.0, 1.0), mixtures=mixtures, recalibration=None
+        )
         evaluator.bind(dense(), DIGITS)
         evaluator.state = tmp_path / str(mixtures)
         (report,) = evaluator.evaluate(dense().build(some(dense())), Candidate(0, some(dense()), seed=1))
@@ -116,7 +123,9 @@ def test_what_passes_in_training_is_counted_mixtures_too(tmp_path):
     assert report.metrics["training_macs"] == macs * (3 * 7 * 16 + DIGITS.size("search"))
 
 
-@pytest.mark.parametrize(("size", "mixtures", "passed"), [(16, 0, 5 * 16), (16, 40, 5 * 16), (64, 0, 5 * 60), (64, 40, 5 * 64)])
+@pytest.mark.parametrize(
+    ("size", "mixtures", "passed"), [(16, 0, 5 * 16), (16, 40, 5 * 16), (64, 0, 5 * 60), (64, 40, 5 * 64)]
+)
 def test_steps_are_of_full_batches_where_there_are_any(size, mixtures, passed):
     space = dense()
     teacher = Teacher(space.model, DIGITS, mixtures=mixtures) if mixtures else None

@@ -57,7 +57,13 @@ def test_digits_are_learned(settings):
 def test_the_last_report_tells_of_the_weights_that_stay():
     for keep_best in (True, False):
         model = perceptron()
-        reports = list(fit(model, few(), Training(epochs=12, learning_rate=0.05, schedule="constant", keep_best=keep_best)))
+        reports = list(
+            fit(
+                model,
+                few(),
+                Training(epochs=12, learning_rate=0.05, schedule="constant", keep_best=keep_best),
+            )
+        )
         measured = assess(model, DIGITS, DIGITS.batches("search", 256))
         assert reports[-1].metrics["loss"] == pytest.approx(measured["loss"], rel=1e-6)
         losses = [report.metrics["loss"] for report in reports[:12]]
@@ -69,7 +75,9 @@ def test_the_last_report_tells_of_the_weights_that_stay():
 def test_the_test_split_decides_nothing(monkeypatch):
     read = set()
     original = Digits.batches
-    monkeypatch.setattr(Digits, "batches", lambda self, split, *rest: read.add(split) or original(self, split, *rest))
+    monkeypatch.setattr(
+        Digits, "batches", lambda self, split, *rest: read.add(split) or original(self, split, *rest)
+    )
     list(fit(perceptron(), DIGITS, Training(epochs=2, patience=1)))
     assert read == {"train", "search"}
     with pytest.raises(InputError, match="monitor 'test'"):
@@ -104,7 +112,13 @@ def test_a_full_batch_step_is_gradient_descent():
     inputs, targets = next(data.batches("train", 100))
     nn.functional.cross_entropy(by_hand(inputs), targets).backward()
     optimiser.step()
-    list(fit(model, data, Training(epochs=1, optimiser="sgd", learning_rate=0.1, schedule="constant", batch_size=100)))
+    list(
+        fit(
+            model,
+            data,
+            Training(epochs=1, optimiser="sgd", learning_rate=0.1, schedule="constant", batch_size=100),
+        )
+    )
     assert torch.allclose(model.weight, by_hand.weight, atol=1e-6)
 
 
@@ -117,7 +131,13 @@ def test_frozen_parameters_and_their_statistics_stay():
     list(fit(model, few(), Training(epochs=1)))
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert not any(name.startswith("stem.") for name in changed)
-    assert {"head.weight", "head.bias", "blocks.0.conv1.weight", "blocks.0.bn1.weight", "blocks.0.bn1.running_mean"} <= changed
+    assert {
+        "head.weight",
+        "head.bias",
+        "blocks.0.conv1.weight",
+        "blocks.0.bn1.weight",
+        "blocks.0.bn1.running_mean",
+    } <= changed
 
 
 def test_norms_and_biases_do_not_decay():
@@ -130,7 +150,9 @@ def test_norms_and_biases_do_not_decay():
 
 
 def test_a_lone_last_sample_does_not_stop_batch_normalisation():
-    data = Arrays(np.random.default_rng(0).normal(size=(66, 3)), np.arange(66) % 2)  # 33 to train: 4 batches of 8, and one sample
+    data = Arrays(
+        np.random.default_rng(0).normal(size=(66, 3)), np.arange(66) % 2
+    )  # 33 to train: 4 batches of 8, and one sample
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     reports = list(fit(model, data, Training(epochs=3, batch_size=8, keep_best=False)))
     assert len(reports) == 3
@@ -141,7 +163,9 @@ def test_a_lone_last_sample_is_learned_from_where_nothing_forbids_it():
     data = Arrays(np.random.default_rng(0).normal(size=(66, 3)), np.arange(66) % 2)
     seen = []
     model = nn.Linear(3, 2)
-    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)) if torch.is_grad_enabled() else None)
+    model.register_forward_hook(
+        lambda module, inputs, output: seen.append(len(output)) if torch.is_grad_enabled() else None
+    )
     list(fit(model, data, Training(epochs=1, batch_size=8)))
     assert seen == [8, 8, 8, 8, 1]
 
@@ -156,7 +180,9 @@ def test_fewer_samples_than_a_batch_are_a_batch():
 def test_one_cycle_rises_and_falls_over_the_whole_training(monkeypatch):
     rates = []
     original = torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or original(self))
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or original(self)
+    )
     list(fit(perceptron(), few(), Training(epochs=5, batch_size=30, learning_rate=0.01)))
     assert len(rates) == 20
     assert max(rates) == pytest.approx(0.01, rel=0.05) and 3 <= rates.index(max(rates)) <= 8
@@ -167,7 +193,13 @@ def test_clipping_bounds_the_step():
     def moved(clip):
         model = perceptron()
         before = model.layers[0].weight.detach().clone()
-        settings = {"optimiser": "sgd", "learning_rate": 1.0, "weight_decay": 0.0, "schedule": "constant", "keep_best": False}
+        settings = {
+            "optimiser": "sgd",
+            "learning_rate": 1.0,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "keep_best": False,
+        }
         list(fit(model, Digits(train_samples=8), Training(epochs=1, clip=clip, **settings)))
         return (model.layers[0].weight - before).norm().item()
 
@@ -176,7 +208,11 @@ def test_clipping_bounds_the_step():
 
 
 def test_divergence_is_reported_and_ends_training():
-    reports = list(fit(perceptron(), few(), Training(epochs=20, optimiser="sgd", learning_rate=1e12, schedule="constant")))
+    reports = list(
+        fit(
+            perceptron(), few(), Training(epochs=20, optimiser="sgd", learning_rate=1e12, schedule="constant")
+        )
+    )
     assert len(reports) < 20
     assert not math.isfinite(reports[-1].metrics["train_loss"])
 
@@ -190,8 +226,19 @@ def test_the_teacher_teaches_and_stays_as_it_is():
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     images, labels = next(DIGITS.batches("train", 1000))
     wrong = Arrays(images, (labels + 1) % 10)
-    list(fit(pupil, wrong, Training(epochs=10, learning_rate=0.01, keep_best=False, distillation=Distillation(2, weight=1.0)), teacher))
-    assert assess(pupil, DIGITS, DIGITS.batches("calibration", 256))["error"] < 0.2, "it learned the labels, not the teacher"
+    list(
+        fit(
+            pupil,
+            wrong,
+            Training(
+                epochs=10, learning_rate=0.01, keep_best=False, distillation=Distillation(2, weight=1.0)
+            ),
+            teacher,
+        )
+    )
+    assert assess(pupil, DIGITS, DIGITS.batches("calibration", 256))["error"] < 0.2, (
+        "it learned the labels, not the teacher"
+    )
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
     assert teacher.training and all(p.grad is None or p.requires_grad for p in teacher.parameters())
 

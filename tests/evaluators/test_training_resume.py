@@ -50,7 +50,9 @@ def test_a_training_may_be_stopped_after_every_epoch(tmp_path, settings):
 
 def test_an_epoch_that_was_reported_is_in_the_file(tmp_path):
     checkpoint = Checkpoint(tmp_path / "a.pt")
-    for step, _ in enumerate(fit(Perceptron((64, 8, 10)), DATA, Training(epochs=3, keep_best=False), checkpoint=checkpoint), 1):
+    for step, _ in enumerate(
+        fit(Perceptron((64, 8, 10)), DATA, Training(epochs=3, keep_best=False), checkpoint=checkpoint), 1
+    ):
         state = checkpoint.load()
         assert state is not None and len(state["reports"]) == step
 

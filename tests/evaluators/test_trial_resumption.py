@@ -30,7 +30,9 @@ def test_what_is_resumed_is_as_if_it_had_never_stopped(tmp_path, optimiser, epoc
     stopped(with_state(tmp_path), Candidate(4, genome(optimiser), seed=7), epochs)
     same(told(with_state(tmp_path), Candidate(9, genome(optimiser), (4,), "resume", seed=123)), whole)
     same(told(with_state(tmp_path), Candidate(4, genome(optimiser), seed=7)), whole)
-    same(told(with_state(tmp_path), Candidate(11, genome(optimiser), (4, 9), "resume", seed=5)), whole)  # all is there: nothing is trained
+    same(
+        told(with_state(tmp_path), Candidate(11, genome(optimiser), (4, 9), "resume", seed=5)), whole
+    )  # all is there: nothing is trained
 
 
 def test_a_chain_of_rungs_is_one_training(tmp_path):
@@ -52,7 +54,9 @@ def test_who_is_stopped_among_the_reports_of_the_parent_can_be_resumed(tmp_path)
 
 def test_a_killed_process_loses_no_more_than_its_epoch(tmp_path):
     script = f"from trial_case import wait_to_be_killed; wait_to_be_killed({str(tmp_path)!r})"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=HERE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=HERE
+    ) as process:
         assert process.stdout is not None
         lines = []
         while (line := process.stdout.readline().strip()) not in ("waiting", ""):
@@ -92,7 +96,10 @@ def test_checkpoints_may_be_rarer_than_epochs(tmp_path):
 
 def test_only_an_operator_that_resumes_looks_at_the_parent(tmp_path):
     stopped(with_state(tmp_path), Candidate(4, genome(), seed=7), 2)
-    same(told(with_state(tmp_path), Candidate(9, genome(), (4,), "mutation", seed=1)), told(evaluator(), Candidate(9, genome(), seed=1)))
+    same(
+        told(with_state(tmp_path), Candidate(9, genome(), (4,), "mutation", seed=1)),
+        told(evaluator(), Candidate(9, genome(), seed=1)),
+    )
 
 
 def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
@@ -144,7 +151,9 @@ def _of_another_genome(file):
     stopped(with_state(file.parents[1]), Candidate(4, genome("sgd"), seed=7), 2)
 
 
-@pytest.mark.parametrize("damage", [_truncated, _empty, _executable, _pickled, _of_another_setting, _of_another_genome])
+@pytest.mark.parametrize(
+    "damage", [_truncated, _empty, _executable, _pickled, _of_another_setting, _of_another_genome]
+)
 def test_a_file_that_is_damaged_or_foreign_counts_as_none(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("BOOM", str(tmp_path / "boom"))
     whole = told(evaluator(), Candidate(4, genome(), seed=7))
@@ -161,7 +170,12 @@ def test_one_wrong_bit_anywhere_is_noticed_or_harmless(tmp_path):
     file = tmp_path / "trials" / "4.pt"
     sound = file.read_bytes()
     state = torch.load(file, weights_only=True)["state"]
-    tensors = [state["model"]["1.weight"], state["optimiser"]["state"][0]["exp_avg"], state["random"], state["watch"]["1.weight"]]
+    tensors = [
+        state["model"]["1.weight"],
+        state["optimiser"]["state"][0]["exp_avg"],
+        state["random"],
+        state["watch"]["1.weight"],
+    ]
     places = [sound.index(tensor.numpy().tobytes()) + 33 for tensor in tensors]
     anywhere = random.Random(0)
     for place in [*places, *(anywhere.randrange(len(sound)) for _ in range(16))]:
@@ -187,19 +201,27 @@ def test_the_kept_weights_are_those_of_the_best_epoch_resumed_or_not(tmp_path):
     assert losses.index(min(losses)) < 11 and reports[-1].step == 13, "the example must overfit"
     data = Digits(train_samples=120)
     for again in (model, list(start(with_state(tmp_path, **settings), Candidate(4, given, seed=7)))[-1]):
-        assert assess(again, data, data.batches("search", 256))["loss"] == pytest.approx(min(losses), rel=1e-6)
+        assert assess(again, data, data.batches("search", 256))["loss"] == pytest.approx(
+            min(losses), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("stops", [0, 4])
 def test_the_steady_loss_is_the_lowest_mean_of_five_epochs_and_outlives_the_weights_put_back(tmp_path, stops):
     settings = {"epochs": 12, "schedule": "constant", "tic": TIC("trace"), "bias_share": 0.5}
-    given = space().encode({"training.learning_rate": 0.1, "training.optimiser": "adamw", "model.dropout": 0.0})
+    given = space().encode(
+        {"training.learning_rate": 0.1, "training.optimiser": "adamw", "model.dropout": 0.0}
+    )
     if stops:
         stopped(with_state(tmp_path, **settings), Candidate(4, given, seed=7), stops)
     *reports, _ = start(with_state(tmp_path, **settings), Candidate(4, given, seed=7))
     values = [report.metrics["loss"] + 0.5 * report.metrics["tic_bias"] for report in reports[:12]]
     means = [sum(values[max(0, i - 4) : i + 1]) / min(5, i + 1) for i in range(12)]
-    assert [report.metrics["steady_loss"] for report in reports[:12]] == pytest.approx([min(means[: i + 1]) for i in range(12)])
+    assert [report.metrics["steady_loss"] for report in reports[:12]] == pytest.approx(
+        [min(means[: i + 1]) for i in range(12)]
+    )
     assert reports[-1].step == 13 and reports[-1].metrics["steady_loss"] == reports[11].metrics["steady_loss"]
     earlier = [report.metrics for report in reports]
-    assert [repeats(earlier[i], earlier[:i]) for i in range(13)] == [False] * 12 + [True], "the view and the pruners must see it"
+    assert [repeats(earlier[i], earlier[:i]) for i in range(13)] == [False] * 12 + [True], (
+        "the view and the pruners must see it"
+    )

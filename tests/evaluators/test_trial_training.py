@@ -45,10 +45,13 @@ class TestContractWithoutTic(TestContract):
 
 def as_fitted(reports):
     """Reports without what fit does not know of."""
-    return [(step, {name: value for name, value in metrics.items() if name != STEADY}) for step, metrics in reports]
+    return [
+        (step, {name: value for name, value in metrics.items() if name != STEADY})
+        for step, metrics in reports
+    ]
 
 
-# -- what is reported --------------------------------------------------------------------------------------------------
+# -- what is reported ----------------------------------------------------------------------------------------
 
 
 def test_one_report_an_epoch_with_everything_that_was_promised():
@@ -78,8 +81,12 @@ def test_the_prediction_is_that_of_the_weights_after_the_epoch():
 
 def test_the_running_loss_is_what_training_says():
     given = Candidate(0, genome(), seed=1)
-    running, plain = (told(evaluator(**settings), given)[0] for settings in ({"train_loss": "running"}, {"tic": None}))
-    assert [metrics["train_loss"] for _, metrics in running] == [metrics["train_loss"] for _, metrics in plain]
+    running, plain = (
+        told(evaluator(**settings), given)[0] for settings in ({"train_loss": "running"}, {"tic": None})
+    )
+    assert [metrics["train_loss"] for _, metrics in running] == [
+        metrics["train_loss"] for _, metrics in plain
+    ]
     measured = told(evaluator(), given)[0]
     assert all(a["train_loss"] != b["train_loss"] for (_, a), (_, b) in zip(measured, plain, strict=True))
 
@@ -94,12 +101,16 @@ class Drawing(TIC):
         return super().__call__(model, loss, batch, **rest)
 
 
-@pytest.mark.parametrize("tic", [TIC("gram"), TIC("trace"), TIC("diagonal", path="functional"), Drawing("trace")])
+@pytest.mark.parametrize(
+    "tic", [TIC("gram"), TIC("trace"), TIC("diagonal", path="functional"), Drawing("trace")]
+)
 def test_tic_does_not_touch_the_training(tic):
     for optimiser in ("adamw", "sgd"):
         given = Candidate(0, genome(optimiser), seed=1)
         on, off = told(evaluator(tic=tic), given), told(evaluator(tic=None), given)
-        assert [{n: m[n] for n in ("loss", "error")} for _, m in on[0]] == [{n: m[n] for n in ("loss", "error")} for _, m in off[0]]
+        assert [{n: m[n] for n in ("loss", "error")} for _, m in on[0]] == [
+            {n: m[n] for n in ("loss", "error")} for _, m in off[0]
+        ]
         assert all(torch.equal(on[1][name], off[1][name]) for name in off[1]) and on[2] == off[2]
 
 
@@ -122,20 +133,32 @@ def test_all_candidates_see_the_same_first_samples_of_the_split(split):
     inputs, targets = next(data.batches(split, 24))
     assert len(Recording.seen) == 6
     for kind, images, labels, n, _ in Recording.seen:
-        assert kind == "CrossEntropy" and n == 120 and torch.equal(images, inputs) and torch.equal(labels, targets)
+        assert (
+            kind == "CrossEntropy"
+            and n == 120
+            and torch.equal(images, inputs)
+            and torch.equal(labels, targets)
+        )
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------
+# -- settings ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_the_genome_stands_over_the_defaults_and_what_it_lacks_is_theirs(optimiser):
     made = evaluator(tic=None, weight_decay=0.2, clip=1.0)
     reports, ended, _ = told(made, Candidate(0, genome(optimiser), seed=2))
-    settings = {"optimiser": optimiser, "learning_rate": 0.02, "weight_decay": 0.2 if optimiser == "adamw" else 1e-3}
+    settings = {
+        "optimiser": optimiser,
+        "learning_rate": 0.02,
+        "weight_decay": 0.2 if optimiser == "adamw" else 1e-3,
+    }
     torch.manual_seed(2)
     model = net(dropout=0.25)
-    by_hand = [(r.step, r.metrics) for r in fit(model, made.data, Training(epochs=EPOCHS, batch_size=32, clip=1.0, **settings))]
+    by_hand = [
+        (r.step, r.metrics)
+        for r in fit(model, made.data, Training(epochs=EPOCHS, batch_size=32, clip=1.0, **settings))
+    ]
     assert as_fitted(reports) == by_hand
     assert all(torch.equal(ended[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -143,7 +166,9 @@ def test_the_genome_stands_over_the_defaults_and_what_it_lacks_is_theirs(optimis
 def test_the_schedule_spans_the_maximum_however_early_a_trial_ends(monkeypatch):
     rates = []
     original = torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or original(self))
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or original(self)
+    )
     stopped(evaluator(tic=None), Candidate(0, genome(), seed=1), 2)
     early, rates[:] = list(rates), []
     told(evaluator(tic=None), Candidate(0, genome(), seed=1))
@@ -155,21 +180,27 @@ class Rates(HyperParameters):
 
 
 def test_settings_come_from_the_parts_of_a_joint_space():
-    joint = JointSpace({"net": TrialSpace({"model.width": {"low": 4, "high": 8}}, model=narrow), "rates": Rates()})
+    joint = JointSpace(
+        {"net": TrialSpace({"model.width": {"low": 4, "high": 8}}, model=narrow), "rates": Rates()}
+    )
     made = TrialTraining(epochs=2)
     data = Digits(train_samples=120)
     made.bind(joint, data)
-    chosen = joint.join(net=joint.spaces["net"].encode({"model.width": 8}), rates=Rates().encode(learning_rate=0.1))
+    chosen = joint.join(
+        net=joint.spaces["net"].encode({"model.width": 8}), rates=Rates().encode(learning_rate=0.1)
+    )
     reports, _, _ = told(made, Candidate(0, chosen, seed=1))
     torch.manual_seed(1)
-    assert as_fitted(reports) == [(r.step, r.metrics) for r in fit(narrow(8), data, Training(epochs=2, learning_rate=0.1))]
+    assert as_fitted(reports) == [
+        (r.step, r.metrics) for r in fit(narrow(8), data, Training(epochs=2, learning_rate=0.1))
+    ]
 
 
 def narrow(width):
     return Perceptron((64, width, 10))
 
 
-# -- what goes wrong ---------------------------------------------------------------------------------------------------
+# -- what goes wrong -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tic", [None, TIC("gram"), TIC("trace")])
@@ -200,7 +231,10 @@ def zeros():
 
 def test_weights_that_begin_at_zero_give_finite_reports():
     made = TrialTraining(epochs=2, tic=TIC("trace"))
-    made.bind(TrialSpace({"training.learning_rate": {"low": 1e-3, "high": 1e-2}}, model=zeros), Digits(train_samples=120))
+    made.bind(
+        TrialSpace({"training.learning_rate": {"low": 1e-3, "high": 1e-2}}, model=zeros),
+        Digits(train_samples=120),
+    )
     *reports, _ = start(made, Candidate(0, made.space.sample(1, np.random.default_rng(0))[0], seed=1))
     assert all(math.isfinite(value) for report in reports for value in report.metrics.values())
 
@@ -227,9 +261,14 @@ def test_what_does_not_go_together_is_refused_before_anything_starts():
     with pytest.raises(InputError, match="TrialTraining: no data"):
         TrialTraining().bind(space())
     for name in ("training.momentum", "epochs", "tic.damping"):
-        with pytest.raises(InputError, match=f"nothing takes the parameter '{name.removeprefix('training.')}'; expected model"):
+        with pytest.raises(
+            InputError,
+            match=f"nothing takes the parameter '{name.removeprefix('training.')}'; expected model",
+        ):
             TrialTraining().bind(TrialSpace({name: {"low": 1, "high": 2}}), data)
-    with pytest.raises(InputError, match="bias_samples 400; expected at most 360, the size of split 'search'"):
+    with pytest.raises(
+        InputError, match="bias_samples 400; expected at most 360, the size of split 'search'"
+    ):
         TrialTraining(tic=TIC(), bias_samples=400).bind(space(), data)
     TrialTraining(bias_samples=400).bind(space(), data)  # nobody asks for them
 

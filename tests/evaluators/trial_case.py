@@ -1,4 +1,6 @@
-"""A small trial that draws random numbers wherever one can, for the tests of resuming, and one that gets killed."""
+"""A small trial that draws random numbers wherever one can, for the tests of resuming, and one that gets
+killed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ class Shift(nn.Module):
 
 def net(width=12, dropout=0.3):
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, width), Shift(), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 10)
+        nn.Flatten(),
+        nn.Linear(64, width),
+        Shift(),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, 10),
     )
 
 
@@ -39,7 +47,12 @@ def space():
         {
             "training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
             "training.optimiser": {"choices": ["adamw", "sgd"]},
-            "training.weight_decay": {"low": 1e-5, "high": 1e-1, "log": True, "when": {"training.optimiser": "sgd"}},
+            "training.weight_decay": {
+                "low": 1e-5,
+                "high": 1e-1,
+                "log": True,
+                "when": {"training.optimiser": "sgd"},
+            },
             "model.dropout": {"low": 0.0, "high": 0.5},
         },
         model=net,
@@ -47,7 +60,9 @@ def space():
 
 
 def evaluator(data=None, **settings):
-    made = TrialTraining(**{"epochs": EPOCHS, "batch_size": 32, "tic": TIC("trace"), "bias_samples": 32} | settings)
+    made = TrialTraining(
+        **{"epochs": EPOCHS, "batch_size": 32, "tic": TIC("trace"), "bias_samples": 32} | settings
+    )
     made.bind(space(), data or Digits(train_samples=120))
     return made
 
@@ -58,7 +73,9 @@ def genome(optimiser="adamw"):
 
 
 def start(made, candidate):
-    """Build and evaluate as a worker does, in this very generator of torch: yields reports, and the model at last."""
+    """Build and evaluate as a worker does, in this very generator of torch: yields reports, and the model at
+    last.
+    """
     torch.manual_seed(candidate.seed)
     model = made.space.build(candidate.genome)
     yield from made.evaluate(model, candidate)
@@ -77,7 +94,9 @@ def weights(model):
 
 def same(one, other):
     assert one[0] == other[0]
-    assert one[1].keys() == other[1].keys() and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+    assert one[1].keys() == other[1].keys() and all(
+        torch.equal(one[1][name], other[1][name]) for name in one[1]
+    )
     assert one[2] == other[2], "what torch draws afterwards differs"
 
 

@@ -30,7 +30,9 @@ def load(name):
 
 
 choices = load("custom_space.py")
-own_model, joint, origins, low_rank = (load(f"custom_spaces/{name}.py") for name in ("own_model", "joint", "origins", "low_rank"))
+own_model, joint, origins, low_rank = (
+    load(f"custom_spaces/{name}.py") for name in ("own_model", "joint", "origins", "low_rank")
+)
 
 
 class TestDigitNet(SpaceContract):
@@ -52,7 +54,15 @@ def data():
 
 def test_a_space_in_one_class_is_searched(data):
     evaluators = [Cost(), Training(epochs=1, learning_rate=0.03)]
-    search = Search(None, data, space=choices.DigitNet(), evaluators=evaluators, constraints=["macs <= 50%"], lag=4, chunk=4)
+    search = Search(
+        None,
+        data,
+        space=choices.DigitNet(),
+        evaluators=evaluators,
+        constraints=["macs <= 50%"],
+        lag=4,
+        chunk=4,
+    )
     search.strategy = Evolution(population=4)
     result = search.run(evaluations=8)
     bound = result.problem.base["macs"] / 2
@@ -95,7 +105,10 @@ def test_a_joint_genome_says_what_is_cut_what_is_left_out_and_how_it_is_tuned(mo
     space = result.problem.space
     for member in result.front:
         parts = space.split(member.candidate.genome)
-        depth, width = parts["blocks"].describe()["depth"], member.candidate.genome[space.slices["mask/stem.0"]].sum()
+        depth, width = (
+            parts["blocks"].describe()["depth"],
+            member.candidate.genome[space.slices["mask/stem.0"]].sum(),
+        )
         model = result.build(member)
         assert len(model.blocks) == depth
         assert model.head.in_features == model.stem[0].out_channels == width
@@ -116,9 +129,15 @@ class TestJoint(SpaceContract):
 
 def test_weights_come_from_where_the_genes_say():
     result = origins.run(evaluations=40, pretraining=1)
-    found = {result.problem.space.describe(m.candidate.genome)["genes/origin"]: m.metrics for m in result.front}
+    found = {
+        result.problem.space.describe(m.candidate.genome)["genes/origin"]: m.metrics for m in result.front
+    }
     assert found.keys() <= {"inherited", "original", "fresh"}
-    assert all(metrics["lineage_steps"] == 8 * (1 + 4 * metrics["rung"]) for origin, metrics in found.items() if origin == "fresh")
+    assert all(
+        metrics["lineage_steps"] == 8 * (1 + 4 * metrics["rung"])
+        for origin, metrics in found.items()
+        if origin == "fresh"
+    )
     assert {metrics["rung"] for metrics in found.values()} <= {0.0, 1.0}
 
 
@@ -131,7 +150,9 @@ def test_ranks_cost_what_they_say_the_full_rank_is_the_model_and_an_export_loads
         ranks = space.describe(member.candidate.genome)
         sizes = {name: tuple(space.model.get_submodule(name).weight.shape) for name in ranks}
         whole = {name: min(size) for name, size in sizes.items()}
-        macs = sum(o * i if ranks[name] == whole[name] else ranks[name] * (o + i) for name, (o, i) in sizes.items())
+        macs = sum(
+            o * i if ranks[name] == whole[name] else ranks[name] * (o + i) for name, (o, i) in sizes.items()
+        )
         assert member.metrics["macs"] == macs <= 0.7 * result.problem.base["macs"]
     genome = result.front[-1].candidate.genome
     export(tmp_path, 1, genome, result.build(-1), space, (inputs,), base=base_of(space, genome), onnx=False)
@@ -165,7 +186,9 @@ def test_a_choice_that_was_extended_is_another_run_and_carries_genomes_over_by_v
         )
 
     before = search(choices.DigitNet()).run(evaluations=8)
-    with pytest.raises(InputError, match=r"belongs to another space, .*choices=5.*choices=6.*; give this run another name"):
+    with pytest.raises(
+        InputError, match=r"belongs to another space, .*choices=5.*choices=6.*; give this run another name"
+    ):
         search(Wider()).run(evaluations=12)
     again = search(choices.DigitNet()).run(evaluations=8)
     assert [m.candidate.id for m in again.front] == [m.candidate.id for m in before.front] and again.complete

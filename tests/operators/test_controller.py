@@ -65,7 +65,11 @@ def test_the_amount_rises_and_falls_within_bounds():
 
 def test_the_amount_settles_where_two_of_three_succeed():
     """Success gets less likely as more is taken: 1 - amount."""
-    controller, rng, amounts = Controller([RandomPruning(0.05)], factor=1.1, bounds=(0.01, 1.0)), np.random.default_rng(0), []
+    controller, rng, amounts = (
+        Controller([RandomPruning(0.05)], factor=1.1, bounds=(0.01, 1.0)),
+        np.random.default_rng(0),
+        [],
+    )
     for _ in range(3000):
         amount = controller.mutation(0).amount
         controller.told(0, rng.random() < 1 - amount)

@@ -24,7 +24,10 @@ def loss(outputs, targets):
 @pytest.fixture(scope="module")
 def batches():
     generator = torch.Generator().manual_seed(0)
-    return [(torch.randn(16, 1, 8, 8, generator=generator), torch.randint(10, (16,), generator=generator)) for _ in range(2)]
+    return [
+        (torch.randn(16, 1, 8, 8, generator=generator), torch.randint(10, (16,), generator=generator))
+        for _ in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,11 @@ def test_taylor_foresees_what_closing_a_gate_a_little_does(space, guide, batches
         handles = []
         for tap in space.plan.taps:
             gate = torch.from_numpy(np.where(tap.loci == locus, factor, 1.0)).reshape(1, -1, 1, 1).double()
-            handles.append(model.get_submodule(tap.module).register_forward_hook(lambda module, inputs, output, gate=gate: output * gate))
+            handles.append(
+                model.get_submodule(tap.module).register_forward_hook(
+                    lambda module, inputs, output, gate=gate: output * gate
+                )
+            )
         result = torch.cat([loss(model(images.double()), labels) for images, labels in batches])
         for handle in handles:
             handle.remove()
@@ -66,7 +73,9 @@ def test_taylor_foresees_what_closing_a_gate_a_little_does(space, guide, batches
             assert slope.abs().mean().item() == pytest.approx(guide["taylor"][locus], rel=0.02, abs=1e-6)
 
 
-@pytest.mark.parametrize("initialisation", [FromCriteria(), UniformBudget(), Sampled()], ids=lambda i: type(i).__name__)
+@pytest.mark.parametrize(
+    "initialisation", [FromCriteria(), UniformBudget(), Sampled()], ids=lambda i: type(i).__name__
+)
 @pytest.mark.parametrize(
     "mutation",
     [BitFlip(0.05), CriterionGuided(), CriterionGuided(["activation"]), ActivationGuided(), BudgetShift()],
@@ -92,7 +101,10 @@ def test_a_compact_model_reports_what_the_guide_needs(space, guide, batches):
     seen = activations.mean()
     assert (np.isnan(seen) == (genome == 0)).all()
     child = ActivationGuided()(
-        space, genome[None], {"activation": seen[None], "base_activation": guide["activation"]}, np.random.default_rng(0)
+        space,
+        genome[None],
+        {"activation": seen[None], "base_activation": guide["activation"]},
+        np.random.default_rng(0),
     )
     assert_valid(space, child, (1, space.length))
 

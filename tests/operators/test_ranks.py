@@ -29,7 +29,9 @@ def test_agrees_with_scipy(scores):
         np.testing.assert_allclose(ranks[:, part], expected)
 
 
-@given(hnp.arrays(np.float64, 10, elements=st.floats(-5, 5, width=16)), st.floats(0.1, 100), st.integers(0, 2))
+@given(
+    hnp.arrays(np.float64, 10, elements=st.floats(-5, 5, width=16)), st.floats(0.1, 100), st.integers(0, 2)
+)
 def test_the_scale_of_a_segment_does_not_matter(scores, factor, segment):
     scaled = scores.copy()
     scaled[list(SPACE.slices.values())[segment]] *= factor

@@ -34,7 +34,10 @@ SMALL = {
         "init_args": {
             "startup": 4,
             "monitor": "predicted_loss",
-            "pruner": {"class_path": "optuna.pruners.MedianPruner", "init_args": {"n_startup_trials": 3, "n_warmup_steps": 1}},
+            "pruner": {
+                "class_path": "optuna.pruners.MedianPruner",
+                "init_args": {"n_startup_trials": 3, "n_warmup_steps": 1},
+            },
         },
     },
     "search": {"lag": 2, "chunk": 1, "budget": {"evaluations": 12}},

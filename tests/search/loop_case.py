@@ -30,7 +30,11 @@ class Counting(Evaluator):
         self.fail(candidate)
         left, right = candidate.genome[:12].sum(), candidate.genome[12:].sum()
         for epoch in range(self.epochs):
-            yield Report({"left": left + 0.1 * (self.epochs - 1 - epoch), "right": 12 - right}, epoch, {"activation": candidate.genome / 2})
+            yield Report(
+                {"left": left + 0.1 * (self.epochs - 1 - epoch), "right": 12 - right},
+                epoch,
+                {"activation": candidate.genome / 2},
+            )
 
 
 class Climbing(Strategy):
@@ -51,7 +55,9 @@ class Climbing(Strategy):
                 candidates.append(self._candidate(self.problem.space.sample(1, self.rng)[0]))
             else:
                 flips = (self.rng.random(24) < 0.1).astype(np.uint8)
-                candidates.append(self._candidate(self.parent.candidate.genome ^ flips, (self.parent.candidate.id,), "flip"))
+                candidates.append(
+                    self._candidate(self.parent.candidate.genome ^ flips, (self.parent.candidate.id,), "flip")
+                )
         return candidates
 
     def tell(self, evaluations):
@@ -73,13 +79,17 @@ def problem(evaluator=None, space=SPACE):
 
 
 def simulated(workers, spread=1.0, seed=0):
-    return SimulatedExecutor(workers, lambda c: float(np.random.default_rng((seed, c.id)).lognormal(0, spread)))
+    return SimulatedExecutor(
+        workers, lambda c: float(np.random.default_rng((seed, c.id)).lognormal(0, spread))
+    )
 
 
 def play(budget, executor=None, ledger=None, strategy=None, evaluator=None, **settings):
     ledger = ledger or Ledger(None, SPACE)
     settings = {"lag": 16, "chunk": 4} | settings
-    loop = Loop(problem(evaluator), strategy or Climbing(), executor or InlineExecutor(), ledger, budget, **settings)
+    loop = Loop(
+        problem(evaluator), strategy or Climbing(), executor or InlineExecutor(), ledger, budget, **settings
+    )
     return loop.run(), loop
 
 
@@ -111,7 +121,7 @@ class Killing:
         return getattr(self.inner, name)
 
 
-# -- order ----------------------------------------------------------------------------------------------------------------
+# -- order ---------------------------------------------------------------------------------------------------
 
 
 class Interrupting:

@@ -7,7 +7,14 @@ from search.carried_results import CarriedResults
 from search.ledger import Ledger
 from tests.search.loop_case import SPACE, Counting
 
-IDENTITY = {"data": "d", "model": "m", "weights": "w", "evaluators.0": "Counting", "objectives": "left", "seed": "0"}
+IDENTITY = {
+    "data": "d",
+    "model": "m",
+    "weights": "w",
+    "evaluators.0": "Counting",
+    "objectives": "left",
+    "seed": "0",
+}
 
 
 def ledger(*order):
@@ -17,16 +24,24 @@ def ledger(*order):
     candidates = [Candidate(id, np.ones(24, np.uint8), seed=id) for id in range(3)]
     made.add_candidates(candidates)
     for id in order:
-        made.add_evaluation(Evaluation(candidates[id], State.FAILED if id == 0 else State.COMPLETE, {"left": float(id)}))
+        made.add_evaluation(
+            Evaluation(candidates[id], State.FAILED if id == 0 else State.COMPLETE, {"left": float(id)})
+        )
     return made
 
 
 def test_of_several_results_the_one_asked_first_counts_whenever_it_came():
     for order in ((0, 1, 2), (2, 1, 0)):
-        results = CarriedResults(ledger(*order), "before", SPACE, Counting(), IDENTITY | {"objectives": "right", "seed": "7"})
+        results = CarriedResults(
+            ledger(*order), "before", SPACE, Counting(), IDENTITY | {"objectives": "right", "seed": "7"}
+        )
         assert results.refusal == "" and len(results) == 1
         found = results.find(Candidate(40, np.ones(24, np.uint8), seed=40)).evaluation
-        assert found.metrics == {"left": 1.0} and (found.candidate.id, found.candidate.seed, found.worker) == (40, 1, "from before")
+        assert found.metrics == {"left": 1.0} and (
+            found.candidate.id,
+            found.candidate.seed,
+            found.worker,
+        ) == (40, 1, "from before")
         assert results.find(Candidate(41, np.zeros(24, np.uint8))) is None
 
 

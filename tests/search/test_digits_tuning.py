@@ -1,4 +1,6 @@
-"""A hyper-parameter search through the door: killed and resumed, on Ray and off, with its table, report, view and winner."""
+"""A hyper-parameter search through the door: killed and resumed, on Ray and off, with its table, report, view
+and winner.
+"""
 
 import contextlib
 import json
@@ -43,11 +45,15 @@ def outcomes(run: Path):
 
 
 def study_of(run: Path) -> optuna.Study:
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(run / "study.log")))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(run / "study.log"))
+    )
     return optuna.load_study(study_name=run.name, storage=storage)
 
 
-def test_the_table_the_report_and_the_winner(tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_the_report_and_the_winner(
+    tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [str(tuning_config), "--runs", str(tmp_path / "runs"), "--executor", "inline"]
     assert main(words) == 0
     out, err = capsys.readouterr()
@@ -63,7 +69,14 @@ def test_the_table_the_report_and_the_winner(tuning_config: Path, tmp_path: Path
     assert "1 on the front" not in err and "training the base model" not in err
 
     report = (run / "report.html").read_text()
-    for heading in ("The best trials", "Learning curves", "Parameters", "What matters", "Who was stopped", "MedianPruner"):
+    for heading in (
+        "The best trials",
+        "Learning curves",
+        "Parameters",
+        "What matters",
+        "Who was stopped",
+        "MedianPruner",
+    ):
         assert heading in report
     assert "What stays of each layer" not in report and "hypervolume" not in report
     assert (run / "front.csv").read_text().splitlines()[0].endswith("model.width,training.learning_rate")
@@ -73,22 +86,43 @@ def test_the_table_the_report_and_the_winner(tuning_config: Path, tmp_path: Path
     recipe = json.loads((folders[0] / "recipe.json").read_text())
     data = Digits(train_samples=120)
     tested = assess(load(folders[0]), data, data.batches("test", 256))
-    assert recipe["metrics"]["test_loss"] == pytest.approx(tested["loss"]) and recipe["metrics"]["loss"] == complete[winner]
+    assert (
+        recipe["metrics"]["test_loss"] == pytest.approx(tested["loss"])
+        and recipe["metrics"]["loss"] == complete[winner]
+    )
     searched = assess(load(folders[0]), data, data.batches("search", 256))
-    assert searched["loss"] == pytest.approx(complete[winner]), "the exported weights are those of the best epoch"
+    assert searched["loss"] == pytest.approx(complete[winner]), (
+        "the exported weights are those of the best epoch"
+    )
 
     study = study_of(run)
     assert len(study.trials) == len(found) and all(trial.state.is_finished() for trial in study.trials)
-    assert study.best_trial.user_attrs["candidate"] == winner and len(study.best_trial.intermediate_values) == 6
+    assert (
+        study.best_trial.user_attrs["candidate"] == winner and len(study.best_trial.intermediate_values) == 6
+    )
 
     before = (run / "report.html").stat().st_mtime_ns
     assert main(words) == 0
     again, err = capsys.readouterr()
-    assert again == out and err.startswith("complete: 12 evaluations") and (run / "report.html").stat().st_mtime_ns == before
+    assert (
+        again == out
+        and err.startswith("complete: 12 evaluations")
+        and (run / "report.html").stat().st_mtime_ns == before
+    )
 
 
-def test_without_its_checkpoint_the_winner_is_trained_again_to_the_same_weights(tuning_config: Path, tmp_path: Path) -> None:
-    words = [str(tuning_config), "--runs", str(tmp_path / "runs"), "--executor", "inline", "--study.view", "false"]
+def test_without_its_checkpoint_the_winner_is_trained_again_to_the_same_weights(
+    tuning_config: Path, tmp_path: Path
+) -> None:
+    words = [
+        str(tuning_config),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--executor",
+        "inline",
+        "--study.view",
+        "false",
+    ]
     assert main([*words, "--search.budget.evaluations", "6"]) == 0
     run = tmp_path / "runs" / "small"
     (folder,) = (run / "models").iterdir()
@@ -101,14 +135,27 @@ def test_without_its_checkpoint_the_winner_is_trained_again_to_the_same_weights(
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_from_its_checkpoints(tuning_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_search_goes_on_from_its_checkpoints(
+    tuning_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = [str(tuning_config), "--executor", "inline", "--finish.members", "0", *LONG]
-    process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *common, "--runs", str(tmp_path / "killed")], cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_search.py"), *common, "--runs", str(tmp_path / "killed")],
+        cwd=tmp_path,
+    )
     run = tmp_path / "killed" / "small"
     try:
         for _ in range(3000):
-            done = outcomes(run).keys() if (run / "ledger.db").exists() and (run / "state" / "trials").exists() else set()
-            begun = {int(path.stem) for path in (run / "state" / "trials").glob("*.pt")} - done if len(done) >= 3 else set()
+            done = (
+                outcomes(run).keys()
+                if (run / "ledger.db").exists() and (run / "state" / "trials").exists()
+                else set()
+            )
+            begun = (
+                {int(path.stem) for path in (run / "state" / "trials").glob("*.pt")} - done
+                if len(done) >= 3
+                else set()
+            )
             if begun:
                 break
             time.sleep(0.01)
@@ -119,7 +166,10 @@ def test_a_killed_search_goes_on_from_its_checkpoints(tuning_config: Path, tmp_p
     done = outcomes(run)
     assert 3 <= len(done) < 12
     begun = {int(path.stem) for path in (run / "state" / "trials").glob("*.pt")} - done.keys()
-    kept = sum(len(torch.load(run / "state" / "trials" / f"{id}.pt", weights_only=True)["state"]["reports"]) for id in begun)
+    kept = sum(
+        len(torch.load(run / "state" / "trials" / f"{id}.pt", weights_only=True)["state"]["reports"])
+        for id in begun
+    )
 
     trained = []
     epoch = Fitting.epoch
@@ -138,10 +188,30 @@ def test_a_killed_search_goes_on_from_its_checkpoints(tuning_config: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(tuning_config: Path, tmp_path: Path) -> None:
-    assert main([str(tuning_config), "--runs", str(tmp_path / "inline"), "--executor", "inline", "--study.view", "false"]) == 0
+def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(
+    tuning_config: Path, tmp_path: Path
+) -> None:
+    assert (
+        main(
+            [
+                str(tuning_config),
+                "--runs",
+                str(tmp_path / "inline"),
+                "--executor",
+                "inline",
+                "--study.view",
+                "false",
+            ]
+        )
+        == 0
+    )
     common = [str(tuning_config), "--runs", str(tmp_path / "ray"), "--ray.workers", "2"]
-    process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *common], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_search.py"), *common],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     run = tmp_path / "ray" / "small"
     try:
         for _ in range(600):
@@ -162,7 +232,9 @@ def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(tuning_con
 
 
 @pytest.mark.slow
-def test_a_driver_killed_on_ray_leaves_trials_that_are_finished_and_none_that_run(tuning_config: Path, tmp_path: Path) -> None:
+def test_a_driver_killed_on_ray_leaves_trials_that_are_finished_and_none_that_run(
+    tuning_config: Path, tmp_path: Path
+) -> None:
     common = [str(tuning_config), "--finish.members", "0", *LONG]
     on_ray = [*common, "--runs", str(tmp_path / "ray"), "--ray.workers", "2"]
     process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *on_ray], cwd=tmp_path)
@@ -191,23 +263,38 @@ def test_a_driver_killed_on_ray_leaves_trials_that_are_finished_and_none_that_ru
     assert {trial.user_attrs["candidate"] for trial in trials} == found.keys()
 
 
-def test_the_configuration_that_ships_is_sound_and_plans_in_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_configuration_that_ships_is_sound_and_plans_in_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     config = str(ROOT / "configs" / "digits_tuning.yaml")
     settings = Settings.parse([config])
     assert settings.make("strategy").monitor and not settings.accepts("space", "example")
     assert main(["plan", config]) == 0
     out = capsys.readouterr().out
-    for words in ("7 parameters", "training.learning_rate", "0.0001 to 0.3, log", "adamw, sgd", "60 evaluations", "if nobody is stopped"):
+    for words in (
+        "7 parameters",
+        "training.learning_rate",
+        "0.0001 to 0.3, log",
+        "adamw, sgd",
+        "60 evaluations",
+        "if nobody is stopped",
+    ):
         assert words in out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--strategy.init_args.sampler", "tpee"], "strategy.sampler (search.Tuning): expected 'tpe' or 'random'"),
+        (
+            ["--strategy.init_args.sampler", "tpee"],
+            "strategy.sampler (search.Tuning): expected 'tpe' or 'random'",
+        ),
         (["--strategy.init_args.monitor", "score"], "strategy: monitor: the evaluator reports no 'score'"),
         (["--objectives", '["loss", "error"]'], "strategy: pruner MedianPruner cannot serve 2 objectives"),
-        (["--space", trial_space({"training.rate": {"low": 0, "high": 1}})], "nothing takes the parameter 'rate'"),
+        (
+            ["--space", trial_space({"training.rate": {"low": 0, "high": 1}})],
+            "nothing takes the parameter 'rate'",
+        ),
         (["--space", trial_space({"model.size": {"low": 1, "high": 2}})], "takes no 'size'"),
         (["--constraints", '["loss <= 50%"]'], "TrialSpace has no base model to take a share of"),
     ],
@@ -218,18 +305,34 @@ def test_a_mistake_is_one_line(
     code = main([str(tuning_config), "--runs", str(tmp_path / "runs"), "--executor", "inline", *words])
     err = capsys.readouterr().err
     assert code == 2 and err.count("\n") == 1 and message in err, err
-    assert not list(tmp_path.rglob("ledger.db")), "who mends the mistake would be told that the run is another's"
+    assert not list(tmp_path.rglob("ledger.db")), (
+        "who mends the mistake would be told that the run is another's"
+    )
 
 
-def test_another_space_is_another_run(tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(tuning_config), "--runs", str(tmp_path / "runs"), "--executor", "inline", "--study.view", "false", "--finish.members", "0"]
+def test_another_space_is_another_run(
+    tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        str(tuning_config),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--executor",
+        "inline",
+        "--study.view",
+        "false",
+        "--finish.members",
+        "0",
+    ]
     assert main([*words, "--search.budget.evaluations", "2"]) == 0
     capsys.readouterr()
     assert main([*words, "--space", trial_space({"model.width": {"low": 8, "high": 64}})]) == 2
     assert "belongs to another" in capsys.readouterr().err
 
 
-def test_a_function_of_the_users_own_asks_for_parameters(tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_of_the_users_own_asks_for_parameters(
+    tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "my_suggestions.py").write_text(
         "def suggest(trial):\n"
         "    optimiser = trial.suggest_categorical('training.optimiser', ['adamw', 'sgd'])\n"
@@ -247,8 +350,13 @@ def test_a_function_of_the_users_own_asks_for_parameters(tuning_config: Path, tm
         assert ("training.weight_decay" in trial.params) == (trial.params["training.optimiser"] == "adamw")
 
 
-def test_successive_halving_by_configuration(tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    strategy = {"class_path": "search.SuccessiveHalving", "init_args": {"n": 4, "brackets": 1, "minimum": 1, "eta": 2}}
+def test_successive_halving_by_configuration(
+    tuning_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategy = {
+        "class_path": "search.SuccessiveHalving",
+        "init_args": {"n": 4, "brackets": 1, "minimum": 1, "eta": 2},
+    }
     words = ["--executor", "inline", "--runs", str(tmp_path / "runs"), "--search.budget.evaluations", "50"]
     assert main([str(tuning_config), *words, "--strategy", json.dumps(strategy)]) == 0
     out, err = capsys.readouterr()
@@ -259,7 +367,13 @@ def test_successive_halving_by_configuration(tuning_config: Path, tmp_path: Path
 
 
 def test_the_python_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code = (ROOT / "docs" / "tuning.md").read_text().split("## From Python")[1].split("```python\n")[1].split("```")[0]
+    code = (
+        (ROOT / "docs" / "tuning.md")
+        .read_text()
+        .split("## From Python")[1]
+        .split("```python\n")[1]
+        .split("```")[0]
+    )
     names: dict[str, object] = {}
     exec(compile(code, "docs/tuning.md", "exec"), names)
     assert "8 trials" in capsys.readouterr().out and isinstance(names["model"], torch.nn.Module)

@@ -30,7 +30,9 @@ from spaces.models import Perceptron, ResidualNet
 
 
 class Witness(Evaluator):
-    """Leaves a line for every evaluation; can be told to interrupt, or to fail. Its orders are the class's: no part of a run's identity."""
+    """Leaves a line for every evaluation; can be told to interrupt, or to fail. Its orders are the class's:
+    no part of a run's identity.
+    """
 
     metrics = ("witnessed",)
     file = interrupt_at = None
@@ -76,7 +78,12 @@ def make(model, data, tmp_path, witness, monkeypatch):
     """Make a small search in a directory, watched by the witness."""
 
     def search(name="run", interrupt_at=None, interrupts=1, fail=False, **changes):
-        for key, value in {"file": witness, "interrupt_at": interrupt_at, "interrupts": interrupts, "fail": fail}.items():
+        for key, value in {
+            "file": witness,
+            "interrupt_at": interrupt_at,
+            "interrupts": interrupts,
+            "fail": fail,
+        }.items():
             monkeypatch.setattr(Witness, key, value)
         settings = {
             "constraints": ["macs <= 90%"],
@@ -84,7 +91,9 @@ def make(model, data, tmp_path, witness, monkeypatch):
             "lag": 4,
             "chunk": 2,
             "directory": tmp_path / "runs" / name,
-            "finish": Finish(members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0),
+            "finish": Finish(
+                members=1, epochs=1, base=False, onnx=False, latency_repeats=2, latency_seconds=0.0
+            ),
             "study": False,
         } | changes
         return Search(model, data, evaluators=[Cost(), Quality(), Witness()], **settings)
@@ -100,9 +109,13 @@ def test_five_lines_find_a_front_without_yaml_ray_or_a_directory(model, data):
     search = Search(model, data, constraints=["macs <= 50%"])
     result = search.run(evaluations=24)
     assert result.reason == "evaluations" and result.directory is None and not ray.is_initialized()
-    assert result.front and all(member.metrics["macs"] <= 0.5 * result.problem.base["macs"] for member in result.front)
+    assert result.front and all(
+        member.metrics["macs"] <= 0.5 * result.problem.base["macs"] for member in result.front
+    )
     table = result.table()
-    assert "base model" in table and all(f"candidate {member.candidate.id}" in table for member in result.front)
+    assert "base model" in table and all(
+        f"candidate {member.candidate.id}" in table for member in result.front
+    )
     with pytest.raises(InputError, match="no evaluator computes 'speed'"):
         Search(model, data, objectives=["speed"]).run(evaluations=4)
 
@@ -123,7 +136,9 @@ def test_the_model_of_a_member_is_what_was_scored(data):
     result = Search(model, data, strategy=RandomSearch(), lag=4, chunk=2).run(evaluations=8)
     for member in result.front:
         built = result.build(member)
-        assert assess(built, data, data.batches("search", 256))["loss"] == pytest.approx(member.metrics["loss"], rel=1e-6)
+        assert assess(built, data, data.batches("search", 256))["loss"] == pytest.approx(
+            member.metrics["loss"], rel=1e-6
+        )
         assert sum(p.numel() for p in built.parameters()) == member.metrics["params"]
 
 
@@ -145,7 +160,9 @@ def test_a_directory_holds_everything_and_a_second_call_does_nothing(make, witne
     for name in ("config.yaml", "environment.json", "ledger.db", "study.log", "report.html", "front.csv"):
         assert (directory / name).is_file(), name
     assert json.loads((directory / "environment.json").read_text())["packages"]["torch"] == torch.__version__
-    assert [final.id for final in result.finals] == [int(path.name) for path in (directory / "models").iterdir()]
+    assert [final.id for final in result.finals] == [
+        int(path.name) for path in (directory / "models").iterdir()
+    ]
     assert result.tuned(0)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert not result.complete and len(seen(witness)) == 12
 
@@ -196,12 +213,16 @@ def test_a_search_that_only_fails_says_why(make):
 def test_a_space_that_is_exhausted_ends_the_search(data):
     model = Perceptron((64, 3, 10))
     result = Search(model, data, strategy=RandomSearch(), lag=4, chunk=2).run(evaluations=1000)
-    assert result.reason == "exhausted" and result.counts["evaluations"] == 7  # 2^3 - 1 ways to keep some of three units
+    assert (
+        result.reason == "exhausted" and result.counts["evaluations"] == 7
+    )  # 2^3 - 1 ways to keep some of three units
 
 
 def test_another_order_of_finishing_settings_finishes_again_without_searching(make, witness):
     make().run(evaluations=10)
-    more = make(finish=Finish(members=2, epochs=1, base=True, onnx=False, latency_repeats=2, latency_seconds=0.0)).run(evaluations=10)
+    more = make(
+        finish=Finish(members=2, epochs=1, base=True, onnx=False, latency_repeats=2, latency_seconds=0.0)
+    ).run(evaluations=10)
     assert not more.complete and len(seen(witness)) == 10
     assert more.finals[0].name == "base model" and len(more.finals) == 3
 
@@ -217,12 +238,26 @@ def test_export_finishes_an_interrupted_run_without_searching_on(make, witness):
 def test_the_base_model_is_trained_once(data, tmp_path, monkeypatch):
     trained = []
     original = Baseline.train
-    monkeypatch.setattr(Baseline, "train", lambda self, *given: (trained.append(1), original(self, *given))[1])
+    monkeypatch.setattr(
+        Baseline, "train", lambda self, *given: (trained.append(1), original(self, *given))[1]
+    )
 
     def search(name, epochs=1):
         torch.manual_seed(0)
-        settings = {"strategy": RandomSearch(), "lag": 4, "chunk": 2, "finish": Finish(members=0), "study": False}
-        return Search(Perceptron((64, 8, 10)), data, training=Training(epochs=epochs), directory=tmp_path / name, **settings)
+        settings = {
+            "strategy": RandomSearch(),
+            "lag": 4,
+            "chunk": 2,
+            "finish": Finish(members=0),
+            "study": False,
+        }
+        return Search(
+            Perceptron((64, 8, 10)),
+            data,
+            training=Training(epochs=epochs),
+            directory=tmp_path / name,
+            **settings,
+        )
 
     first = search("one").run(evaluations=4)
     search("two").run(evaluations=4)
@@ -252,14 +287,21 @@ def test_the_base_model_is_trained_and_evaluated_on_the_device_and_comes_back(da
     places.clear()
     settings = {"strategy": RandomSearch(), "lag": 4, "chunk": 2, "training": Training(epochs=1)}
     Search(Placed((64, 8, 10)), data, device="elsewhere", **settings).run(evaluations=2)
-    assert places == ["elsewhere", "cpu", "elsewhere", "cpu", "cpu"], "trained, back, the base, two candidates"
+    assert places == ["elsewhere", "cpu", "elsewhere", "cpu", "cpu"], (
+        "trained, back, the base, two candidates"
+    )
     places.clear()
     Search(Placed((64, 8, 10)), data, device="elsewhere", strategy=RandomSearch()).plan(evaluations=2)
     assert places and set(places) == {"elsewhere"}, "candidates that are timed"
 
 
-@pytest.mark.parametrize(("words", "device"), [(("--ray.gpus_per_task", "0.25"), "cuda"), ((), "cpu"), (("--executor", "inline"), "cpu")])
-def test_where_tasks_hold_a_gpu_the_base_model_is_on_one_if_there_is_one(words, device, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [(("--ray.gpus_per_task", "0.25"), "cuda"), ((), "cpu"), (("--executor", "inline"), "cpu")],
+)
+def test_where_tasks_hold_a_gpu_the_base_model_is_on_one_if_there_is_one(
+    words, device, tmp_path, monkeypatch
+):
     config = Path(__file__).parents[2] / "configs" / "digits_channels.yaml"
     settings = Settings.parse([str(config), "--runs", str(tmp_path), *words])
     for there in (True, False):
@@ -270,7 +312,9 @@ def test_where_tasks_hold_a_gpu_the_base_model_is_on_one_if_there_is_one(words, 
 def test_what_a_person_sees_without_a_terminal(model, data):
     page = io.StringIO()
     progress = Progress(Console(file=page, width=200), interval=0)
-    Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2, progress=progress).run(evaluations=16)
+    Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2, progress=progress).run(
+        evaluations=16
+    )
     first, *lines = page.getvalue().splitlines()
     assert first == "searching"
     assert lines[-1].startswith("16/16 evaluations, 1 worker, feasible 100%, front ")
@@ -280,10 +324,18 @@ def test_what_a_person_sees_without_a_terminal(model, data):
 
 def test_plan_trains_searches_and_writes_nothing(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Baseline, "train", lambda *_: pytest.fail("trained"))
-    search = Search(ResidualNet((4, 6)), data, training=Training(), constraints=["macs <= 0.1%"], directory=tmp_path / "run")
+    search = Search(
+        ResidualNet((4, 6)),
+        data,
+        training=Training(),
+        constraints=["macs <= 0.1%"],
+        directory=tmp_path / "run",
+    )
     plan = search.plan(evaluations=1000)
     assert plan.segments == {"stem.0": 4, "blocks.0.conv1": 4, "blocks.1.conv1": 6, "blocks.1.conv2": 6}
-    assert {row["axis"] for row in plan.frozen} == {"head.weight[0]", "head.bias[0]"} and all(row["reason"] for row in plan.frozen)
+    assert {row["axis"] for row in plan.frozen} == {"head.weight[0]", "head.bias[0]"} and all(
+        row["reason"] for row in plan.frozen
+    )
     assert plan.smallest["macs"] < plan.base["macs"] and not plan.reaches[0].met
     assert plan.seconds == pytest.approx(1000 * plan.candidate_seconds) and plan.workers == 1
     assert not (tmp_path / "run").exists() and not (tmp_path / ".cache").exists()
@@ -293,7 +345,12 @@ def test_plan_of_a_trained_model_writes_nothing_either(data, tmp_path):
     def search(name):
         torch.manual_seed(0)
         return Search(
-            Perceptron((64, 8, 10)), data, training=Training(epochs=1), directory=tmp_path / name, finish=Finish(members=0), study=False
+            Perceptron((64, 8, 10)),
+            data,
+            training=Training(epochs=1),
+            directory=tmp_path / name,
+            finish=Finish(members=0),
+            study=False,
         )
 
     search("one").run(evaluations=4)
@@ -326,7 +383,12 @@ def test_checkpoints(tmp_path):
 def test_an_identity_is_the_same_in_every_process_and_tells_what_differs():
     class Thing:
         def __init__(self, x):
-            self._x, self.names, self.array, self.model = x, {"b", "a", "c"}, np.arange(3), nn.Linear(1, 1, bias=False)
+            self._x, self.names, self.array, self.model = (
+                x,
+                {"b", "a", "c"},
+                np.arange(3),
+                nn.Linear(1, 1, bias=False),
+            )
             nn.init.ones_(self.model.weight)
 
     lines = describe("thing", Thing(3))

@@ -39,7 +39,7 @@ class TestRandomSearch(StrategyContract):
         return RandomSearch()
 
 
-# -- the known optimum ------------------------------------------------------------------------------------------------------------
+# -- the known optimum ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -69,7 +69,9 @@ def test_a_constraint_that_only_evaluation_shows_is_learnt():
 
 def test_guided_evolution_beats_its_control_on_the_pruning_toy():
     problem = pruning(48)
-    evolved, drawn = (hypervolume(problem, play(s, problem, 600)) for s in (Evolution(population=24), RandomSearch()))
+    evolved, drawn = (
+        hypervolume(problem, play(s, problem, 600)) for s in (Evolution(population=24), RandomSearch())
+    )
     assert evolved > 1.01 * drawn
 
 
@@ -79,7 +81,7 @@ def hypervolume(problem: Problem, evaluations: list[Evaluation]) -> float:
     return sum((following[0] - x) * (1 - y) for (x, y), following in itertools.pairwise([*front, (1.0, 0.0)]))
 
 
-# -- feasibility and duplicates ----------------------------------------------------------------------------------------------------
+# -- feasibility and duplicates ------------------------------------------------------------------------------
 
 
 def test_tight_constraint_that_no_draw_meets_is_reached_by_pulling():
@@ -144,7 +146,7 @@ def test_exhaustion_of_what_is_feasible_ends_the_search():
     assert feasible - 3 <= len(evaluations) <= feasible + 1  # and the base
 
 
-# -- parents, operators, guide -----------------------------------------------------------------------------------------------------
+# -- parents, operators, guide -------------------------------------------------------------------------------
 
 
 def test_it_begins_with_the_base_and_the_initialisation_then_breeds():
@@ -186,7 +188,10 @@ def with_activations(evaluations: list[Evaluation]) -> list[Evaluation]:
     """Every kept locus has the id of its candidate as activation."""
     return [
         Evaluation(
-            e.candidate, e.state, e.metrics, {"activation": np.where(e.candidate.genome == 1, e.candidate.id, np.nan), "other": np.ones(3)}
+            e.candidate,
+            e.state,
+            e.metrics,
+            {"activation": np.where(e.candidate.genome == 1, e.candidate.id, np.nan), "other": np.ones(3)},
         )
         for e in evaluations
     ]
@@ -208,7 +213,9 @@ def test_the_guide_holds_the_activations_of_the_parents_and_of_nobody_else():
         recorder.guides.clear()
         strategy.tell(with_activations(evaluate(problem, asked)))
     assert len(strategy._members.members) == 6
-    assert sources <= {0, 1, 2} and 2 in sources, "what the mother does not know must come from the father, and from nobody else"
+    assert sources <= {0, 1, 2} and 2 in sources, (
+        "what the mother does not know must come from the father, and from nobody else"
+    )
 
 
 def test_a_mutation_is_not_drawn_before_the_guide_has_what_it_needs():
@@ -222,7 +229,9 @@ def test_without_any_usable_mutation_the_error_says_what_is_there():
         play(strategy, lotz(16), 60)
 
 
-@pytest.mark.parametrize("arguments", [{"population": 1}, {"tournament": 0}, {"redraws": -1}, {"mutations": []}])
+@pytest.mark.parametrize(
+    "arguments", [{"population": 1}, {"tournament": 0}, {"redraws": -1}, {"mutations": []}]
+)
 def test_senseless_arguments_are_refused(arguments):
     with pytest.raises(InputError, match="Evolution: "):
         Evolution(**arguments)
@@ -241,7 +250,10 @@ class Sizes(ChoiceSpace):
 def test_choices_evolve_too():
     space = Sizes()
     top = space.choices - 1
-    evaluator = Toy(lambda g: {"low": (g / top**2 * g).sum(axis=1), "high": ((top - g) / top**2 * (top - g)).sum(axis=1)}, ("low", "high"))
+    evaluator = Toy(
+        lambda g: {"low": (g / top**2 * g).sum(axis=1), "high": ((top - g) / top**2 * (top - g)).sum(axis=1)},
+        ("low", "high"),
+    )
     problem = Problem(space, evaluator, (Objective("low"), Objective("high")))
     values = problem.values(play(Evolution(population=16), problem, 800))
     assert (values.min(axis=0) < 0.02).all(), "an end of the front was missed"
@@ -250,7 +262,9 @@ def test_choices_evolve_too():
 
 def sizes(inherits):
     top = Sizes().choices - 1
-    evaluator = Toy(lambda g: {"low": (g / top).sum(axis=1), "high": ((top - g) / top).sum(axis=1)}, ("low", "high"))
+    evaluator = Toy(
+        lambda g: {"low": (g / top).sum(axis=1), "high": ((top - g) / top).sum(axis=1)}, ("low", "high")
+    )
     evaluator.inherits = inherits
     return Problem(Sizes(), evaluator, (Objective("low"), Objective("high")))
 
@@ -263,7 +277,9 @@ def test_architectures_that_inherit_grow_and_who_grew_is_its_only_parent_one_lev
         (parent,) = candidate.parents
         change = candidate.genome.astype(int) - evaluations[parent].candidate.genome
         assert sorted(change) == [0, 0, 0, 1]
-    assert not any(e.candidate.operator.startswith(("Uniform+Growth", "SegmentWise+Growth")) for e in evaluations)
+    assert not any(
+        e.candidate.operator.startswith(("Uniform+Growth", "SegmentWise+Growth")) for e in evaluations
+    )
     assert any("Uniform+BitFlip" in e.candidate.operator for e in evaluations)
 
 
@@ -285,7 +301,7 @@ def test_four_objectives_and_a_single_one_work():
             assert problem.values(evaluations).min() == pytest.approx(best)
 
 
-# -- cost --------------------------------------------------------------------------------------------------------------------------
+# -- cost ----------------------------------------------------------------------------------------------------
 
 
 def test_work_per_candidate_does_not_grow_with_what_was_evaluated():
@@ -344,5 +360,7 @@ def test_population_keeps_only_what_has_finite_values():
         (State.COMPLETE, float("inf"), 0.0),
     ]
     genome = np.zeros(4, dtype=np.uint8)
-    population.tell([Evaluation(Candidate(i, genome), state, {"a": a, "b": b}) for i, (state, a, b) in enumerate(results)])
+    population.tell(
+        [Evaluation(Candidate(i, genome), state, {"a": a, "b": b}) for i, (state, a, b) in enumerate(results)]
+    )
     assert {member.id for member in population.choose(20, 1)} == {0}

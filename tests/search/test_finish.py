@@ -40,12 +40,16 @@ def problem() -> Problem:
     evaluator = Evaluators([Cost(), Quality(record_activations=False)])
     evaluator.bind(space, data)
     base = measure(space, evaluator, space.base)
-    return Problem(space, evaluator, (Objective("error"), Objective("macs")), (Constraint.parse("macs <= 80%"),), base)
+    return Problem(
+        space, evaluator, (Objective("error"), Objective("macs")), (Constraint.parse("macs <= 80%"),), base
+    )
 
 
 def measure(space: ChannelSpace, evaluator: Evaluators, genome: np.ndarray) -> dict[str, float]:
     *_, report = evaluator.evaluate(space.build(genome), Candidate(0, genome))
-    return {name: float(values[0]) for name, values in evaluator.screen(genome[None]).items()} | report.metrics
+    return {
+        name: float(values[0]) for name, values in evaluator.screen(genome[None]).items()
+    } | report.metrics
 
 
 @pytest.fixture
@@ -53,10 +57,14 @@ def ledger(problem: Problem, tmp_path: Path) -> Iterator[Ledger]:
     """A run of 120 candidates."""
     ledger = Ledger(tmp_path / "ledger.db", problem.space)
     About.of("toy", problem).save(ledger)
-    candidates = [Candidate(id, genome) for id, genome in enumerate(problem.space.sample(120, np.random.default_rng(1)))]
+    candidates = [
+        Candidate(id, genome) for id, genome in enumerate(problem.space.sample(120, np.random.default_rng(1)))
+    ]
     ledger.add_candidates(candidates)
     for candidate in candidates:
-        ledger.add_evaluation(Evaluation(candidate, State.COMPLETE, measure(problem.space, problem.evaluator, candidate.genome)))  # type: ignore[arg-type]
+        ledger.add_evaluation(
+            Evaluation(candidate, State.COMPLETE, measure(problem.space, problem.evaluator, candidate.genome))
+        )  # type: ignore[arg-type]
     ledger.commit()
     yield ledger
     ledger.close()
@@ -77,18 +85,31 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def finish(problem: Problem, ledger: Ledger, tmp_path: Path, **settings: object) -> list[Final]:
-    defaults: dict[str, object] = {"members": 3, "epochs": 2, "onnx": False, "latency_repeats": 2, "latency_seconds": 0.0}
+    defaults: dict[str, object] = {
+        "members": 3,
+        "epochs": 2,
+        "onnx": False,
+        "latency_repeats": 2,
+        "latency_seconds": 0.0,
+    }
     return Finish(**(defaults | settings)).run(problem, InlineExecutor(), ledger, tmp_path, origin=ORIGIN)  # type: ignore[arg-type]
 
 
-def test_members_are_tuned_verified_exported_and_measured(problem: Problem, ledger: Ledger, tmp_path: Path) -> None:
+def test_members_are_tuned_verified_exported_and_measured(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
     finals = finish(problem, ledger, tmp_path, epochs=6)
     chosen = [member.candidate.id for member in choose(front_of(problem, ledger), 3)]
     assert [final.id for final in finals] == [BASE, *chosen] and len(chosen) == 3
     space, data = problem.space, problem.evaluator.data
     assert data is not None and isinstance(space, ChannelSpace)
     for final in finals:
-        assert final.reason == "" and {"test_error_before", "test_error", "test_loss_before", "test_loss"} <= set(final.test)
+        assert final.reason == "" and {
+            "test_error_before",
+            "test_error",
+            "test_loss_before",
+            "test_loss",
+        } <= set(final.test)
         assert final.differences["before"] < 1e-5 and final.differences["after"] < 1e-5
         assert all(final.requested[cost] == final.realised[cost] for cost in ("params", "macs", "bytes"))
         assert final.realised["latency_ms"] > 0
@@ -99,27 +120,43 @@ def test_members_are_tuned_verified_exported_and_measured(problem: Problem, ledg
         assert count(model, data.example())["macs"] == final.realised["macs"] == candidate.metrics["macs"]
         inputs, targets = next(data.batches("test", 1000))
         error = float((model(inputs).argmax(1) != targets).double().mean())
-        assert error == pytest.approx(final.test["test_error"]), "the exported weights are not the tested ones"
+        assert error == pytest.approx(final.test["test_error"]), (
+            "the exported weights are not the tested ones"
+        )
         (limit,) = final.limits
-        assert limit.met and limit.bound == pytest.approx(0.8 * problem.base["macs"]) and limit.value == final.realised["macs"]
-    assert sum(final.test["test_loss"] - final.test["test_loss_before"] for final in finals) < 0, "tuning learns nothing"
+        assert (
+            limit.met
+            and limit.bound == pytest.approx(0.8 * problem.base["macs"])
+            and limit.value == final.realised["macs"]
+        )
+    assert sum(final.test["test_loss"] - final.test["test_loss_before"] for final in finals) < 0, (
+        "tuning learns nothing"
+    )
 
 
-def test_tuning_changes_neither_space_nor_base_model(problem: Problem, ledger: Ledger, tmp_path: Path) -> None:
+def test_tuning_changes_neither_space_nor_base_model(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
     assert isinstance(problem.space, ChannelSpace)
     before = {name: tensor.clone() for name, tensor in problem.space.model.state_dict().items()}
     finish(problem, ledger, tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in problem.space.model.state_dict().items())
 
 
-def test_what_is_done_is_not_done_again(problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int]) -> None:
+def test_what_is_done_is_not_done_again(
+    problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int]
+) -> None:
     first = finish(problem, ledger, tmp_path, members=2)
     assert len(tuned) == 3
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("models/*/*")}
     assert finish(problem, ledger, tmp_path, members=2) == first == load_finals(ledger)
-    assert len(tuned) == 3 and {file: file.stat().st_mtime_ns for file in tmp_path.glob("models/*/*")} == written
+    assert (
+        len(tuned) == 3 and {file: file.stat().st_mtime_ns for file in tmp_path.glob("models/*/*")} == written
+    )
     more = finish(problem, ledger, tmp_path, members=3)
-    assert len(more) == 4 and sorted(tuned[3:]) == sorted({final.id for final in more} - {final.id for final in first})
+    assert len(more) == 4 and sorted(tuned[3:]) == sorted(
+        {final.id for final in more} - {final.id for final in first}
+    )
     before = len(tuned)
     finish(problem, ledger, tmp_path, members=3, epochs=3)
     assert len(tuned) == before + 4, "other settings make another model"
@@ -161,10 +198,14 @@ def test_killed_at_any_point_nothing_is_tuned_twice(
     finals = finish(problem, ledger, tmp_path)
     assert len(tuned) == len(set(tuned)) == 4 and len(finals) == 4
     assert all((tmp_path / final.folder / RECIPE).is_file() for final in finals[1:])
-    assert all(ledger.load_arrays(f"tuned/{final.id}") is None for final in finals), "the weights stay twice on the disk"
+    assert all(ledger.load_arrays(f"tuned/{final.id}") is None for final in finals), (
+        "the weights stay twice on the disk"
+    )
 
 
-def test_files_that_are_gone_or_changed_are_made_again(problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int]) -> None:
+def test_files_that_are_gone_or_changed_are_made_again(
+    problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int]
+) -> None:
     finals = finish(problem, ledger, tmp_path)
     weights = [tmp_path / final.folder / WEIGHTS for final in finals[1:]]
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in weights]
@@ -172,7 +213,9 @@ def test_files_that_are_gone_or_changed_are_made_again(problem: Problem, ledger:
     weights[1].write_bytes(b"something else")
     finish(problem, ledger, tmp_path)
     assert sorted(tuned[4:]) == sorted(final.id for final in finals[1:3])
-    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in weights] == digests, "the same candidate, the same tuning"
+    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in weights] == digests, (
+        "the same candidate, the same tuning"
+    )
 
 
 def test_a_member_that_fails_is_told_and_the_others_go_on(
@@ -196,9 +239,16 @@ def test_a_member_that_fails_is_told_and_the_others_go_on(
 def test_a_model_that_differs_from_the_masked_one_is_not_exported(
     problem: Problem, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ChannelSpace, "difference", lambda self, genome, inputs=None, compact=None: 0.5 if compact is not None else 0.0)
+    monkeypatch.setattr(
+        ChannelSpace,
+        "difference",
+        lambda self, genome, inputs=None, compact=None: 0.5 if compact is not None else 0.0,
+    )
     finals = finish(problem, ledger, tmp_path)
-    assert all("differs from the masked full one by 5.0e-01" in final.reason and final.folder == "" for final in finals)
+    assert all(
+        "differs from the masked full one by 5.0e-01" in final.reason and final.folder == ""
+        for final in finals
+    )
     assert not list(tmp_path.glob("models/*/*"))
 
 
@@ -217,17 +267,25 @@ def test_an_empty_front_is_no_error(problem: Problem, tmp_path: Path) -> None:
     assert finish(problem, ledger, tmp_path) == []
 
 
-def test_the_time_limit_of_the_search_does_not_hold_for_tuning(problem: Problem, ledger: Ledger, tmp_path: Path) -> None:
+def test_the_time_limit_of_the_search_does_not_hold_for_tuning(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
     executor = InlineExecutor(time_limit=1e-6)
-    finals = Finish(members=1, epochs=1, onnx=False, latency_repeats=1, latency_seconds=0.0).run(problem, executor, ledger, tmp_path)
+    finals = Finish(members=1, epochs=1, onnx=False, latency_repeats=1, latency_seconds=0.0).run(
+        problem, executor, ledger, tmp_path
+    )
     assert all(final.reason == "" for final in finals) and executor.time_limit == 1e-6
 
 
 def test_chosen_members_stand_for_the_front() -> None:
     problem = pruning(30)
     front = Front(problem)
-    for id, (error, macs) in enumerate([(0.5, 0.05), (0.11, 0.50), (0.10, 0.51), (0.09, 0.52), (0.01, 1.0), (0.3, 0.2)]):
-        front.add(Evaluation(Candidate(id, np.zeros(30, np.uint8)), State.COMPLETE, {"error": error, "macs": macs}))
+    for id, (error, macs) in enumerate(
+        [(0.5, 0.05), (0.11, 0.50), (0.10, 0.51), (0.09, 0.52), (0.01, 1.0), (0.3, 0.2)]
+    ):
+        front.add(
+            Evaluation(Candidate(id, np.zeros(30, np.uint8)), State.COMPLETE, {"error": error, "macs": macs})
+        )
     chosen = [member.candidate.id for member in choose(front, 3)]
     assert chosen[0] == 4, "the best in the first objective comes first"
     assert len({1, 2, 3} & set(chosen)) == 1, "three that are all but the same stand for one another"
@@ -240,13 +298,16 @@ def test_wrecks_are_passed_over_while_there_are_others() -> None:
     problem.base = {"error": 0.05, "macs": 1.0}
     front = Front(problem)
     for id, (error, macs) in enumerate([(0.05, 0.9), (0.1, 0.8), (0.3, 0.4), (0.5, 0.3), (0.9, 0.01)]):
-        front.add(Evaluation(Candidate(id, np.zeros(30, np.uint8)), State.COMPLETE, {"error": error, "macs": macs}))
+        front.add(
+            Evaluation(Candidate(id, np.zeros(30, np.uint8)), State.COMPLETE, {"error": error, "macs": macs})
+        )
     assert 4 not in [member.candidate.id for member in choose(front, 3)]
     assert [member.candidate.id for member in choose(front, 5)] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
-    "settings", [{"members": -1}, {"epochs": 0}, {"latency_repeats": 0}, {"latency_seconds": -1.0}, {"time_limit": 0.0}]
+    "settings",
+    [{"members": -1}, {"epochs": 0}, {"latency_repeats": 0}, {"latency_seconds": -1.0}, {"time_limit": 0.0}],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):

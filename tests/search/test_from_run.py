@@ -41,14 +41,25 @@ class Other(ChoiceSpace):
 
 
 def metrics(genomes):
-    """The narrower the smaller, the deeper the better; every combination of the first two loci is on the front of its depth."""
-    return {"error": 1.0 / (1 + genomes[:, 1] + 4 * genomes[:, 0]), "size": genomes[:, 0] * 4.0 + genomes[:, 1]}
+    """The narrower the smaller, the deeper the better; every combination of the first two loci is on the
+    front of its depth.
+    """
+    return {
+        "error": 1.0 / (1 + genomes[:, 1] + 4 * genomes[:, 0]),
+        "size": genomes[:, 0] * 4.0 + genomes[:, 1],
+    }
 
 
 def search(folder, space, strategy):
     evaluators = [Toy(metrics, ("error", "size"))]
     return Search(
-        space=space, evaluators=evaluators, objectives=["error", "size"], strategy=strategy, directory=folder, study=False, finish=Finish(0)
+        space=space,
+        evaluators=evaluators,
+        objectives=["error", "size"],
+        strategy=strategy,
+        directory=folder,
+        study=False,
+        finish=Finish(0),
     )
 
 
@@ -67,21 +78,36 @@ def asked(folder, space):
 
 
 def test_candidates_come_by_name_and_value_the_front_first(run, tmp_path):
-    result = search(tmp_path / "second", Extended(), Evolution(population=12, initialisation=FromRun(str(run), 8))).run(evaluations=12)
+    result = search(
+        tmp_path / "second", Extended(), Evolution(population=12, initialisation=FromRun(str(run), 8))
+    ).run(evaluations=12)
     before = [values for _, values in asked(run, Net())]
     possible = {(values["width"], values["depth"]) for values in before if values["depth"] < 4}
     operators, after = zip(*asked(tmp_path / "second", Extended()), strict=True)
-    begun = [(values["width"], values["depth"]) for how, values in zip(operators, after, strict=True) if how == "FromRun"][:7]
+    begun = [
+        (values["width"], values["depth"])
+        for how, values in zip(operators, after, strict=True)
+        if how == "FromRun"
+    ][:7]
     assert begun and set(begun) <= possible, "a depth of 4 is not to be had any more"
     assert all(values["heads"] == 2 for values in after[:8]), "what the run does not know is as in the base"
-    front = [Net().values(m.candidate.genome) for m in search(run, Net(), RandomSearch(Sampled())).run(evaluations=20).front]
-    best = [(values["width"], values["depth"]) for values in front if (values["width"], values["depth"]) in possible]
+    front = [
+        Net().values(m.candidate.genome)
+        for m in search(run, Net(), RandomSearch(Sampled())).run(evaluations=20).front
+    ]
+    best = [
+        (values["width"], values["depth"])
+        for values in front
+        if (values["width"], values["depth"]) in possible
+    ]
     expected = [pair for pair in dict.fromkeys(best) if pair != (64, 3)]  # the base is asked anyway
     assert begun[: len(expected)] == expected[:7] and result.counts["evaluations"] == 12
 
 
 def test_all_of_them_are_asked_however_small_the_population(run, tmp_path):
-    search(tmp_path / "second", Net(), Evolution(population=2, initialisation=FromRun(str(run), 9))).run(evaluations=10)
+    search(tmp_path / "second", Net(), Evolution(population=2, initialisation=FromRun(str(run), 9))).run(
+        evaluations=10
+    )
     operators, _ = zip(*asked(tmp_path / "second", Net()), strict=True)
     assert operators[0] == "base" and operators.count("FromRun") >= 8, "the base may be one of the nine"
     assert set(operators[:9]) == {"base", "FromRun"}
@@ -107,7 +133,10 @@ def test_the_rest_comes_from_another_initialisation_and_runs_out_never(run):
 def test_mistakes_are_one_line(run, tmp_path):
     with pytest.raises(InputError, match="no ledger here"):
         FromRun(str(tmp_path / "nothing"))(Extended(), 2, {}, np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"no segment of it is one of Other: it has width, depth, kernel; expected some of colour"):
+    with pytest.raises(
+        InputError,
+        match=r"no segment of it is one of Other: it has width, depth, kernel; expected some of colour",
+    ):
         FromRun(str(run))(Other(), 2, {}, np.random.default_rng(0))
     with pytest.raises(InputError, match="most 0"):
         FromRun(str(run), 0)

@@ -23,7 +23,11 @@ def evaluation(id, state=State.COMPLETE, **metrics):
 
 
 def non_dominated(points):
-    return {i for i, p in enumerate(points) if not any((q <= p).all() and ((q < p).any() or j < i) for j, q in enumerate(points) if j != i)}
+    return {
+        i
+        for i, p in enumerate(points)
+        if not any((q <= p).all() and ((q < p).any() or j < i) for j, q in enumerate(points) if j != i)
+    }
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])

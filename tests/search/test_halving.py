@@ -1,4 +1,6 @@
-"""Synchronous successive halving: whole rungs decide, the best go on from their checkpoints, and no worker waits."""
+"""Synchronous successive halving: whole rungs decide, the best go on from their checkpoints, and no worker
+waits.
+"""
 
 from collections import defaultdict
 from pathlib import Path
@@ -29,7 +31,15 @@ from spaces.trials import TrialSpace
 def play(strategy, evaluations=None, problem=None, path=None, executor=None, seed=1, **loop):
     problem = problem or tuning_problem()
     ledger = Ledger(path, problem.space)
-    made = Loop(problem, strategy, executor or InlineExecutor(), ledger, Budget(evaluations), seed=seed, **({"lag": 4, "chunk": 2} | loop))
+    made = Loop(
+        problem,
+        strategy,
+        executor or InlineExecutor(),
+        ledger,
+        Budget(evaluations),
+        seed=seed,
+        **({"lag": 4, "chunk": 2} | loop),
+    )
     made.run()
     return [ledger.evaluation(id) for id in range(ledger.counts()["candidates"])], ledger, made
 
@@ -61,13 +71,21 @@ def test_the_best_of_every_rung_go_on():
     for bracket in brackets(evaluations, 9):
         assert [len(bracket[rung]) for rung in (0, 1, 2)] == [9, 3, 1]
         for rung, step in ((0, 1), (1, 3)):
-            assert all(e.state is State.PRUNED and e.reason == f"paused at rung {rung} (step {step})" for e in bracket[rung])
-            assert all([r.step for r in ledger.reports(e.candidate.id)] == list(range(1, step + 1)) for e in bracket[rung])
+            assert all(
+                e.state is State.PRUNED and e.reason == f"paused at rung {rung} (step {step})"
+                for e in bracket[rung]
+            )
+            assert all(
+                [r.step for r in ledger.reports(e.candidate.id)] == list(range(1, step + 1))
+                for e in bracket[rung]
+            )
             ranked = sorted(bracket[rung], key=lambda e: e.metrics["predicted_loss"])
             promoted = {e.candidate.parents[-1] for e in bracket[rung + 1]}
             assert promoted == {e.candidate.id for e in ranked[: len(promoted)]}
         (last,) = bracket[2]
-        assert last.state is State.COMPLETE and [r.step for r in ledger.reports(last.candidate.id)] == list(range(1, 10))
+        assert last.state is State.COMPLETE and [r.step for r in ledger.reports(last.candidate.id)] == list(
+            range(1, 10)
+        )
 
 
 def test_who_goes_on_has_the_genome_and_the_seed_of_who_was_paused():
@@ -84,7 +102,9 @@ def test_a_share_of_the_places_goes_by_another_metric():
     assert best(values, 3, 0.0) == {0, 1, 2} and best(values, 3, 1.0) == {6, 7, 8}
     assert best(values, 4, 0.5) == {7, 8, 0, 1} and best(values, 3, 0.5) == {7, 8, 0}
     assert best({3: (1.0,), 1: (1.0,), 2: (0.5,)}, 2, 0.0) == {1, 2}, "of equals the older"
-    evaluations, *_ = play(SuccessiveHalving(n=12, brackets=1, mix=0.5, monitor="tic_bias", second_monitor="loss"))
+    evaluations, *_ = play(
+        SuccessiveHalving(n=12, brackets=1, mix=0.5, monitor="tic_bias", second_monitor="loss")
+    )
     first = brackets(evaluations, 12)[0]
     promoted = {e.candidate.parents[-1] for e in first[1]}
     by_loss = sorted(first[0], key=lambda e: e.metrics["loss"])[:2]
@@ -94,11 +114,17 @@ def test_a_share_of_the_places_goes_by_another_metric():
 
 
 def test_signals_of_any_scale_add_up_by_where_a_value_stands_in_its_rung():
-    assert normal_scores(np.array([5.0, -1e9, 7.0])).tolist() == pytest.approx([0.0, -0.967422, 0.967422], abs=1e-5)
+    assert normal_scores(np.array([5.0, -1e9, 7.0])).tolist() == pytest.approx(
+        [0.0, -0.967422, 0.967422], abs=1e-5
+    )
     assert normal_scores(np.array([1.0, np.nan, 1.0]))[1] > 0
-    evaluations, *_ = play(SuccessiveHalving(n=12, brackets=1, monitor="train_loss", signals={"tic_bias": 0.7}))
+    evaluations, *_ = play(
+        SuccessiveHalving(n=12, brackets=1, monitor="train_loss", signals={"tic_bias": 0.7})
+    )
     first = brackets(evaluations, 12)[0]
-    loss, bias = (normal_scores(np.array([e.metrics[name] for e in first[0]])) for name in ("train_loss", "tic_bias"))
+    loss, bias = (
+        normal_scores(np.array([e.metrics[name] for e in first[0]])) for name in ("train_loss", "tic_bias")
+    )
     ranked = [first[0][i].candidate.id for i in np.argsort(loss + 0.7 * bias)]
     assert {e.candidate.parents[-1] for e in first[1]} == set(ranked[:4])
     by_loss = [first[0][i].candidate.id for i in np.argsort(loss)]
@@ -134,7 +160,9 @@ def test_while_a_rung_is_open_the_next_bracket_is_begun():
 def test_a_single_bracket_waits_for_its_rungs_and_then_ends():
     executor = SimulatedExecutor(4, lambda candidate: 1.0)
     evaluations, ledger, _ = play(SuccessiveHalving(n=9, brackets=1), executor=executor, lag=8, chunk=4)
-    assert [len(brackets(evaluations, 9)[0][rung]) for rung in (0, 1, 2)] == [9, 3, 1] and ledger.note("ended") == "exhausted"
+    assert [len(brackets(evaluations, 9)[0][rung]) for rung in (0, 1, 2)] == [9, 3, 1] and ledger.note(
+        "ended"
+    ) == "exhausted"
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -161,7 +189,11 @@ def test_the_same_on_any_number_of_workers_and_after_any_interruption(tmp_path: 
 def test_a_training_that_was_paused_and_resumed_comes_out_as_one_that_was_not(tmp_path: Path):
     """The real thing: Digits, TIC, checkpoints."""
     space = TrialSpace(
-        {"model.width": {"low": 8, "high": 32}, "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}, model=Dense
+        {
+            "model.width": {"low": 8, "high": 32},
+            "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
+        },
+        model=Dense,
     )
     evaluator = TrialTraining(epochs=6, tic=TIC("trace", splits=2))
     evaluator.bind(space, Digits(train_samples=120))
@@ -175,7 +207,12 @@ def test_a_training_that_was_paused_and_resumed_comes_out_as_one_that_was_not(tm
     alone = TrialTraining(epochs=6, tic=TIC("trace", splits=2))
     alone.bind(space, Digits(train_samples=120))
     torch.manual_seed(winner.candidate.seed)
-    reports = list(alone.evaluate(space.build(winner.candidate.genome), Candidate(0, winner.candidate.genome, seed=winner.candidate.seed)))
+    reports = list(
+        alone.evaluate(
+            space.build(winner.candidate.genome),
+            Candidate(0, winner.candidate.genome, seed=winner.candidate.seed),
+        )
+    )
     found = ledger.reports(winner.candidate.id)
     assert [(r.step, r.metrics) for r in found] == [(r.step, r.metrics) for r in reports]
 
@@ -190,7 +227,10 @@ def test_a_training_that_was_paused_and_resumed_comes_out_as_one_that_was_not(tm
         ({"minimum": 4, "maximum": 3}, r"maximum 3; expected at least minimum \(4\), or null"),
         ({"mix": 1.5}, "mix 1.5; expected 0 to 1"),
         ({"mix": 0.5}, "second_monitor null; expected a metric, since mix is 0.5"),
-        ({"mix": 0.5, "second_monitor": "loss", "signals": {"tic_bias": 0.3}}, "mix 0.5; expected 0 where there are signals"),
+        (
+            {"mix": 0.5, "second_monitor": "loss", "signals": {"tic_bias": 0.3}},
+            "mix 0.5; expected 0 where there are signals",
+        ),
     ],
 )
 def test_settings_are_refused_in_one_line(settings, message):
@@ -201,10 +241,26 @@ def test_settings_are_refused_in_one_line(settings, message):
 @pytest.mark.parametrize(
     ("strategy", "problem", "message"),
     [
-        (SuccessiveHalving(), tuning_problem(("loss", "tic_bias")), "SuccessiveHalving cannot serve 2 objectives; expected one"),
-        (SuccessiveHalving(monitor="score"), tuning_problem(), "monitor: the evaluator reports no 'score'; expected one of loss"),
-        (SuccessiveHalving(monitor="leading"), lotz(8), "maximum null, and Toy has no epochs; expected a number"),
-        (SuccessiveHalving(monitor="leading", maximum=9), lotz(8), "expected a spaces.TrialSpace|cannot serve 2 objectives"),
+        (
+            SuccessiveHalving(),
+            tuning_problem(("loss", "tic_bias")),
+            "SuccessiveHalving cannot serve 2 objectives; expected one",
+        ),
+        (
+            SuccessiveHalving(monitor="score"),
+            tuning_problem(),
+            "monitor: the evaluator reports no 'score'; expected one of loss",
+        ),
+        (
+            SuccessiveHalving(monitor="leading"),
+            lotz(8),
+            "maximum null, and Toy has no epochs; expected a number",
+        ),
+        (
+            SuccessiveHalving(monitor="leading", maximum=9),
+            lotz(8),
+            "expected a spaces.TrialSpace|cannot serve 2 objectives",
+        ),
     ],
 )
 def test_what_does_not_fit_the_problem_is_refused_at_the_start(strategy, problem, message):
@@ -221,19 +277,28 @@ def test_a_candidate_stops_at_exactly_its_rung():
     (candidate,) = strategy.ask(1)
     assert strategy.should_stop(candidate, Report({"loss": 1.0}, 1)) is False
     assert strategy.should_stop(candidate, Report({"loss": 1.0}, 2)) == "paused at rung 0 (step 2)"
-    assert strategy.should_stop(candidate, Report({"loss": float("inf")}, 2)) == "diverged: loss is inf at step 2"
+    assert (
+        strategy.should_stop(candidate, Report({"loss": float("inf")}, 2))
+        == "diverged: loss is inf at step 2"
+    )
 
 
 def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(tmp_path: Path):
     """The real thing: Digits, TIC, checkpoints."""
     space = TrialSpace(
-        {"model.width": {"low": 8, "high": 64}, "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}, model=Dense
+        {
+            "model.width": {"low": 8, "high": 64},
+            "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
+        },
+        model=Dense,
     )
     evaluator = TrialTraining(epochs=9, tic=TIC("gram", splits=2))
     evaluator.bind(space, Digits(train_samples=120, label_noise=0.2))
     evaluator.state = tmp_path
     problem = Problem(space, evaluator, (Objective("loss"),))
-    evaluations, ledger, _ = play(SuccessiveHalving(n=18, brackets=1, monitor="loss", weigh=True), problem=problem)
+    evaluations, ledger, _ = play(
+        SuccessiveHalving(n=18, brackets=1, monitor="loss", weigh=True), problem=problem
+    )
     (rungs_found,) = brackets(evaluations, 18)
     assert [len(rungs_found[rung]) for rung in (0, 1, 2)] == [18, 6, 2]
     train, search = (evaluator.data.size(split) for split in ("train", "search"))
@@ -241,10 +306,15 @@ def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(t
         biases = [report.metrics["tic_bias"] for report in ledger.reports(e.candidate.id)]
         assert len(biases) == 3 and e.metrics["mean_bias"] == pytest.approx(np.mean(biases))
     for rung in (0, 1):
-        columns = [np.array([e.metrics[name] for e in rungs_found[rung]]) for name in ("loss", "train_loss", "mean_bias", "movement")]
+        columns = [
+            np.array([e.metrics[name] for e in rungs_found[rung]])
+            for name in ("loss", "train_loss", "mean_bias", "movement")
+        ]
         score = train * columns[1] + search * columns[0] if rung == 0 else weighed(*columns, labels=search)
         ranked = [rungs_found[rung][i].candidate.id for i in np.argsort(score, kind="stable")]
-        assert {e.candidate.parents[-1] for e in rungs_found[rung + 1]} == set(ranked[: len(rungs_found[rung + 1])])
+        assert {e.candidate.parents[-1] for e in rungs_found[rung + 1]} == set(
+            ranked[: len(rungs_found[rung + 1])]
+        )
 
 
 def test_the_weighed_score_needs_what_it_is_made_of():

@@ -41,7 +41,9 @@ class Play:
         space = BitSpace(8)
         evaluator = Rungs()
         evaluator.bind(space)
-        self.ladder.start(Problem(space, evaluator, (Objective("loss"), Objective("size"))), np.random.default_rng(0))
+        self.ladder.start(
+            Problem(space, evaluator, (Objective("loss"), Objective("size"))), np.random.default_rng(0)
+        )
         self.genome, self.known, self.next = space.base, {}, 0
 
     def told(self, loss, truth, size=0.0, state=State.COMPLETE, rung=0, parents=(), first=None):
@@ -50,7 +52,15 @@ class Play:
         self.known[self.next] = (loss, truth, size, rung, first)
         self.next += 1
         self.seen.append((rung, first))
-        self.ladder.tell([Evaluation(candidate, state, {"loss": loss(rung, truth), "size": size} if state is State.COMPLETE else {})])
+        self.ladder.tell(
+            [
+                Evaluation(
+                    candidate,
+                    state,
+                    {"loss": loss(rung, truth), "size": size} if state is State.COMPLETE else {},
+                )
+            ]
+        )
 
     def climb(self):
         """Evaluate all who are promoted, and those who are promoted by that."""
@@ -96,7 +106,9 @@ def test_smaller_ones_go_on_though_larger_ones_are_better():
 def test_those_that_failed_or_have_no_value_fill_a_cohort_and_do_not_go_on():
     play = Play(Ladder(eta=3, cohort=6, chance=0))
     for i in range(6):
-        play.told(honest, float("nan") if i == 5 else float(i), state=State.FAILED if i < 3 else State.COMPLETE)
+        play.told(
+            honest, float("nan") if i == 5 else float(i), state=State.FAILED if i < 3 else State.COMPLETE
+        )
     play.climb()
     assert play.on(1) == [3, 4]
 
@@ -119,7 +131,11 @@ def test_a_rung_that_predicts_nothing_lets_everybody_pass_and_one_that_does_goes
             play.climb()
         first, second = play.ladder.correlations
         assert first.n == second.n >= 20
-        assert (abs(first.tau) < 0.15 and abs(second.tau) < 0.15) if passing else (first.tau > 0.9 and second.tau > 0.9)
+        assert (
+            (abs(first.tau) < 0.15 and abs(second.tau) < 0.15)
+            if passing
+            else (first.tau > 0.9 and second.tau > 0.9)
+        )
         late = [number for number in play.on(1) if number >= 200]
         assert len(late) > 160 if passing else len(late) == 100
 
@@ -174,7 +190,9 @@ def test_a_promoted_candidate_is_trained_on_by_the_steps_of_its_rung_and_the_rep
     search(tmp_path / "run").run(evaluations=20)
     result = search(tmp_path / "run").run(evaluations=40)  # goes on, and asks what it would have asked
     whole = search(tmp_path / "whole").run(evaluations=40)
-    assert [(m.candidate.id, m.metrics) for m in result.front] == [(m.candidate.id, m.metrics) for m in whole.front]
+    assert [(m.candidate.id, m.metrics) for m in result.front] == [
+        (m.candidate.id, m.metrics) for m in whole.front
+    ]
 
     from search.ledger import Ledger
 
@@ -186,12 +204,16 @@ def test_a_promoted_candidate_is_trained_on_by_the_steps_of_its_rung_and_the_rep
         parent = found[e.candidate.parents[0]]
         assert (parent.candidate.genome == e.candidate.genome).all()
         assert e.metrics["rung"] == parent.metrics["rung"] + 1
-        assert e.metrics["lineage_steps"] == parent.metrics["lineage_steps"] + (0, 4, 12)[int(e.metrics["rung"])]
+        assert (
+            e.metrics["lineage_steps"] == parent.metrics["lineage_steps"] + (0, 4, 12)[int(e.metrics["rung"])]
+        )
     better = [e.metrics["loss"] < found[e.candidate.parents[0]].metrics["loss"] for e in promoted]
     assert np.mean(better) > 0.8
     table = rungs(gather(ledger))
     ledger.close()
-    assert [rung.looked for rung in table] == [sum(e.metrics["rung"] == r for e in found.values()) for r in (0, 1)]
+    assert [rung.looked for rung in table] == [
+        sum(e.metrics["rung"] == r for e in found.values()) for r in (0, 1)
+    ]
     assert table[1].correlation.n == sum(e.metrics["rung"] == 2 for e in found.values())
     from search.report import write_report
 
@@ -201,14 +223,20 @@ def test_a_promoted_candidate_is_trained_on_by_the_steps_of_its_rung_and_the_rep
 def test_rank_correlation_known_answers():
     x = np.arange(5.0)
     assert rank_correlation(x, x).tau == pytest.approx(1) and rank_correlation(x, -x).tau == pytest.approx(-1)
-    assert rank_correlation(x, np.array([0.0, 1, 2, 4, 3])).tau == pytest.approx(0.8)  # one of ten pairs is discordant
+    assert rank_correlation(x, np.array([0.0, 1, 2, 4, 3])).tau == pytest.approx(
+        0.8
+    )  # one of ten pairs is discordant
     assert np.isnan(rank_correlation(x[:1], x[:1]).tau) and not rank_correlation(x[:1], x[:1]).positive
 
 
 def test_what_size_alone_explains_is_no_correlation():
     rng = np.random.default_rng(0)
     size = rng.normal(size=400)
-    x, y, own = np.exp(size) + 0.3 * rng.normal(size=400), size + 0.3 * rng.normal(size=400), rng.normal(size=400)
+    x, y, own = (
+        np.exp(size) + 0.3 * rng.normal(size=400),
+        size + 0.3 * rng.normal(size=400),
+        rng.normal(size=400),
+    )
     assert rank_correlation(x, y).tau > 0.6
     assert abs(rank_correlation(x, y, size).tau) < 0.08
     assert rank_correlation(size + 0.3 * own, 5 * size + own, size).tau > 0.5

@@ -69,7 +69,9 @@ def test_gives_back_candidates_and_evaluations_in_order_of_arrival(space, path):
     arrays = {"activation": np.linspace(0, 1, 11).astype(np.float16), "grid": np.arange(6).reshape(2, 3)}
     for id in arrival:
         state = State.FAILED if id == 7 else State.COMPLETE
-        ledger.add_evaluation(Evaluation(given[id], state, {"loss": id / 3}, arrays, "why" if id == 7 else "", 0.5, "host:1", 2))
+        ledger.add_evaluation(
+            Evaluation(given[id], state, {"loss": id / 3}, arrays, "why" if id == 7 else "", 0.5, "host:1", 2)
+        )
     ledger.close()
 
     ledger = Ledger(path, space)
@@ -80,7 +82,13 @@ def test_gives_back_candidates_and_evaluations_in_order_of_arrival(space, path):
     assert [seq for seq, _ in told] == [1, 2, 3, 4]
     assert [e.candidate.id for _, e in ledger.evaluations(after_seq=2)] == [1202, 7]
     evaluation = told[-1][1]
-    assert (evaluation.state, evaluation.reason, evaluation.seconds, evaluation.worker, evaluation.attempts) == (
+    assert (
+        evaluation.state,
+        evaluation.reason,
+        evaluation.seconds,
+        evaluation.worker,
+        evaluation.attempts,
+    ) == (
         State.FAILED,
         "why",
         0.5,
@@ -200,7 +208,13 @@ def test_a_full_disk_keeps_what_was_committed(path):
     with pytest.raises(LedgerError, match=r"full.*what was committed is kept"):
         ledger.add_evaluation(Evaluation(given[0], State.COMPLETE, {}, {"large": np.zeros(10_000)}))
     ledger.close()
-    assert Ledger.reader(path).counts() == {"candidates": 1, "evaluations": 0, "complete": 0, "failed": 0, "pruned": 0}
+    assert Ledger.reader(path).counts() == {
+        "candidates": 1,
+        "evaluations": 0,
+        "complete": 0,
+        "failed": 0,
+        "pruned": 0,
+    }
 
 
 def test_a_result_keeps_the_seed_that_it_was_evaluated_with(space, path):
@@ -208,7 +222,9 @@ def test_a_result_keeps_the_seed_that_it_was_evaluated_with(space, path):
     asked = candidates(space, 3)
     ledger.add_candidates(asked)
     for candidate, seed in zip(asked, (asked[0].seed, 2**63 - 1, 0), strict=True):
-        ledger.add_evaluation(Evaluation(replace(candidate, seed=seed), State.COMPLETE, {}, worker="from before"))
+        ledger.add_evaluation(
+            Evaluation(replace(candidate, seed=seed), State.COMPLETE, {}, worker="from before")
+        )
     ledger.close()
     ledger = Ledger.reader(path)
     assert [candidate.seed for candidate in ledger.candidates()] == [candidate.seed for candidate in asked]
@@ -239,7 +255,9 @@ def test_a_claim_names_every_difference_and_writes_nothing(path):
     ledger = Ledger(path, Bits())
     ledger.claim({"space": "s", "seed": "0", "data": "d"})
     ledger.claim({"space": "s", "seed": "0", "data": "d"})
-    with pytest.raises(InputError, match=r"seed \(was 0, is 1\), data \(was d, is absent\), lag \(was absent, is 8\)"):
+    with pytest.raises(
+        InputError, match=r"seed \(was 0, is 1\), data \(was d, is absent\), lag \(was absent, is 8\)"
+    ):
         ledger.claim({"space": "s", "seed": "1", "lag": "8"})
     ledger.claim({"space": "s", "seed": "0", "data": "d"})
 

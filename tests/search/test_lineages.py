@@ -93,7 +93,11 @@ def test_it_follows_from_the_seed_alone():
 
 def failing(*ids, parent=None):
     """Spoil these candidates, or all children of one."""
-    return lambda e: replace(e, state=State.FAILED, metrics={}) if e.candidate.id in ids or parent in e.candidate.parents else e
+    return lambda e: (
+        replace(e, state=State.FAILED, metrics={})
+        if e.candidate.id in ids or parent in e.candidate.parents
+        else e
+    )
 
 
 def test_a_round_of_which_everybody_failed_is_tried_again():
@@ -106,7 +110,9 @@ def test_a_round_of_which_everybody_failed_is_tried_again():
 def test_a_line_breaks_off_where_it_fails_for_good_and_the_others_go_on():
     told = played(randomly(lines=2, rounds=5), pruning(60), failing(parent=2))
     assert sum(e.candidate.parents == (2,) for e in told) == 3
-    assert not {e.candidate.id for e in told if e.candidate.parents == (2,)} & {parent for e in told for parent in e.candidate.parents}
+    assert not {e.candidate.id for e in told if e.candidate.parents == (2,)} & {
+        parent for e in told for parent in e.candidate.parents
+    }
     assert min(e.candidate.genome.mean() for e in told if e.state is State.COMPLETE) < 0.1
 
 
@@ -130,7 +136,9 @@ def test_the_arrays_of_the_parent_say_what_goes():
     strategy.start(problem, 0)
     (base,) = evaluate(problem, strategy.ask(1))
     rises, costs = np.linspace(1, 2, 40), np.full(40, 1 / 40)
-    strategy.tell([Evaluation(base.candidate, State.COMPLETE, base.metrics, {"removal": rises, "cost": costs})])
+    strategy.tell(
+        [Evaluation(base.candidate, State.COMPLETE, base.metrics, {"removal": rises, "cost": costs})]
+    )
     (child,) = strategy.ask(1)
     gone = np.flatnonzero(child.genome == 0)
     assert gone.tolist() == list(range(len(gone)))

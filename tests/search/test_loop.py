@@ -1,4 +1,6 @@
-"""The loop: in order, on time, never twice; whatever happens to the process, the workers or the candidates."""
+"""The loop: in order, on time, never twice; whatever happens to the process, the workers or the
+candidates.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def test_a_thousand_simulated_workers_stay_busy_in_strict_order():
     assert watch.busy_share > 0.85
 
 
-# -- resume ---------------------------------------------------------------------------------------------------------------
+# -- resume --------------------------------------------------------------------------------------------------
 
 
 def test_listeners_hear_every_new_result_once_and_in_order():
@@ -118,10 +120,14 @@ class Coalescing(InlineExecutor):
 def test_a_candidate_that_is_quicker_than_its_cancellation_is_pruned_at_the_same_report():
     slow = play(Budget(evaluations=30), InlineExecutor(), strategy=Pruning(), evaluator=Counting(epochs=4))[1]
     quick = play(Budget(evaluations=30), Coalescing(), strategy=Pruning(), evaluator=Counting(epochs=4))[1]
-    assert [(e.state, e.metrics) for _, e in slow.ledger.evaluations()] == [(e.state, e.metrics) for _, e in quick.ledger.evaluations()]
+    assert [(e.state, e.metrics) for _, e in slow.ledger.evaluations()] == [
+        (e.state, e.metrics) for _, e in quick.ledger.evaluations()
+    ]
 
 
-@pytest.mark.parametrize("settings", [{"lag": 10, "chunk": 4}, {"lag": 2, "chunk": 4}, {"chunk": 0}, {"order": "random"}])
+@pytest.mark.parametrize(
+    "settings", [{"lag": 10, "chunk": 4}, {"lag": 2, "chunk": 4}, {"chunk": 0}, {"order": "random"}]
+)
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(InputError):
         play(Budget(evaluations=1), **settings)

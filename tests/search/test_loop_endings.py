@@ -13,11 +13,24 @@ from search.budget import Budget
 from search.executors import InlineExecutor
 from search.ledger import Ledger
 from spaces.errors import InputError
-from tests.search.loop_case import SPACE, Climbing, Counting, Interrupting, Killed, Killing, genomes, members, play, simulated
+from tests.search.loop_case import (
+    SPACE,
+    Climbing,
+    Counting,
+    Interrupting,
+    Killed,
+    Killing,
+    genomes,
+    members,
+    play,
+    simulated,
+)
 
 
 @pytest.mark.parametrize("order", ["strict", "arrival"])
-def test_killed_again_and_again_it_evaluates_nothing_committed_twice_and_ends_with_the_same_run(tmp_path, order):
+def test_killed_again_and_again_it_evaluates_nothing_committed_twice_and_ends_with_the_same_run(
+    tmp_path, order
+):
     path = tmp_path / "ledger.db"
     whole = play(Budget(evaluations=90), simulated(5), order=order)[1]
     rng = np.random.default_rng(0)
@@ -89,7 +102,7 @@ def test_what_the_ledger_does_not_expect_is_refused(tmp_path):
     assert ledger.counts()["candidates"] == 30
 
 
-# -- ends -----------------------------------------------------------------------------------------------------------------
+# -- ends ----------------------------------------------------------------------------------------------------
 
 
 def test_an_exhausted_space_ends_it():
@@ -185,7 +198,9 @@ def test_an_interrupt_finishes_what_is_running_and_a_second_one_leaves():
 
 def test_an_interrupt_signal_in_the_middle_of_an_evaluation_loses_nothing_committed():
     ledger = Ledger(None, SPACE)
-    reason, _ = play(Budget(evaluations=50), None, ledger, evaluator=Counting(fail_at({20}, KeyboardInterrupt())))
+    reason, _ = play(
+        Budget(evaluations=50), None, ledger, evaluator=Counting(fail_at({20}, KeyboardInterrupt()))
+    )
     assert reason == "interrupted"
     assert ledger.counts()["evaluations"] == 20
     assert play(Budget(evaluations=50), None, ledger)[0] == "evaluations"
@@ -206,4 +221,4 @@ def test_a_full_disk_ends_it_with_everything_committed_kept(tmp_path):
     assert (reason, len(evaluator.witnessed), loop.restored) == ("evaluations", 20, done)
 
 
-# -- listeners, pruning, settings -----------------------------------------------------------------------------------------
+# -- listeners, pruning, settings ----------------------------------------------------------------------------

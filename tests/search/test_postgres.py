@@ -18,18 +18,28 @@ from optuna.trial import TrialState
 from run_search import main
 
 DRIVER = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), None)
-FOLDERS = [*map(Path, sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)), Path(shutil.which("postgres") or "/nowhere").parent]
-PROGRAMS = next((folder for folder in FOLDERS if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+FOLDERS = [
+    *map(Path, sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)),
+    Path(shutil.which("postgres") or "/nowhere").parent,
+]
+PROGRAMS = next(
+    (folder for folder in FOLDERS if (folder / "initdb").exists() and (folder / "postgres").exists()), None
+)
 
 pytestmark = [
-    pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server: neither /usr/lib/postgresql/*/bin nor PATH has initdb and postgres"),
+    pytest.mark.skipif(
+        PROGRAMS is None,
+        reason="no PostgreSQL server: neither /usr/lib/postgresql/*/bin nor PATH has initdb and postgres",
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Start a server of its own on a free port; return ``user@host:port/database``."""
-    folder = Path(tempfile.mkdtemp(prefix="secateur-pg-", dir="/tmp"))  # pytest's own are closed to the user that the server runs as
+    folder = Path(
+        tempfile.mkdtemp(prefix="secateur-pg-", dir="/tmp")
+    )  # pytest's own are closed to the user that the server runs as
     user = (
         next((name for name in ("postgres", "nobody") if _exists(name)), "nobody")
         if os.geteuid() == 0
@@ -41,7 +51,19 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        _run(user, "initdb", "-D", f"{folder}/data", "-U", "secateur", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        _run(
+            user,
+            "initdb",
+            "-D",
+            f"{folder}/data",
+            "-U",
+            "secateur",
+            "--auth=trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         _run(user, "pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log", "-w", "start")
         try:
@@ -62,8 +84,22 @@ def _run(user: str, program: str, *words: str) -> None:
     command = [str(PROGRAMS / program), *words]
     if os.geteuid() == 0:
         entry = pwd.getpwnam(user)
-        command = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", *command]
-    done = subprocess.run(command, cwd="/tmp", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        command = [
+            "setpriv",
+            f"--reuid={entry.pw_uid}",
+            f"--regid={entry.pw_gid}",
+            "--clear-groups",
+            *command,
+        ]
+    done = subprocess.run(
+        command,
+        cwd="/tmp",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -72,20 +108,39 @@ def test_the_server_answers(server: str) -> None:
     host, port = place.split("/")[0].split(":")
     command = ["psql", "-h", host, "-p", port, "-U", user, "-tAc", "select 6 * 7", "postgres"]
     assert PROGRAMS is not None
-    assert subprocess.run([str(PROGRAMS / command[0]), *command[1:]], capture_output=True, text=True, check=True).stdout.strip() == "42"
+    assert (
+        subprocess.run(
+            [str(PROGRAMS / command[0]), *command[1:]], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "42"
+    )
 
 
 @pytest.mark.skipif(DRIVER is None, reason="no driver for PostgreSQL: pip install psycopg2-binary")
 def test_a_search_keeps_its_study_in_postgresql(server: str, tmp_path: Path, tuning_config: Path) -> None:
     url = f"postgresql+{DRIVER}://{server}"
-    words = [str(tuning_config), "--runs", str(tmp_path / "runs"), "--executor", "inline", "--finish.members", "0", "--study.storage", url]
+    words = [
+        str(tuning_config),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--executor",
+        "inline",
+        "--finish.members",
+        "0",
+        "--study.storage",
+        url,
+    ]
     assert main([*words, "--search.budget.evaluations", "6"]) == 0
     study = optuna.load_study(study_name="small", storage=url)
     first = {trial.number: trial.user_attrs["candidate"] for trial in study.trials}
-    assert sorted(first.values()) == list(range(6)) and all(trial.state.is_finished() for trial in study.trials)
+    assert sorted(first.values()) == list(range(6)) and all(
+        trial.state.is_finished() for trial in study.trials
+    )
     assert any(trial.intermediate_values for trial in study.trials)
 
-    assert main([*words, "--search.budget.evaluations", "10"]) == 0  # resumed: what is there is not written twice
+    assert (
+        main([*words, "--search.budget.evaluations", "10"]) == 0
+    )  # resumed: what is there is not written twice
     study = optuna.load_study(study_name="small", storage=url)
     assert sorted(trial.user_attrs["candidate"] for trial in study.trials) == list(range(10))
     assert {trial.number: trial.user_attrs["candidate"] for trial in study.trials}.items() >= first.items()

@@ -21,7 +21,17 @@ def test_unfinished_candidates_show_the_steps_they_are_at():
     progress = SearchProgress(Progress.silent(), "")
     listener = SimpleNamespace(tick=lambda loop: seen.append((dict(loop.steps), progress.text(loop))))
     executor = SimulatedExecutor(2, lambda candidate: 1.0)
-    loop = Loop(problem, RandomSearch(), executor, Ledger(None, problem.space), Budget(4), seed=1, lag=4, chunk=2, listeners=[listener])
+    loop = Loop(
+        problem,
+        RandomSearch(),
+        executor,
+        Ledger(None, problem.space),
+        Budget(4),
+        seed=1,
+        lag=4,
+        chunk=2,
+        listeners=[listener],
+    )
     loop.run()
     under_way = [(at, text) for at, text in seen if at]
     assert under_way and all(steps(at.values()) in text for at, text in under_way)

@@ -1,4 +1,6 @@
-"""Real Tuners on a real Ray: the study's sampler proposes, its pruner stops, and nothing is left running or told twice."""
+"""Real Tuners on a real Ray: the study's sampler proposes, its pruner stops, and nothing is left running or
+told twice.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from search.raytune import StudyScheduler, StudySearch
 from spaces.errors import InputError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-COMPLETE, PRUNED, FAIL, RUNNING, WAITING = (TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"))
+COMPLETE, PRUNED, FAIL, RUNNING, WAITING = (
+    TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +49,9 @@ def quiet(monkeypatch):
 
 
 class Crash(tune.Callback):
-    """Ends the driver's loop without a word after so many results, once: the file `armed` says whether it still may."""
+    """Ends the driver's loop without a word after so many results, once: the file `armed` says whether it
+    still may.
+    """
 
     def __init__(self, armed: Path, after: int) -> None:
         self.armed, self.left = armed, after
@@ -99,7 +105,9 @@ def test_a_tuner_follows_the_pruner_of_a_study_in_a_database(tmp_path):
     for x in (0.1, 0.2, 0.3, 0.8):
         study.enqueue_trial({"net/x": x})
     space = {"net": {"x": tune.uniform(0, 1)}, "layers": tune.choice([[8], [4, 4]]), "constant": 3}
-    results = tuner(train, StudySearch(study), StudyScheduler(study), tmp_path, 7, space, max_concurrent_trials=2).fit()
+    results = tuner(
+        train, StudySearch(study), StudyScheduler(study), tmp_path, 7, space, max_concurrent_trials=2
+    ).fit()
 
     assert len(study.trials) == len(results) == 7 and results.num_errors == 1
     failed = [t for t in study.trials if t.state == FAIL]
@@ -109,9 +117,14 @@ def test_a_tuner_follows_the_pruner_of_a_study_in_a_database(tmp_path):
         if trial.state == FAIL:
             continue
         result = by_name[trial.user_attrs["ray"]["trial"]]
-        assert result.config["net"]["x"] == trial.params["net/x"] and result.metrics["training_iteration"] == trial.last_step
+        assert (
+            result.config["net"]["x"] == trial.params["net/x"]
+            and result.metrics["training_iteration"] == trial.last_step
+        )
         assert trial.values == [result.metrics["loss"]]
-        assert trial.intermediate_values == {e: pytest.approx(trial.params["net/x"] + 1 / e) for e in range(1, trial.last_step + 1)}
+        assert trial.intermediate_values == {
+            e: pytest.approx(trial.params["net/x"] + 1 / e) for e in range(1, trial.last_step + 1)
+        }
         assert (trial.last_step == 4) or trial.state == PRUNED
     pruned = next(t for t in study.trials if t.params["net/x"] == 0.8)
     assert pruned.state == PRUNED and pruned.last_step < 4
@@ -126,13 +139,24 @@ def test_intervals_travel_to_the_pruner_and_an_in_memory_study_survives_a_crash(
             time.sleep(0.1)
             tune.report(Prediction(config["x"] + 1 / epoch, 0.5, 0.001, 0.25).metrics())
 
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0), pruner=TICPruner(startup_trials=2, reduction=2))
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=0), pruner=TICPruner(startup_trials=2, reduction=2)
+    )
     for x in (0.2, 0.1, 0.9, 0.8, 0.05):
         study.enqueue_trial({"x": x})
     search = StudySearch(study, {"x": FloatDistribution(0, 1)}, metric="predicted_loss")
     crash = Crash(tmp_path / "armed", 11)
     with pytest.raises(Exception, match="driver is gone"):
-        tuner(train, search, StudyScheduler(study), tmp_path, 6, callbacks=[crash], max_concurrent_trials=1, reuse_actors=True).fit()
+        tuner(
+            train,
+            search,
+            StudyScheduler(study),
+            tmp_path,
+            6,
+            callbacks=[crash],
+            max_concurrent_trials=1,
+            reuse_actors=True,
+        ).fit()
     before = StudySearch.study_of(tmp_path / "run")
     assert 2 <= len(before.trials) <= 5 and RUNNING in states(before)
 
@@ -144,7 +168,10 @@ def test_intervals_travel_to_the_pruner_and_an_in_memory_study_survives_a_crash(
     assert len(results) == len(study.trials) == 6
     assert states(study).keys() == {COMPLETE, PRUNED}
     known = {t.number: t for t in before.trials if t.state.is_finished()}
-    assert all(study.trials[n].datetime_complete == t.datetime_complete and study.trials[n].values == t.values for n, t in known.items())
+    assert all(
+        study.trials[n].datetime_complete == t.datetime_complete and study.trials[n].values == t.values
+        for n, t in known.items()
+    )
     assert [t.state for t in study.trials if t.params["x"] in (0.9, 0.8)] == [PRUNED, PRUNED]
     assert next(t.state for t in study.trials if t.params["x"] == 0.05) == COMPLETE
     assert all("reason" not in t.user_attrs for t in study.trials)
@@ -161,7 +188,9 @@ def test_what_ray_had_not_noted_is_enqueued_again_and_nothing_stays_running(kind
             return optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/s.db")
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(f"{tmp_path}/s.log"))
 
-    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "100")  # the state of the experiment is written once, as the first trial is added
+    monkeypatch.setenv(
+        "TUNE_GLOBAL_CHECKPOINT_S", "100"
+    )  # the state of the experiment is written once, as the first trial is added
 
     def train(config):
         assert config["y"] == 2 * config["x"]
@@ -172,12 +201,23 @@ def test_what_ray_had_not_noted_is_enqueued_again_and_nothing_stays_running(kind
     def suggest(trial):
         return {"y": 2 * trial.suggest_float("x", 0, 1)}
 
-    study = optuna.create_study(study_name="s", storage=storage(), sampler=optuna.samplers.RandomSampler(seed=1))
+    study = optuna.create_study(
+        study_name="s", storage=storage(), sampler=optuna.samplers.RandomSampler(seed=1)
+    )
     stranger = study.ask()  # of another process: not ours to end
     crash = Crash(tmp_path / "armed", 7)
     search = StudySearch(study, suggest, metric="loss")
     with pytest.raises(Exception, match="driver is gone"):
-        tuner(train, search, StudyScheduler(study), tmp_path, 4, callbacks=[crash], max_concurrent_trials=2, reuse_actors=True).fit()
+        tuner(
+            train,
+            search,
+            StudyScheduler(study),
+            tmp_path,
+            4,
+            callbacks=[crash],
+            max_concurrent_trials=2,
+            reuse_actors=True,
+        ).fit()
     before = study.trials
     assert sum(t.state == RUNNING for t in before) >= 2
 
@@ -212,7 +252,9 @@ def test_what_the_whole_experiment_stops_is_told_too(tmp_path):
         trial.suggest_float("rate", 0, 1)
 
     study = optuna.create_study(direction="maximize")
-    made = tuner(train, StudySearch(study, suggest), StudyScheduler(study), tmp_path, 2, metric="accuracy", mode="max")
+    made = tuner(
+        train, StudySearch(study, suggest), StudyScheduler(study), tmp_path, 2, metric="accuracy", mode="max"
+    )
     made._local_tuner.get_run_config().stop = Stop()
     made.fit()
     assert states(study).keys() <= {PRUNED, FAIL} and PRUNED in states(study)
@@ -229,14 +271,21 @@ def test_a_trial_that_is_tried_again_is_one_trial_and_a_diverging_one_is_pruned(
         for epoch in range(1, 4):
             tune.report({"loss": float("nan") if config["x"] == 1 and epoch == 3 else 1 / epoch})
 
-    study = optuna.create_study(sampler=optuna.samplers.GridSampler({"x": [1, 2]}), pruner=optuna.pruners.NopPruner())
+    study = optuna.create_study(
+        sampler=optuna.samplers.GridSampler({"x": [1, 2]}), pruner=optuna.pruners.NopPruner()
+    )
     search = StudySearch(study, {"x": IntDistribution(1, 2)}, metric="loss")
-    results = tuner(train, search, StudyScheduler(study), tmp_path, 5, failures=1, max_concurrent_trials=1).fit()
+    results = tuner(
+        train, search, StudyScheduler(study), tmp_path, 5, failures=1, max_concurrent_trials=1
+    ).fit()
     assert len(results) == 2  # the grid has no more, whatever num_samples says
     assert {t.params["x"]: t.state for t in study.trials} == {1: PRUNED, 2: COMPLETE}
     diverged, again = sorted(study.trials, key=lambda t: t.params["x"])
     assert "diverged" in diverged.user_attrs["reason"]
-    assert again.intermediate_values == {1: 1.0, 2: 0.5, 3: pytest.approx(1 / 3)} and "reason" not in again.user_attrs
+    assert (
+        again.intermediate_values == {1: 1.0, 2: 0.5, 3: pytest.approx(1 / 3)}
+        and "reason" not in again.user_attrs
+    )
 
 
 def test_several_objectives_are_pruned_by_their_fronts(tmp_path):
@@ -252,7 +301,11 @@ def test_several_objectives_are_pruned_by_their_fronts(tmp_path):
     space = {"x": tune.uniform(0, 1), "worse": tune.uniform(0, 1)}
     tuner(train, search, scheduler, tmp_path, 4, space, max_concurrent_trials=1, reuse_actors=True).fit()
     assert [t.state for t in study.trials] == [COMPLETE, COMPLETE, PRUNED, COMPLETE]
-    assert study.trials[3].values == [0.9, 0.9] and study.trials[2].last_step is None and len(study.best_trials) == 3
+    assert (
+        study.trials[3].values == [0.9, 0.9]
+        and study.trials[2].last_step is None
+        and len(study.best_trials) == 3
+    )
 
 
 @pytest.mark.slow
@@ -266,7 +319,14 @@ def test_another_attempt_at_a_failed_trial_is_a_new_trial_of_the_same_parameters
 
     (tmp_path / "ill").touch()
     study = optuna.create_study(storage=f"sqlite:///{tmp_path}/s.db")
-    tuner(train, StudySearch(study, metric="loss"), StudyScheduler(study), tmp_path, 2, {"x": tune.uniform(0, 1)}).fit()
+    tuner(
+        train,
+        StudySearch(study, metric="loss"),
+        StudyScheduler(study),
+        tmp_path,
+        2,
+        {"x": tune.uniform(0, 1)},
+    ).fit()
     assert states(study) == {FAIL: 2}
     (tmp_path / "ill").unlink()
     tune.Tuner.restore(str(tmp_path / "run"), tune.with_resources(train, {"cpu": 0.5}), **{how: True}).fit()
@@ -294,10 +354,12 @@ def train(config):
 if len(sys.argv) > 2:
     made = tune.Tuner.restore(folder + "/run", train)
 else:
+    sampler, pruner = optuna.samplers.TPESampler(seed=0), TICPruner(startup_trials=2)
     study = optuna.create_study(
-        study_name="s", storage=f"sqlite:///{folder}/s.db", sampler=optuna.samplers.TPESampler(seed=0), pruner=TICPruner(startup_trials=2)
+        study_name="s", storage=f"sqlite:///{folder}/s.db", sampler=sampler, pruner=pruner
     )
-    config = tune.TuneConfig(search_alg=StudySearch(study, metric="loss"), scheduler=StudyScheduler(study), num_samples=8)
+    search = StudySearch(study, metric="loss")
+    config = tune.TuneConfig(search_alg=search, scheduler=StudyScheduler(study), num_samples=8)
     run = tune.RunConfig(name="run", storage_path=folder, verbose=0)
     made = tune.Tuner(train, param_space={"x": tune.uniform(0, 1)}, tune_config=config, run_config=run)
 made.fit()
@@ -311,7 +373,9 @@ def test_a_killed_driver_is_restored(tmp_path):
     environment = os.environ | {"PYTHONPATH": root, "TUNE_GLOBAL_CHECKPOINT_S": "1"}
     environment.pop("RAY_ADDRESS", None)
     command = [sys.executable, str(tmp_path / "driver.py"), str(tmp_path)]
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    first = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     url, began = f"sqlite:///{tmp_path}/s.db", time.monotonic()
     while time.monotonic() - began < 90:
         time.sleep(0.3)
@@ -330,7 +394,9 @@ def test_a_killed_driver_is_restored(tmp_path):
     assert sum(t.state in (COMPLETE, PRUNED) for t in after) >= 8
     told = [t.params["x"] for t in after if t.state in (COMPLETE, PRUNED)]
     assert len(set(told)) == len(told) and {t.params["x"] for t in before} <= set(told)
-    assert all(after[t.number].datetime_complete == t.datetime_complete for t in before if t.state.is_finished())
+    assert all(
+        after[t.number].datetime_complete == t.datetime_complete for t in before if t.state.is_finished()
+    )
 
 
 def test_mistakes_are_one_line(tmp_path):

@@ -43,19 +43,31 @@ def exported(space: ChannelSpace, genome: np.ndarray, tmp_path_factory: pytest.T
     return folder
 
 
-def test_a_fresh_process_computes_the_same(exported: Path, space: ChannelSpace, genome: np.ndarray, tmp_path: Path) -> None:
+def test_a_fresh_process_computes_the_same(
+    exported: Path, space: ChannelSpace, genome: np.ndarray, tmp_path: Path
+) -> None:
     expected = space.build(genome).eval()(*EXAMPLE)
     code = (
-        "import sys, torch; from search.recipe import load; torch.set_num_threads(1); model = load(sys.argv[1]); "
-        "x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8); print(repr(model(x).tolist()), sum(p.numel() for p in model.parameters()))"
+        "import sys, torch; from search.recipe import load; torch.set_num_threads(1); model = "
+        "load(sys.argv[1]); "
+        "x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8); print(repr(model(x).tolist()), sum(p.numel() "
+        "for p in model.parameters()))"
     )
-    words = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True, check=True).stdout
+    words = subprocess.run(
+        [sys.executable, "-c", code, str(exported)], capture_output=True, text=True, check=True
+    ).stdout
     outputs, parameters = words.rsplit(" ", 1)
     assert torch.allclose(torch.tensor(json.loads(outputs)), expected, atol=1e-6)
-    assert int(parameters) == sum(p.numel() for p in space.build(genome).parameters()) < sum(p.numel() for p in space.model.parameters())
+    assert (
+        int(parameters)
+        == sum(p.numel() for p in space.build(genome).parameters())
+        < sum(p.numel() for p in space.model.parameters())
+    )
 
 
-def test_the_recipe_says_where_the_model_comes_from(exported: Path, space: ChannelSpace, genome: np.ndarray) -> None:
+def test_the_recipe_says_where_the_model_comes_from(
+    exported: Path, space: ChannelSpace, genome: np.ndarray
+) -> None:
     recipe = Recipe.read(exported)
     assert recipe.id == 7 and recipe.metrics == {"error": 0.125} and recipe.model == ORIGIN.model
     assert recipe.fingerprint == space.fingerprint
@@ -63,7 +75,9 @@ def test_the_recipe_says_where_the_model_comes_from(exported: Path, space: Chann
     assert recipe.versions["torch"] == torch.__version__
 
 
-def test_onnx_runs_with_any_batch_and_agrees_with_torch(exported: Path, space: ChannelSpace, genome: np.ndarray) -> None:
+def test_onnx_runs_with_any_batch_and_agrees_with_torch(
+    exported: Path, space: ChannelSpace, genome: np.ndarray
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     recipe = Recipe.read(exported)
     assert recipe.onnx["dynamic_batch"] and 0 <= recipe.onnx["max_difference"] < 1e-5
@@ -77,7 +91,9 @@ def test_without_the_export_extra_the_model_is_there_and_the_recipe_says_so(
     space: ChannelSpace, genome: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find_spec = exporting.util.find_spec
-    monkeypatch.setattr(exporting.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
+    monkeypatch.setattr(
+        exporting.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
+    )
     recipe = export(tmp_path / "1", 1, genome, space.build(genome), space, EXAMPLE, ORIGIN)
     assert "onnxruntime not installed" in recipe.onnx["missing"] and not (tmp_path / "1" / ONNX).exists()
     load(tmp_path / "1")
@@ -92,7 +108,9 @@ def test_a_model_that_onnx_cannot_express_is_no_error(tmp_path: Path) -> None:
     assert set(found) == {"missing"} and "\n" not in found["missing"] and not (tmp_path / ONNX).exists()
 
 
-def test_training_mode_and_the_base_model_stay_as_they_are(space: ChannelSpace, genome: np.ndarray, tmp_path: Path) -> None:
+def test_training_mode_and_the_base_model_stay_as_they_are(
+    space: ChannelSpace, genome: np.ndarray, tmp_path: Path
+) -> None:
     model = space.build(genome).train()
     model.blocks.eval()  # type: ignore[union-attr]
     modes = [module.training for module in model.modules()]
@@ -102,7 +120,9 @@ def test_training_mode_and_the_base_model_stay_as_they_are(space: ChannelSpace, 
     assert all(torch.equal(tensor, before[name]) for name, tensor in space.model.state_dict().items())
 
 
-def test_a_model_given_as_an_object_is_asked_for(space: ChannelSpace, genome: np.ndarray, tmp_path: Path) -> None:
+def test_a_model_given_as_an_object_is_asked_for(
+    space: ChannelSpace, genome: np.ndarray, tmp_path: Path
+) -> None:
     export(tmp_path / "1", 1, genome, space.build(genome), space, EXAMPLE, base=space.model, onnx=False)
     with pytest.raises(InputError, match="give it to load"):
         load(tmp_path / "1")
@@ -112,7 +132,12 @@ def test_a_model_given_as_an_object_is_asked_for(space: ChannelSpace, genome: np
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.middle, self.last = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 5), nn.Linear(5, 5)
+        self.first, self.second, self.middle, self.last = (
+            nn.Linear(6, 8),
+            nn.Linear(8, 5),
+            nn.Linear(5, 5),
+            nn.Linear(5, 5),
+        )
         self.last.weight = self.middle.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -153,7 +178,16 @@ def test_a_space_that_builds_anew_is_made_again(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "widths_of_a_test", sys.modules[Widths.__module__])
     genome, example = np.array([2], dtype=np.uint8), (torch.randn(2, 4),)
     model = Widths().build(genome)
-    export(tmp_path / "1", 1, genome, model, Widths(), example, Origin(space={"class_path": "widths_of_a_test.Widths"}), onnx=False)
+    export(
+        tmp_path / "1",
+        1,
+        genome,
+        model,
+        Widths(),
+        example,
+        Origin(space={"class_path": "widths_of_a_test.Widths"}),
+        onnx=False,
+    )
     assert torch.equal(load(tmp_path / "1")(*example), model(*example))
 
 
@@ -187,7 +221,10 @@ def test_changed_weights_are_refused(exported: Path, tmp_path: Path) -> None:
         ({"format": FORMAT + 1}, f"this version of Secateur reads format {FORMAT}"),
         ({"model": {"class_path": "spaces.models.Missing"}}, "'spaces.models.Missing' does not import"),
         ({"model": {"class_path": "pathlib.Path"}}, r"expected a subclass of torch\.nn"),
-        ({"model": {"class_path": "spaces.models.ResidualNet", "init_args": {"width": 3}}}, "init_args do not fit"),
+        (
+            {"model": {"class_path": "spaces.models.ResidualNet", "init_args": {"width": 3}}},
+            "init_args do not fit",
+        ),
         (
             {"model": {"class_path": "spaces.models.ResidualNet", "init_args": {"widths": [4, 7]}}},
             "expected the base model that was searched",
@@ -196,7 +233,9 @@ def test_changed_weights_are_refused(exported: Path, tmp_path: Path) -> None:
         ({"slices": 3}, "damaged recipe"),
     ],
 )
-def test_what_does_not_fit_is_named(exported: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_named(
+    exported: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(InputError, match=message) as error:
         load(damaged(exported, tmp_path / "1", **changes))
     assert RECIPE in one_line(error)

@@ -28,7 +28,10 @@ PROBLEM = pruning(40, ["macs <= 60%"])
 
 
 def run(
-    directory: Path, problem: Problem = PROBLEM, n: int = 120, spaced: Callable[[Ledger], None] = lambda ledger: None
+    directory: Path,
+    problem: Problem = PROBLEM,
+    n: int = 120,
+    spaced: Callable[[Ledger], None] = lambda ledger: None,
 ) -> list[Evaluation]:
     """Write a run whose every tenth candidate failed."""
     ledger = Ledger(directory / "ledger.db", problem.space)
@@ -37,7 +40,9 @@ def run(
     metrics = problem.evaluator.function(genomes)  # type: ignore[attr-defined]
     evaluations = []
     for id, genome in enumerate(genomes):
-        candidate = Candidate(id, genome, (id - 2, id - 1) if id > 1 else (), "Uniform+BitFlip" if id % 2 else "SegmentWise")
+        candidate = Candidate(
+            id, genome, (id - 2, id - 1) if id > 1 else (), "Uniform+BitFlip" if id % 2 else "SegmentWise"
+        )
         values = {name: float(column[id]) for name, column in metrics.items()}
         evaluations.append(
             Evaluation(candidate, State.FAILED, {}, reason="ValueError: <nan>")
@@ -65,7 +70,13 @@ def finals(ledger: Ledger) -> None:
     front = front_of([e for _, e in ledger.evaluations()]).members
     good, bad = front[0], front[-1]
     cost = {"params": 1234.0, "macs": 0.5, "bytes": 4096.0}
-    Final(BASE, PROBLEM.base, {"test_error_before": 0.125, "test_error": 0.0625}, cost, cost | {"latency_ms": 1.0}).save(ledger)
+    Final(
+        BASE,
+        PROBLEM.base,
+        {"test_error_before": 0.125, "test_error": 0.0625},
+        cost,
+        cost | {"latency_ms": 1.0},
+    ).save(ledger)
     realised = {"params": 777.0, "macs": 0.125, "bytes": 2048.0, "latency_ms": 0.375, "onnx_latency_ms": 0.25}
     Final(
         good.candidate.id,
@@ -85,7 +96,9 @@ def finals(ledger: Ledger) -> None:
 
 def words_of(html: str) -> str:
     """The page's text, without scripts, styles and tags."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(script|style).*?</\1>", " ", html))).split())
+    return " ".join(
+        unescape(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(script|style).*?</\1>", " ", html))).split()
+    )
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
@@ -106,7 +119,9 @@ def test_the_page_says_what_the_ledger_says(tmp_path: Path) -> None:
     assert "120 candidates were evaluated, until the budget of evaluations was spent" in words
     assert f"{len(members)} of them form the front" in words
     assert "12 of 120 candidates failed" in words and "ValueError: <nan>" in words
-    assert "0.4375 0.0547" in words and "1.23 k 777" in words  # before and tuned; requested and realised side by side
+    assert (
+        "0.4375 0.0547" in words and "1.23 k 777" in words
+    )  # before and tuned; requested and realised side by side
     assert "25 %" in words and "0.375 0.250" in words
     assert "MemoryError: <no room>" in words and "no ONNX file: onnx not installed" in words
     assert "MACs ≤ 60 % (0.6000): met by all" in words
@@ -120,20 +135,31 @@ def test_facts_agree_with_the_definitions(tmp_path: Path) -> None:
     front = front_of(evaluations)
     assert [m.candidate.id for m in facts.front] == [m.candidate.id for m in front.members]
     complete = [e for e in evaluations if e.state is State.COMPLETE]
-    assert (facts.feasible == (PROBLEM.violations(complete) == 0)).all() and 0 < facts.feasible.sum() < len(complete)
+    assert (facts.feasible == (PROBLEM.violations(complete) == 0)).all() and 0 < facts.feasible.sum() < len(
+        complete
+    )
     replayed = Front(PROBLEM)
     joined = [replayed.add(e) for e in evaluations]
     records = {record.name: record for record in facts.operators}
-    assert set(records) == {"Uniform", "BitFlip", "SegmentWise"} and records["Uniform"].asked == records["BitFlip"].asked == 60
-    assert records["SegmentWise"].joined == sum(joined[0::2]) and records["Uniform"].joined == sum(joined[1::2])
+    assert (
+        set(records) == {"Uniform", "BitFlip", "SegmentWise"}
+        and records["Uniform"].asked == records["BitFlip"].asked == 60
+    )
+    assert records["SegmentWise"].joined == sum(joined[0::2]) and records["Uniform"].joined == sum(
+        joined[1::2]
+    )
     assert records["BitFlip"].stayed + records["SegmentWise"].stayed == len(front)
     volumes = [volume for _, volume in facts.history]
     assert volumes == sorted(volumes) and 0 < volumes[-1] <= 1 and facts.history[-1][0] == 120
-    assert [seen for seen, _ in facts.history[:-1]] == [place + 1 for place, joins in enumerate(joined) if joins]
+    assert [seen for seen, _ in facts.history[:-1]] == [
+        place + 1 for place, joins in enumerate(joined) if joins
+    ]
 
 
 @pytest.mark.parametrize(("cheapest", "scale"), [(0.02, "log"), (0.05, None), (0.0, None)])
-def test_costs_that_differ_widely_are_on_a_logarithmic_axis(tmp_path: Path, cheapest: float, scale: str | None) -> None:
+def test_costs_that_differ_widely_are_on_a_logarithmic_axis(
+    tmp_path: Path, cheapest: float, scale: str | None
+) -> None:
     run(tmp_path)
     facts = gather(Ledger.reader(tmp_path / "ledger.db"))
     member = replace(facts.front[0], metrics=facts.front[0].metrics | {"macs": cheapest})
@@ -151,7 +177,11 @@ def test_the_front_as_numbers(tmp_path: Path) -> None:
         assert float(row["error"]) == member.metrics["error"]
         for name, part in PROBLEM.space.slices.items():
             assert float(row[f"kept:{name}"]) == pytest.approx(member.candidate.genome[part].mean(), rel=1e-3)
-    assert float(rows[0]["test_error"]) == 0.0547 and float(rows[0]["realised_macs"]) == 0.125 and rows[1]["test_error"] == ""
+    assert (
+        float(rows[0]["test_error"]) == 0.0547
+        and float(rows[0]["realised_macs"]) == 0.125
+        and rows[1]["test_error"] == ""
+    )
 
 
 @pytest.mark.parametrize("aims", [["error"], ["max ones"], ["error", "macs", "max ones"]])
@@ -164,7 +194,9 @@ def test_any_number_of_objectives(tmp_path: Path, aims: list[str]) -> None:
 
 def test_nothing_but_failures_and_nothing_at_all(tmp_path: Path) -> None:
     def fail(ledger: Ledger) -> None:
-        ledger._write("UPDATE evaluations SET state = ?, metrics = '{}', reason = 'OSError: gone'", ("failed",))
+        ledger._write(
+            "UPDATE evaluations SET state = ?, metrics = '{}', reason = 'OSError: gone'", ("failed",)
+        )
 
     run(tmp_path, spaced=fail)
     assert "OSError: gone" in words_of(write_report(tmp_path).read_text())
@@ -186,7 +218,9 @@ def test_a_large_run_stays_a_small_page(tmp_path: Path) -> None:
     assert write_report(tmp_path).stat().st_size < 7_000_000
 
 
-def test_the_table_is_plain_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_plain_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(tmp_path, spaced=finals)
     ledger = Ledger.reader(tmp_path / "ledger.db")
     facts = gather(ledger)
@@ -194,11 +228,17 @@ def test_the_table_is_plain_where_there_is_no_terminal(tmp_path: Path, capsys: p
     printed = capsys.readouterr().out
     assert printed == text(facts.finals, facts.about) and "\x1b" not in printed
     base, good, bad = (
-        line.split() for line in printed.splitlines() if line.startswith((" base", " candidate", "base", "candidate")) and ":" not in line
+        line.split()
+        for line in printed.splitlines()
+        if line.startswith((" base", " candidate", "base", "candidate")) and ":" not in line
     )
     assert base[:4] == ["base", "model", "0.1250", "0.0625"]
     assert good[2:6] == ["0.4375", "0.0547", "1.23", "k"] and "25" in good and good[-2:] == ["0.375", "0.250"]
-    assert bad[0] == "candidate" and "MemoryError: <no room>" in printed and "no ONNX: onnx not installed" in printed
+    assert (
+        bad[0] == "candidate"
+        and "MemoryError: <no room>" in printed
+        and "no ONNX: onnx not installed" in printed
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,4 +262,6 @@ def test_numbers_are_written_for_people(value: float, name: str, words: str) -> 
 def test_shares_and_bounds_are_written_for_people() -> None:
     assert share(1.0, 4.0) == "25 %" and share(1.0, None) == ""
     assert bound({"metric": "macs", "relation": "<=", "bound": 50.0, "relative": True}) == "MACs ≤ 50 %"
-    assert bound({"metric": "accuracy", "relation": ">=", "bound": 0.95, "relative": False}) == "accuracy ≥ 0.95"
+    assert (
+        bound({"metric": "accuracy", "relation": ">=", "bound": 0.95, "relative": False}) == "accuracy ≥ 0.95"
+    )

@@ -1,4 +1,6 @@
-"""A search of cells through the door: searched, resumed, exported, reported, gone on with by evolution, refused in one line."""
+"""A search of cells through the door: searched, resumed, exported, reported, gone on with by evolution,
+refused in one line.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ CELLS = {
 STACK: dict[str, Any] = {
     "name": "cells",
     "executor": "inline",
-    "model": {"class_path": "spaces.cells.CellStack", "init_args": {"width": 2, "cells": 2, "reductions": [1], "joined": 1}},
+    "model": {
+        "class_path": "spaces.cells.CellStack",
+        "init_args": {"width": 2, "cells": 2, "reductions": [1], "joined": 1},
+    },
     "data": {"class_path": "evaluators.data.Digits", "init_args": {"shares": SHARES}},
     "space": {"class_path": "spaces.SupernetSpace", "init_args": CELLS},
     "evaluators": [
@@ -94,10 +99,15 @@ def test_the_cell_that_was_found_is_exported_as_it_was_trained(folder: Path) -> 
         model, recipe = load(run / final.folder), Recipe.read(run / final.folder)
         found = evaluations[final.id]
         assert found is not None and isinstance(model, CellNetwork)
-        assert recipe.model is not None and recipe.model["init_args"]["genotype"] == str(found.arrays["genotype"])
+        assert recipe.model is not None and recipe.model["init_args"]["genotype"] == str(
+            found.arrays["genotype"]
+        )
         tested = assess(model, data, data.batches("test", 256))
         assert tested["error"] == pytest.approx(final.test["test_error"])
-        assert final.realised["macs"] == found.metrics["macs"] and final.realised["params"] == found.metrics["params"]
+        assert (
+            final.realised["macs"] == found.metrics["macs"]
+            and final.realised["params"] == found.metrics["params"]
+        )
 
 
 @pytest.mark.slow
@@ -105,17 +115,28 @@ def test_a_cell_is_exported_to_onnx_and_agrees(tmp_path: Path) -> None:
     assert go(tmp_path, STACK, "--finish.onnx", "true", "--search.budget.evaluations", "1") == 0
     with _closing(tmp_path / "runs" / "cells") as ledger:
         final = load_finals(ledger)[0]
-    assert final.onnx["max_difference"] < 1e-4 and (tmp_path / "runs" / "cells" / final.folder / final.onnx["file"]).is_file()
+    assert (
+        final.onnx["max_difference"] < 1e-4
+        and (tmp_path / "runs" / "cells" / final.folder / final.onnx["file"]).is_file()
+    )
 
 
 def test_the_report_shows_the_cell_and_what_it_cost(folder: Path) -> None:
     page = (folder / "runs" / "cells" / "report.html").read_text()
-    for words in ("The cell of candidate", "What became of the operations", "Coming to rest", "What an epoch cost", "normal: 0&lt;"):
+    for words in (
+        "The cell of candidate",
+        "What became of the operations",
+        "Coming to rest",
+        "What an epoch cost",
+        "normal: 0&lt;",
+    ):
         assert words in page
     assert "What stays of each layer" not in page
 
 
-def test_the_same_line_again_pays_for_nothing(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_line_again_pays_for_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from evaluators.supernet import SupernetTraining
 
     monkeypatch.setattr(SupernetTraining, "epoch", None)
@@ -170,17 +191,46 @@ def test_a_trained_network_gets_cells_and_every_case_is_told(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--space.init_args.at", "[cells.9]"], "space: at: CellStack has no module 'cells.9'; there are cells.0, cells.1"),
+        (
+            ["--space.init_args.at", "[cells.9]"],
+            "space: at: CellStack has no module 'cells.9'; there are cells.0, cells.1",
+        ),
         (["--space.init_args.operations", "[none, skip, warp]"], "space: operations: no operation 'warp'"),
         (["--space.init_args.operations", "[skip, torch.nn.LSTM]"], "space: operations: LSTM at stride 1"),
-        (["--evaluators", "[{class_path: evaluators.SupernetSearch, init_args: {epochs: 4, supernet: {warmup: 4}}}]"], "never move"),
-        (["--space", "{class_path: spaces.CellSpace}"], "space CellSpace; expected spaces.cells.SupernetSpace"),
-        (["--space", "{class_path: spaces.CellSpace, init_args: {run: nowhere}}"], "space: run: nowhere has no searched cells"),
-        (["--space.init_args.graph", "{class_path: spaces.cells.Edges, init_args: {edges: [a>0, b>0, 0>1, 1>0]}}"], "a cycle 0 > 1 > 0"),
-        (["--space.init_args.graph", "{class_path: spaces.cells.Edges, init_args: {edges: [a>0, b>0, x>1]}}"], "no input leads to"),
+        (
+            [
+                "--evaluators",
+                "[{class_path: evaluators.SupernetSearch, init_args: {epochs: 4, supernet: {warmup: 4}}}]",
+            ],
+            "never move",
+        ),
+        (
+            ["--space", "{class_path: spaces.CellSpace}"],
+            "space CellSpace; expected spaces.cells.SupernetSpace",
+        ),
+        (
+            ["--space", "{class_path: spaces.CellSpace, init_args: {run: nowhere}}"],
+            "space: run: nowhere has no searched cells",
+        ),
+        (
+            [
+                "--space.init_args.graph",
+                "{class_path: spaces.cells.Edges, init_args: {edges: [a>0, b>0, 0>1, 1>0]}}",
+            ],
+            "a cycle 0 > 1 > 0",
+        ),
+        (
+            [
+                "--space.init_args.graph",
+                "{class_path: spaces.cells.Edges, init_args: {edges: [a>0, b>0, x>1]}}",
+            ],
+            "no input leads to",
+        ),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], what: str) -> None:
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], what: str
+) -> None:
     assert go(tmp_path, STACK, *words) == 2
     told = capsys.readouterr().err.strip()
     assert told.startswith("error: ") and "\n" not in told and what in told

@@ -86,7 +86,9 @@ def test_evolution_begins_with_what_it_was_told_and_asks_none_of_it_again():
     evaluations = played(Stages([Few(30), Evolution(population=30)]), problem, 80)
     first, children = ([e.candidate for e in part] for part in (evaluations[:30], evaluations[30:]))
     assert all(child.parents and child.parents[0] < 30 for child in children[:4])
-    assert not {child.genome.tobytes() for child in children} & {candidate.genome.tobytes() for candidate in first}
+    assert not {child.genome.tobytes() for child in children} & {
+        candidate.genome.tobytes() for candidate in first
+    }
 
 
 def test_heirs_are_those_of_all_stages_to_come():
@@ -107,7 +109,9 @@ def make(tmp_path):
 
     def search(directory=None, stages=True, **settings):
         torch.manual_seed(0)
-        evaluator = LineageTraining(steps=[4, 8], batch_size=25, first_steps=12, worth=CriterionWorth(), record_activations=False)
+        evaluator = LineageTraining(
+            steps=[4, 8], batch_size=25, first_steps=12, worth=CriterionWorth(), record_activations=False
+        )
         line = Lineages(rounds=5, smallest=0.1, mutation=RemovalPruning(power=0))
         return Search(
             Perceptron((64, 12, 8, 10)),
@@ -146,13 +150,19 @@ def test_a_budget_of_epochs_ends_it_and_a_larger_one_goes_on(make, tmp_path):
     again = make(tmp_path / "run").run(evaluations=None, epochs=3)
     assert again.complete
     on = make(tmp_path / "run").run(evaluations=None, epochs=6)
-    losses = [sorted((e.candidate.id, e.metrics["loss"]) for e in evaluations(result)) for result in (on, whole)]
+    losses = [
+        sorted((e.candidate.id, e.metrics["loss"]) for e in evaluations(result)) for result in (on, whole)
+    ]
     assert losses[0] == losses[1]
     operators = {e.candidate.operator for e in evaluations(whole)}
     assert "RemovalPruning" in operators and "promoted" in operators
 
 
 def test_epochs_that_nobody_counts_are_refused_before_anything_starts(make, tmp_path):
-    search = Search(Perceptron((64, 4, 10)), Digits(train_samples=50), directory=tmp_path / "run", study=False)
-    with pytest.raises(InputError, match=r"budget.epochs: nobody counts what training takes; expected evaluators Cost"):
+    search = Search(
+        Perceptron((64, 4, 10)), Digits(train_samples=50), directory=tmp_path / "run", study=False
+    )
+    with pytest.raises(
+        InputError, match=r"budget.epochs: nobody counts what training takes; expected evaluators Cost"
+    ):
         search.run(evaluations=None, epochs=2)

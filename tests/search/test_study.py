@@ -44,11 +44,17 @@ def fill(ledger: Ledger, start: int, stop: int, problem: Problem = PROBLEM) -> l
     evaluations = []
     for place, genome in enumerate(genomes):
         id = start + place
-        candidate = Candidate(id, genome, (id - 2, id - 1) if id > 1 else (), "Uniform+BitFlip" if id > 1 else "sample", id)
+        candidate = Candidate(
+            id, genome, (id - 2, id - 1) if id > 1 else (), "Uniform+BitFlip" if id > 1 else "sample", id
+        )
         values = {name: float(column[place]) for name, column in metrics.items()}
         state = {0: State.FAILED, 1: State.PRUNED}.get(id % 10, State.COMPLETE)
         reason = "RuntimeError: no" if state is State.FAILED else ""
-        evaluations.append(Evaluation(candidate, state, {} if reason else values, reason=reason, seconds=0.5, worker="here:1"))
+        evaluations.append(
+            Evaluation(
+                candidate, state, {} if reason else values, reason=reason, seconds=0.5, worker="here:1"
+            )
+        )
     ledger.add_candidates(e.candidate for e in evaluations)
     for evaluation in evaluations:
         if evaluation.state is State.PRUNED:
@@ -60,7 +66,9 @@ def fill(ledger: Ledger, start: int, stop: int, problem: Problem = PROBLEM) -> l
 
 
 def study_of(directory: Path) -> optuna.Study:
-    return optuna.load_study(study_name="toy", storage=JournalStorage(JournalFileBackend(str(directory / "study.log"))))
+    return optuna.load_study(
+        study_name="toy", storage=JournalStorage(JournalFileBackend(str(directory / "study.log")))
+    )
 
 
 def trials_of(directory: Path) -> dict[int, FrozenTrial]:
@@ -79,27 +87,42 @@ def front_ids(evaluations: list[Evaluation]) -> set[int]:
     complete = [e for e in evaluations if e.state is State.COMPLETE and PROBLEM.violations([e])[0] == 0]
     points = PROBLEM.values(complete)
     return {
-        e.candidate.id for e, point in zip(complete, points, strict=True) if not ((points <= point).all(1) & (points < point).any(1)).any()
+        e.candidate.id
+        for e, point in zip(complete, points, strict=True)
+        if not ((points <= point).all(1) & (points < point).any(1)).any()
     }
 
 
 def notes_of(directory: Path) -> dict[int, str]:
     """Notes of trials by candidate, as optuna-dashboard shows them."""
     attributes = study_of(directory)._storage.get_study_system_attrs(0)
-    return {id: attributes.get(f"dashboard:{trial._trial_id}:note_str:0", "") for id, trial in trials_of(directory).items()}
+    return {
+        id: attributes.get(f"dashboard:{trial._trial_id}:note_str:0", "")
+        for id, trial in trials_of(directory).items()
+    }
 
 
 def test_every_evaluation_is_a_trial(ledger: Ledger, tmp_path: Path) -> None:
     evaluations = fill(ledger, 0, 60)
     rebuild(tmp_path)
     study, trials = study_of(tmp_path), trials_of(tmp_path)
-    assert study.metric_names == ["error", "macs"] and [d.name for d in study.directions] == ["MINIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["error", "macs"] and [d.name for d in study.directions] == [
+        "MINIMIZE",
+        "MINIMIZE",
+    ]
     assert set(trials) == set(range(60))
-    states = {State.COMPLETE: TrialState.COMPLETE, State.FAILED: TrialState.FAIL, State.PRUNED: TrialState.PRUNED}
+    states = {
+        State.COMPLETE: TrialState.COMPLETE,
+        State.FAILED: TrialState.FAIL,
+        State.PRUNED: TrialState.PRUNED,
+    }
     for evaluation in evaluations:
         trial = trials[evaluation.candidate.id]
         assert trial.state is states[evaluation.state]
-        shares = {name: round(float(evaluation.candidate.genome[part].mean()), 6) for name, part in PROBLEM.space.slices.items()}
+        shares = {
+            name: round(float(evaluation.candidate.genome[part].mean()), 6)
+            for name, part in PROBLEM.space.slices.items()
+        }
         assert trial.params == shares
         assert trial.duration is not None and trial.duration.total_seconds() == 0.5
         if evaluation.state is State.COMPLETE:
@@ -110,15 +133,24 @@ def test_parents_operator_feasibility_and_reasons_are_visible(ledger: Ledger, tm
     evaluations = fill(ledger, 0, 60)
     rebuild(tmp_path)
     trials = trials_of(tmp_path)
-    assert trials[12].user_attrs["operator"] == "Uniform+BitFlip" and trials[12].user_attrs["parents"] == "10, 11"
+    assert (
+        trials[12].user_attrs["operator"] == "Uniform+BitFlip"
+        and trials[12].user_attrs["parents"] == "10, 11"
+    )
     assert trials[10].user_attrs["reason"] == "RuntimeError: no"
-    feasible = {e.candidate.id: bool(PROBLEM.violations([e])[0] == 0) for e in evaluations if e.state is State.COMPLETE}
+    feasible = {
+        e.candidate.id: bool(PROBLEM.violations([e])[0] == 0)
+        for e in evaluations
+        if e.state is State.COMPLETE
+    }
     assert len(set(feasible.values())) == 2
     for id, is_feasible in feasible.items():
         trial = trials[id]
         assert trial.user_attrs["feasible"] == ("yes" if is_feasible else "no")
         assert (trial.constraints["macs <= 60%"] <= 0) is is_feasible  # what Optuna reads
-        assert all(value <= 0 for value in trial.system_attrs["constraints"]) is is_feasible  # what optuna-dashboard 0.21 reads
+        assert (
+            all(value <= 0 for value in trial.system_attrs["constraints"]) is is_feasible
+        )  # what optuna-dashboard 0.21 reads
 
 
 def test_reports_are_intermediate_values(ledger: Ledger, tmp_path: Path) -> None:
@@ -143,7 +175,9 @@ def test_members_of_the_front_carry_notes_and_who_left_it_says_so(ledger: Ledger
     assert {id for id, note in notes.items() if note.startswith("## On the front")} == front_ids(everything)
     assert first - front_ids(everything), "the test needs a member that left"
     assert all("dominated by now" in notes[id] for id in first - front_ids(everything))
-    assert "0.0625" in notes[min(front_ids(everything))] and "recipe.json" in notes[min(front_ids(everything))]
+    assert (
+        "0.0625" in notes[min(front_ids(everything))] and "recipe.json" in notes[min(front_ids(everything))]
+    )
 
 
 def test_writing_again_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
@@ -160,7 +194,9 @@ def test_a_deleted_study_is_written_again(ledger: Ledger, tmp_path: Path) -> Non
     before = {id: (trial.values, trial.params, trial.state) for id, trial in trials_of(tmp_path).items()}
     (tmp_path / "study.log").unlink()
     rebuild(tmp_path)
-    assert {id: (trial.values, trial.params, trial.state) for id, trial in trials_of(tmp_path).items()} == before
+    assert {
+        id: (trial.values, trial.params, trial.state) for id, trial in trials_of(tmp_path).items()
+    } == before
 
 
 def test_the_study_of_an_earlier_ledger_is_replaced(ledger: Ledger, tmp_path: Path) -> None:
@@ -181,7 +217,9 @@ def test_a_killed_view_leaves_nothing_that_hurts(ledger: Ledger, tmp_path: Path)
     rebuild(tmp_path)
     content = (tmp_path / "study.log").read_bytes()
     lines = content.splitlines(keepends=True)
-    (tmp_path / "study.log").write_bytes(b"".join(lines[:30]) + lines[30][: len(lines[30]) // 2])  # killed in the middle of a line
+    (tmp_path / "study.log").write_bytes(
+        b"".join(lines[:30]) + lines[30][: len(lines[30]) // 2]
+    )  # killed in the middle of a line
     (tmp_path / "study.log.lock").symlink_to("somewhere")
     start = time.monotonic()
     rebuild(tmp_path)
@@ -189,7 +227,9 @@ def test_a_killed_view_leaves_nothing_that_hurts(ledger: Ledger, tmp_path: Path)
     assert set(trials_of(tmp_path)) == set(range(50))
 
 
-def test_what_joins_the_front_is_written_first(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_joins_the_front_is_written_first(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluations = fill(ledger, 0, 300)
     monkeypatch.setattr(viewing, "_CHUNK", 1)
     view = View(tmp_path, None)
@@ -209,7 +249,10 @@ def test_the_process_follows_the_ledger_and_ends_when_told(ledger: Ledger, tmp_p
     view = StudyView(tmp_path)
     try:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "study.log").is_file() or (tmp_path / "study.log").read_bytes().count(b'"candidate"') < 30:
+        while (
+            not (tmp_path / "study.log").is_file()
+            or (tmp_path / "study.log").read_bytes().count(b'"candidate"') < 30
+        ):
             assert time.monotonic() < deadline, "the view does not follow"
             time.sleep(0.1)
         fill(ledger, 30, 90)
@@ -226,14 +269,21 @@ def test_a_view_that_breaks_is_told_and_hurts_nobody(tmp_path: Path) -> None:
 
 
 def test_the_view_needs_no_torch() -> None:
-    check = "import sys, search.study.__main__; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
+    check = (
+        "import sys, search.study.__main__; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 
 
 class Mixed(Space):
     """A choice with names, a number, a keep bit of its own, and edges of a cell."""
 
-    segments = (Segment("activation", 1, 3), Segment("depth", 1, 4), Segment("skip", 1, 2), Segment("edges", 2, 5))
+    segments = (
+        Segment("activation", 1, 3),
+        Segment("depth", 1, 4),
+        Segment("skip", 1, 2),
+        Segment("edges", 2, 5),
+    )
     fingerprint = "mixed"
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -246,7 +296,11 @@ class Mixed(Space):
         return nn.Identity()
 
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
-        return {"activation": ["relu", "gelu", "silu"][genome[0]], "depth": int(genome[1]) * 2 + 2, "skip": int(genome[2])}
+        return {
+            "activation": ["relu", "gelu", "silu"][genome[0]],
+            "depth": int(genome[1]) * 2 + 2,
+            "skip": int(genome[2]),
+        }
 
 
 def test_choices_are_shown_by_their_names(tmp_path: Path) -> None:
@@ -263,7 +317,9 @@ def test_choices_are_shown_by_their_names(tmp_path: Path) -> None:
         assert trials[evaluation.candidate.id].params == problem.space.describe(genome) | edges
     assert (
         study_of(tmp_path).best_trial.user_attrs["candidate"]
-        == max((e for e in evaluations if e.state is State.COMPLETE), key=lambda e: e.metrics["error"]).candidate.id
+        == max(
+            (e for e in evaluations if e.state is State.COMPLETE), key=lambda e: e.metrics["error"]
+        ).candidate.id
     )
 
 
@@ -282,7 +338,12 @@ def test_bounds_from_below_and_objectives_to_maximise() -> None:
         {
             "objectives": [{"metric": "accuracy", "maximise": True}, {"metric": "macs", "maximise": False}],
             "constraints": [
-                {"text": "accuracy >= 0.5", "metric": "accuracy", "relation": ">=", "limit": Constraint.parse("accuracy >= 0.5").bound}
+                {
+                    "text": "accuracy >= 0.5",
+                    "metric": "accuracy",
+                    "relation": ">=",
+                    "limit": Constraint.parse("accuracy >= 0.5").bound,
+                }
             ],
         }
     )

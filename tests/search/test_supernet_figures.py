@@ -67,5 +67,9 @@ def test_cost_is_told_as_a_share_of_the_full_supernet(course: Course) -> None:
 
 def test_cases_are_paired_with_their_structures(course: Course) -> None:
     before, after = figures.cases_figure(course).data
-    assert len(before.x) == len(after.y) == 15 and set(after.x) == {"structure 1", "structure 2", "structure 3"}
+    assert len(before.x) == len(after.y) == 15 and set(after.x) == {
+        "structure 1",
+        "structure 2",
+        "structure 3",
+    }
     assert before.y[0] == 0.5 and after.y[0] == pytest.approx(0.7)

@@ -67,7 +67,10 @@ def test_it_proposes_the_better_children():
         drawn[row].genome[ones] = 1
     chosen = strategy.surrogate.over(lambda n: drawn[:n])(100)
     assert len(chosen) == 100 and chosen[:25] == drawn[:25], "a share is taken unseen"
-    worth = [[int(p.genome[:16].sum()) - int(p.genome[16:].sum()) for p in proposals] for proposals in (chosen[25:], drawn)]
+    worth = [
+        [int(p.genome[:16].sum()) - int(p.genome[16:].sum()) for p in proposals]
+        for proposals in (chosen[25:], drawn)
+    ]
     assert np.mean(worth[0]) > 1.5 * np.mean(worth[1]) > 0
 
 
@@ -98,12 +101,18 @@ def test_promoted_candidates_are_not_what_it_predicts():
         strategy.tell(evaluate(given, asked))
         candidates += asked
     new = [c for c in candidates if c.operator != "promoted"]
-    assert len(new) < len(candidates) == len(strategy.surrogate._known) and len(strategy.surrogate._rows) == len(new)
+    assert len(new) < len(candidates) == len(strategy.surrogate._known) and len(
+        strategy.surrogate._rows
+    ) == len(new)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"times": 1}, "times 1; expected at least 2"), ({"chance": 2.0}, "chance 2.0; expected 0 to 1"), ({"trees": 0}, "trees 0")],
+    [
+        ({"times": 1}, "times 1; expected at least 2"),
+        ({"chance": 2.0}, "chance 2.0; expected 0 to 1"),
+        ({"trees": 0}, "trees 0"),
+    ],
 )
 def test_a_wrong_setting_is_refused(settings, words):
     with pytest.raises(InputError, match=words):

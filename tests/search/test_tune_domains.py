@@ -41,7 +41,13 @@ def test_domains_of_tune_become_distributions_of_optuna():
 
 @pytest.mark.parametrize(
     "domain",
-    [tune.randn(), tune.sample_from(lambda config: 1), tune.grid_search([1, 2]), tune.qloguniform(0.1, 1, 0.1), tune.qlograndint(1, 9, 2)],
+    [
+        tune.randn(),
+        tune.sample_from(lambda config: 1),
+        tune.grid_search([1, 2]),
+        tune.qloguniform(0.1, 1, 0.1),
+        tune.qlograndint(1, 9, 2),
+    ],
 )
 def test_domains_without_a_counterpart_are_named(domain):
     with pytest.raises(InputError, match=r"param_space\[net/x\]: .*tune.uniform"):

@@ -1,4 +1,6 @@
-"""Tuning: what Optuna proposes and a pruner decides is a function of the seed, through the real loop, and comes back on resume."""
+"""Tuning: what Optuna proposes and a pruner decides is a function of the seed, through the real loop, and
+comes back on resume.
+"""
 
 import math
 import re
@@ -34,7 +36,15 @@ MEDIAN = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
 def play(strategy, evaluations, problem=None, path=None, executor=None, seed=1, **loop):
     problem = problem or tuning_problem()
     ledger = Ledger(path, problem.space)
-    made = Loop(problem, strategy, executor or InlineExecutor(), ledger, Budget(evaluations), seed=seed, **({"lag": 4, "chunk": 2} | loop))
+    made = Loop(
+        problem,
+        strategy,
+        executor or InlineExecutor(),
+        ledger,
+        Budget(evaluations),
+        seed=seed,
+        **({"lag": 4, "chunk": 2} | loop),
+    )
     made.run()
     return [ledger.evaluation(id) for id in range(ledger.counts()["candidates"])], ledger, made
 
@@ -46,10 +56,12 @@ def assert_alike(first: list[Evaluation], second: list[Evaluation]):
         assert (a.state, a.reason, a.metrics) == (b.state, b.reason, b.metrics)
 
 
-# -- proposals ---------------------------------------------------------------------------------------------------------
+# -- proposals -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsgaii", optuna.samplers.TPESampler(n_startup_trials=4)])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "qmc", "nsgaii", optuna.samplers.TPESampler(n_startup_trials=4)]
+)
 def test_same_seed_same_trials_and_another_seed_others(sampler):
     first, second = (play(Tuning(sampler, startup=4), 16)[0] for _ in range(2))
     assert_alike(first, second)
@@ -59,7 +71,10 @@ def test_same_seed_same_trials_and_another_seed_others(sampler):
 
 def test_the_sampler_learns_from_results_and_finds_better_ones_than_chance():
     found = {name: play(Tuning(name, startup=8), 50)[0] for name in ("tpe", "random")}
-    latest = {name: np.median([e.metrics["loss"] for e in list_[25:] if e.state is State.COMPLETE]) for name, list_ in found.items()}
+    latest = {
+        name: np.median([e.metrics["loss"] for e in list_[25:] if e.state is State.COMPLETE])
+        for name, list_ in found.items()
+    }
     assert latest["tpe"] < 0.8 * latest["random"]
 
 
@@ -73,7 +88,10 @@ def test_maximised_objectives_are_maximised():
     evaluator = Toy(gain, ("gain",))
     evaluator.bind(space)
     evaluations, *_ = play(Tuning(startup=5), 40, replace(problem, evaluator=evaluator))
-    assert np.mean([e.metrics["gain"] for e in evaluations[20:]]) > np.mean([e.metrics["gain"] for e in evaluations[:10]]) + 0.3
+    assert (
+        np.mean([e.metrics["gain"] for e in evaluations[20:]])
+        > np.mean([e.metrics["gain"] for e in evaluations[:10]]) + 0.3
+    )
 
 
 def test_conditional_parameters_are_asked_for_only_where_they_are_active():
@@ -107,10 +125,12 @@ def test_failed_trials_are_survived():
     evaluator = Failing()
     evaluator.bind(problem.space)
     evaluations, *_ = play(Tuning(startup=4, pruner=MEDIAN), 24, replace(problem, evaluator=evaluator))
-    assert len(evaluations) == 24 and all((e.state is State.FAILED) == (e.candidate.id % 3 == 1) for e in evaluations)
+    assert len(evaluations) == 24 and all(
+        (e.state is State.FAILED) == (e.candidate.id % 3 == 1) for e in evaluations
+    )
 
 
-# -- pruning -----------------------------------------------------------------------------------------------------------
+# -- pruning -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -169,10 +189,16 @@ def test_a_diverging_trial_is_stopped_with_its_reason_and_taken_for_the_worst():
 
     strategy = Tuning("tpe", startup=6)
     wide = tuning_problem(
-        parameters={"rate": {"low": 0.0001, "high": 1.8}, "width": {"low": 4, "high": 64}, "kind": {"choices": ["plain"]}}
+        parameters={
+            "rate": {"low": 0.0001, "high": 1.8},
+            "width": {"low": 4, "high": 64},
+            "kind": {"choices": ["plain"]},
+        }
     )
     evaluations, *_ = play(strategy, 60, wide)
-    share = [np.mean([e.state is State.PRUNED for e in part]) for part in (evaluations[:12], evaluations[30:])]
+    share = [
+        np.mean([e.state is State.PRUNED for e in part]) for part in (evaluations[:12], evaluations[30:])
+    ]
     assert share[1] < 0.5 * share[0], "TPE goes on to ask where trials diverge"
 
 
@@ -185,7 +211,9 @@ def test_among_stopped_trials_one_that_diverged_late_ranks_last_for_the_sampler(
     why = strategy.should_stop(candidate, Report({"loss": math.nan}, 6))
     strategy.tell([Evaluation(candidate, State.PRUNED, {"loss": math.nan}, reason=why)])
     stopped = strategy._sampling.study.get_trials(states=(optuna.trial.TrialState.PRUNED,))
-    assert [trial.intermediate_values for trial in stopped] == [{0: math.inf}], "Optuna ranks by the last step first: late counts as good"
+    assert [trial.intermediate_values for trial in stopped] == [{0: math.inf}], (
+        "Optuna ranks by the last step first: late counts as good"
+    )
 
 
 def test_a_report_that_puts_weights_back_is_not_judged():
@@ -205,7 +233,9 @@ def test_a_report_that_puts_weights_back_is_not_judged():
     (another,) = strategy.ask(1)
     for step, loss in enumerate(losses, start=1):
         strategy.should_stop(another, Report({"loss": loss}, step))
-    assert strategy.should_stop(another, Report({"loss": 0.7}, 4)), "which any other report at that step would have been"
+    assert strategy.should_stop(another, Report({"loss": 0.7}, 4)), (
+        "which any other report at that step would have been"
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8])
@@ -221,7 +251,13 @@ def test_who_is_stopped_does_not_depend_on_the_workers(workers):
 def test_peers_all_sees_who_is_still_running():
     executor = SimulatedExecutor(8, lambda candidate: 1.0)
     told, everybody = (
-        play(Tuning("random", TICPruner(startup_trials=1), monitor="predicted_loss", peers=peers), 8, executor=executor, lag=8, chunk=8)
+        play(
+            Tuning("random", TICPruner(startup_trials=1), monitor="predicted_loss", peers=peers),
+            8,
+            executor=executor,
+            lag=8,
+            chunk=8,
+        )
         for peers in ("told", "all")
     )
     assert not any("Pruner" in e.reason for e in told[0]), "nobody had been told when they were asked"
@@ -235,11 +271,13 @@ def test_several_objectives_are_pruned_by_non_domination():
     assert len(stopped) > 3 and len(loop.front) > 1
 
 
-# -- resume ------------------------------------------------------------------------------------------------------------
+# -- resume --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "pruner", [MEDIAN, optuna.pruners.HyperbandPruner(1, 9), TICPruner(startup_trials=3)], ids=lambda p: type(p).__name__
+    "pruner",
+    [MEDIAN, optuna.pruners.HyperbandPruner(1, 9), TICPruner(startup_trials=3)],
+    ids=lambda p: type(p).__name__,
 )
 @pytest.mark.parametrize("order", ["strict", "arrival"])
 def test_a_resumed_run_goes_on_as_if_it_had_never_ended(tmp_path: Path, pruner, order):
@@ -271,7 +309,7 @@ def test_a_lost_worker_begins_again_and_is_not_judged_twice():
     assert judged == [1, 2, 3]
 
 
-# -- the view ----------------------------------------------------------------------------------------------------------
+# -- the view ------------------------------------------------------------------------------------------------
 
 
 def test_the_view_shows_real_parameters_curves_and_reasons(tmp_path: Path):
@@ -285,14 +323,18 @@ def test_the_view_shows_real_parameters_curves_and_reasons(tmp_path: Path):
     while view.step():
         pass
     view.annotate()
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log")))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    )
     study = optuna.load_study(study_name="toy", storage=storage)
     assert len(study.trials) == 40 and not study.get_trials(states=[optuna.trial.TrialState.RUNNING])
     by_id = {trial.user_attrs["candidate"]: trial for trial in study.trials}
     for e in evaluations:
         trial = by_id[e.candidate.id]
         assert trial.params == problem.space.values(e.candidate.genome)
-        assert trial.distributions.keys() == trial.params.keys() and trial.distributions["rate"] == FloatDistribution(1e-4, 1.0, log=True)
+        assert trial.distributions.keys() == trial.params.keys() and trial.distributions[
+            "rate"
+        ] == FloatDistribution(1e-4, 1.0, log=True)
         reports = ledger.reports(e.candidate.id)
         assert [trial.intermediate_values[r.step] for r in reports] == pytest.approx(
             [r.metrics["predicted_loss"] for r in reports], nan_ok=True
@@ -300,7 +342,9 @@ def test_the_view_shows_real_parameters_curves_and_reasons(tmp_path: Path):
         assert trial.user_attrs.get("reason", "") == e.reason
         for name in ("train_loss", "loss", "tic_bias", "predicted_loss", "movement"):
             assert trial.user_attrs[name] == (e.metrics[name] if math.isfinite(e.metrics[name]) else "nan")
-    assert any("momentum" not in trial.params for trial in study.trials) and any("momentum" in trial.params for trial in study.trials)
+    assert any("momentum" not in trial.params for trial in study.trials) and any(
+        "momentum" in trial.params for trial in study.trials
+    )
     assert (
         study.best_trial.user_attrs["candidate"]
         == min((e.metrics["loss"], e.candidate.id) for e in evaluations if e.state is State.COMPLETE)[1]
@@ -309,14 +353,17 @@ def test_the_view_shows_real_parameters_curves_and_reasons(tmp_path: Path):
     assert {"rate", "width", "kind"} <= found.keys() and sum(found.values()) == pytest.approx(1)
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- bad input -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Tuning(startup=0), r"strategy: startup 0; expected at least 1"),
-        (lambda: Tuning(pruner=optuna.pruners.HyperbandPruner()), r"HyperbandPruner max_resource 'auto'.*expected a number of epochs"),
+        (
+            lambda: Tuning(pruner=optuna.pruners.HyperbandPruner()),
+            r"HyperbandPruner max_resource 'auto'.*expected a number of epochs",
+        ),
         (lambda: Tuning(monitor="min max loss"), r"objective 'min max loss'"),
     ],
 )
@@ -330,17 +377,27 @@ def test_settings_are_refused_in_one_line(make, message):
     ("strategy", "problem", "message"),
     [
         (Tuning(), lotz(8), r"strategy: BitSpace has no parameters for Optuna; expected a spaces.TrialSpace"),
-        (Tuning("qnc"), tuning_problem(), r"strategy: sampler 'qnc'; expected tpe, random, qmc, nsgaii or class_path"),
-        (Tuning(monitor="los"), tuning_problem(), r"strategy: monitor: the evaluator reports no 'los'; expected one of loss, movement"),
+        (
+            Tuning("qnc"),
+            tuning_problem(),
+            r"strategy: sampler 'qnc'; expected tpe, random, qmc, nsgaii or class_path",
+        ),
+        (
+            Tuning(monitor="los"),
+            tuning_problem(),
+            r"strategy: monitor: the evaluator reports no 'los'; expected one of loss, movement",
+        ),
         (
             Tuning(optuna.samplers.CmaEsSampler()),
             tuning_problem(("loss", "tic_bias")),
-            r"strategy: sampler CmaEsSampler cannot serve 2 objectives \(.*\); expected one, or tpe, nsgaii or random",
+            r"strategy: sampler CmaEsSampler cannot serve 2 objectives \(.*\); expected one, or tpe, nsgaii "
+            r"or random",
         ),
         (
             Tuning(pruner=MEDIAN),
             tuning_problem(("loss", "tic_bias")),
-            r"strategy: pruner MedianPruner cannot serve 2 objectives; expected search.pruners.NonDominationPruner or null",
+            r"strategy: pruner MedianPruner cannot serve 2 objectives; expected "
+            r"search.pruners.NonDominationPruner or null",
         ),
     ],
 )
@@ -354,5 +411,8 @@ def test_monitors():
     report = {"loss": 0.5, "tic_bias": 0.25, "accuracy": 0.9}
     assert Monitor("loss + tic_bias")(report) == 0.75 and Monitor("max accuracy")(report) == -0.9
     assert math.isnan(Monitor("loss + nothing")(report))
-    assert divergence(Report({"loss": 1.0, "train_loss": math.inf}, 4)) == "diverged: train_loss is inf at step 4"
+    assert (
+        divergence(Report({"loss": 1.0, "train_loss": math.inf}, 4))
+        == "diverged: train_loss is inf at step 4"
+    )
     assert divergence(Report(report, 4)) == ""

@@ -122,7 +122,9 @@ def rows(folder):
     for _, e in ledger.evaluations(arrays=True):
         arrays = {name: array.tolist() for name, array in e.arrays.items()}
         reports = [(r.step, r.metrics) for r in ledger.reports(e.candidate.id)]
-        results.append((e.candidate.id, e.candidate.seed, e.state, e.metrics, arrays, reports, e.worker, e.attempts))
+        results.append(
+            (e.candidate.id, e.candidate.seed, e.state, e.metrics, arrays, reports, e.worker, e.attempts)
+        )
     ledger.close()
     return candidates, results
 
@@ -151,7 +153,9 @@ def test_a_choice_is_extended_and_nothing_is_paid_for_twice(first, tmp_path, ask
     before, after = by_values(first, space()), by_values(tmp_path / "second", space(WIDER))
     assert len(after) == 12
     for values, (*told, _, _) in before.items():
-        assert after[values] == [*told, f"from {first}", 0], "with the seed, the arrays and the reports that it had"
+        assert after[values] == [*told, f"from {first}", 0], (
+            "with the seed, the arrays and the reports that it had"
+        )
     front = [(m.metrics["size"], m.metrics["seed"]) for m in result.front]
     assert {(told[2]["size"], told[2]["seed"]) for told in before.values()} < set(front) and len(front) == 12
     assert f"begins with candidates of {first}: 6 of its results mean the same here" in made.heard.getvalue()
@@ -185,7 +189,9 @@ def test_killed_and_resumed_it_is_the_same_run_without_the_other_one(first, tmp_
     assert wider(first, tmp_path / "second").run(evaluations=12).counts["complete"] == 12
     assert rows(tmp_path / "second") == whole
     again = len(asked) - len(worked)
-    assert again in (0, 1) and {str(values) for values in asked} == {str(values) for values in worked}, "but for what was under way"
+    assert again in (0, 1) and {str(values) for values in asked} == {str(values) for values in worked}, (
+        "but for what was under way"
+    )
 
 
 def test_a_run_in_memory_takes_results_from_where_they_are(first, asked):
@@ -229,8 +235,14 @@ def anew(first, tmp_path, asked, **how):
         ({"data": Arrays(torch.zeros(40, 2), torch.arange(40) % 2)}, "data (was none, is "),
         ({"net": space(WIDER, heads=Choice([1, 2]))}, "heads of Net is new, so nobody can tell"),
         ({"net": space(WIDER, swapped=True)}, "the choices of Net are not the same, or in another order"),
-        ({"net": space(WIDER, factor=2)}, "its space is of another class than Net here, or was made with other arguments"),
-        ({"net": type("Other", (type(space(WIDER)),), {})()}, "its space is of another class than Other here"),
+        (
+            {"net": space(WIDER, factor=2)},
+            "its space is of another class than Net here, or was made with other arguments",
+        ),
+        (
+            {"net": type("Other", (type(space(WIDER)),), {})()},
+            "its space is of another class than Other here",
+        ),
     ],
     ids=["setting", "clock", "inherits", "data", "new choice", "order", "argument", "class"],
 )
@@ -277,14 +289,21 @@ def test_a_space_of_ones_own_keeps_results_where_it_is_the_same_or_tells_its_kin
 
     for kind, ranks, evaluated, words in (
         (Ranks, (1, 2, 3), 0, "3 of its results mean the same"),
-        (Ranks, (1, 2, 3, 4), 4, "another Ranks, and nobody can tell whether the same values give the same model"),
+        (
+            Ranks,
+            (1, 2, 3, 4),
+            4,
+            "another Ranks, and nobody can tell whether the same values give the same model",
+        ),
         (Telling, (4, 3, 2, 1), 1, "3 of its results mean the same"),
     ):
         before = tmp_path / f"{kind.__name__} before"
         if not before.exists():
             search(before, kind(1, 2, 3)).run(evaluations=3)
         asked.clear()
-        made = search(tmp_path / f"{kind.__name__} {ranks}", kind(*ranks), RandomSearch(FromRun(str(before))), seed=5)
+        made = search(
+            tmp_path / f"{kind.__name__} {ranks}", kind(*ranks), RandomSearch(FromRun(str(before))), seed=5
+        )
         made.run(evaluations=len(ranks))
         assert len(asked) == evaluated and words in made.heard.getvalue()
 
@@ -310,7 +329,12 @@ def test_failures_are_tried_again(tmp_path, asked, monkeypatch):
         patch.setitem(globals(), "Built", Unlucky)
         assert search(tmp_path / "first", space()).run(evaluations=6).counts["failed"] == 2
     asked.clear()
-    assert search(tmp_path / "second", space(), RandomSearch(FromRun(str(tmp_path / "first")))).run(evaluations=6).counts["complete"] == 6
+    assert (
+        search(tmp_path / "second", space(), RandomSearch(FromRun(str(tmp_path / "first"))))
+        .run(evaluations=6)
+        .counts["complete"]
+        == 6
+    )
     assert [(values["width"], values["depth"] > 1) for values in asked] == [(8, True)] * 2
 
 
@@ -339,4 +363,6 @@ def test_the_same_strategy_serves_two_searches(first, tmp_path):
     for name in ("second", "third"):
         search(tmp_path / name, space(WIDER), strategy).run(evaluations=4)
     again = RandomSearch(FromRun(str(first)))
-    assert search(tmp_path / "third", space(WIDER), again).run(evaluations=6).counts["complete"] == 6, "the same identity"
+    assert search(tmp_path / "third", space(WIDER), again).run(evaluations=6).counts["complete"] == 6, (
+        "the same identity"
+    )

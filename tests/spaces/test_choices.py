@@ -28,7 +28,8 @@ class Net(ChoiceSpace):
         function = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]
         layers = [nn.Linear(5, width)] + [nn.Linear(width, width) for _ in range(depth - 1)]
         return nn.Sequential(
-            *[part for layer in layers for part in (layer, function(), nn.Dropout(dropout))], nn.Linear(width, self.classes)
+            *[part for layer in layers for part in (layer, function(), nn.Dropout(dropout))],
+            nn.Linear(width, self.classes),
         )
 
 
@@ -74,7 +75,13 @@ def test_attributes_are_segments_in_the_order_of_definition():
 
 
 def test_a_subclass_inherits_replaces_and_appends():
-    assert [(s.name, s.choices) for s in Wider().segments] == [("depth", 4), ("width", 4), ("activation", 2), ("dropout", 6), ("bias", 2)]
+    assert [(s.name, s.choices) for s in Wider().segments] == [
+        ("depth", 4),
+        ("width", 4),
+        ("activation", 2),
+        ("dropout", 6),
+        ("bias", 2),
+    ]
     assert [s.choices for s in Net().segments] == [4, 3, 2, 6]
 
 
@@ -106,7 +113,11 @@ def test_build_gets_the_values_that_the_genome_chooses():
     model = space.build(genome)
     assert [m.out_features for m in model if isinstance(m, nn.Linear)] == [16, 16, 3]
     assert isinstance(model[1], nn.GELU) and model[2].p == 0.2
-    assert space.describe(genome) == space.values(genome) == {"depth": 2, "width": 16, "activation": "gelu", "dropout": 0.2}
+    assert (
+        space.describe(genome)
+        == space.values(genome)
+        == {"depth": 2, "width": 16, "activation": "gelu", "dropout": 0.2}
+    )
 
 
 def test_every_genome_is_encoded_back():
@@ -135,18 +146,23 @@ def test_integer_steps_and_float_grids():
 
 def test_a_float_is_taken_to_the_nearest_level():
     space = Tuning()
-    assert space.values(space.encode(learning_rate=4e-4, momentum=0.9))["learning_rate"] == 1e-3, "nearest in ratio"
+    assert space.values(space.encode(learning_rate=4e-4, momentum=0.9))["learning_rate"] == 1e-3, (
+        "nearest in ratio"
+    )
     assert space.values(space.encode(learning_rate=3e-4, momentum=0.9))["learning_rate"] == 1e-4
 
 
 def test_alleles_carry_genomes_over_to_an_extended_choice():
     old, new = Net(), Wider()
     genome = old.encode(depth=1, width=32, activation="gelu", dropout=0.5)
-    carried = new.encode(**{name: old.alleles[name][allele] for name, allele in zip(old.slices, genome, strict=True)}, bias=True)
+    carried = new.encode(
+        **{name: old.alleles[name][allele] for name, allele in zip(old.slices, genome, strict=True)},
+        bias=True,
+    )
     assert new.values(carried) == old.values(genome) | {"bias": True}
 
 
-# -- the fingerprint ------------------------------------------------------------------------------------------------------------------
+# -- the fingerprint -----------------------------------------------------------------------------------------
 
 
 def test_fingerprint_tells_classes_values_and_arguments_apart():
@@ -155,7 +171,9 @@ def test_fingerprint_tells_classes_values_and_arguments_apart():
     assert Wider().fingerprint != Net().fingerprint
 
     def variant(**attributes):
-        return type("Net", (Net,), {"default": None, "__module__": Net.__module__, "__qualname__": "Net"} | attributes)().fingerprint
+        return type(
+            "Net", (Net,), {"default": None, "__module__": Net.__module__, "__qualname__": "Net"} | attributes
+        )().fingerprint
 
     assert variant() == Net().fingerprint
     assert variant(width=Choice([8, 16, 64])) != variant()
@@ -165,12 +183,16 @@ def test_fingerprint_tells_classes_values_and_arguments_apart():
 
 def test_kinship_is_that_of_the_class_and_its_arguments_whatever_the_values():
     def variant(**attributes):
-        return type("Net", (Net,), {"default": None, "__module__": Net.__module__, "__qualname__": "Net"} | attributes)()
+        return type(
+            "Net", (Net,), {"default": None, "__module__": Net.__module__, "__qualname__": "Net"} | attributes
+        )()
 
     longer = variant(width=Choice([4, 8, 16, 32, 64, 128]))
     assert longer.kinship == Net().kinship != "" and longer.fingerprint != Net().fingerprint
     assert Net(classes=4).kinship != Net().kinship != Wider().kinship
-    assert variant(fingerprint="of more than choices").kinship == "", "it may depend on what only that fingerprint knows"
+    assert variant(fingerprint="of more than choices").kinship == "", (
+        "it may depend on what only that fingerprint knows"
+    )
 
 
 def test_fingerprint_survives_pickling_and_another_process():
@@ -183,11 +205,14 @@ class A(ChoiceSpace):
     def build_from(self, a): ...
 print(A().fingerprint)
 """
-    seen = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)}
+    seen = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
     assert len(seen) == 1
 
 
-# -- mistakes -------------------------------------------------------------------------------------------------------------------------
+# -- mistakes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -222,7 +247,9 @@ def test_a_name_that_spaces_need_is_refused():
             length = Integer(1, 3)
 
 
-@pytest.mark.parametrize("default", [{"width": 8}, {"width": 9, "depth": 1}, {"width": 8, "depth": 1, "kernel": 3}])
+@pytest.mark.parametrize(
+    "default", [{"width": 8}, {"width": 9, "depth": 1}, {"width": 8, "depth": 1, "kernel": 3}]
+)
 def test_a_default_that_does_not_fit_is_refused(default):
     with pytest.raises(InputError, match=r"Bad\.default: "):
         type("Bad", (ChoiceSpace,), {"width": Choice([8, 16]), "depth": Integer(1, 2), "default": default})
@@ -235,7 +262,9 @@ def test_a_builder_that_does_not_take_the_choices_is_refused():
 
         def build_from(self, width): ...
 
-    with pytest.raises(InputError, match=r"Bad\.build_from: .*depth.*; its arguments must be the choices width, depth"):
+    with pytest.raises(
+        InputError, match=r"Bad\.build_from: .*depth.*; its arguments must be the choices width, depth"
+    ):
         Bad()
 
 

@@ -70,7 +70,11 @@ class TestNested(SpaceContract):
 
 def test_segments_and_description_carry_the_names_of_the_parts():
     space = JointSpace({"net": Even(), "tuning": Tuning()})
-    assert [(s.name, s.choices) for s in space.segments] == [("net/width", 9), ("net/bias", 2), ("tuning/learning_rate", 32)]
+    assert [(s.name, s.choices) for s in space.segments] == [
+        ("net/width", 9),
+        ("net/bias", 2),
+        ("tuning/learning_rate", 32),
+    ]
     assert space.parts == {"net": slice(0, 2), "tuning": slice(2, 3)}
     genome = space.join(net=Even().encode(width=3, bias=False), tuning=Tuning().encode(learning_rate=0.1))
     assert space.describe(genome) == {"net/width": 3, "net/bias": False, "tuning/learning_rate": 0.1}
@@ -79,13 +83,18 @@ def test_segments_and_description_carry_the_names_of_the_parts():
 
 def test_repair_is_that_of_the_parts():
     space = JointSpace({"a": Even(), "b": Even()})
-    assert space.repair(np.array([[3, 1, 8, 0], [2, 0, 5, 1]], dtype=np.uint8)).tolist() == [[2, 1, 8, 0], [2, 0, 4, 1]]
+    assert space.repair(np.array([[3, 1, 8, 0], [2, 0, 5, 1]], dtype=np.uint8)).tolist() == [
+        [2, 1, 8, 0],
+        [2, 0, 4, 1],
+    ]
     assert (space.sample(50, np.random.default_rng(0))[:, [0, 2]] % 2 == 0).all()
 
 
 def test_without_assemble_the_first_part_is_the_model():
     space = JointSpace({"net": Even(), "tuning": Tuning()})
-    model = space.build(space.join(net=Even().encode(width=5, bias=True), tuning=Tuning().encode(learning_rate=0.01)))
+    model = space.build(
+        space.join(net=Even().encode(width=5, bias=True), tuning=Tuning().encode(learning_rate=0.01))
+    )
     assert isinstance(model, nn.Linear) and model.out_features == 5
 
 
@@ -113,11 +122,22 @@ def test_fingerprint_tells_parts_names_order_and_assembly_apart():
 
 
 def test_kinship_is_that_of_the_parts_and_of_their_assembly():
-    longer = type("Flat", (Flat,), {"inner": Choice([3, 5, 7]), "__module__": Flat.__module__, "__qualname__": "Flat"})()
+    longer = type(
+        "Flat", (Flat,), {"inner": Choice([3, 5, 7]), "__module__": Flat.__module__, "__qualname__": "Flat"}
+    )()
     joint = JointSpace({"mask": Even(), "head": Flat()}, narrow)
     extended = JointSpace({"mask": Even(), "head": longer}, narrow)
     assert extended.kinship == joint.kinship != "" and extended.fingerprint != joint.fingerprint
-    assert len({joint.kinship, JointSpace(joint.spaces).kinship, JointSpace({"mask": Even(), "tail": Flat()}, narrow).kinship}) == 3
+    assert (
+        len(
+            {
+                joint.kinship,
+                JointSpace(joint.spaces).kinship,
+                JointSpace({"mask": Even(), "tail": Flat()}, narrow).kinship,
+            }
+        )
+        == 3
+    )
     bits = [JointSpace({"bits": BitSpace(4, segments), "head": Flat()}) for segments in (1, 2)]
     assert bits[0].kinship != bits[1].kinship, "a part without kinship has to be as it was"
 

@@ -54,7 +54,11 @@ def places(space):
 def pruned(space, place, seed=0):
     genome = space.sample(1, np.random.default_rng(seed))[0]
     whole = space.whole(*place)
-    return np.where(np.char.startswith(np.repeat(list(space.slices), [s.size for s in space.segments]), "architecture"), whole, genome)
+    return np.where(
+        np.char.startswith(np.repeat(list(space.slices), [s.size for s in space.segments]), "architecture"),
+        whole,
+        genome,
+    )
 
 
 def test_segments_are_named_after_whose_they_are():
@@ -74,8 +78,13 @@ def test_the_genome_says_which_architectures(space):
         genome = space.repair(space.whole(i, j)[None])[0]
         assert space.architectures(genome) == (i, j) and (genome == space.whole(i, j)).all()
         expected, built = Pair(space.encoders[i], space.decoders[j]), space.build(genome)
-        assert torch.equal(built(X), expected(X)) and built.state_dict().keys() == expected.state_dict().keys()
-        assert space.describe(genome)["architecture/encoder"] == i and space.describe(genome)["architecture/decoder"] == j
+        assert (
+            torch.equal(built(X), expected(X)) and built.state_dict().keys() == expected.state_dict().keys()
+        )
+        assert (
+            space.describe(genome)["architecture/encoder"] == i
+            and space.describe(genome)["architecture/decoder"] == j
+        )
 
 
 def test_masks_and_built_models_agree_for_every_pair(space):
@@ -91,12 +100,18 @@ def test_masks_and_built_models_agree_for_every_pair(space):
         assert space.difference(genome) < 1e-5
         assert space.parameters(genome[None])[0] == sum(int((p != 0).sum()) for p in built.parameters())
         gathered = space.gather(genome, full.state_dict())
-        assert {n: t.shape for n, t in gathered.items()} == {n: t.shape for n, t in built.state_dict().items()}
+        assert {n: t.shape for n, t in gathered.items()} == {
+            n: t.shape for n, t in built.state_dict().items()
+        }
         assert all(torch.equal(gathered[n], t) for n, t in built.state_dict().items())
         assert torch.allclose(space.compact(full, genome)(X), built(X), atol=1e-5)
         zeros = {n: torch.zeros_like(t) for n, t in full.state_dict().items()}
         scattered = space.scatter(genome, gathered, zeros)
-        assert all(torch.equal(scattered[n], t) for n, t in full.state_dict().items() if space.granularity == "weights" or "bias" in n)
+        assert all(
+            torch.equal(scattered[n], t)
+            for n, t in full.state_dict().items()
+            if space.granularity == "weights" or "bias" in n
+        )
 
 
 def test_halves_of_different_cells_make_a_genome(space):
@@ -149,9 +164,13 @@ def test_recorded_columns_speak_about_their_loci(space):
             np.testing.assert_allclose(table[:, space.units_of[space.slices["latent"]]], codes, atol=1e-6)
         for half, number in zip(("encoder", "decoder"), place, strict=True):
             layers = [m for m in getattr(pair, half).modules() if isinstance(m, nn.Linear)]
-            name = next((n for n in space.slices if n.startswith(f"{half}{number}/") and n.endswith("layers.0")), None)
+            name = next(
+                (n for n in space.slices if n.startswith(f"{half}{number}/") and n.endswith("layers.0")), None
+            )
             if name is not None and half == "encoder":
-                np.testing.assert_allclose(table[:, space.units_of[space.slices[name]]], layers[0](X).detach().numpy(), atol=1e-6)
+                np.testing.assert_allclose(
+                    table[:, space.units_of[space.slices[name]]], layers[0](X).detach().numpy(), atol=1e-6
+                )
 
 
 def test_norms_of_readers_are_those_of_the_pair(space):
@@ -159,12 +178,18 @@ def test_norms_of_readers_are_those_of_the_pair(space):
         norms, active = space.outgoing(space.pair(*place)), space.active(space.whole(*place)[None])[0]
         assert np.isfinite(norms[active]).all() and np.isnan(norms[~active]).all()
         if "latent" in space.slices:
-            readers = next(m for m in space.decoders[place[1]].modules() if isinstance(m, nn.Linear)).weight.detach().norm(dim=0)
+            readers = (
+                next(m for m in space.decoders[place[1]].modules() if isinstance(m, nn.Linear))
+                .weight.detach()
+                .norm(dim=0)
+            )
             np.testing.assert_allclose(norms[space.slices["latent"]], readers.numpy(), rtol=1e-5)
 
 
 def test_it_can_be_made_again_of_its_specification():
-    arguments = json.loads(json.dumps({"encoders": ENCODERS, "decoders": DECODERS, "shape": [16], "granularity": "both"}))
+    arguments = json.loads(
+        json.dumps({"encoders": ENCODERS, "decoders": DECODERS, "shape": [16], "granularity": "both"})
+    )
     one, other = MixedPairs(**arguments), MixedPairs(**arguments)
     assert one.fingerprint == other.fingerprint != mixed().fingerprint
     genome = one.sample(1, np.random.default_rng(0))[0]
@@ -173,7 +198,9 @@ def test_it_can_be_made_again_of_its_specification():
 
 
 def test_latents_that_differ_are_told():
-    with pytest.raises(InputError, match=r"encoders\[1\] with decoders\[0\]: pair: the decoder does not take .*\(2, 5\)"):
+    with pytest.raises(
+        InputError, match=r"encoders\[1\] with decoders\[0\]: pair: the decoder does not take .*\(2, 5\)"
+    ):
         MixedPairs([mlp(16, 6), mlp(16, 5)], [mlp(6, 16)], [16])
 
 
@@ -189,9 +216,18 @@ def test_pairs_of_another_kind_and_of_tokens():
     ("arguments", "text"),
     [
         (([], DECODERS, [16]), "0 encoders"),
-        (([{"class_path": "spaces.models.Nothing"}], DECODERS, [16]), "encoders.0. 'spaces.models.Nothing' cannot be imported"),
-        (([mlp(16, 6)], ["spaces.models.Perceptron"], [16]), "decoders.0. 'spaces.models.Perceptron' is not accepted"),
-        (([{"class_path": "spaces.models.Perceptron", "init_args": {"width": 3}}], DECODERS, [16]), "init_args do not fit"),
+        (
+            ([{"class_path": "spaces.models.Nothing"}], DECODERS, [16]),
+            "encoders.0. 'spaces.models.Nothing' cannot be imported",
+        ),
+        (
+            ([mlp(16, 6)], ["spaces.models.Perceptron"], [16]),
+            "decoders.0. 'spaces.models.Perceptron' is not accepted",
+        ),
+        (
+            ([{"class_path": "spaces.models.Perceptron", "init_args": {"width": 3}}], DECODERS, [16]),
+            "init_args do not fit",
+        ),
         (([{"class_path": "builtins.dict"}], DECODERS, [16]), "made a dict"),
         ((ENCODERS, DECODERS, [0]), "shape .0."),
     ],

@@ -30,11 +30,15 @@ def convolutions(width, kernel=3, last=3):
     norm.running_mean.uniform_(-1, 1)
     norm.running_var.uniform_(0.5, 2)
     first = nn.Conv2d(2, width, kernel, padding=kernel // 2)
-    return nn.Sequential(first, norm, nn.ReLU(), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Linear(6 * width, last))
+    return nn.Sequential(
+        first, norm, nn.ReLU(), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Linear(6 * width, last)
+    )
 
 
 @settings(deadline=None, max_examples=25)
-@given(old=st.integers(1, 5), more=st.integers(0, 4), kernels=st.sampled_from([(1, 1), (1, 3), (3, 5), (3, 7)]))
+@given(
+    old=st.integers(1, 5), more=st.integers(0, 4), kernels=st.sampled_from([(1, 1), (1, 3), (3, 5), (3, 7)])
+)
 def test_wider_layers_and_larger_kernels_give_the_same_outputs(old, more, kernels):
     narrow, inputs = convolutions(old, kernels[0]).eval(), torch.randn(IMAGE)
     before = {name: tensor.clone() for name, tensor in narrow.state_dict().items()}
@@ -42,7 +46,9 @@ def test_wider_layers_and_larger_kernels_give_the_same_outputs(old, more, kernel
     with torch.no_grad():
         close(wide(inputs), narrow(inputs))
     assert all(torch.equal(tensor, before[name]) for name, tensor in narrow.state_dict().items())
-    assert not {t.data_ptr() for t in wide.state_dict().values()} & {t.data_ptr() for t in narrow.state_dict().values()}
+    assert not {t.data_ptr() for t in wide.state_dict().values()} & {
+        t.data_ptr() for t in narrow.state_dict().values()
+    }
 
 
 def test_new_units_stay_as_they_were_built_and_only_their_readers_are_zero():
@@ -50,8 +56,13 @@ def test_new_units_stay_as_they_were_built_and_only_their_readers_are_zero():
     built = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
     now = widened(narrow, wide).state_dict()
     for name in ("0.weight", "0.bias", "1.weight", "1.running_var"):
-        assert torch.equal(now[name][3:], built[name][3:]) and torch.equal(now[name][:3], narrow.state_dict()[name])
-    assert torch.equal(now["5.weight"][:, :18], narrow.state_dict()["5.weight"]) and not now["5.weight"][:, 18:].any()
+        assert torch.equal(now[name][3:], built[name][3:]) and torch.equal(
+            now[name][:3], narrow.state_dict()[name]
+        )
+    assert (
+        torch.equal(now["5.weight"][:, :18], narrow.state_dict()["5.weight"])
+        and not now["5.weight"][:, 18:].any()
+    )
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -66,12 +77,20 @@ def test_gates_are_widened_each_on_its_own(kind):
 
 def test_attention_with_more_heads_and_transposed_convolutions():
     torch.manual_seed(0)
-    narrow, wide, x = nn.MultiheadAttention(8, 2, batch_first=True), nn.MultiheadAttention(12, 3, batch_first=True), torch.randn(2, 6, 12)
+    narrow, wide, x = (
+        nn.MultiheadAttention(8, 2, batch_first=True),
+        nn.MultiheadAttention(12, 3, batch_first=True),
+        torch.randn(2, 6, 12),
+    )
     widen(wide, narrow)
     widen(wide.out_proj, narrow.out_proj)
     with torch.no_grad():
         close(wide(x, x, x)[0][..., :8], narrow(*[x[..., :8]] * 3)[0])
-    up, wider, image = nn.ConvTranspose2d(2, 3, 4, 2, 1), nn.ConvTranspose2d(4, 5, 4, 2, 1), torch.randn(2, 4, 5, 5)
+    up, wider, image = (
+        nn.ConvTranspose2d(2, 3, 4, 2, 1),
+        nn.ConvTranspose2d(4, 5, 4, 2, 1),
+        torch.randn(2, 4, 5, 5),
+    )
     widen(wider, up)
     with torch.no_grad():
         close(wider(image)[:, :3], up(image[:, :2]))
@@ -105,7 +124,14 @@ def test_the_identity_gives_what_it_reads_and_can_learn(layer, shape):
 
 
 def test_what_cannot_be_the_identity():
-    for layer in (nn.Linear(4, 5), nn.Conv2d(4, 4, 2), nn.Conv2d(4, 5, 3), nn.BatchNorm1d(4, affine=False), nn.LayerNorm(4), nn.LSTM(4, 4)):
+    for layer in (
+        nn.Linear(4, 5),
+        nn.Conv2d(4, 4, 2),
+        nn.Conv2d(4, 5, 3),
+        nn.BatchNorm1d(4, affine=False),
+        nn.LayerNorm(4),
+        nn.LSTM(4, 4),
+    ):
         before = [tensor.clone() for tensor in layer.state_dict().values()]
         assert not make_identity(layer)
         assert all(torch.equal(a, b) for a, b in zip(before, layer.state_dict().values(), strict=True))
@@ -128,6 +154,9 @@ def test_the_last_layer_of_a_branch_falls_silent_or_the_norm_behind_it():
         ([nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)], 0),
     ]:
         assert silence(layers)
-        quiet = [not any(p.any() for p in layer.parameters()) and bool(list(layer.parameters())) for layer in layers]
+        quiet = [
+            not any(p.any() for p in layer.parameters()) and bool(list(layer.parameters()))
+            for layer in layers
+        ]
         assert quiet == [place == at for place in range(len(layers))]
     assert not silence([nn.LayerNorm(3)])

@@ -190,7 +190,9 @@ def test_a_genome_of_two_halves_cuts_what_each_half_cuts():
     first, second = space.masks(encoder.astype(np.uint8)), space.masks(decoder.astype(np.uint8))
     assert torch.equal(masks["encoder.0.weight"], first["encoder.0.weight"])
     assert torch.equal(masks["decoder.2.weight"], second["decoder.2.weight"])
-    assert torch.equal(masks["decoder.0.weight"], first["decoder.0.weight"] & second["decoder.0.weight"])  # latent columns of both
+    assert torch.equal(
+        masks["decoder.0.weight"], first["decoder.0.weight"] & second["decoder.0.weight"]
+    )  # latent columns of both
 
 
 def test_weights_come_behind_units_one_bit_an_entry():
@@ -202,7 +204,10 @@ def test_weights_come_behind_units_one_bit_an_entry():
     mask = space.masks(genome)
     assert list(mask) == ["encoder.0.weight"]
     assert mask["encoder.0.weight"].logical_not().nonzero().tolist() == [[1, 3]]
-    assert space.alive(genome) == {**{s.name: s.size for s in space.segments}, "weights/encoder.0.weight": 191}
+    assert space.alive(genome) == {
+        **{s.name: s.size for s in space.segments},
+        "weights/encoder.0.weight": 191,
+    }
 
 
 def test_a_weight_keeps_an_entry_and_a_bias_need_not():
@@ -213,7 +218,9 @@ def test_a_weight_keeps_an_entry_and_a_bias_need_not():
 
 def test_a_model_without_prunable_units_has_weights():
     space = PairSpace(Pair(nn.Linear(16, 1), nn.Linear(1, 16)), X, granularity="both")
-    assert {s.name for s in space.segments} == {f"weights/{half}.{kind}" for half in ("encoder", "decoder") for kind in ("weight", "bias")}
+    assert {s.name for s in space.segments} == {
+        f"weights/{half}.{kind}" for half in ("encoder", "decoder") for kind in ("weight", "bias")
+    }
     with pytest.raises(InputError, match="nothing can be pruned"):
         PairSpace(Pair(nn.Linear(16, 1), nn.Linear(1, 16)), X)
 
@@ -231,17 +238,23 @@ def test_recorded_outputs_are_those_of_the_layers(case):
     outputs, looked_at = {}, copy.deepcopy(space.model).eval()
     for name, module in looked_at.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            module.register_forward_hook(lambda module, inputs, output, name=name: outputs.update({name: output.clone()}))
+            module.register_forward_hook(
+                lambda module, inputs, output, name=name: outputs.update({name: output.clone()})
+            )
     looked_at(x)
     table = space.record(space.model, [(x[:3], None), (x[3:], None)])
     assert table.dtype == np.float32 and table.shape == (5, len(space.unit_layers))
     expected = torch.cat([o.flatten(2).mean(2) if o.ndim > 2 else o for o in outputs.values()], dim=1)
     np.testing.assert_allclose(table, expected.detach().numpy(), atol=1e-6)
-    assert [int((space.unit_layers == i).sum()) for i in range(len(outputs))] == [o.shape[1] for o in outputs.values()]
+    assert [int((space.unit_layers == i).sum()) for i in range(len(outputs))] == [
+        o.shape[1] for o in outputs.values()
+    ]
 
 
 def test_every_locus_knows_the_unit_that_speaks_about_it(case):
-    """Killing a locus changes the outputs of its own unit, or, for a unit locus, those of nobody before it."""
+    """Killing a locus changes the outputs of its own unit, or, for a unit locus, those of nobody
+    before it.
+    """
     space, x = case
     rng = np.random.default_rng(0)
     base = space.record(masked(space, space.base), [(x, None)])
@@ -261,20 +274,26 @@ def test_positions_of_sequences_are_averaged():
     model = Pair(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), nn.Linear(4, 3))
     x = torch.rand(5, 7, 3)
     space = PairSpace(model, x, granularity="weights")
-    np.testing.assert_allclose(space.record(model, [(x, None)])[:, :4], model.encoder[0](x).mean(1).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        space.record(model, [(x, None)])[:, :4], model.encoder[0](x).mean(1).detach().numpy(), atol=1e-6
+    )
 
 
 def test_an_activation_in_place_does_not_show():
     model = Pair(nn.Sequential(nn.Linear(16, 6), nn.ReLU(inplace=True)), nn.Linear(6, 16))
     space = PairSpace(model, X)
-    np.testing.assert_allclose(space.record(model, [(X, None)])[:, :6], model.encoder[0](X).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        space.record(model, [(X, None)])[:, :6], model.encoder[0](X).detach().numpy(), atol=1e-6
+    )
 
 
 def test_what_a_mask_cannot_do_is_frozen():
     """A norm over units has other statistics with zeros among them than without."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Pair(nn.Sequential(nn.Linear(16, 12), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 6)), layers(6, 12, 16))
+        model = Pair(
+            nn.Sequential(nn.Linear(16, 12), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 6)), layers(6, 12, 16)
+        )
     for kind in KINDS:
         space = PairSpace(model, X, granularity=kind)
         assert "encoder.0" not in space.slices
@@ -303,9 +322,13 @@ def test_of_several_producers_the_first_to_run_speaks():
 
 
 def test_halves_that_do_not_fit_are_told_with_both_shapes():
-    with pytest.raises(InputError, match=r"decoder does not take what the encoder gives, \(5, 6\).*decoder.0.*in_features=7"):
+    with pytest.raises(
+        InputError, match=r"decoder does not take what the encoder gives, \(5, 6\).*decoder.0.*in_features=7"
+    ):
         PairSpace(Pair(layers(16, 12, 6), layers(7, 16)), X)
-    with pytest.raises(InputError, match=r"encoder does not take the example \(5, 16\).*encoder.0.*in_features=15"):
+    with pytest.raises(
+        InputError, match=r"encoder does not take the example \(5, 16\).*encoder.0.*in_features=15"
+    ):
         PairSpace(Pair(layers(15, 6), layers(6, 16)), X)
 
 
@@ -342,7 +365,9 @@ def test_a_variational_pair_samples_in_training_only(encoder):
         mean, log_variance = pair.moments(pair.encoder(X))
         assert mean.shape == log_variance.shape == (5, 6)
         draws = torch.stack([pair.draw(mean, log_variance) for _ in range(4000)])
-    assert torch.allclose(draws.mean(0), mean, atol=0.12) and torch.allclose(draws.var(0).log(), log_variance, atol=0.2)
+    assert torch.allclose(draws.mean(0), mean, atol=0.12) and torch.allclose(
+        draws.var(0).log(), log_variance, atol=0.2
+    )
     space = PairSpace(pair, X, granularity="both")
     for genome in space.sample(3, np.random.default_rng(0)):
         assert space.difference(genome) < 1e-5
@@ -359,5 +384,7 @@ def test_a_copy_in_another_process_knows_all(case):
     genome = space.sample(1, np.random.default_rng(0))[0]
     assert (copied.units_of == space.units_of).all() and (copied.encoder_loci == space.encoder_loci).all()
     assert all(torch.equal(copied.masks(genome)[name], mask) for name, mask in space.masks(genome).items())
-    np.testing.assert_array_equal(copied.record(copied.model, [(x, None)]), space.record(space.model, [(x, None)]))
+    np.testing.assert_array_equal(
+        copied.record(copied.model, [(x, None)]), space.record(space.model, [(x, None)])
+    )
     assert copied.difference(genome) < 1e-5

@@ -1,4 +1,6 @@
-"""Every promise of the contract, broken once: the check that guards it must fail, and the sound space must pass all."""
+"""Every promise of the contract, broken once: the check that guards it must fail, and the sound space must
+pass all.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class TestSound(SpaceContract):
         assert 30 <= len(CHECKS) <= 45
 
 
-CHECKS = [name for name, _ in inspect.getmembers(SpaceContract, inspect.isfunction) if name.startswith("test_")]
+CHECKS = [
+    name for name, _ in inspect.getmembers(SpaceContract, inspect.isfunction) if name.startswith("test_")
+]
 counter = itertools.count()
 
 
@@ -121,14 +125,34 @@ BREACHES = [
     ("samples_vary", {"sample": lambda self, n, rng: Sound.sample(self, n, np.random.default_rng(0))}),
     ("sample_leaves_the_global", {"sample": from_numpys_global_generator}),
     ("repair_gives_genomes", {"repair": lambda self, genomes: Sound.repair(self, genomes).astype(float)}),
-    ("repair_is_idempotent", {"repair": lambda self, genomes: np.roll(Sound.repair(self, genomes), 1, axis=1) % 2}),
-    ("repair_changes_no_more", {"repair": lambda self, genomes: np.where(genomes[:, :4].any(axis=1, keepdims=True), genomes, self.base)}),
+    (
+        "repair_is_idempotent",
+        {"repair": lambda self, genomes: np.roll(Sound.repair(self, genomes), 1, axis=1) % 2},
+    ),
+    (
+        "repair_changes_no_more",
+        {
+            "repair": lambda self, genomes: np.where(
+                genomes[:, :4].any(axis=1, keepdims=True), genomes, self.base
+            )
+        },
+    ),
     ("repair_leaves_its_argument", {"repair": in_place}),
     ("repaired_genomes_share_no_memory", {"repair": in_place}),
     ("repair_treats_every_genome_alone", {"repair": like_the_first}),
-    ("repair_takes_an_empty", {"repair": lambda self, genomes: np.stack([Sound.repair(self, genome[None])[0] for genome in genomes])}),
+    (
+        "repair_takes_an_empty",
+        {
+            "repair": lambda self, genomes: np.stack(
+                [Sound.repair(self, genome[None])[0] for genome in genomes]
+            )
+        },
+    ),
     ("build_gives_a_module", {"build": lambda self, genome: lambda x: x}),
-    ("build_takes_the_repaired_extremes", {"build": lambda self, genome: Sound.build(self, genome) if genome[:4].sum() > 1 else None}),
+    (
+        "build_takes_the_repaired_extremes",
+        {"build": lambda self, genome: Sound.build(self, genome) if genome[:4].sum() > 1 else None},
+    ),
     ("build_is_determined", {"build": unseeded}),
     ("builds_share_no_storage", {"build": shared}),
     ("builds_share_no_storage", {"build": shared_buffer}),
@@ -157,7 +181,9 @@ def _settings():
     nn.init.constant_(SHARED.weight, 0.5)
 
 
-@pytest.mark.parametrize(("check", "attributes"), BREACHES, ids=[f"{check}-{i}" for i, (check, _) in enumerate(BREACHES)])
+@pytest.mark.parametrize(
+    ("check", "attributes"), BREACHES, ids=[f"{check}-{i}" for i, (check, _) in enumerate(BREACHES)]
+)
 def test_a_breach_is_caught(check, attributes):
     broken = type("Broken", (Sound,), attributes)
     (name,) = [name for name in CHECKS if name.startswith(f"test_{check}")]

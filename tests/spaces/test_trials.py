@@ -64,35 +64,71 @@ class TestFunction(SpaceContract):
 
 class TestNumbersOfAllKinds(SpaceContract):
     def space(self):
-        return TrialSpace({
-            "a": {"low": -1.0, "high": 1.0}, "b": {"low": -7, "high": 8, "step": 3}, "c": {"low": -0.3, "high": 0.3, "step": 0.1},
-            "d": {"low": 5.0, "high": 5.0}, "e": {"choices": ["only"]}, "f": {"low": 1, "high": 10**6, "log": True},
-        })  # fmt: skip
+        return TrialSpace(
+            {
+                "a": {"low": -1.0, "high": 1.0},
+                "b": {"low": -7, "high": 8, "step": 3},
+                "c": {"low": -0.3, "high": 0.3, "step": 0.1},
+                "d": {"low": 5.0, "high": 5.0},
+                "e": {"choices": ["only"]},
+                "f": {"low": 1, "high": 10**6, "log": True},
+            }
+        )
 
 
 def test_a_genome_is_the_bytes_of_the_values_in_optunas_representation():
     space = TrialSpace(PARAMETERS, model=perceptron)
     assert [(s.size, s.choices) for s in space.segments] == [(8, 256)] * 8
-    genome = space.encode({"training.learning_rate": 0.01, "training.optimiser": "adamw", "training.clip": 10, "training.batch_size": 16, "model.depth": 1})  # fmt: skip # noqa: E501
+    genome = space.encode(
+        {
+            "training.learning_rate": 0.01,
+            "training.optimiser": "adamw",
+            "training.clip": 10,
+            "training.batch_size": 16,
+            "model.depth": 1,
+        }
+    )
     numbers = dict(zip(space.distributions, struct.unpack("<8d", genome.tobytes()), strict=True))
-    assert numbers["training.learning_rate"] == 0.01 and numbers["training.clip"] == 2.0 and numbers["model.depth"] == 1.0
+    assert (
+        numbers["training.learning_rate"] == 0.01
+        and numbers["training.clip"] == 2.0
+        and numbers["model.depth"] == 1.0
+    )
     assert all(math.isnan(numbers[name]) for name in ("training.momentum", "model.width", "model.bias"))
 
 
 def test_values_come_back_with_their_types_and_only_where_asked_for():
     space = TrialSpace(PARAMETERS, model=perceptron)
     given = {
-        "training.optimiser": "sgd", "training.momentum": 0.9, "training.learning_rate": 0.1, "training.clip": None,
-        "training.batch_size": 128, "model.depth": 2, "model.width": 16, "model.bias": False,
-    }  # fmt: skip
+        "training.optimiser": "sgd",
+        "training.momentum": 0.9,
+        "training.learning_rate": 0.1,
+        "training.clip": None,
+        "training.batch_size": 128,
+        "model.depth": 2,
+        "model.width": 16,
+        "model.bias": False,
+    }
     values = space.values(space.encode(given))
-    assert values.keys() == given.keys() and all(values[n] == g or abs(values[n] - g) < 1e-12 for n, g in given.items())
-    assert type(values["model.width"]) is int and values["model.bias"] is False and values["training.clip"] is None
+    assert values.keys() == given.keys() and all(
+        values[n] == g or abs(values[n] - g) < 1e-12 for n, g in given.items()
+    )
+    assert (
+        type(values["model.width"]) is int
+        and values["model.bias"] is False
+        and values["training.clip"] is None
+    )
     described = space.describe(space.encode(given))
     assert described["training.clip"] == "null" and described["training.learning_rate"] == 0.1
-    given = {name: value for name, value in given.items() if name not in ("model.bias", "model.width")} | {"model.depth": 1}
+    given = {name: value for name, value in given.items() if name not in ("model.bias", "model.width")} | {
+        "model.depth": 1
+    }
     described = space.describe(space.encode(given))
-    assert described["model.width"] == "-" and described["model.bias"] == "-" and described["training.momentum"] == pytest.approx(0.9)
+    assert (
+        described["model.width"] == "-"
+        and described["model.bias"] == "-"
+        and described["training.momentum"] == pytest.approx(0.9)
+    )
 
 
 def test_what_optuna_proposes_is_what_the_genome_gives_back():
@@ -107,7 +143,9 @@ def test_what_optuna_proposes_is_what_the_genome_gives_back():
             assert list(values) == sorted(drawn, key=list(space.distributions).index)
             for name, value in values.items():
                 close = abs(value - drawn[name]) < 1e-12 if isinstance(value, float) else value == drawn[name]
-                assert close and type(value) is type(drawn[name]), f"{name}: {value!r}, proposed was {drawn[name]!r}"
+                assert close and type(value) is type(drawn[name]), (
+                    f"{name}: {value!r}, proposed was {drawn[name]!r}"
+                )
             assert (space.repair(genome[None])[0] == genome).all()
             study.tell(trial, drawn.get("training.learning_rate", 1.0))
 
@@ -121,14 +159,21 @@ def test_samples_respect_ranges_steps_logarithms_and_conditions():
             assert distribution._contains(distribution.to_internal_repr(value)), f"{name} = {value}"
         assert ("training.momentum" in values) == (values["training.optimiser"] == "sgd")
         assert ("model.width" in values) == (values["model.depth"] > 1)
-        assert ("model.bias" in values) == (values["training.optimiser"] == "sgd" and values["model.depth"] == 2)
+        assert ("model.bias" in values) == (
+            values["training.optimiser"] == "sgd" and values["model.depth"] == 2
+        )
     rates = np.log10([values["training.learning_rate"] for values in drawn])
     assert np.abs(np.histogram(rates, 3, (-4, -1))[0] / len(drawn) - 1 / 3).max() < 0.05
     depths = np.bincount([values["model.depth"] for values in drawn])[1:]
     assert len(depths) == 4 and np.abs(depths / len(drawn) - 0.25).max() < 0.05
     sizes = np.array([values["training.batch_size"] for values in drawn])
     assert {8, 128} <= set(sizes.tolist()) and abs(np.median(sizes) - 32) < 4
-    small = TrialSpace({"a": {"low": 1, "high": 3, "log": True}}).sample(3000, np.random.default_rng(0)).view("<f8").ravel()
+    small = (
+        TrialSpace({"a": {"low": 1, "high": 3, "log": True}})
+        .sample(3000, np.random.default_rng(0))
+        .view("<f8")
+        .ravel()
+    )
     shares = np.log([3, 5 / 3, 7 / 5]) / np.log(7)  # of the logarithm from 1/2 to 7/2
     assert np.abs(np.bincount(small.astype(int))[1:] / len(small) - shares).max() < 0.03
     momenta = {round(values["training.momentum"], 6) for values in drawn if "training.momentum" in values}
@@ -136,10 +181,15 @@ def test_samples_respect_ranges_steps_logarithms_and_conditions():
 
 
 def test_repair_takes_the_nearest_number_and_follows_conditions():
-    space = TrialSpace({"depth": {"low": 1, "high": 4}, "rate": {"low": 0.25, "high": 2.0, "when": {"depth": 4}}})
+    space = TrialSpace(
+        {"depth": {"low": 1, "high": 4}, "rate": {"low": 0.25, "high": 2.0, "when": {"depth": 4}}}
+    )
 
     def repaired(*numbers):
-        return struct.unpack("<2d", space.repair(np.frombuffer(struct.pack("<2d", *numbers), dtype=np.uint8)[None])[0].tobytes())
+        return struct.unpack(
+            "<2d",
+            space.repair(np.frombuffer(struct.pack("<2d", *numbers), dtype=np.uint8)[None])[0].tobytes(),
+        )
 
     assert repaired(9.0, 8.0) == (4.0, 2.0)
     assert repaired(4.0, 1.0) == (4.0, 1.0)
@@ -154,7 +204,10 @@ def test_the_model_gets_its_arguments_and_nothing_else():
         {"model.blocks": {"low": 1, "high": 2}, "training.learning_rate": {"low": 0.1, "high": 0.2}},
         model={"class_path": "spaces.models.ResidualNet", "init_args": {"widths": [4, 6], "blocks": 9}},
     )
-    models = [space.build(space.encode({"model.blocks": blocks, "training.learning_rate": 0.1})) for blocks in (1, 2)]
+    models = [
+        space.build(space.encode({"model.blocks": blocks, "training.learning_rate": 0.1}))
+        for blocks in (1, 2)
+    ]
     assert [len(model.blocks) for model in models] == [2, 4] and models[0].head.in_features == 6
 
 
@@ -163,7 +216,9 @@ def test_every_way_to_name_a_model():
         space = TrialSpace({"model.depth": {"low": 1, "high": 2}}, model=model)
         assert isinstance(space.build(space.encode({"model.depth": 2})), Perceptron)
     none = np.zeros(8, dtype=np.uint8)
-    assert isinstance(TrialSpace({"a": {"low": 0, "high": 1}}, model="spaces.models.Perceptron").build(none), Perceptron)
+    assert isinstance(
+        TrialSpace({"a": {"low": 0, "high": 1}}, model="spaces.models.Perceptron").build(none), Perceptron
+    )
     assert isinstance(TrialSpace({"a": {"low": 0, "high": 1}}).build(none), nn.Identity)
 
 
@@ -174,8 +229,14 @@ def greedy(widths, depth):
 
 def test_a_model_cannot_change_the_arguments_of_the_next():
     given = [1, 2]
-    space = TrialSpace({"model.depth": {"low": 1, "high": 2}}, model={"class_path": f"{__name__}.greedy", "init_args": {"widths": given}})
-    assert [space.build(space.encode({"model.depth": 1})).in_features for _ in range(2)] == [3, 3] and given == [1, 2]
+    space = TrialSpace(
+        {"model.depth": {"low": 1, "high": 2}},
+        model={"class_path": f"{__name__}.greedy", "init_args": {"widths": given}},
+    )
+    assert [space.build(space.encode({"model.depth": 1})).in_features for _ in range(2)] == [
+        3,
+        3,
+    ] and given == [1, 2]
 
 
 def test_fingerprint_tells_meanings_apart():
@@ -191,15 +252,26 @@ def test_fingerprint_tells_meanings_apart():
         TrialSpace({"kind": kinds, "rate": rate | {"when": {"kind": "b"}}}),
         TrialSpace({"rate": rate, "kind": kinds}, model=perceptron),
         TrialSpace({"rate": rate, "kind": kinds}, model=Perceptron),
-        TrialSpace({"rate": rate, "kind": kinds}, model={"class_path": "spaces.models.Perceptron", "init_args": {"widths": [1, 2]}}),
+        TrialSpace(
+            {"rate": rate, "kind": kinds},
+            model={"class_path": "spaces.models.Perceptron", "init_args": {"widths": [1, 2]}},
+        ),
     ]
     assert len({space.fingerprint for space in spaces}) == len(spaces)
-    same = TrialSpace({"rate": FloatDistribution(1e-4, 1e-1, log=True), "kind": CategoricalDistribution(("a", "b"))})
+    same = TrialSpace(
+        {"rate": FloatDistribution(1e-4, 1e-1, log=True), "kind": CategoricalDistribution(("a", "b"))}
+    )
     assert same.fingerprint == spaces[0].fingerprint
 
 
 def test_whole_numbers_make_an_integer_and_texts_of_yaml_are_numbers():
-    space = TrialSpace({"a": {"low": 1, "high": 4}, "b": {"low": "1e-4", "high": 1, "log": True}, "c": {"low": 0, "high": 1.0}})
+    space = TrialSpace(
+        {
+            "a": {"low": 1, "high": 4},
+            "b": {"low": "1e-4", "high": 1, "log": True},
+            "c": {"low": 0, "high": 1.0},
+        }
+    )
     assert space.distributions == {
         "a": IntDistribution(1, 4),
         "b": FloatDistribution(1e-4, 1.0, log=True),
@@ -214,16 +286,25 @@ def test_parents_come_first_however_they_are_written():
 
 
 def test_a_chain_of_conditions_breaks_as_a_whole():
-    space = TrialSpace({
-        "a": {"choices": ["x", "y"]}, "b": {"low": 1, "high": 2, "when": {"a": "x"}}, "c": {"low": 1, "high": 2, "when": {"b": [1, 2]}},
-    })  # fmt: skip
+    space = TrialSpace(
+        {
+            "a": {"choices": ["x", "y"]},
+            "b": {"low": 1, "high": 2, "when": {"a": "x"}},
+            "c": {"low": 1, "high": 2, "when": {"b": [1, 2]}},
+        }
+    )
     assert space.values(space.encode({"a": "y"})) == {"a": "y"}
     assert space.values(space.encode({"a": "x", "b": 2, "c": 1})) == {"a": "x", "b": 2, "c": 1}
 
 
 def test_a_function_is_searched_for_its_parameters():
     space = TrialSpace(suggest=suggest)
-    assert set(space.distributions) == {"training.optimiser", "training.beta", "depth", *(f"width{layer}" for layer in range(90))}
+    assert set(space.distributions) == {
+        "training.optimiser",
+        "training.beta",
+        "depth",
+        *(f"width{layer}" for layer in range(90)),
+    }
     assert list(space.distributions)[:1] == ["training.optimiser"]
     assert list(TrialSpace(suggest=suggest).distributions) == list(space.distributions)
 
@@ -276,11 +357,17 @@ def silent(trial):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (shifting, "parameter 'n' of suggest is .* in one trial and .* in another; expected one for all trials"),
+        (
+            shifting,
+            "parameter 'n' of suggest is .* in one trial and .* in another; expected one for all trials",
+        ),
         (twice, "parameter 'n' is asked for twice"),
         (broken, "suggest .*broken raised ValueError: .*low=3, high=1.*; expected a function"),
         (silent, ".*silent asked for nothing"),
-        ("spaces.models.suggest", "suggest 'spaces.models.suggest' cannot be imported .*expected a dotted path"),
+        (
+            "spaces.models.suggest",
+            "suggest 'spaces.models.suggest' cannot be imported .*expected a dotted path",
+        ),
         ("nothing", "suggest 'nothing' cannot be imported"),
     ],
 )
@@ -312,7 +399,10 @@ def test_functions_that_do_not_fit_are_refused_in_one_line(function, message):
         ({"choices": ["x"], "low": 1}, "parameters.a: .*expected {low"),
         ({"choices": ["x"], "when": "b"}, "parameters.a: when 'b' is not accepted; expected {other: value}"),
         ({"choices": ["x"], "when": {"c": 1}}, "parameters.a: when: no parameter 'c'; expected one of a, b"),
-        ({"choices": ["x"], "when": {"b": 3}}, "parameters.a: when: b = 3 never happens; expected a value of"),
+        (
+            {"choices": ["x"], "when": {"b": 3}},
+            "parameters.a: when: b = 3 never happens; expected a value of",
+        ),
         ({"choices": ["x"], "when": {"b": "low"}}, "parameters.a: when: b = 'low' never happens"),
         ({"choices": ["x"], "when": {"a": "x"}}, "parameters.a: when depends on itself"),
     ],
@@ -329,11 +419,26 @@ def test_declarations_that_are_not_understood_are_refused_in_one_line(given, mes
         ({}, "expected either parameters"),
         ({"parameters": {"a": {"low": 1, "high": 2}}, "suggest": suggest}, "expected either parameters"),
         ({"parameters": {"model.width": {"low": 1, "high": 2}}}, "'model.width' without a model"),
-        ({"parameters": {"model.breadth": {"low": 1, "high": 2}}, "model": perceptron}, "takes no 'breadth'; .*depth, width, bias"),
-        ({"parameters": {"a": {"low": 1, "high": 2}}, "model": {"path": "x"}}, "expected class_path and init_args"),
-        ({"parameters": {"a": {"low": 1, "high": 2}}, "model": "spaces.models.Nothing"}, "cannot be imported"),
-        ({"parameters": {"a": {"low": 1, "high": 2}}, "model": "spaces.trials.MODEL"}, "is a str; expected a class"),
-        ({"parameters": {"a": {"low": 1, "high": 2}}, "model": Perceptron()}, "is a Perceptron that is built; expected its class"),
+        (
+            {"parameters": {"model.breadth": {"low": 1, "high": 2}}, "model": perceptron},
+            "takes no 'breadth'; .*depth, width, bias",
+        ),
+        (
+            {"parameters": {"a": {"low": 1, "high": 2}}, "model": {"path": "x"}},
+            "expected class_path and init_args",
+        ),
+        (
+            {"parameters": {"a": {"low": 1, "high": 2}}, "model": "spaces.models.Nothing"},
+            "cannot be imported",
+        ),
+        (
+            {"parameters": {"a": {"low": 1, "high": 2}}, "model": "spaces.trials.MODEL"},
+            "is a str; expected a class",
+        ),
+        (
+            {"parameters": {"a": {"low": 1, "high": 2}}, "model": Perceptron()},
+            "is a Perceptron that is built; expected its class",
+        ),
     ],
 )
 def test_what_does_not_make_a_space_is_refused(arguments, message):

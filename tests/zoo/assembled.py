@@ -1,4 +1,6 @@
-"""Convolutional models whose difficulty is in how parts are put together: pieces, shapes, modules used twice, raw parameters."""
+"""Convolutional models whose difficulty is in how parts are put together: pieces, shapes, modules used twice,
+raw parameters.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ class SuperResolution(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fold = nn.PixelUnshuffle(2)
-        self.a, self.b, self.c = nn.Conv2d(12, 16, 3, padding=1), nn.Conv2d(16, 24, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1)
+        self.a, self.b, self.c = (
+            nn.Conv2d(12, 16, 3, padding=1),
+            nn.Conv2d(16, 24, 3, padding=1),
+            nn.Conv2d(6, 3, 3, padding=1),
+        )
         self.unfold = nn.PixelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +76,9 @@ class C2f(nn.Module):
         super().__init__()
         self.c = outputs // 2
         self.cv1, self.cv2 = Conv(inputs, 2 * self.c), Conv(4 * self.c, outputs)
-        self.m = nn.ModuleList(nn.Sequential(Conv(self.c, self.c, 3), Conv(self.c, self.c, 3)) for _ in range(2))
+        self.m = nn.ModuleList(
+            nn.Sequential(Conv(self.c, self.c, 3), Conv(self.c, self.c, 3)) for _ in range(2)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = list(self.cv1(x).split((self.c, self.c), 1))
@@ -97,7 +105,12 @@ class Yolo(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.c2f, self.down, self.sppf = Conv(3, 8, 3), C2f(8, 8), nn.Conv2d(8, 12, 3, 2, 1), SPPF(12)
+        self.stem, self.c2f, self.down, self.sppf = (
+            Conv(3, 8, 3),
+            C2f(8, 8),
+            nn.Conv2d(8, 12, 3, 2, 1),
+            SPPF(12),
+        )
         self.lateral = C2f(20, 8)
         self.boxes, self.classes = (
             nn.ModuleList([nn.Conv2d(8, 4, 1), nn.Conv2d(12, 4, 1)]),
@@ -108,7 +121,10 @@ class Yolo(nn.Module):
         fine = self.c2f(self.stem(x))
         coarse = self.sppf(self.down(fine))
         fine = self.lateral(torch.cat([F.interpolate(coarse, scale_factor=2, mode="nearest"), fine], 1))
-        return tuple(torch.cat([self.boxes[i](y), self.classes[i](y)], 1).flatten(2) for i, y in enumerate((fine, coarse)))
+        return tuple(
+            torch.cat([self.boxes[i](y), self.classes[i](y)], 1).flatten(2)
+            for i, y in enumerate((fine, coarse))
+        )
 
 
 class ConvGRU(nn.Module):
@@ -153,7 +169,12 @@ class Autoencoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv1d(2, 8, 3, 2, 1), nn.ReLU(), nn.Conv1d(8, 12, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 6)
+            nn.Conv1d(2, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv1d(8, 12, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48, 6),
         )
         self.decoder = nn.Sequential(
             nn.Linear(6, 48),
@@ -169,7 +190,9 @@ class Autoencoder(nn.Module):
 
 
 class Twice(nn.Module):
-    """Modules used twice and under two names, detach, frozen parameters, a block without gradients, a buffer of the layer's width."""
+    """Modules used twice and under two names, detach, frozen parameters, a block without gradients, a buffer
+    of the layer's width.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +247,13 @@ class Bfloat(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+        )
         self.head = head(8)
         self.to(torch.bfloat16)
 

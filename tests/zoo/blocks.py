@@ -1,4 +1,6 @@
-"""Blocks for random architectures: each takes a map ``(batch, channels, 8, 8)`` and gives one. Sizes come from shapes."""
+"""Blocks for random architectures: each takes a map ``(batch, channels, 8, 8)`` and gives one. Sizes come
+from shapes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class Block(nn.Module):
 class Conv(Block):
     def __init__(self, channels: int, draw: random.Random) -> None:
         super().__init__(draw.choice([4, 6, 8, 12]), draw)
-        self.conv = nn.Conv2d(channels, self.width, draw.choice([1, 3]), padding="same", bias=draw.random() < 0.5)
+        self.conv = nn.Conv2d(
+            channels, self.width, draw.choice([1, 3]), padding="same", bias=draw.random() < 0.5
+        )
         self.norm = draw.choice([nn.BatchNorm2d, nn.InstanceNorm2d])(self.width, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +111,11 @@ class Last(Block):
 
     def __init__(self, channels: int, draw: random.Random) -> None:
         super().__init__(channels, draw)
-        self.norm, self.a, self.b = nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.Linear(2 * channels, channels)
+        self.norm, self.a, self.b = (
+            nn.LayerNorm(channels),
+            nn.Linear(channels, 2 * channels),
+            nn.Linear(2 * channels, channels),
+        )
         self.scale = nn.Parameter(torch.rand(channels) + 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,7 +133,9 @@ class Tokens(Block):
     def forward(self, x: Tensor) -> Tensor:
         y = x.flatten(2).transpose(1, 2)
         q, k, v = (layer(y).unflatten(-1, (-1, 3)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        y = self.out(F.scaled_dot_product_attention(q, k, v, scale=0.5).transpose(1, 2).flatten(2)).transpose(1, 2)
+        y = self.out(F.scaled_dot_product_attention(q, k, v, scale=0.5).transpose(1, 2).flatten(2)).transpose(
+            1, 2
+        )
         return x + self.unmix(F.relu(self.mix(y))).reshape(x.shape)
 
 

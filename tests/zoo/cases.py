@@ -47,7 +47,8 @@ def shaped(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
 
 
 FROZEN = {
-    "MobileViT": "heads of the attention: `t.reshape(*t.shape[:3], 2, 4)` unpacks a shape, which torch.fx cannot follow",
+    "MobileViT": "heads of the attention: `t.reshape(*t.shape[:3], 2, 4)` unpacks a shape, which torch.fx "
+    "cannot follow",
     "TorchDecoder": "heads of `look`: their mean is an output",
 }
 """What of a model stays whole, and why."""
@@ -80,7 +81,9 @@ ZOO: dict[str, Case] = {
             seq.Mixer,
         )
     },
-    **{model.__name__: Case(model, tokens) for model in (seq.GPT, seq.HeadwiseGPT, seq.Llama, seq.MultiQuery)},
+    **{
+        model.__name__: Case(model, tokens) for model in (seq.GPT, seq.HeadwiseGPT, seq.Llama, seq.MultiQuery)
+    },
     **{model.__name__: Case(model, shaped(5, 6)) for model in (layers.TorchAttention, layers.TorchEncoder)},
     # with a single feature left torch multiplies without a matrix product, which no counter sees
     "TorchDecoder": Case(layers.TorchDecoder, lambda n: (torch.randn(n, 4, 5), torch.randn(n, 6, 6))),
@@ -113,7 +116,9 @@ for _name, _text in FROZEN.items():
 
 
 def model_of(name: str) -> nn.Module:
-    """Return a model in eval mode whose statistics, scales and shifts are not the trivial ones, so that a forgotten one shows."""
+    """Return a model in eval mode whose statistics, scales and shifts are not the trivial ones, so that a
+    forgotten one shows.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = ZOO[name].make()

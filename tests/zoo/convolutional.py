@@ -1,4 +1,6 @@
-"""Convolutional models of a few thousand parameters, one of each kind that people bring. Written as people write them."""
+"""Convolutional models of a few thousand parameters, one of each kind that people bring. Written as people
+write them.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,16 @@ class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(True), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, padding=1), nn.ELU(True)
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 12, 3, padding=1),
+            nn.ELU(True),
         )
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(12 * 16, 10), nn.Dropout(0.1), nn.LeakyReLU(), nn.Linear(10, 4))
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Linear(12 * 16, 10), nn.Dropout(0.1), nn.LeakyReLU(), nn.Linear(10, 4)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
@@ -33,7 +42,9 @@ class Bottleneck(nn.Module):
         self.conv3, self.bn3 = nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
         self.downsample = None
         if stride > 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
@@ -48,7 +59,9 @@ class ResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-        self.layers = nn.Sequential(Bottleneck(8, 4, 16, 1), Bottleneck(16, 4, 16, 1), Bottleneck(16, 6, 24, 2))
+        self.layers = nn.Sequential(
+            Bottleneck(8, 4, 16, 1), Bottleneck(16, 4, 16, 1), Bottleneck(16, 6, 24, 2)
+        )
         self.head = head(24)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +120,9 @@ class Inception(nn.Module):
 
 class Double(nn.Sequential):
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        )
 
 
 class UNet(nn.Module):
@@ -133,9 +148,13 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
-        self.expand = nn.Sequential(nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.Hardswish())
+        self.expand = nn.Sequential(
+            nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.Hardswish()
+        )
         self.depthwise = nn.Sequential(
-            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
         )
         self.squeeze, self.excite = nn.Conv2d(hidden, 4, 1), nn.Conv2d(4, hidden, 1)
         self.project = nn.Sequential(nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
@@ -153,7 +172,9 @@ class MobileNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.blocks = nn.Sequential(InvertedResidual(8, 12, 8, 1), InvertedResidual(8, 16, 12, 2), InvertedResidual(12, 16, 12, 1))
+        self.blocks = nn.Sequential(
+            InvertedResidual(8, 12, 8, 1), InvertedResidual(8, 16, 12, 2), InvertedResidual(12, 16, 12, 1)
+        )
         self.head = head(12)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -189,7 +210,9 @@ class ShuffleNetV2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, padding=1)
-        self.branch = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1))
+        self.branch = nn.Sequential(
+            nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)
+        )
         self.last = nn.Conv2d(16, 12, 1)
         self.head = head(12)
 

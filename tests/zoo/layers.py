@@ -30,14 +30,18 @@ class TorchEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 24, batch_first=True), 2, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(16, 2, 24, batch_first=True), 2, enable_nested_tensor=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(self.embed(x)).mean(1))
 
 
 class TorchDecoder(nn.Module):
-    """nn.TransformerDecoderLayer: causal attention to itself, attention to another sequence of another width, and what it looks at."""
+    """nn.TransformerDecoderLayer: causal attention to itself, attention to another sequence of another width,
+    and what it looks at.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +86,9 @@ class MessagePassing(nn.Module):
         x = F.relu(self.embed(x))
         source, target = edges[:, 0], edges[:, 1]
         messages = F.relu(self.message(torch.cat([x[source], x.index_select(0, target)], -1)))
-        total = torch.zeros(x.shape[0], messages.shape[1]).scatter_add_(0, target[:, None].expand(-1, messages.shape[1]), messages)
+        total = torch.zeros(x.shape[0], messages.shape[1]).scatter_add_(
+            0, target[:, None].expand(-1, messages.shape[1]), messages
+        )
         x = x + self.update(torch.cat([x, total], -1))
         y = F.relu(self.second(x))
         return self.head(torch.zeros_like(y).index_add_(0, target, y[source]))
@@ -94,7 +100,12 @@ class LinearAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Linear(6, 12)
-        self.q, self.k, self.v, self.out = nn.Linear(12, 8), nn.Linear(12, 8), nn.Linear(12, 10), nn.Linear(10, 3)
+        self.q, self.k, self.v, self.out = (
+            nn.Linear(12, 8),
+            nn.Linear(12, 8),
+            nn.Linear(12, 10),
+            nn.Linear(10, 3),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.embed(x))

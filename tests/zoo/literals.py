@@ -1,4 +1,6 @@
-"""Models whose code holds numbers that no attribute holds. Written as people write them, and as they should not."""
+"""Models whose code holds numbers that no attribute holds. Written as people write them, and as they should
+not.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from tests.zoo.sequences import Mlp, ViTBlock
 
 
 class NumberedAttention(nn.Module):
-    """Every size is a number; the scale is computed of the head dimension; dropout where there is training."""
+    """Every size is a number; the scale is computed of the head dimension; dropout where there is
+    training.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,11 +47,17 @@ class NumberedViT(nn.Module):
 
 
 class Branches(nn.Module):
-    """Splits into parts by numbers, a reshape into pairs, batch normalisation and dropout between; an optional gate is not given."""
+    """Splits into parts by numbers, a reshape into pairs, batch normalisation and dropout between; an
+    optional gate is not given.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm, self.drop = nn.Conv2d(3, 20, 3, padding=1), nn.BatchNorm2d(20), nn.Dropout2d(0.2)
+        self.stem, self.norm, self.drop = (
+            nn.Conv2d(3, 20, 3, padding=1),
+            nn.BatchNorm2d(20),
+            nn.Dropout2d(0.2),
+        )
         self.a, self.b, self.pair = nn.Conv2d(8, 6, 1), nn.Conv2d(12, 6, 3, padding=1), nn.Conv2d(3, 5, 1)
         self.head = nn.Linear(160, 4)
 
@@ -66,7 +76,9 @@ class CrossAttention(nn.Module):
         self.h = heads
         self.to_q, self.to_kv, self.to_out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         context = x if context is None else context
         b, n, d = x.shape
         q, (k, v) = self.to_q(x), self.to_kv(context).chunk(2, -1)

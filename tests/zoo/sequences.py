@@ -1,4 +1,6 @@
-"""Transformers, recurrent layers, mixers and graph networks of a few thousand parameters. Written as people write them."""
+"""Transformers, recurrent layers, mixers and graph networks of a few thousand parameters. Written as people
+write them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ class Mlp(nn.Module):
 class ViTBlock(nn.Module):
     def __init__(self, dim: int, attention: nn.Module) -> None:
         super().__init__()
-        self.norm1, self.attn, self.norm2, self.mlp = nn.LayerNorm(dim), attention, nn.LayerNorm(dim), Mlp(dim, 2 * dim)
+        self.norm1, self.attn, self.norm2, self.mlp = (
+            nn.LayerNorm(dim),
+            attention,
+            nn.LayerNorm(dim),
+            Mlp(dim, 2 * dim),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -48,7 +55,9 @@ class ViTBlock(nn.Module):
 class ViT(nn.Module):
     """Fused qkv, class token, position embedding, embedding width over the residual stream."""
 
-    def __init__(self, dim: int = 16, heads: int = 4, depth: int = 2, channels: int = 3, classes: int = 4) -> None:
+    def __init__(
+        self, dim: int = 16, heads: int = 4, depth: int = 2, channels: int = 3, classes: int = 4
+    ) -> None:
         super().__init__()
         self.patch = nn.Conv2d(channels, dim, 4, 4)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
@@ -77,7 +86,9 @@ class SeparateAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.scaled_dot_product_attention(self.split(self.q(x)), self.split(self.k(x)), self.split(self.v(x)), scale=self.scale)
+        y = F.scaled_dot_product_attention(
+            self.split(self.q(x)), self.split(self.k(x)), self.split(self.v(x)), scale=self.scale
+        )
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -150,7 +161,10 @@ class HeadwiseAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
-        q, k, v = (y.view(batch, tokens, self.n_head, self.head_dim).transpose(1, 2) for y in self.c_attn(x).split(self.inner, dim=2))
+        q, k, v = (
+            y.view(batch, tokens, self.n_head, self.head_dim).transpose(1, 2)
+            for y in self.c_attn(x).split(self.inner, dim=2)
+        )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
         return self.c_proj(y.transpose(1, 2).reshape(batch, tokens, self.inner))
 
@@ -170,8 +184,16 @@ class GroupedAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, kv_heads: int, head_dim: int) -> None:
         super().__init__()
-        self.n_heads, self.n_kv_heads, self.head_dim, self.n_rep = heads, kv_heads, head_dim, heads // kv_heads
-        self.wq, self.wo = nn.Linear(dim, heads * head_dim, bias=False), nn.Linear(heads * head_dim, dim, bias=False)
+        self.n_heads, self.n_kv_heads, self.head_dim, self.n_rep = (
+            heads,
+            kv_heads,
+            head_dim,
+            heads // kv_heads,
+        )
+        self.wq, self.wo = (
+            nn.Linear(dim, heads * head_dim, bias=False),
+            nn.Linear(heads * head_dim, dim, bias=False),
+        )
         self.wk, self.wv = (nn.Linear(dim, kv_heads * head_dim, bias=False) for _ in range(2))
         angles = torch.outer(torch.arange(6.0), 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim))
         self.register_buffer("cos", torch.cat([angles, angles], 1).cos())
@@ -181,7 +203,11 @@ class GroupedAttention(nn.Module):
         if self.n_rep == 1:
             return x
         batch, heads, tokens, width = x.shape
-        return x[:, :, None].expand(batch, heads, self.n_rep, tokens, width).reshape(batch, heads * self.n_rep, tokens, width)
+        return (
+            x[:, :, None]
+            .expand(batch, heads, self.n_rep, tokens, width)
+            .reshape(batch, heads * self.n_rep, tokens, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
@@ -257,7 +283,10 @@ class Mixer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch, self.blocks = nn.Conv2d(3, 16, 2, 2), nn.Sequential(MixerBlock(16, 16), MixerBlock(16, 16))
+        self.patch, self.blocks = (
+            nn.Conv2d(3, 16, 2, 2),
+            nn.Sequential(MixerBlock(16, 16), MixerBlock(16, 16)),
+        )
         self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 4)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Models of people who have not read the rules: written as in their papers and repositories, sizes as they fall."""
+"""Models of people who have not read the rules: written as in their papers and repositories, sizes as they
+fall.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,18 @@ from torch import Tensor, nn
 
 
 class ConformerBlock(nn.Module):
-    """Half-step feed-forward, attention, convolution module with GLU and depthwise convolution, half-step feed-forward."""
+    """Half-step feed-forward, attention, convolution module with GLU and depthwise convolution, half-step
+    feed-forward.
+    """
 
     def __init__(self, d_model: int = 16, n_heads: int = 4, kernel_size: int = 5) -> None:
         super().__init__()
         self.ff1 = nn.Sequential(
-            nn.LayerNorm(d_model), nn.Linear(d_model, 4 * d_model), nn.SiLU(), nn.Dropout(0.1), nn.Linear(4 * d_model, d_model)
+            nn.LayerNorm(d_model),
+            nn.Linear(d_model, 4 * d_model),
+            nn.SiLU(),
+            nn.Dropout(0.1),
+            nn.Linear(4 * d_model, d_model),
         )
         self.norm_att = nn.LayerNorm(d_model)
         self.d_k, self.h = d_model // n_heads, n_heads
@@ -23,10 +31,14 @@ class ConformerBlock(nn.Module):
         self.linear_out = nn.Linear(d_model, d_model)
         self.norm_conv = nn.LayerNorm(d_model)
         self.pointwise_conv1 = nn.Conv1d(d_model, 2 * d_model, 1)
-        self.depthwise_conv = nn.Conv1d(d_model, d_model, kernel_size, padding=(kernel_size - 1) // 2, groups=d_model)
+        self.depthwise_conv = nn.Conv1d(
+            d_model, d_model, kernel_size, padding=(kernel_size - 1) // 2, groups=d_model
+        )
         self.batch_norm = nn.BatchNorm1d(d_model)
         self.pointwise_conv2 = nn.Conv1d(d_model, d_model, 1)
-        self.ff2 = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, 4 * d_model), nn.SiLU(), nn.Linear(4 * d_model, d_model))
+        self.ff2 = nn.Sequential(
+            nn.LayerNorm(d_model), nn.Linear(d_model, 4 * d_model), nn.SiLU(), nn.Linear(4 * d_model, d_model)
+        )
         self.norm_out = nn.LayerNorm(d_model)
 
     def attention(self, x: Tensor) -> Tensor:
@@ -69,7 +81,11 @@ class MobileViTBlock(nn.Module):
         super().__init__()
         self.ph = self.pw = patch
         self.conv1, self.conv2 = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, dim, 1)
-        self.norm, self.to_qkv, self.to_out = nn.LayerNorm(dim), nn.Linear(dim, 3 * 8, bias=False), nn.Linear(8, dim)
+        self.norm, self.to_qkv, self.to_out = (
+            nn.LayerNorm(dim),
+            nn.Linear(dim, 3 * 8, bias=False),
+            nn.Linear(8, dim),
+        )
         self.ff = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 20), nn.SiLU(), nn.Linear(20, dim))
         self.conv3, self.conv4 = nn.Conv2d(dim, channels, 1), nn.Conv2d(2 * channels, channels, 3, padding=1)
 
@@ -78,7 +94,9 @@ class MobileViTBlock(nn.Module):
         x = self.conv2(self.conv1(x))
         b, d, height, width = x.shape
         x = x.reshape(b, d, height // self.ph, self.ph, width // self.pw, self.pw)
-        x = x.permute(0, 3, 5, 2, 4, 1).reshape(b, self.ph * self.pw, (height // self.ph) * (width // self.pw), d)
+        x = x.permute(0, 3, 5, 2, 4, 1).reshape(
+            b, self.ph * self.pw, (height // self.ph) * (width // self.pw), d
+        )
         q, k, v = self.to_qkv(self.norm(x)).chunk(3, dim=-1)
         q, k, v = (t.reshape(*t.shape[:3], 2, 4).transpose(2, 3) for t in (q, k, v))
         out = ((q @ k.transpose(-1, -2)) * 4**-0.5).softmax(-1) @ v
@@ -106,8 +124,12 @@ class WaveNet(nn.Module):
     def __init__(self, residual: int = 8, skip: int = 12, layers: int = 3) -> None:
         super().__init__()
         self.causal = nn.Conv1d(1, residual, 2)
-        self.filter_convs = nn.ModuleList(nn.Conv1d(residual, residual, 2, dilation=2**i) for i in range(layers))
-        self.gate_convs = nn.ModuleList(nn.Conv1d(residual, residual, 2, dilation=2**i) for i in range(layers))
+        self.filter_convs = nn.ModuleList(
+            nn.Conv1d(residual, residual, 2, dilation=2**i) for i in range(layers)
+        )
+        self.gate_convs = nn.ModuleList(
+            nn.Conv1d(residual, residual, 2, dilation=2**i) for i in range(layers)
+        )
         self.residual_convs = nn.ModuleList(nn.Conv1d(residual, residual, 1) for _ in range(layers))
         self.skip_convs = nn.ModuleList(nn.Conv1d(residual, skip, 1) for _ in range(layers))
         self.end1, self.end2 = nn.Conv1d(skip, 10, 1), nn.Conv1d(10, 6, 1)
@@ -193,9 +215,17 @@ class AttentionUNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.enc1, self.enc2 = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 12, 3, padding=1)
-        self.bottom, self.up2, self.up1 = nn.Conv2d(12, 16, 3, padding=1), nn.ConvTranspose2d(16, 12, 2, 2), nn.ConvTranspose2d(12, 8, 2, 2)
+        self.bottom, self.up2, self.up1 = (
+            nn.Conv2d(12, 16, 3, padding=1),
+            nn.ConvTranspose2d(16, 12, 2, 2),
+            nn.ConvTranspose2d(12, 8, 2, 2),
+        )
         self.att2, self.att1 = AttentionGate(12, 12, 6), AttentionGate(8, 8, 4)
-        self.dec2, self.dec1, self.out = nn.Conv2d(24, 12, 3, padding=1), nn.Conv2d(16, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.dec2, self.dec1, self.out = (
+            nn.Conv2d(24, 12, 3, padding=1),
+            nn.Conv2d(16, 8, 3, padding=1),
+            nn.Conv2d(8, 2, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         e1 = F.relu(self.enc1(x))
@@ -219,7 +249,9 @@ class Transducer(nn.Module):
     def forward(self, frames: Tensor, labels: Tensor) -> Tensor:
         enc, _ = self.encoder(frames)
         pred, _ = self.predictor(self.embedding(labels))
-        return self.joint(torch.tanh(self.enc_proj(enc).unsqueeze(2) + self.pred_proj(pred).unsqueeze(1))).log_softmax(-1)
+        return self.joint(
+            torch.tanh(self.enc_proj(enc).unsqueeze(2) + self.pred_proj(pred).unsqueeze(1))
+        ).log_softmax(-1)
 
 
 class WindowAttention(nn.Module):
@@ -229,10 +261,16 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.window_size, self.num_heads = window_size, num_heads
         self.scale = (dim // num_heads) ** -0.5
-        self.relative_position_bias_table = nn.Parameter(0.2 * torch.randn((2 * window_size - 1) ** 2, num_heads))
-        coords = torch.stack(torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing="ij")).flatten(1)
+        self.relative_position_bias_table = nn.Parameter(
+            0.2 * torch.randn((2 * window_size - 1) ** 2, num_heads)
+        )
+        coords = torch.stack(
+            torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing="ij")
+        ).flatten(1)
         relative = (coords[:, :, None] - coords[:, None, :]).permute(1, 2, 0) + window_size - 1
-        self.register_buffer("relative_position_index", relative[:, :, 0] * (2 * window_size - 1) + relative[:, :, 1])
+        self.register_buffer(
+            "relative_position_index", relative[:, :, 0] * (2 * window_size - 1) + relative[:, :, 1]
+        )
         self.qkv, self.proj = nn.Linear(dim, dim * 3), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -240,7 +278,12 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(x).reshape(B_, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
         attn = (q * self.scale) @ k.transpose(-2, -1)
-        bias = self.relative_position_bias_table[self.relative_position_index.view(-1)].view(N, N, -1).permute(2, 0, 1).contiguous()
+        bias = (
+            self.relative_position_bias_table[self.relative_position_index.view(-1)]
+            .view(N, N, -1)
+            .permute(2, 0, 1)
+            .contiguous()
+        )
         attn = attn + bias.unsqueeze(0)
         if mask is not None:
             nW = mask.shape[0]
@@ -250,10 +293,16 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    def __init__(self, dim: int = 12, resolution: int = 4, heads: int = 3, window: int = 2, shift: int = 0) -> None:
+    def __init__(
+        self, dim: int = 12, resolution: int = 4, heads: int = 3, window: int = 2, shift: int = 0
+    ) -> None:
         super().__init__()
         self.resolution, self.window, self.shift = resolution, window, shift
-        self.norm1, self.attn, self.norm2 = nn.LayerNorm(dim), WindowAttention(dim, window, heads), nn.LayerNorm(dim)
+        self.norm1, self.attn, self.norm2 = (
+            nn.LayerNorm(dim),
+            WindowAttention(dim, window, heads),
+            nn.LayerNorm(dim),
+        )
         self.mlp = nn.Sequential(nn.Linear(dim, 24), nn.GELU(), nn.Linear(24, dim))
         self.register_buffer("mask", 100.0 * -torch.eye(4).repeat(4, 1, 1) if shift else None)
 
@@ -277,7 +326,11 @@ class Swin(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patch_embed = nn.Conv2d(3, 12, 2, 2)
-        self.blocks, self.norm, self.head = nn.Sequential(SwinBlock(), SwinBlock(shift=1)), nn.LayerNorm(12), nn.Linear(12, 5)
+        self.blocks, self.norm, self.head = (
+            nn.Sequential(SwinBlock(), SwinBlock(shift=1)),
+            nn.LayerNorm(12),
+            nn.Linear(12, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x).flatten(2).transpose(1, 2)

@@ -1,4 +1,6 @@
-"""What is exported of the zoo loads in a process that knows nothing of the search: numbers, weights and the user's own code."""
+"""What is exported of the zoo loads in a process that knows nothing of the search: numbers, weights and the
+user's own code.
+"""
 
 import hashlib
 import json
@@ -30,11 +32,28 @@ def write(name: str, folder: Path) -> None:
         outputs = flat(model(*inputs))
     weights, tied = pack_weights(model)
     digest = hashlib.sha256(weights).hexdigest()
-    recipe = Recipe(0, None, None, slices_of(space, genome), settings_of(space, genome), tied, {}, {}, {}, {}, space.fingerprint, digest)
+    recipe = Recipe(
+        0,
+        None,
+        None,
+        slices_of(space, genome),
+        settings_of(space, genome),
+        tied,
+        {},
+        {},
+        {},
+        {},
+        space.fingerprint,
+        digest,
+    )
     folder.mkdir()
     (folder / RECIPE).write_text(recipe.to_json(), encoding="utf-8")
     (folder / WEIGHTS).write_bytes(weights)
-    tensors = {f"{kind}{n}": x.contiguous().clone() for kind, found in (("in", inputs), ("out", outputs)) for n, x in enumerate(found)}
+    tensors = {
+        f"{kind}{n}": x.contiguous().clone()
+        for kind, found in (("in", inputs), ("out", outputs))
+        for n, x in enumerate(found)
+    }
     save_file(tensors, folder / TENSORS)
 
 
@@ -54,7 +73,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("exported")
     for name in ZOO:
         write(name, root / name)
-    done = subprocess.run([sys.executable, "-m", __name__, str(root)], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(root)], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told

@@ -1,4 +1,6 @@
-"""Random architectures out of blocks that the rules know, and of some that they do not: never a wrong output."""
+"""Random architectures out of blocks that the rules know, and of some that they do not: never a
+wrong output.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +19,44 @@ from spaces.channels import space as module
 from tests.zoo.blocks import Random, Shuffle, Tokens
 
 MANY = int(os.environ.get("SECATEUR_FUZZ", "200"))
-"""Of the long test; five hundred take five minutes: ``SECATEUR_FUZZ=500 make slow ARGS=tests/zoo/test_fuzz.py``."""
-SETTINGS = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
+"""Of the long test; five hundred take five minutes:
+``SECATEUR_FUZZ=500 make slow ARGS=tests/zoo/test_fuzz.py``.
+"""
+SETTINGS = {
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
 
 
 def check(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng(devices=[]), monkeypatch.context() as patch:
         torch.manual_seed(seed)
         model, inputs = Random(seed).eval(), torch.randn(2, 3, 8, 8)
-        numbers = any(isinstance(block, Tokens | Shuffle) for block in model.blocks)  # in the code, which have to follow
+        numbers = any(
+            isinstance(block, Tokens | Shuffle) for block in model.blocks
+        )  # in the code, which have to follow
         patch.setattr(module, "VERIFY", numbers)  # else: what the rules alone make of it
         try:
             space = ChannelSpace(model, inputs)
         except InputError as error:
             assert "nothing can be pruned" in str(error)
             return
-        genomes = np.concatenate([space.sample(2, np.random.default_rng(seed)), space.repair(np.zeros((1, space.length), dtype=np.uint8))])
+        genomes = np.concatenate(
+            [
+                space.sample(2, np.random.default_rng(seed)),
+                space.repair(np.zeros((1, space.length), dtype=np.uint8)),
+            ]
+        )
         planned = PlannedCosts(space.plan)(genomes)
         for row, genome in enumerate(genomes):
             assert space.difference(genome, (torch.randn(3, 3, 8, 8),)) < 1e-4
             assert count(space.build(genome), (inputs,))["params"] == planned["params"][row]
         known = {row["axis"]: row for row in space.report()["axes"]}
-        assert all(row["groups"] or row["reason"] for row in known.values()), "an axis without group or reason"
+        assert all(row["groups"] or row["reason"] for row in known.values()), (
+            "an axis without group or reason"
+        )
 
 
 @settings(max_examples=15, **SETTINGS)

@@ -16,7 +16,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding
 
 
 def test_the_page_lists_all_rules():
-    assert catalogue() in PAGE, "rules have changed: put spaces.channels.rules.catalogue.catalogue() into docs/operations.md"
+    assert catalogue() in PAGE, (
+        "rules have changed: put spaces.channels.rules.catalogue.catalogue() into docs/operations.md"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, case in ZOO.items() if case.frozen])
@@ -32,14 +34,18 @@ def test_every_parameter_axis_is_reported_with_its_group_or_the_reason(name: str
     space = space_of(name)
     rows = space.report()["axes"]
     names = {name: p.shape for name, p in space.model.named_parameters()}
-    assert {row["axis"] for row in rows} == {f"{n}[{d}]" for n, shape in names.items() for d, size in enumerate(shape) if size > 1}
+    assert {row["axis"] for row in rows} == {
+        f"{n}[{d}]" for n, shape in names.items() for d, size in enumerate(shape) if size > 1
+    }
     assert all(row["groups"] or row["reason"] for row in rows)
     groups = {group["name"] for group in space.report()["groups"]}
     assert {name for row in rows for name in row["groups"]} == groups
 
 
 def test_a_frozen_number_is_told_with_its_line():
-    row = next(row for row in space_of("MobileViT").report()["axes"] if row["axis"] == "block.to_qkv.weight[0]")
+    row = next(
+        row for row in space_of("MobileViT").report()["axes"] if row["axis"] == "block.to_qkv.weight[0]"
+    )
     assert "the model does not run" in row["reason"] and "block: torch.fx cannot trace it" in row["reason"]
     assert "(t.reshape(*t.shape[:3], 2, 4)" in row["where"]
 

@@ -1,4 +1,6 @@
-"""What goes wrong with the graphs and indices of others (by their issue numbers), in the patterns that were reported."""
+"""What goes wrong with the graphs and indices of others (by their issue numbers), in the patterns that were
+reported.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,12 @@ class Chunks(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.c, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(6, 8, 1), nn.Conv2d(6, 8, 1), nn.Conv2d(16, 2, 1)
+        self.a, self.b, self.c, self.head = (
+            nn.Conv2d(3, 12, 1),
+            nn.Conv2d(6, 8, 1),
+            nn.Conv2d(6, 8, 1),
+            nn.Conv2d(16, 2, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = torch.chunk(self.a(x), 2, dim=1)
@@ -51,7 +58,9 @@ def test_torch_pruning_168_393_indices_behind_chunk_are_those_of_the_part():
 
 
 class Joined(nn.Module):
-    """Torch-Pruning 277: a concatenation of concatenations, one part of it twice, flattened into a linear layer."""
+    """Torch-Pruning 277: a concatenation of concatenations, one part of it twice, flattened into a linear
+    layer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,13 +143,21 @@ def test_nni_2901_5172_an_unknown_operation_freezes_and_is_named():
     space = space_of(Unknown(), 6)
     frozen = {f.axis: f for f in space.plan.frozen}
     assert [s.name for s in space.segments] == ["b"]
-    assert "fft_rfft.default is not known" in frozen["a.weight[0]"].reason and "torch.fft.rfft" in frozen["a.weight[0]"].where
+    assert (
+        "fft_rfft.default is not known" in frozen["a.weight[0]"].reason
+        and "torch.fft.rfft" in frozen["a.weight[0]"].where
+    )
     assert agrees(space)
 
 
 def test_torch_pruning_448_a_limit_of_a_group_holds_for_everything_that_is_built():
     space = space_of(Chunks(), 3, 4, 4, least={"a": 0.5, "b": 0.75})
-    genomes = np.concatenate([space.sample(50, np.random.default_rng(0)), space.repair(np.zeros((1, space.length), dtype=np.uint8))])
+    genomes = np.concatenate(
+        [
+            space.sample(50, np.random.default_rng(0)),
+            space.repair(np.zeros((1, space.length), dtype=np.uint8)),
+        ]
+    )
     for genome in genomes[-5:]:
         model = space.build(genome)
         assert model.a.out_channels >= 6 and model.b.out_channels >= 6
@@ -150,7 +167,9 @@ def test_torch_pruning_448_a_limit_of_a_group_holds_for_everything_that_is_built
 def test_torch_pruning_33_149_382_what_is_pruned_is_smaller():
     space = space_of(Joined(), 3, 2, 2)
     genome = space.repair(np.zeros((1, space.length), dtype=np.uint8))[0]
-    assert sum(p.numel() for p in space.build(genome).parameters()) < 0.3 * sum(p.numel() for p in space.model.parameters())
+    assert sum(p.numel() for p in space.build(genome).parameters()) < 0.3 * sum(
+        p.numel() for p in space.model.parameters()
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -1,4 +1,6 @@
-"""From a model of the zoo to an exported ONNX file that computes the same: the whole way, once for each kind."""
+"""From a model of the zoo to an exported ONNX file that computes the same: the whole way, once
+for each kind.
+"""
 
 from __future__ import annotations
 
@@ -84,18 +86,36 @@ def test_a_search_exports_a_smaller_model_that_onnxruntime_runs(name: str, tmp_p
 
 
 ROOT = Path(__file__).parents[2]
-SHORT = ("--executor", "inline", "--search.budget.evaluations", "24", "--training.epochs", "2", "--finish.members", "1")
+SHORT = (
+    "--executor",
+    "inline",
+    "--search.budget.evaluations",
+    "24",
+    "--training.epochs",
+    "2",
+    "--finish.members",
+    "1",
+)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["vit", "unet", "gpt"])
-def test_ten_lines_through_the_door_to_a_file_that_onnxruntime_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_lines_through_the_door_to_a_file_that_onnxruntime_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = ROOT / "examples" / "zoo" / f"{name}.yaml"
     assert len([line for line in config.read_text().splitlines() if line and not line.startswith("#")]) <= 10
     path = os.pathsep.join([str(ROOT), str(config.parent)])
     command = [sys.executable, str(ROOT / "run_search.py"), str(config), *SHORT]
-    done = subprocess.run(command, cwd=tmp_path, timeout=800, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        timeout=800,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (folder,) = (tmp_path / "runs" / name / "models").glob("*/recipe.json")
     monkeypatch.setattr(sys, "path", [str(config.parent), *sys.path])
@@ -106,4 +126,6 @@ def test_ten_lines_through_the_door_to_a_file_that_onnxruntime_runs(name: str, t
     shape = [size if isinstance(size, int) else 3 for size in given.shape]
     inputs = torch.randint(0, 30, shape) if "int" in given.type else torch.randn(shape)
     with torch.no_grad():
-        np.testing.assert_allclose(session.run(None, {given.name: inputs.numpy()})[0], slim(inputs).numpy(), atol=1e-4)
+        np.testing.assert_allclose(
+            session.run(None, {given.name: inputs.numpy()})[0], slim(inputs).numpy(), atol=1e-4
+        )

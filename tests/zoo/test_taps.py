@@ -1,4 +1,6 @@
-"""Activations and gradients are seen for heads, places in heads, recurrent units, and what is inside blocks that may be left out."""
+"""Activations and gradients are seen for heads, places in heads, recurrent units, and what is inside blocks
+that may be left out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from spaces.channels.depth import DEPTH
 from tests.zoo.cases import ZOO, example_of, model_of, space_of
 
 UNSEEN = ("Functional", "CapsuleNet", "Swin", "TorchDecoder")
-"""What raw parameters make in the code of a whole model passes no module; rows of windows, or of positions, are no samples."""
+"""What raw parameters make in the code of a whole model passes no module; rows of windows, or of positions,
+are no samples.
+"""
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -42,7 +46,12 @@ def test_scores_are_there_for_all_and_a_compact_model_reports_the_same_loci(name
         with torch.no_grad(), record(model, space.plan, genome) as activations:
             model(*inputs)
         seen = activations.mean()[: blocks.start]
-        gone = {locus for tap in space.plan.taps if tap.module.startswith("blocks.1.") for locus in tap.levels().ravel().tolist()}
+        gone = {
+            locus
+            for tap in space.plan.taps
+            if tap.module.startswith("blocks.1.")
+            for locus in tap.levels().ravel().tolist()
+        }
         there = [locus for locus in range(blocks.start) if genome[locus] and not (depth and locus in gone)]
         assert np.isfinite(seen[there]).all() and np.isnan(seen[genome[: blocks.start] == 0]).all()
 
@@ -64,7 +73,9 @@ def test_taylor_foresees_what_closing_a_head_a_little_does() -> None:
     def losses(factor: float, head: int) -> Tensor:
         gate = torch.ones(4, 4)
         gate[head] = factor
-        handle = model.get_submodule("blocks.0.attn.c_proj").register_forward_pre_hook(lambda _, x: (x[0] * gate.flatten(),))
+        handle = model.get_submodule("blocks.0.attn.c_proj").register_forward_pre_hook(
+            lambda _, x: (x[0] * gate.flatten(),)
+        )
         try:
             return loss(model(inputs), inputs)
         finally:

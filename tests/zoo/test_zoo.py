@@ -1,4 +1,6 @@
-"""The zoo: whatever is pruned of these models, the compact one computes what the masked one does, learns, and travels."""
+"""The zoo: whatever is pruned of these models, the compact one computes what the masked one does, learns, and
+travels.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ IDLE = ("residual_convs.2.",)
 
 
 def genomes_of(space: ChannelSpace, n: int = 2) -> np.ndarray:
-    return np.concatenate([space.sample(n, np.random.default_rng(1)), space.repair(np.zeros((1, space.length), dtype=np.uint8))])
+    return np.concatenate(
+        [space.sample(n, np.random.default_rng(1)), space.repair(np.zeros((1, space.length), dtype=np.uint8))]
+    )
 
 
 def tolerance(name: str) -> float:
@@ -48,11 +52,17 @@ def test_it_learns_and_its_weights_fit_back_into_the_full_model(name: str) -> No
     model, before = space.build(genome).train(), {k: v.clone() for k, v in space.model.state_dict().items()}
     optimiser = torch.optim.SGD(model.parameters(), 0.01)
     torch.stack([y.float().square().mean() for y in flat(model(*example_of(name, 4)))]).sum().backward()
-    trained = [(key, p) for key, p in model.named_parameters() if p.requires_grad and not key.startswith(IDLE)]
-    assert trained and all(p.grad is not None and p.grad.isfinite().all() for _, p in trained), [k for k, p in trained if p.grad is None]
+    trained = [
+        (key, p) for key, p in model.named_parameters() if p.requires_grad and not key.startswith(IDLE)
+    ]
+    assert trained and all(p.grad is not None and p.grad.isfinite().all() for _, p in trained), [
+        k for k, p in trained if p.grad is None
+    ]
     optimiser.step()
     assert space.difference(genome, compact=model) < tolerance(name)
-    assert all(torch.equal(before[k], v) for k, v in space.model.state_dict().items()), "the base model changed"
+    assert all(torch.equal(before[k], v) for k, v in space.model.state_dict().items()), (
+        "the base model changed"
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in ZOO if n not in NO_BATCH])
@@ -61,7 +71,9 @@ def test_arithmetic_agrees_with_counting(name: str) -> None:
     genomes = genomes_of(space)
     planned = PlannedCosts(space.plan)(genomes)
     for row, genome in enumerate(genomes):
-        assert count(space.build(genome), example_of(name)) == {cost: values[row] for cost, values in planned.items()}
+        assert count(space.build(genome), example_of(name)) == {
+            cost: values[row] for cost, values in planned.items()
+        }
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -84,21 +96,28 @@ def test_it_travels_and_is_found_again(name: str) -> None:
     model = model_of(name).requires_grad_(False).train()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
-    assert ChannelSpace(model, example_of(name)).fingerprint == space.fingerprint, "groups depend on values, mode or requires_grad"
+    assert ChannelSpace(model, example_of(name)).fingerprint == space.fingerprint, (
+        "groups depend on values, mode or requires_grad"
+    )
 
 
-@pytest.mark.parametrize("name", [n for n in ZOO if n not in ("Autoencoder", "Unflattened", "Yolo", "Refinement")])
+@pytest.mark.parametrize(
+    "name", [n for n in ZOO if n not in ("Autoencoder", "Unflattened", "Yolo", "Refinement")]
+)
 def test_the_rules_are_right_without_verification(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no number in the code has to follow, all that the rules find is right at once."""
     trusted = space_of(name)
     if trusted._refused or trusted._followers:
         pytest.skip("numbers in the code of this model have to follow")
     monkeypatch.setattr(module, "VERIFY", False)
-    assert ChannelSpace(model_of(name), example_of(name), **ZOO[name].options).fingerprint == trusted.fingerprint
+    assert (
+        ChannelSpace(model_of(name), example_of(name), **ZOO[name].options).fingerprint == trusted.fingerprint
+    )
 
 
 NO_ONNX = (*NO_BATCH, "Bfloat", "Perceiver")
-"""torch 2.13 cannot write them, whole or pruned: bf16 on the CPU, attention over tensors of three dimensions."""
+"""torch 2.13 cannot write them, whole or pruned: bf16 on the CPU, attention over tensors of three dimensions.
+"""
 
 
 @pytest.mark.slow
@@ -116,7 +135,9 @@ def test_onnx_computes_the_same(name: str, tmp_path) -> None:
 
 
 GROUPS = json.loads((Path(__file__).parent / "groups.json").read_text(encoding="utf-8"))
-"""Names and sizes of all groups, as they are known to be right. The ledger depends on the names: they must not change by accident."""
+"""Names and sizes of all groups, as they are known to be right. The ledger depends on the names: they must
+not change by accident.
+"""
 
 
 @pytest.mark.parametrize("name", ZOO)

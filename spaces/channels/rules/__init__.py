@@ -1,6 +1,18 @@
 """What each known ATen operation does to channels; importing this package registers the rules."""
 
-from spaces.channels.rules import creation, gathering, norms, parametric, parts, pointwise, products, recurrent, reductions, shapes, spatial
+from spaces.channels.rules import (
+    creation,
+    gathering,
+    norms,
+    parametric,
+    parts,
+    pointwise,
+    products,
+    recurrent,
+    reductions,
+    shapes,
+    spatial,
+)
 from spaces.channels.rules.registry import RULES, Context, Label, Labels, find, operation_name, rule
 
 __all__ = [

@@ -6,7 +6,18 @@ from typing import Any
 
 from spaces.channels.rules.registry import Call, Context, Label, Labels, argument, rule
 
-UNIFORM = ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "randn", "rand")
+UNIFORM = (
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "randn",
+    "rand",
+)
 
 
 @rule(*UNIFORM)

@@ -1,4 +1,6 @@
-"""Looking up and scattering rows by number: the rows are positions that stay, the features beside them keep their channels."""
+"""Looking up and scattering rows by number: the rows are positions that stay, the features beside them keep
+their channels.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def index(context: Context, node: Call) -> Labels:
         context_labels = context.labels(indices[d])
         for label in context_labels:
             context.freeze(label, "numbers of positions", node)
-    if places != list(range(places[0], places[-1] + 1)) or any("bool" in str(context.value(indices[d]).dtype) for d in places):
+    if places != list(range(places[0], places[-1] + 1)) or any(
+        "bool" in str(context.value(indices[d]).dtype) for d in places
+    ):
         return context.freeze_inputs(node, "an index with gaps, or by a mask")
     new = len(context.shape(node)) - (len(labels) - len(places))
     found = tuple(context.plain("positions that were looked up", node) for _ in range(new))
@@ -38,7 +42,9 @@ def index(context: Context, node: Call) -> Labels:
 @rule("gather", "take_along_dim")
 def gather(context: Context, node: Call) -> Labels:
     """As many numbers as positions: the other axes are tied."""
-    return _along(context, node, [node.args[0], node.args[2]], int(argument(node, 1, "dim")), context.shape(node))
+    return _along(
+        context, node, [node.args[0], node.args[2]], int(argument(node, 1, "dim")), context.shape(node)
+    )
 
 
 @rule("scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_")
@@ -52,7 +58,13 @@ def scatter(context: Context, node: Call) -> Labels:
 @rule("index_add", "index_add_", "index_copy", "index_copy_", "index_reduce", "index_reduce_")
 def index_add(context: Context, node: Call) -> Labels:
     """Rows are added to rows by number."""
-    return _along(context, node, [node.args[0], argument(node, 3, "source")], int(argument(node, 1, "dim")), context.shape(node))
+    return _along(
+        context,
+        node,
+        [node.args[0], argument(node, 3, "source")],
+        int(argument(node, 1, "dim")),
+        context.shape(node),
+    )
 
 
 def _along(context: Context, node: Call, operands: list[Any], dim: int, shape: tuple[int, ...]) -> Labels:

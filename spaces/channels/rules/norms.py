@@ -1,4 +1,6 @@
-"""Normalisations: scale and shift follow the channels; what reduces over channels reduces over the kept ones."""
+"""Normalisations: scale and shift follow the channels; what reduces over channels reduces over
+the kept ones.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def instance_norm(context: Context, node: Call) -> Labels:
 
 @rule("layer_norm", "rms_norm")
 def layer_norm(context: Context, node: Call) -> Labels:
-    """Over the last axis: mean and variance are those of the kept channels. Over several axes: no channel may go."""
+    """Over the last axis: mean and variance are those of the kept channels. Over several axes: no channel may
+    go.
+    """
     labels, given = context.labels(node.args[0]), node.args[1]
     last = len(given)
     if last > 1:

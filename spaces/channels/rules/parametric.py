@@ -13,7 +13,9 @@ from spaces.channels.rules.registry import Call, Context, Label, Labels, argumen
 
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(context: Context, node: Call) -> Labels:
-    """A filter an output channel, an input slice an input channel; groups divide both alike, a depthwise convolution ties the two."""
+    """A filter an output channel, an input slice an input channel; groups divide both alike, a depthwise
+    convolution ties the two.
+    """
     return _convolve(context, node, transposed=False)
 
 
@@ -31,7 +33,9 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
     for spatial in labels[dim + 1 :]:
         context.freeze(spatial, "a convolution moves along channels", node)
     channels, inputs = labels[dim], context.shape(source)[dim]
-    of_group, inner = context.split(channels, (groups, inputs // groups), node) if groups > 1 else (channels, channels)
+    of_group, inner = (
+        context.split(channels, (groups, inputs // groups), node) if groups > 1 else (channels, channels)
+    )
     if transposed:
         context.meet(context.axis(weight, 0, "in"), channels)
         out = context.axis(weight, 1, "out")
@@ -54,7 +58,13 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
         context.shape(source if transposed else node)[dim + 1 :]
     )
     # a group's filters see the channels of their group alone
-    pair = (channels, context.axis(weight, 1, "out")) if transposed else (out, inner) if inputs > groups else (out,)
+    pair = (
+        (channels, context.axis(weight, 1, "out"))
+        if transposed
+        else (out, inner)
+        if inputs > groups
+        else (out,)
+    )
     context.cost(node, name, positions * math.prod(shape), *pair, *labels[:dim])
     _bias(context, node, argument(node, 2, "bias"), out)
     if context.tensor(weight) is not None:
@@ -73,7 +83,9 @@ def linear(context: Context, node: Call) -> Labels:
     context.meet(context.axis(weight, 1, "in"), labels[-1])
     out = context.axis(weight, 0, "out")
     name = context.tensor(weight) or node.name
-    context.cost(node, name, math.prod(context.shape(node)[:-1]) * math.prod(shape), out, labels[-1], *labels[:-1])
+    context.cost(
+        node, name, math.prod(context.shape(node)[:-1]) * math.prod(shape), out, labels[-1], *labels[:-1]
+    )
     _bias(context, node, argument(node, 2, "bias"), out)
     if context.tensor(weight) is not None:
         context.tap(node, name, len(labels) - 1, out)

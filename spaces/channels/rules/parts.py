@@ -9,7 +9,9 @@ from spaces.channels.rules.registry import Call, Context, Label, Labels, argumen
 
 @rule("slice", "narrow")
 def part(context: Context, node: Call) -> Labels:
-    """A run of positions. Halves keep as many channels each; else what is counted off in the call must stay."""
+    """A run of positions. Halves keep as many channels each; else what is counted off in the call
+    must stay.
+    """
     labels, shape = context.labels(node.args[0]), context.shape(node.args[0])
     dim = int(argument(node, 1, "dim", 0)) % len(shape)
     start, stop, step = _bounds(context, node, shape[dim])
@@ -37,7 +39,9 @@ def _bounds(context: Context, node: Call, size: int) -> tuple[int, int, int]:
 
 @rule("chunk", "split", "split_with_sizes", "tensor_split")
 def divide(context: Context, node: Call) -> list[Labels]:
-    """Equal parts keep the same places each, so that they stay equal; parts of other sizes each keep what they like."""
+    """Equal parts keep the same places each, so that they stay equal; parts of other sizes each keep what
+    they like.
+    """
     labels, shape = context.labels(node.args[0]), context.shape(node.args[0])
     dim = int(argument(node, 2, "dim", 0)) % len(shape)
     sizes = [int(piece.shape[dim]) for piece in context.value(node)]
@@ -47,7 +51,9 @@ def divide(context: Context, node: Call) -> list[Labels]:
     given = node.args[1]
     if len({*sizes}) == 1:
         inner = _equal(context, node, label, len(sizes), shape[dim])[1]
-        numbers: Any = [] if "chunk" in str(node.target) else given if isinstance(given, list | tuple) else [given]
+        numbers: Any = (
+            [] if "chunk" in str(node.target) else given if isinstance(given, list | tuple) else [given]
+        )
         for place, number in enumerate(numbers):
             context.literal(node, number, inner, place)
         return [replaced(labels, dim, inner) for _ in sizes]
@@ -58,7 +64,11 @@ def divide(context: Context, node: Call) -> list[Labels]:
         piece = label[start : start + size]
         if isinstance(given, list | tuple) and len(given) == len(sizes):
             context.literal(node, given[index], piece, index)
-        pieces.append(replaced(labels, dim, piece if len(piece) > 1 else context.freeze(piece, "a part of one channel", node)))
+        pieces.append(
+            replaced(
+                labels, dim, piece if len(piece) > 1 else context.freeze(piece, "a part of one channel", node)
+            )
+        )
         start += size
     return pieces
 

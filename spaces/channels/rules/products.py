@@ -1,4 +1,6 @@
-"""Products of values: matrix products, attention, einsum. What is summed over is tied, what is left keeps its channels."""
+"""Products of values: matrix products, attention, einsum. What is summed over is tied, what is left keeps its
+channels.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,13 @@ def _matmul(context: Context, node: Call, first: Any, second: Any) -> Labels:
     return out
 
 
-def _broadcast(context: Context, node: Call, first: tuple[Any, Labels], second: tuple[Any, Labels], shape: tuple[int, ...]) -> Labels:
+def _broadcast(
+    context: Context,
+    node: Call,
+    first: tuple[Any, Labels],
+    second: tuple[Any, Labels],
+    shape: tuple[int, ...],
+) -> Labels:
     out: list[Label] = []
     for dim, size in enumerate(shape):
         met: Label | None = None
@@ -57,7 +65,9 @@ def _broadcast(context: Context, node: Call, first: tuple[Any, Labels], second: 
 
 @rule("scaled_dot_product_attention")
 def attention(context: Context, node: Call) -> Labels:
-    """Heads may go as a whole; places within a head too where the call gives its scale (else the scale would change with them)."""
+    """Heads may go as a whole; places within a head too where the call gives its scale (else the scale would
+    change with them).
+    """
     query, key, value = (context.labels(a) for a in node.args[:3])
     queries, keys, values = (context.shape(a) for a in node.args[:3])
     for label in (query[-2], key[-2], value[-2]):
@@ -76,7 +86,9 @@ def attention(context: Context, node: Call) -> Labels:
         batch.append(label)
     if argument(node, 6, "scale") is None:
         for label in (query[-1], key[-1]):
-            context.pinned(node, label, "attention scales with the head dimension; expected an explicit scale=")
+            context.pinned(
+                node, label, "attention scales with the head dimension; expected an explicit scale="
+            )
     inner = context.meet(query[-1], key[-1])
     mask = argument(node, 3, "attn_mask")
     if isinstance(mask, fx.Node):
@@ -118,5 +130,7 @@ def einsum(context: Context, node: Call) -> Labels:
             for dim, letter in enumerate(term):
                 context.axis(operand, dim, "out" if letter in output else "in")
     if len(operands) == 2:
-        context.cost(node, node.name, math.prod(sizes.get(letter, 1) for letter in of_letter), *of_letter.values())
+        context.cost(
+            node, node.name, math.prod(sizes.get(letter, 1) for letter in of_letter), *of_letter.values()
+        )
     return tuple(of_letter[letter] for letter in output)

@@ -14,9 +14,11 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 @rule(*(f"{name}.input" for name in GATES))
 def recurrent(context: Context, node: Call) -> list[Labels]:
-    """Hidden units of the last layer and direction are what comes out; those of layers between are the next one's inputs.
+    """Hidden units of the last layer and direction are what comes out; those of layers between are the next
+    one's inputs.
 
-    All layers and directions have one hidden size, so their units are tied by position. The first state is zeros, or tied too.
+    All layers and directions have one hidden size, so their units are tied by position. The first state is
+    zeros, or tied too.
     """
     name = str(node.target).split(".")[1]
     gates = GATES[name]
@@ -38,7 +40,9 @@ def recurrent(context: Context, node: Call) -> list[Labels]:
             of_layer = weights[(layer * directions + direction) * step :][:step]
             for weight in of_layer:
                 gate, unit = context.split(
-                    context.axis(weight, 0, "out" if len(context.shape(weight)) == 2 else "own"), (gates, size), node
+                    context.axis(weight, 0, "out" if len(context.shape(weight)) == 2 else "own"),
+                    (gates, size),
+                    node,
                 )
                 if gates > 1:
                     context.freeze(gate, "the gates of a recurrent layer", node)
@@ -48,7 +52,9 @@ def recurrent(context: Context, node: Call) -> list[Labels]:
             context.meet(context.axis(of_layer[1], 1, "in"), hidden)
             for weight, columns in zip(of_layer[:2], (features, hidden), strict=True):
                 macs = positions * context.shape(weight)[0] * context.shape(weight)[1]
-                context.cost(node, context.tensor(weight) or node.name, macs, context.axis(weight, 0, "out"), columns)
+                context.cost(
+                    node, context.tensor(weight) or node.name, macs, context.axis(weight, 0, "out"), columns
+                )
         assert hidden is not None
         features = context.loci.merge([context.plain("two directions", node), hidden], [directions, size])
     assert hidden is not None

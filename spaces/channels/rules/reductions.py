@@ -1,4 +1,6 @@
-"""Reductions and what else runs along an axis: sums skip what is gone, all else over channels would change its meaning."""
+"""Reductions and what else runs along an axis: sums skip what is gone, all else over channels would change
+its meaning.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,20 @@ from spaces.channels.rules.registry import Call, Context, Labels, argument, repl
 
 def _dims(context: Context, node: Call, place: int, ndim: int) -> set[int]:
     given: Any = context.value(argument(node, place, "dim"))
-    return {d % ndim for d in ([given] if isinstance(given, int) else given or range(ndim))} if ndim else set()
+    return (
+        {d % ndim for d in ([given] if isinstance(given, int) else given or range(ndim))} if ndim else set()
+    )
 
 
 def _reduced(context: Context, node: Call, labels: Labels, dims: set[int]) -> Any:
     value = context.value(node)
     first = value if isinstance(value, Tensor) else value[0]
     kept = first.ndim == len(labels)
-    out = tuple(context.plain("a reduced axis", node) if d in dims else label for d, label in enumerate(labels) if kept or d not in dims)
+    out = tuple(
+        context.plain("a reduced axis", node) if d in dims else label
+        for d, label in enumerate(labels)
+        if kept or d not in dims
+    )
     return out if isinstance(value, Tensor) else [out for _ in value]
 
 
@@ -30,7 +38,23 @@ def total(context: Context, node: Call) -> Labels:
     return _reduced(context, node, labels, _dims(context, node, place, len(labels)))
 
 
-@rule("mean", "amax", "amin", "var", "std", "max", "min", "prod", "logsumexp", "any", "all", "argmax", "argmin", "median", "aminmax")
+@rule(
+    "mean",
+    "amax",
+    "amin",
+    "var",
+    "std",
+    "max",
+    "min",
+    "prod",
+    "logsumexp",
+    "any",
+    "all",
+    "argmax",
+    "argmin",
+    "median",
+    "aminmax",
+)
 @rule("var_mean", "std_mean")
 def reduce(context: Context, node: Call) -> Any:
     """A reduction over axes without channels; one over channels would change its meaning when some go."""
@@ -39,7 +63,9 @@ def reduce(context: Context, node: Call) -> Any:
         return context.freeze_inputs(node, "max or min of two values; expected maximum or minimum")
     dims = _dims(context, node, 1, len(labels))
     for d in dims:
-        context.freeze(labels[d], f"{node.target.__name__.split('.')[0]}, a reduction, over the channels", node)
+        context.freeze(
+            labels[d], f"{node.target.__name__.split('.')[0]}, a reduction, over the channels", node
+        )
     return _reduced(context, node, labels, dims)
 
 
@@ -54,9 +80,17 @@ def along(context: Context, node: Call) -> Any:
     """Order matters along the axis: no channels there."""
     labels = context.labels(node.args[0])
     name = node.target.__name__.split(".")[0]
-    given: Any = argument(node, 2 if name in ("topk", "roll", "kthvalue", "diff") else 1, "dim" if name != "roll" else "dims", -1)
+    given: Any = argument(
+        node,
+        2 if name in ("topk", "roll", "kthvalue", "diff") else 1,
+        "dim" if name != "roll" else "dims",
+        -1,
+    )
     out = labels
-    for d in {int(x) % len(labels) for x in (given if isinstance(given, list | tuple) and given else [-1 if given == [] else given])}:
+    for d in {
+        int(x) % len(labels)
+        for x in (given if isinstance(given, list | tuple) and given else [-1 if given == [] else given])
+    }:
         context.freeze(labels[d], f"{name} over the channels", node)
         out = replaced(out, d, context.plain(f"{name} over this axis", node))
     value = context.value(node)

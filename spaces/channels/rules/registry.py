@@ -1,4 +1,6 @@
-"""Rules: what an ATen operation does to channels. One function a family; what has no rule freezes its channels."""
+"""Rules: what an ATen operation does to channels. One function a family; what has no rule freezes its
+channels.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ Call = Any
 """An ``fx.Node``; what it is called with has no types of use."""
 
 Label = np.ndarray
-"""Atoms of one axis of a value: int64 ``(size,)``, or ``(1,)`` where the axis has no channels; that one is frozen, with the reason."""
+"""Atoms of one axis of a value: int64 ``(size,)``, or ``(1,)`` where the axis has no channels; that one is
+frozen, with the reason.
+"""
 
 Labels = tuple[Label, ...]
-"""A label for every axis. An element is kept where the label of every axis is, so several axes may have channels at once."""
+"""A label for every axis. An element is kept where the label of every axis is, so several axes may have
+channels at once.
+"""
 
 
 class Context(Protocol):
@@ -26,7 +32,9 @@ class Context(Protocol):
     loci: Loci
 
     def labels(self, node: Any) -> Any:
-        """Return the labels of a value, or a list of them for several; those of a parameter are the atoms of its axes."""
+        """Return the labels of a value, or a list of them for several; those of a parameter are the atoms of
+        its axes.
+        """
 
     def shape(self, node: Any) -> tuple[int, ...]: ...
     def value(self, argument: Any) -> Any:
@@ -36,7 +44,9 @@ class Context(Protocol):
         """Return the qualified name where the argument is a parameter or buffer, else None."""
 
     def axis(self, node: Any, dim: int, role: Role) -> Label:
-        """Return the label of an axis of a weight; a parameter's, or that of a computed weight, gets the role."""
+        """Return the label of an axis of a weight; a parameter's, or that of a computed weight, gets the
+        role.
+        """
 
     def plain(self, text: str, node: Call) -> Label:
         """Return the label of an axis without channels."""
@@ -45,7 +55,9 @@ class Context(Protocol):
         """Freeze an axis; return the label of one without channels."""
 
     def freeze_inputs(self, node: Call, text: str) -> Any:
-        """Freeze every axis of every input of `node`; return the labels of its output, which has no channels."""
+        """Freeze every axis of every input of `node`; return the labels of its output, which has
+        no channels.
+        """
 
     def split(self, label: Label, sizes: Sequence[int], node: Call) -> list[Label]:
         """Divide an axis into several; see :meth:`spaces.channels.loci.Loci.split`."""
@@ -54,22 +66,32 @@ class Context(Protocol):
         """Tie two axes position by position; return the label of what comes out."""
 
     def literal(self, node: Call, value: Any, label: Label, place: int | None = None) -> None:
-        """Record that a number in the call must be the number of kept positions: attributes of the module that hold it may follow.
+        """Record that a number in the call must be the number of kept positions: attributes of the module
+        that hold it may follow.
 
-        `place` is that of the number among the sizes of the call, where its code may be rewritten to read it from an attribute.
+        `place` is that of the number among the sizes of the call, where its code may be rewritten to read it
+        from an attribute.
         """
 
     def pinned(self, node: Call, label: Label, text: str) -> None:
-        """Record that the call makes a factor of the size of this axis, which has to stay what it was: its code is rewritten."""
+        """Record that the call makes a factor of the size of this axis, which has to stay what it was: its
+        code is rewritten.
+        """
 
     def attribute(self, node: Call, kind: type | tuple[type, ...], name: str, label: Label) -> bool:
-        """Have an attribute of the innermost module follow, where that is of this kind; return whether it is."""
+        """Have an attribute of the innermost module follow, where that is of this kind; return
+        whether it is.
+        """
 
     def cost(self, node: Call, name: str, macs: int, *labels: Label) -> None:
-        """Record an operation of `macs` for the example's batch, in proportion to the kept share of these axes."""
+        """Record an operation of `macs` for the example's batch, in proportion to the kept share of these
+        axes.
+        """
 
     def tap(self, node: Call, tensor: str, dim: int, label: Label, at_input: bool = False) -> None:
-        """Record that the module which owns `tensor`, and is this call, puts out (or takes in) these channels along `dim`."""
+        """Record that the module which owns `tensor`, and is this call, puts out (or takes in) these channels
+        along `dim`.
+        """
 
 
 Rule = Callable[[Context, Call], Any]

@@ -1,4 +1,6 @@
-"""Shape operations: every axis takes its label along; axes that are divided or joined do the same to their channels."""
+"""Shape operations: every axis takes its label along; axes that are divided or joined do the same to their
+channels.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from spaces.channels.rules.registry import Call, Context, Label, Labels, argumen
 
 @rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as")
 def reshape(context: Context, node: Call) -> Labels:
-    """Axes that are joined give products, an axis that is divided is a grid; numbers in the call must follow the channels."""
+    """Axes that are joined give products, an axis that is divided is a grid; numbers in the call must follow
+    the channels.
+    """
     labels, before, after = context.labels(node.args[0]), context.shape(node.args[0]), context.shape(node)
     out: list[Label] = [context.plain("an axis of size 1", node)] * len(after)
     for sources, targets in _runs(before, after):
@@ -20,7 +24,9 @@ def reshape(context: Context, node: Call) -> Labels:
             out[targets[0]] = labels[sources[0]]
         elif any(varies(labels[d]) for d in sources):
             whole = context.loci.merge([labels[d] for d in sources], [before[d] for d in sources])
-            for d, label in zip(targets, context.split(whole, [after[d] for d in targets], node), strict=True):
+            for d, label in zip(
+                targets, context.split(whole, [after[d] for d in targets], node), strict=True
+            ):
                 out[d] = label
         else:
             for d in targets:
@@ -125,7 +131,9 @@ def squeeze(context: Context, node: Call) -> Labels:
         dims = {d % len(shape) for d in ([given] if isinstance(given, int) else given) if shape[d] == 1}
         for d in [given] if isinstance(given, int) else given:
             if shape[d] > 1:
-                context.freeze(labels[d], "a squeeze that would remove the axis if a single channel were left", node)
+                context.freeze(
+                    labels[d], "a squeeze that would remove the axis if a single channel were left", node
+                )
     return tuple(label for d, label in enumerate(labels) if d not in dims)
 
 
@@ -173,7 +181,9 @@ def repeat_interleave(context: Context, node: Call) -> Labels:
 
 @rule("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
 def pixels(context: Context, node: Call) -> Labels:
-    """A block of channels becomes a square of pixels, the other way round, or channels change places between groups."""
+    """A block of channels becomes a square of pixels, the other way round, or channels change places between
+    groups.
+    """
     labels, number = context.labels(node.args[0]), int(node.args[1])
     dim, size = len(labels) - 3, context.shape(node.args[0])[-3]
     if "channel" in str(node.target):
@@ -201,7 +211,11 @@ def concatenate(context: Context, node: Call) -> Labels:
         if d == dim:
             some = any(varies(part) for part in parts)
             widths = [context.shape(s)[d] for s in sources]
-            out.append(np.concatenate([np.broadcast_to(part, (w,)) for part, w in zip(parts, widths, strict=True)]) if some else parts[0])
+            out.append(
+                np.concatenate([np.broadcast_to(part, (w,)) for part, w in zip(parts, widths, strict=True)])
+                if some
+                else parts[0]
+            )
         else:
             met = parts[0]
             for part in parts[1:]:

@@ -46,7 +46,9 @@ class TwoInputs(nn.Module):
 class TestDataOfSeveralInputs(DataContract):
     def data(self):
         rng = np.random.default_rng(0)
-        return Arrays((rng.integers(0, 9, (60, 5)), rng.normal(size=(60, 2)).astype(np.float32)), torch.arange(60) % 3)
+        return Arrays(
+            (rng.integers(0, 9, (60, 5)), rng.normal(size=(60, 2)).astype(np.float32)), torch.arange(60) % 3
+        )
 
     def model(self):
         return TwoInputs()
@@ -89,7 +91,12 @@ def test_the_seed_decides_the_splits():
 
 
 def test_given_rows_are_the_splits():
-    rows = {"train": np.arange(0, 30), "calibration": np.arange(30, 40), "search": np.arange(40, 50), "test": [59, 58]}
+    rows = {
+        "train": np.arange(0, 30),
+        "calibration": np.arange(30, 40),
+        "search": np.arange(40, 50),
+        "test": [59, 58],
+    }
     data = classification(shares=rows)
     assert data.rows("test").tolist() == [59, 58]
     assert data.size("train") == 30
@@ -122,7 +129,10 @@ def test_the_fingerprint_sees_every_sample_and_label(split):
     changed, flipped = inputs.copy(), targets.copy()
     changed[row, 0] += 1
     flipped[row] = (flipped[row] + 1) % 3
-    assert len({whole.fingerprint, Arrays(changed, targets).fingerprint, Arrays(inputs, flipped).fingerprint}) == 3
+    assert (
+        len({whole.fingerprint, Arrays(changed, targets).fingerprint, Arrays(inputs, flipped).fingerprint})
+        == 3
+    )
 
 
 def test_the_arrays_given_are_not_shared():
@@ -167,7 +177,10 @@ def test_labels_out_of_range_are_refused_with_what_is_accepted(label):
         ({"targets": np.arange(59) % 3}, "60 inputs for 59 targets"),
         ({"shares": {"train": 1.0}}, "one for each of train, calibration, search, test"),
         ({"shares": dict.fromkeys(SPLITS, 0.3)}, "sum to at most 1"),
-        ({"shares": {"train": 0.9, "calibration": 0.001, "search": 0.05, "test": 0.049}}, "'calibration' is empty"),
+        (
+            {"shares": {"train": 0.9, "calibration": 0.001, "search": 0.05, "test": 0.049}},
+            "'calibration' is empty",
+        ),
         ({"shares": {s: [i, 1] for i, s in enumerate(SPLITS)}}, "row 1 is in the splits twice"),
         ({"shares": {s: [i + 57] for i, s in enumerate(SPLITS)}}, "integers from 0 to 59"),
         ({"train_samples": 31}, "expected 1 to 30"),
@@ -193,7 +206,9 @@ def test_squared_error_does_not_compare_samples_with_each_other():
 
 
 def test_error_and_accuracy_by_hand():
-    metrics = classification().metrics(torch.tensor([[2.0, 1, 0], [0, 0, 3], [0, 1, 0]]), torch.tensor([0, 1, 1]))
+    metrics = classification().metrics(
+        torch.tensor([[2.0, 1, 0], [0, 0, 3], [0, 1, 0]]), torch.tensor([0, 1, 1])
+    )
     assert metrics["error"].tolist() == [0, 1, 0]
     assert metrics["accuracy"].tolist() == [1, 0, 1]
 

@@ -13,7 +13,9 @@ from spaces.models import ResidualNet
 
 
 class TestAugmented(DataContract):
-    """Without border and mirror the samples are those of the data, so that the contract holds of a shuffled split, too."""
+    """Without border and mirror the samples are those of the data, so that the contract holds of a shuffled
+    split, too.
+    """
 
     def data(self):
         return Augmented(Digits(train_samples=60), padding=0, flip=False)
@@ -32,7 +34,9 @@ def numbered(n=40, size=6):
 
 
 def crops(image, padding):
-    """Return every crop of an image ``(channels, height, width)`` with a border, by its corner, and the mirrored ones."""
+    """Return every crop of an image ``(channels, height, width)`` with a border, by its corner, and the
+    mirrored ones.
+    """
     bordered = F.pad(image, (padding,) * 4)
     height, width = image.shape[1:]
     found = {}
@@ -56,7 +60,9 @@ def places(images, padding, flip, seed=0):
 
 def test_a_moved_image_is_a_crop_of_its_own_and_all_crops_come():
     went = places(numbered(400), 1, True)
-    assert set(went) == {(row, column, flip) for row in range(3) for column in range(3) for flip in (False, True)}
+    assert set(went) == {
+        (row, column, flip) for row in range(3) for column in range(3) for flip in (False, True)
+    }
     assert 150 < sum(flip for _, _, flip in went) < 250
     for axis in (0, 1):
         assert all(90 < sum(place[axis] == at for place in went) < 180 for at in range(3))
@@ -71,7 +77,10 @@ def test_images_need_not_be_square():
     images = torch.rand(5, 3, 4, 9) + 1
     after = moved(images, 2, True, generator())
     assert after.shape == images.shape
-    assert all(any(torch.equal(a, crop) for crop in crops(image, 2).values()) for a, image in zip(after, images, strict=True))
+    assert all(
+        any(torch.equal(a, crop) for crop in crops(image, 2).values())
+        for a, image in zip(after, images, strict=True)
+    )
 
 
 def images(data, split="train", size=16, seed=None):
@@ -91,7 +100,9 @@ def test_every_batch_is_the_plain_one_moved():
     plain = Digits(train_samples=60)
     data = Augmented(plain, padding=2)
     order = generator(3)
-    for (before, labels), (after, same) in zip(plain.batches("train", 16, generator(3)), data.batches("train", 16, order), strict=True):
+    for (before, labels), (after, same) in zip(
+        plain.batches("train", 16, generator(3)), data.batches("train", 16, order), strict=True
+    ):
         assert torch.equal(labels, same)
         for image, one in zip(before, after, strict=True):
             assert any(torch.equal(one, crop) for crop in crops(image, 2).values())
@@ -108,7 +119,12 @@ def test_only_shuffled_training_images_are_moved():
 
 def test_the_fingerprint_knows_what_is_done():
     plain = Digits(train_samples=60)
-    made = [Augmented(plain), Augmented(plain, flip=False), Augmented(plain, padding=2), Augmented(Digits(train_samples=61))]
+    made = [
+        Augmented(plain),
+        Augmented(plain, flip=False),
+        Augmented(plain, padding=2),
+        Augmented(Digits(train_samples=61)),
+    ]
     assert len({plain.fingerprint, *(data.fingerprint for data in made)}) == 5
 
 
@@ -117,7 +133,11 @@ def test_what_is_no_image_of_one_label_is_refused():
     flat = Arrays(rng.normal(size=(40, 5)), np.arange(40) % 3)
     tokens = Arrays(rng.integers(0, 9, (40, 1, 8, 8)), np.arange(40) % 3)
     pair = Arrays((rng.normal(size=(40, 1, 8, 8)),) * 2, np.arange(40) % 3)
-    for data, found in ((flat, r"inputs \(5,\)"), (tokens, "images? of floats"), (pair, r"\(1, 8, 8\), \(1, 8, 8\)")):
+    for data, found in (
+        (flat, r"inputs \(5,\)"),
+        (tokens, "images? of floats"),
+        (pair, r"\(1, 8, 8\), \(1, 8, 8\)"),
+    ):
         with pytest.raises(InputError, match=found):
             Augmented(data)
     with pytest.raises(InputError, match=r"Augmented of Reconstruction.* targets \(1, 8, 8\)"):
@@ -142,7 +162,10 @@ def test_a_training_follows_from_its_seed_and_an_augmented_one_is_another():
 
     def losses(data):
         torch.manual_seed(0)
-        return [report.metrics["train_loss"] for report in fit(ResidualNet((4,)), data, Training(epochs=2, batch_size=16))]
+        return [
+            report.metrics["train_loss"]
+            for report in fit(ResidualNet((4,)), data, Training(epochs=2, batch_size=16))
+        ]
 
     moved_about = Augmented(plain, padding=1, flip=False)
     assert losses(moved_about) == losses(moved_about)

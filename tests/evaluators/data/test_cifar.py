@@ -52,16 +52,22 @@ def test_a_pixel_lands_where_its_byte_says(other):
     images, labels = whole(CifarFolder(str(other)), "test")
     assert images.shape == (30, 3, 32, 32) and images.dtype == torch.float32 and labels[7] == 3
     for channel, value in enumerate((1.0, 0.2, 0.4)):
-        assert images[7, channel, 5, 9].item() == pytest.approx((value - MEANS[channel]) / DEVIATIONS[channel], abs=1e-6)
+        assert images[7, channel, 5, 9].item() == pytest.approx(
+            (value - MEANS[channel]) / DEVIATIONS[channel], abs=1e-6
+        )
     images[7, :, 5, 9] = images[7, :, 0, 0]
     for channel in range(3):
-        assert images[7, channel].unique().tolist() == pytest.approx([-MEANS[channel] / DEVIATIONS[channel]], abs=1e-6)
+        assert images[7, channel].unique().tolist() == pytest.approx(
+            [-MEANS[channel] / DEVIATIONS[channel]], abs=1e-6
+        )
 
 
 def test_images_and_labels_stay_together_whatever_the_split(folder):
     data = CifarFolder(str(folder))
     assert [data.size(s) for s in SPLITS] == [225, 5, 20, 30]
-    raw = np.concatenate([np.frombuffer((folder / name).read_bytes(), np.uint8).reshape(-1, 3073) for name in FILES])
+    raw = np.concatenate(
+        [np.frombuffer((folder / name).read_bytes(), np.uint8).reshape(-1, 3073) for name in FILES]
+    )
     means, deviations = (np.array(values).reshape(3, 1, 1) for values in (MEANS, DEVIATIONS))
     seen = np.concatenate([data.rows(split) for split in SPLITS])
     assert sorted(seen) == list(range(len(raw)))
@@ -69,7 +75,9 @@ def test_images_and_labels_stay_together_whatever_the_split(folder):
     for split in SPLITS:
         images, labels = whole(data, split)
         chosen = raw[data.rows(split)]
-        np.testing.assert_allclose(images.numpy(), (chosen[:, 1:].reshape(-1, 3, 32, 32) / 255 - means) / deviations, atol=1e-5)
+        np.testing.assert_allclose(
+            images.numpy(), (chosen[:, 1:].reshape(-1, 3, 32, 32) / 255 - means) / deviations, atol=1e-5
+        )
         assert labels.tolist() == chosen[:, 0].tolist()
 
 
@@ -92,14 +100,18 @@ def test_images_are_held_as_bytes(folder):
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(other, name):
     (other / name).unlink()
-    with pytest.raises(InputError, match=f"no file {name}; expected data_batch_1.bin to data_batch_5.bin and test_batch.bin"):
+    with pytest.raises(
+        InputError, match=f"no file {name}; expected data_batch_1.bin to data_batch_5.bin and test_batch.bin"
+    ):
         CifarFolder(str(other))
 
 
 @pytest.mark.parametrize("length", [0, 1, 3072, 3073 * 4 + 1])
 def test_a_file_of_another_length_is_named(other, length):
     (other / TRAIN_FILES[3]).write_bytes(bytes(length))
-    with pytest.raises(InputError, match=f"data_batch_4.bin: {length} bytes are no whole number of records of 3073 bytes"):
+    with pytest.raises(
+        InputError, match=f"data_batch_4.bin: {length} bytes are no whole number of records of 3073 bytes"
+    ):
         CifarFolder(str(other))
 
 

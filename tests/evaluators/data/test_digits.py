@@ -20,7 +20,9 @@ class TestDigitsData(DataContract):
 def test_they_are_all_there_normalised_and_in_their_shares():
     data = Digits()
     assert [data.size(split) for split in SPLITS] == [898, 180, 360, 359]
-    images, labels = (torch.cat(parts) for parts in zip(*(next(data.batches(split, 1000)) for split in SPLITS), strict=True))
+    images, labels = (
+        torch.cat(parts) for parts in zip(*(next(data.batches(split, 1000)) for split in SPLITS), strict=True)
+    )
     assert images.shape == (1797, 1, 8, 8)
     assert abs(images.mean()) < 1e-3 and abs(images.std() - 1) < 1e-3
     assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]

@@ -9,7 +9,9 @@ from evaluators.data import MnistFolder, Reconstruction
 from evaluators.testing import DataContract
 from spaces import InputError
 
-NAMES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+NAMES = [
+    f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+]
 
 
 def idx(array):
@@ -20,7 +22,9 @@ def idx(array):
 def folder(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("mnist"), np.random.default_rng(0)
     for part, n in (("train", 100), ("t10k", 30)):
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(rng.integers(0, 256, (n, 7, 5)).astype(np.uint8)))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            idx(rng.integers(0, 256, (n, 7, 5)).astype(np.uint8))
+        )
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx((np.arange(n) % 10).astype(np.uint8)))
     return folder
 
@@ -60,7 +64,9 @@ def test_gzipped_files_are_the_same(folder, tmp_path):
     for name in NAMES:
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
     assert MnistFolder(str(tmp_path)).fingerprint == MnistFolder(str(folder)).fingerprint
-    assert not torch.equal(whole(MnistFolder(str(folder), seed=1), "train")[0], whole(MnistFolder(str(folder)), "train")[0])
+    assert not torch.equal(
+        whole(MnistFolder(str(folder), seed=1), "train")[0], whole(MnistFolder(str(folder)), "train")[0]
+    )
 
 
 def test_a_missing_file_is_named(folder, tmp_path):
@@ -71,7 +77,15 @@ def test_a_missing_file_is_named(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x00\x00\x08", idx(np.zeros((3, 2), np.uint8)), idx(np.zeros((3, 2, 2), np.uint8))[:-1], b"<html>"], ids=range(5)
+    "content",
+    [
+        b"",
+        b"\x00\x00\x08",
+        idx(np.zeros((3, 2), np.uint8)),
+        idx(np.zeros((3, 2, 2), np.uint8))[:-1],
+        b"<html>",
+    ],
+    ids=range(5),
 )
 def test_a_damaged_file_is_named(folder, tmp_path, content):
     for name in NAMES:

@@ -39,7 +39,9 @@ def test_the_cavity_is_inside_the_muscle_and_the_crescent_beside_it():
     padded = nn.functional.pad(labels, (1, 1, 1, 1))
     for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
         neighbours = padded[:, dy : dy + 64, dx : dx + 64]
-        assert not ((labels == 3) & ((neighbours == 0) | (neighbours == 1))).any(), "the cavity touches more than its wall"
+        assert not ((labels == 3) & ((neighbours == 0) | (neighbours == 1))).any(), (
+            "the cavity touches more than its wall"
+        )
     touching = ((labels == 1) & (padded[:, 1:-1, 2:] == 2)) | ((labels == 1) & (padded[:, 2:, 1:-1] == 2))
     assert touching.flatten(1).any(1).float().mean() > 0.5
 
@@ -53,7 +55,9 @@ def test_a_seed_decides_and_a_split_does_not_depend_on_the_sizes_of_others():
 
 
 def test_difficulty_lowers_what_a_threshold_can_do():
-    """Separation of blood from muscle by brightness alone, in deviations of both: it falls with the difficulty."""
+    """Separation of blood from muscle by brightness alone, in deviations of both: it falls with the
+    difficulty.
+    """
 
     def separation(difficulty):
         images, labels = whole(Phantoms(32, FEW, difficulty), "train")
@@ -78,7 +82,10 @@ def test_labels_do_not_depend_on_the_difficulty():
         ({"size": 8}, "size 8; expected at least 16"),
         ({"difficulty": 1.5}, "difficulty 1.5; expected a number of 0 to 1"),
         ({"samples": {"train": 0}}, "samples train: 0; expected at least 1"),
-        ({"samples": {"validation": 5}}, "samples validation: 5; expected at least 1 for any of train, calibration"),
+        (
+            {"samples": {"validation": 5}},
+            "samples validation: 5; expected at least 1 for any of train, calibration",
+        ),
     ],
 )
 def test_arguments_out_of_their_range_are_refused(arguments, text):

@@ -42,7 +42,9 @@ def test_beyond_its_limit_it_keeps_nothing_and_gives_the_same():
     data = counted()
     small = Preloaded(data, limit_mib=1e-4)
     for _ in range(2):
-        assert [t.tolist() for _, t in small.batches("train", 9)] == [t.tolist() for _, t in data.batches("train", 9)]
+        assert [t.tolist() for _, t in small.batches("train", 9)] == [
+            t.tolist() for _, t in data.batches("train", 9)
+        ]
     assert data.reads == 4
 
 

@@ -17,11 +17,17 @@ FALSE = torch.tensor([[[0, 1, 1, 1], [0, 1, 1, 0]], [[0, 0, 0, 0], [0, 0, 2, 0]]
 
 def test_dice_by_hand():
     metrics = Segmentation(3).metrics(logits(FALSE), TRUE)
-    assert metrics["dice_1"].tolist() == pytest.approx([8 / 9, 1.0])  # 2 * 4 / (5 + 4); in neither of the second
+    assert metrics["dice_1"].tolist() == pytest.approx(
+        [8 / 9, 1.0]
+    )  # 2 * 4 / (5 + 4); in neither of the second
     assert metrics["dice_2"].tolist() == [0.0, 0.0]
     assert metrics["dice"].tolist() == pytest.approx([4 / 9, 0.5])
     assert (metrics["dice"] + metrics["dice_error"]).tolist() == [1, 1]
-    assert all((values == 1).all() for name, values in Segmentation(3).metrics(logits(TRUE), TRUE).items() if name != "dice_error")
+    assert all(
+        (values == 1).all()
+        for name, values in Segmentation(3).metrics(logits(TRUE), TRUE).items()
+        if name != "dice_error"
+    )
 
 
 def test_a_case_is_summed_before_it_is_divided():

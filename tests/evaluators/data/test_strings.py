@@ -15,7 +15,9 @@ class Reader(nn.Module):
     def __init__(self, symbols=4, length=3, hidden=32, latent=16):
         super().__init__()
         self.embed = nn.Embedding(symbols, 8)
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(8 * length, hidden), nn.ReLU(), nn.Linear(hidden, latent), nn.Tanh())
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(8 * length, hidden), nn.ReLU(), nn.Linear(hidden, latent), nn.Tanh()
+        )
 
     def forward(self, x):
         return self.layers(self.embed(x))
@@ -27,7 +29,10 @@ class Writer(nn.Module):
     def __init__(self, symbols=4, length=3, hidden=32, latent=16):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, symbols * length), nn.Unflatten(1, (symbols, length))
+            nn.Linear(latent, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, symbols * length),
+            nn.Unflatten(1, (symbols, length)),
         )
 
     def forward(self, code):
@@ -47,7 +52,9 @@ def everything(data):
     return (torch.cat(x).numpy() for x in zip(*parts, strict=True))
 
 
-@pytest.mark.parametrize(("task", "solve"), [("reverse", lambda s: s[::-1]), ("copy", list), ("sort", sorted)])
+@pytest.mark.parametrize(
+    ("task", "solve"), [("reverse", lambda s: s[::-1]), ("copy", list), ("sort", sorted)]
+)
 def test_targets_are_the_solved_task(task, solve):
     inputs, targets = everything(Strings(5, 4, 300, task))
     assert inputs.shape == targets.shape == (300, 4) and inputs.dtype == np.int64
@@ -79,13 +86,19 @@ def test_a_pair_learns_to_reverse_and_is_pruned_like_any_other():
     torch.manual_seed(0)
     model = Pair(Reader(), Writer())
     space = PairSpace(model, data.example(), granularity="both")
-    assert {"encoder.layers.1", "encoder.layers.3", "decoder.layers.0", "weights/decoder.layers.2.weight"} <= {
-        s.name for s in space.segments
-    }
+    assert {
+        "encoder.layers.1",
+        "encoder.layers.3",
+        "decoder.layers.0",
+        "weights/decoder.layers.2.weight",
+    } <= {s.name for s in space.segments}
     training = PairTraining(epochs=100, batch_size=30, learning_rate=1e-2)
     training.bind(space, data)
     genome = space.base
     genome[space.slices["encoder.layers.1"]][::4] = 0
     loss, _ = training.train(model, space.masks(genome), {}, 1e-2, torch.Generator().manual_seed(0))
     assert loss < 0.8 and training.measure(model)["error"] < 0.5  # 1.39 and .75 by chance
-    assert training.losses([model.encoder], [model.decoder], *training.draw(torch.Generator())).shape == (1, 1)
+    assert training.losses([model.encoder], [model.decoder], *training.draw(torch.Generator())).shape == (
+        1,
+        1,
+    )

@@ -18,7 +18,9 @@ def data() -> Arrays:
     """Forty-eight images, of which the brighter half is to be told."""
     rng = np.random.default_rng(0)
     labels = np.arange(48) % 2
-    images = rng.normal(size=(48, 1, 6, 6)) + np.where(labels[:, None, None, None] == 1, 1.0, 0.0) * (np.indices((6, 6)).sum(0) % 2)
+    images = rng.normal(size=(48, 1, 6, 6)) + np.where(labels[:, None, None, None] == 1, 1.0, 0.0) * (
+        np.indices((6, 6)).sum(0) % 2
+    )
     shares = {"train": 0.4, "calibration": 0.2, "search": 0.2, "test": 0.2}
     return Arrays(images.astype(np.float32), labels, shares)  # type: ignore[arg-type]
 
@@ -41,7 +43,9 @@ class Script(Rule):
     def done(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory]) -> bool:
         return False
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
         return {edge: kept for edge, kept in self.kept.get(epoch, {}).items() if edge in edges}
 
 

@@ -1,4 +1,6 @@
-"""A search of cells as an evaluator: its contract, its course, checkpoints, and the evolution that goes on from it."""
+"""A search of cells as an evaluator: its contract, its course, checkpoints, and the evolution that goes on
+from it.
+"""
 
 from pathlib import Path
 
@@ -28,7 +30,11 @@ def space(nodes: int = 2) -> SupernetSpace:
 
 def evaluator(epochs: int = 4, share: int = 1, **more: object) -> SupernetSearch:
     settings = SupernetSettings(**(FAST | {"share": share, "normalise": share > 1}))  # type: ignore[arg-type]
-    arguments = {"rule": FixedStop(epoch=3, keep=2), "supernet": settings, "training": Training(epochs=3, batch_size=16)} | more
+    arguments = {
+        "rule": FixedStop(epoch=3, keep=2),
+        "supernet": settings,
+        "training": Training(epochs=3, batch_size=16),
+    } | more
     return SupernetSearch(epochs, **arguments)  # type: ignore[arg-type]
 
 
@@ -43,7 +49,9 @@ class TestSupernetSearch(EvaluatorContract):
         return data()
 
 
-def search(folder: Path | None, id: int = 0, share: int = 1, nodes: int = 2, **more: object) -> tuple[list[Report], nn.Module]:
+def search(
+    folder: Path | None, id: int = 0, share: int = 1, nodes: int = 2, **more: object
+) -> tuple[list[Report], nn.Module]:
     where, found = space(nodes), evaluator(share=share, **more)  # type: ignore[arg-type]
     found.bind(where, data())
     found.state = folder
@@ -58,12 +66,16 @@ def test_the_course_of_a_search_is_told() -> None:
     assert [r.metrics.get("operations") for r in reports[:4]] == [30, 30, 30, 20]
     assert last.metrics["search_epochs"] == 4 and 0.8 < last.metrics["search_cost"] < 1
     assert last.arrays["importances"].shape == (4, 10, 3)
-    assert np.isnan(last.arrays["importances"][3]).sum() == 10, "one of three operations is gone on every edge"
+    assert np.isnan(last.arrays["importances"][3]).sum() == 10, (
+        "one of three operations is gone on every edge"
+    )
     assert len(last.arrays["removed"]) == 10 and set(last.arrays["removed"][:, 0]) == {"3"}
     genotype = text.read(str(last.arrays["genotype"]))
     assert set(genotype) == {"normal", "reduction"}
     standing = {key: type(edge).__name__ for cell in model.cells.values() for key, edge in cell.edges.items()}  # type: ignore[operator,union-attr]
-    assert standing.keys() == {f"{s}-{t}" for s, t in genotype["normal"]} | {f"{s}-{t}" for s, t in genotype["reduction"]}
+    assert standing.keys() == {f"{s}-{t}" for s, t in genotype["normal"]} | {
+        f"{s}-{t}" for s, t in genotype["reduction"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +85,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Report], nn.Mo
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6])
-def test_who_is_interrupted_goes_on_and_ends_alike(whole: tuple[list[Report], nn.Module], tmp_path: Path, stop: int) -> None:
+def test_who_is_interrupted_goes_on_and_ends_alike(
+    whole: tuple[list[Report], nn.Module], tmp_path: Path, stop: int
+) -> None:
     torch.manual_seed(11)
     where, found = space(1), evaluator(checkpoint_every=1)
     found.bind(where, data())
@@ -97,9 +111,13 @@ def test_a_finished_search_is_not_paid_for_twice_and_other_settings_are_another_
     with monkeypatch.context() as patch:
         patch.setattr(SupernetTraining, "epoch", None)
         second, again = search(tmp_path, nodes=1)
-    assert [r.metrics for r in first] == [r.metrics for r in second] and equal(model.state_dict(), again.state_dict())
+    assert [r.metrics for r in first] == [r.metrics for r in second] and equal(
+        model.state_dict(), again.state_dict()
+    )
     reports, _ = search(tmp_path, nodes=1, rule=FixedStop(epoch=2, keep=1))
-    assert [r.metrics.get("operations") for r in reports[:2]] == [12, 12] and reports[-1].metrics["search_epochs"] == 2
+    assert [r.metrics.get("operations") for r in reports[:2]] == [12, 12] and reports[-1].metrics[
+        "search_epochs"
+    ] == 2
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +131,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reduced(run: Path, candidate: int = 0) -> CellSpace:
     host = CellStack(width=4, cells=2, reductions=[1], joined=2, classes=2)
-    return CellSpace(host, data().example(), graph=Dense(2), operations=OPERATIONS, run=str(run), candidate=candidate)
+    return CellSpace(
+        host, data().example(), graph=Dense(2), operations=OPERATIONS, run=str(run), candidate=candidate
+    )
 
 
 class TestReducedSpace(SpaceContract):
@@ -162,7 +182,9 @@ def test_a_built_cell_is_a_slice_of_the_supernet(run: Path, candidate: int) -> N
                 betas = net.architecture.betas[f"{kind}/{target}"]
                 sources = where.design.plan.incoming[target]
                 mask = torch.tensor([(s, target) in cells[kind] for s in sources])
-                net.architecture.shares[edge] = betas.detach().masked_fill(~mask, -torch.inf).softmax(0)[sources.index(source)]
+                net.architecture.shares[edge] = (
+                    betas.detach().masked_fill(~mask, -torch.inf).softmax(0)[sources.index(source)]
+                )
         assert torch.allclose(where.build(genome).eval()(*x), net.network(*x), atol=1e-5)
 
 
@@ -182,7 +204,9 @@ def test_a_tuned_cell_scattered_back_is_the_masked_supernet(run: Path, candidate
 
 
 def test_inherited_cells_are_worth_something_before_they_are_trained(run: Path) -> None:
-    """The search left weights that a new network has not: after recalibration the loss is lower than that of new weights."""
+    """The search left weights that a new network has not: after recalibration the loss is lower than that of
+    new weights.
+    """
     where = reduced(run)
     assert where.base is not None
     losses = []
@@ -240,6 +264,8 @@ def test_what_does_not_fit_is_refused() -> None:
         evaluator(6, rule=Stability())
     with pytest.raises(InputError, match="epochs 0"):
         evaluator(0)
-    odd = SupernetSpace(SkipUNet((2, 3)), (torch.zeros(2, 1, 6, 6),), graph=Dense(1), operations=OPERATIONS, width=3)
+    odd = SupernetSpace(
+        SkipUNet((2, 3)), (torch.zeros(2, 1, 6, 6),), graph=Dense(1), operations=OPERATIONS, width=3
+    )
     with pytest.raises(InputError, match="width 3; expected a multiple of 2"):
         evaluator(share=2).bind(odd, data())

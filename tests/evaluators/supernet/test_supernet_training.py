@@ -12,7 +12,12 @@ from spaces.cells import genotype as text
 from spaces.errors import InputError
 from tests.evaluators.supernet.case import FAST, Script, data, design, equal, training
 
-HALF = Script({3: {"normal/a-0": ("skip", "sep_conv_3")}, 4: {"normal/a-0": ("sep_conv_3",), "reduction/b-0": ("skip",)}})
+HALF = Script(
+    {
+        3: {"normal/a-0": ("skip", "sep_conv_3")},
+        4: {"normal/a-0": ("sep_conv_3",), "reduction/b-0": ("skip",)},
+    }
+)
 
 
 def test_what_is_removed_is_gone_from_module_optimisers_and_clock() -> None:
@@ -22,14 +27,23 @@ def test_what_is_removed_is_gone_from_module_optimisers_and_clock() -> None:
     assert records[2].removed == {"normal/a-0": ["avg_pool_3"]}
     assert records[3].removed == {"normal/a-0": ["skip"], "reduction/b-0": ["avg_pool_3", "sep_conv_3"]}
     net = search.supernet
-    assert net.architecture.active["normal/a-0"] == ("sep_conv_3",) and "normal/a-0" not in net.architecture.alphas
+    assert (
+        net.architecture.active["normal/a-0"] == ("sep_conv_3",)
+        and "normal/a-0" not in net.architecture.alphas
+    )
     assert [list(edge.operations) for edge in net.edges("normal/a-0")] == [["sep_conv_3"]]
-    assert records[4].macs < records[0].macs and records[4].parameters < records[0].parameters and records[4].memory < records[1].memory
+    assert (
+        records[4].macs < records[0].macs
+        and records[4].parameters < records[0].parameters
+        and records[4].memory < records[1].memory
+    )
     held = {id(p) for p in net.parameters()}
     for optimiser in (search._steps.weights, search._steps.alphas):
         assert {id(p) for group in optimiser.param_groups for p in group["params"]} <= held
         assert {id(p) for p in optimiser.state} <= held, "an optimiser remembers what is gone"
-    assert sum(row.numel() for row in net.architecture.alphas.values()) == 4 + 4, "one edge of each kind is still open"
+    assert sum(row.numel() for row in net.architecture.alphas.values()) == 4 + 4, (
+        "one edge of each kind is still open"
+    )
 
 
 def test_softmax_runs_over_what_is_left() -> None:
@@ -39,7 +53,10 @@ def test_softmax_runs_over_what_is_left() -> None:
     architecture = search.supernet.architecture
     betas = architecture.betas["normal/0"].softmax(0)
     assert architecture.active["normal/a-0"] == ("skip", "sep_conv_3", "none")
-    assert architecture.weights["normal/a-0"].sum().item() == pytest.approx(1) and architecture.shares["normal/a-0"] == betas[0]
+    assert (
+        architecture.weights["normal/a-0"].sum().item() == pytest.approx(1)
+        and architecture.shares["normal/a-0"] == betas[0]
+    )
     assert search.records[3].importances["normal/a-0"].keys() == {"skip", "sep_conv_3"}
     assert sum(search.records[3].importances["normal/a-0"].values()) == pytest.approx(1)
 
@@ -51,7 +68,9 @@ def test_what_stays_keeps_its_alpha_and_its_moments() -> None:
     values, moments = before.detach().clone(), search._steps.alphas.state[before]["exp_avg"].clone()
     search._remove(3, 9, Script({3: {"normal/a-0": ("skip", "sep_conv_3")}}))
     now = search.supernet.architecture.alphas["normal/a-0"]
-    assert torch.equal(now.detach(), values[[0, 2, 3]]) and torch.equal(search._steps.alphas.state[now]["exp_avg"], moments[[0, 2, 3]])
+    assert torch.equal(now.detach(), values[[0, 2, 3]]) and torch.equal(
+        search._steps.alphas.state[now]["exp_avg"], moments[[0, 2, 3]]
+    )
 
 
 def test_the_history_of_an_edge_starts_anew_after_a_removal() -> None:
@@ -71,7 +90,9 @@ def test_a_search_goes_on_bit_by_bit(at: int, order: int) -> None:
     torch.manual_seed(5)
     records = list(other.run(6, HALF, states[at]))
     assert records == whole.records[at:], "one epoch differs"
-    assert equal(other.supernet.state_dict(), whole.supernet.state_dict()) and other.genotype == whole.genotype
+    assert (
+        equal(other.supernet.state_dict(), whole.supernet.state_dict()) and other.genotype == whole.genotype
+    )
 
 
 def test_going_on_leaves_the_state_as_it_was() -> None:
@@ -92,7 +113,9 @@ def test_same_seed_same_search_and_another_seed_another_one() -> None:
 def test_a_rule_that_is_done_ends_the_search() -> None:
     search = training()
     records = list(search.run(8, FixedStop(epoch=3, keep=1)))
-    assert len(records) == 3 and all(len(names) == 1 for names in search.supernet.architecture.active.values())
+    assert len(records) == 3 and all(
+        len(names) == 1 for names in search.supernet.architecture.active.values()
+    )
     assert list(search.run(8, FixedStop(epoch=3, keep=1))) == []
 
 
@@ -100,7 +123,9 @@ def test_stages_that_end_at_two_leave_two_and_end_the_search() -> None:
     search = training()
     records = list(search.run(40, Stability(window=2, patience=1, stages=(2,), threshold=1.0, rank=False)))
     assert len(records) == 1 + 4, "the warm-up, and what the rule has to see"
-    assert all(len(search.supernet.architecture.named(edge)) == 2 for edge in search.supernet.architecture.active)
+    assert all(
+        len(search.supernet.architecture.named(edge)) == 2 for edge in search.supernet.architecture.active
+    )
 
 
 class Spy(Rule):
@@ -109,7 +134,9 @@ class Spy(Rule):
     def __init__(self) -> None:
         self.calls: list[tuple[int, int, float]] = []
 
-    def _keep(self, epoch: int, epochs: int, edges: Mapping, rng: np.random.Generator) -> Mapping[str, tuple[str, ...]]:
+    def _keep(
+        self, epoch: int, epochs: int, edges: Mapping, rng: np.random.Generator
+    ) -> Mapping[str, tuple[str, ...]]:
         self.calls.append((epoch, epochs, rng.random()))
         return {}
 
@@ -128,10 +155,17 @@ def test_a_rule_is_asked_after_the_warm_up_with_numbers_of_the_epoch() -> None:
     ("settings", "epochs", "rule", "words"),
     [
         ({"warmup": 5}, 5, Never(), "warmup 5 of 5 epochs: the architecture would never move"),
-        ({}, 5, Stability(window=3, patience=2), "Stability decides after 7 checks, but 5 epochs less a warmup of 1 give 4"),
+        (
+            {},
+            5,
+            Stability(window=3, patience=2),
+            "Stability decides after 7 checks, but 5 epochs less a warmup of 1 give 4",
+        ),
     ],
 )
-def test_a_search_that_could_not_decide_is_refused(settings: dict, epochs: int, rule: Rule, words: str) -> None:
+def test_a_search_that_could_not_decide_is_refused(
+    settings: dict, epochs: int, rule: Rule, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         next(training(**settings).run(epochs, rule))
 
@@ -163,7 +197,9 @@ def test_warm_up_leaves_the_architecture_alone() -> None:
     before = {name: tensor.clone() for name, tensor in search.supernet.architecture.state_dict().items()}
     records = search.run(4, Never())
     next(records), next(records)
-    assert equal(before, search.supernet.architecture.state_dict()) and search.records[1].held_out_loss is None
+    assert (
+        equal(before, search.supernet.architecture.state_dict()) and search.records[1].held_out_loss is None
+    )
     next(records)
     assert not equal(before, search.supernet.architecture.state_dict())
 
@@ -218,11 +254,22 @@ def test_a_frozen_network_keeps_weights_and_statistics() -> None:
     found = data()
     found.__class__ = Labelled
     host = SkipUNet((2, 3), classes=2)
-    search = SupernetTraining(Design(host, found.example(), graph=Dense(1), operations=("skip", "sep_conv_3")), found,
-                              SupernetSettings(**FAST))  # fmt: skip
-    before = {name: tensor.clone() for name, tensor in search.supernet.network.model.state_dict().items() if ".cell." not in name}
+    search = SupernetTraining(
+        Design(host, found.example(), graph=Dense(1), operations=("skip", "sep_conv_3")),
+        found,
+        SupernetSettings(**FAST),
+    )
+    before = {
+        name: tensor.clone()
+        for name, tensor in search.supernet.network.model.state_dict().items()
+        if ".cell." not in name
+    }
     list(search.run(2, Never()))
-    after = {name: tensor for name, tensor in search.supernet.network.model.state_dict().items() if ".cell." not in name}
+    after = {
+        name: tensor
+        for name, tensor in search.supernet.network.model.state_dict().items()
+        if ".cell." not in name
+    }
     assert equal(before, after)
     assert any("num_batches_tracked" in name for name in before), "there are statistics that could have moved"
 
@@ -233,9 +280,13 @@ def test_the_cell_follows_strengths_and_importances() -> None:
     with torch.no_grad():
         for edge, alpha in architecture.alphas.items():
             alpha.copy_(torch.tensor([0.0, 0.0, 2.0, 9.0] if edge == "normal/b-0" else [1.0, 0.0, 0.0, 0.0]))
-    assert search.genotype == "normal: 0<a:skip,b:sep_conv_3; reduction: 0<a:skip,b:skip", "none is never chosen, however strong"
+    assert search.genotype == "normal: 0<a:skip,b:sep_conv_3; reduction: 0<a:skip,b:skip", (
+        "none is never chosen, however strong"
+    )
     strengths = {
-        f"{kind}/{edge}": 0.1 * n for kind in ("normal", "reduction") for n, edge in enumerate(("a-0", "b-0", "a-1", "b-1", "0-1"))
+        f"{kind}/{edge}": 0.1 * n
+        for kind in ("normal", "reduction")
+        for n, edge in enumerate(("a-0", "b-0", "a-1", "b-1", "0-1"))
     }
     best = dict.fromkeys(strengths, "skip")
     cell = design(2).discretise(strengths, best)
@@ -249,9 +300,14 @@ def test_edges_with_one_operation_left_are_as_strong_as_when_the_others_went(cho
     for edge in list(first.supernet.architecture.active):
         source = edge.split("/")[1].split("-")[0]
         with torch.no_grad():
-            first.supernet.architecture.alphas[edge].copy_(torch.tensor([2.0 if source in chosen else 1.0, 0.0, 0.0, 0.0]))
+            first.supernet.architecture.alphas[edge].copy_(
+                torch.tensor([2.0 if source in chosen else 1.0, 0.0, 0.0, 0.0])
+            )
         first._steps.remove(edge, first.supernet.architecture.named(edge)[:1])
-    assert all({source for source, node in cell if node == "1"} == chosen for cell in text.read(first.genotype).values())
+    assert all(
+        {source for source, node in cell if node == "1"} == chosen
+        for cell in text.read(first.genotype).values()
+    )
     later.restore(first.state())
     assert later.genotype == first.genotype
 
@@ -268,7 +324,9 @@ def test_retraining_begins_anew_and_is_repeatable() -> None:
 def test_the_gradient_of_the_architecture_is_that_of_finite_differences(normalise: bool) -> None:
     search = training(normalise=normalise)
     architecture = search.supernet.architecture
-    assert bool(len(architecture.betas)) == normalise, "without edge normalisation there is nothing to learn about edges"
+    assert bool(len(architecture.betas)) == normalise, (
+        "without edge normalisation there is nothing to learn about edges"
+    )
     batch = next(search._steps._batches("calibration"))
     search.supernet.train().double()
     batch = (batch[0].double(), batch[1])
@@ -282,7 +340,9 @@ def test_the_gradient_of_the_architecture_is_that_of_finite_differences(normalis
                     parameter[place] += move
                     sides.append(search._steps._loss(batch).item())
                 parameter[place] += 1e-4
-                assert gradient[place].item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-3, abs=1e-6)
+                assert gradient[place].item() == pytest.approx(
+                    (sides[0] - sides[1]) / 2e-4, rel=1e-3, abs=1e-6
+                )
     assert all(gradient.abs().max() > 1e-4 for gradient in gradients)
     if not normalise:
         architecture.mix()

@@ -6,7 +6,10 @@ from torch import nn
 
 from evaluators.supernet.unrolled import unrolled_gradients
 
-_X, _Y, _V, _Z = (torch.linspace(a, b, 24, dtype=torch.float64).reshape(8, 3).sin() for a, b in ((0, 3), (1, 7), (2, 9), (-3, 4)))
+_X, _Y, _V, _Z = (
+    torch.linspace(a, b, 24, dtype=torch.float64).reshape(8, 3).sin()
+    for a, b in ((0, 3), (1, 7), (2, 9), (-3, 4))
+)
 
 
 def _problem() -> tuple[nn.Parameter, nn.Parameter]:
@@ -31,7 +34,15 @@ def test_it_is_the_gradient_through_the_step(momentum: float) -> None:
     exact = torch.autograd.grad(_loss(stepped, a, _V, _Z), a)[0]
     before = w.detach().clone()
     found = unrolled_gradients(
-        [w], [a], lambda: _loss(w, a, _X, _Y), lambda: _loss(w, a, _V, _Z), rate, decay, [old if momentum else None], momentum, 1e-4
+        [w],
+        [a],
+        lambda: _loss(w, a, _X, _Y),
+        lambda: _loss(w, a, _V, _Z),
+        rate,
+        decay,
+        [old if momentum else None],
+        momentum,
+        1e-4,
     )[0]
     first = torch.autograd.grad(_loss(w, a, _V, _Z), a)[0]
     assert torch.allclose(found, exact, rtol=1e-5)
@@ -42,6 +53,8 @@ def test_it_is_the_gradient_through_the_step(momentum: float) -> None:
 def test_weights_that_play_no_part_are_fine() -> None:
     w, a = _problem()
     idle = nn.Parameter(torch.ones(2, dtype=torch.float64))
-    with_idle = unrolled_gradients([w, idle], [a], lambda: _loss(w, a, _X, _Y), lambda: _loss(w, a, _V, _Z), 0.1)
+    with_idle = unrolled_gradients(
+        [w, idle], [a], lambda: _loss(w, a, _X, _Y), lambda: _loss(w, a, _V, _Z), 0.1
+    )
     without = unrolled_gradients([w], [a], lambda: _loss(w, a, _X, _Y), lambda: _loss(w, a, _V, _Z), 0.1)
     assert torch.allclose(with_idle[0], without[0])

@@ -21,7 +21,7 @@ def bias(tic: TIC, model: nn.Module, loss: object, batch: tuple[Tensor, Tensor])
     return tic(model, loss, batch, train_loss=0.0, n=1).bias  # type: ignore[arg-type]
 
 
-# -- models -----------------------------------------------------------------------------------------------------------
+# -- models --------------------------------------------------------------------------------------------------
 
 
 class Tied(nn.Module):
@@ -93,10 +93,25 @@ def models() -> dict[str, tuple[nn.Module, tuple[int, ...], int | None, int]]:
     frozen[0].weight.requires_grad_(False)
     frozen[2].bias.requires_grad_(False)
     found: dict[str, tuple[nn.Module, tuple[int, ...], int | None, int]] = {
-        "perceptron": (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4)), (6,), None, 4),
+        "perceptron": (
+            nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4)),
+            (6,),
+            None,
+            4,
+        ),
         "convolutions": (nn.Sequential(*convolutions), (2, 8, 8), None, 3),
-        "one dimension": (nn.Sequential(nn.Conv1d(2, 4, 3, padding="same"), nn.Tanh(), nn.Flatten(), nn.Linear(40, 3)), (2, 10), None, 3),
-        "three dimensions": (nn.Sequential(nn.Conv3d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)), (1, 3, 3, 3), None, 3),
+        "one dimension": (
+            nn.Sequential(nn.Conv1d(2, 4, 3, padding="same"), nn.Tanh(), nn.Flatten(), nn.Linear(40, 3)),
+            (2, 10),
+            None,
+            3,
+        ),
+        "three dimensions": (
+            nn.Sequential(nn.Conv3d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)),
+            (1, 3, 3, 3),
+            None,
+            3,
+        ),
         "tied": (Tied(), (7,), 11, 11),
         "raw": (Raw(), (6,), None, 6),
         "behind": (Functional(), (6,), None, 6),
@@ -107,22 +122,31 @@ def models() -> dict[str, tuple[nn.Module, tuple[int, ...], int | None, int]]:
         model.double()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean, module.running_var = torch.randn(6).double(), torch.rand(6).double() + 0.5
+                module.running_mean, module.running_var = (
+                    torch.randn(6).double(),
+                    torch.rand(6).double() + 0.5,
+                )
     return found
 
 
 def batch_of(name: str, samples: int = 24) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     model, shape, vocabulary, classes = models()[name]
-    inputs = torch.randn(samples, *shape).double() if vocabulary is None else torch.randint(vocabulary, (samples, *shape))
+    inputs = (
+        torch.randn(samples, *shape).double()
+        if vocabulary is None
+        else torch.randint(vocabulary, (samples, *shape))
+    )
     return model, (inputs, torch.randint(classes, (samples, *shape) if vocabulary else (samples,)))
 
 
-# -- two paths, five estimators ---------------------------------------------------------------------------------------
+# -- two paths, five estimators ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", models())
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_hooks_or_their_fallback_equal_per_sample_gradients_of_torch_func(name: str, estimator: EstimatorName) -> None:
+def test_hooks_or_their_fallback_equal_per_sample_gradients_of_torch_func(
+    name: str, estimator: EstimatorName
+) -> None:
     model, batch = batch_of(name)
     ours = TIC(estimator)(model, "cross_entropy", batch, train_loss=0.0, n=1)
     reference = TIC(estimator, path="functional")(model, "cross_entropy", batch, train_loss=0.0, n=1)
@@ -130,10 +154,16 @@ def test_hooks_or_their_fallback_equal_per_sample_gradients_of_torch_func(name: 
     assert ours.error == pytest.approx(reference.error, rel=1e-7)
 
 
-@pytest.mark.parametrize(("name", "hooked"), [("tied", True), ("convolutions", True), ("behind", False), ("sequence first", False)])
+@pytest.mark.parametrize(
+    ("name", "hooked"), [("tied", True), ("convolutions", True), ("behind", False), ("sequence first", False)]
+)
 def test_hooks_are_trusted_only_where_autograd_agrees(name: str, hooked: bool) -> None:
     model, batch = batch_of(name)
-    taken = bias(TIC("gram", path="hooks"), model, "cross_entropy", batch) if hooked or name == "behind" else math.nan
+    taken = (
+        bias(TIC("gram", path="hooks"), model, "cross_entropy", batch)
+        if hooked or name == "behind"
+        else math.nan
+    )
     right = bias(TIC("gram"), model, "cross_entropy", batch)
     assert (taken == pytest.approx(right, rel=1e-9)) is hooked
 
@@ -142,7 +172,9 @@ def test_hooks_are_trusted_only_where_autograd_agrees(name: str, hooked: bool) -
 @pytest.mark.parametrize("fisher", [1, 3])
 def test_gram_is_exact(name: str, fisher: int) -> None:
     model, batch = batch_of(name)
-    values = [TIC(e, fisher=fisher)(model, "cross_entropy", batch, train_loss=0.0, n=1) for e in ("gram", "exact")]  # type: ignore[arg-type]
+    values = [
+        TIC(e, fisher=fisher)(model, "cross_entropy", batch, train_loss=0.0, n=1) for e in ("gram", "exact")
+    ]  # type: ignore[arg-type]
     assert values[0].bias == pytest.approx(values[1].bias, rel=1e-8)
     assert values[0].error == pytest.approx(values[1].error, rel=1e-6)
 
@@ -166,28 +198,36 @@ def test_small_memory_changes_nothing_but_the_pieces() -> None:
         model, batch = batch_of(name)
         for estimator in ("gram", "diagonal"):
             whole, pieces = TIC(estimator), TIC(estimator, memory=1)  # type: ignore[arg-type]
-            assert bias(pieces, model, "cross_entropy", batch) == pytest.approx(bias(whole, model, "cross_entropy", batch), rel=1e-9)
+            assert bias(pieces, model, "cross_entropy", batch) == pytest.approx(
+                bias(whole, model, "cross_entropy", batch), rel=1e-9
+            )
 
 
 def test_trace_is_a_lower_bound_of_the_undamped_diagonal() -> None:
     for seed in range(5):
         model, batch = batch_of("perceptron", 24 + seed)
-        trace, diagonal = (bias(TIC(e, damping=1e-9), model, "cross_entropy", batch) for e in ("trace", "diagonal"))  # type: ignore[arg-type]
+        trace, diagonal = (
+            bias(TIC(e, damping=1e-9), model, "cross_entropy", batch) for e in ("trace", "diagonal")
+        )  # type: ignore[arg-type]
         assert trace <= diagonal
 
 
-# -- known answers ----------------------------------------------------------------------------------------------------
+# -- known answers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("features", "classes"), [(4, 2), (3, 4)])
 @pytest.mark.parametrize("estimator", ["exact", "gram"])
-def test_well_specified_softmax_regression_has_the_bias_of_aic(features: int, classes: int, estimator: EstimatorName) -> None:
+def test_well_specified_softmax_regression_has_the_bias_of_aic(
+    features: int, classes: int, estimator: EstimatorName
+) -> None:
     torch.manual_seed(1)
     model = nn.Linear(features, classes).double()
     inputs = torch.randn(1500, features).double()
     labels = torch.distributions.Categorical(logits=model(inputs).detach()).sample()
     found = TIC(estimator, damping=1e-5, fisher="all" if estimator == "exact" else 1, splits=0)
-    assert bias(found, model, "cross_entropy", (inputs, labels)) == pytest.approx((classes - 1) * (features + 1), rel=0.12)
+    assert bias(found, model, "cross_entropy", (inputs, labels)) == pytest.approx(
+        (classes - 1) * (features + 1), rel=0.12
+    )
 
 
 @pytest.mark.parametrize("variance", [0.5, 2.0])
@@ -203,7 +243,9 @@ def test_linear_regression_has_its_closed_form(variance: float) -> None:
 
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_a_sample_of_many_independent_positions_divides_the_bias(outputs: int) -> None:
-    """A loss that averages T positions is 1/T of a negative log-likelihood: its bias is the number of parameters over T."""
+    """A loss that averages T positions is 1/T of a negative log-likelihood: its bias is the number of
+    parameters over T.
+    """
     torch.manual_seed(3)
     model = nn.Linear(4, outputs).double()
     inputs = torch.randn(1000, 6, 4).double()
@@ -225,12 +267,14 @@ def test_the_standard_error_is_the_spread_over_batches() -> None:
     assert 0.6 < float(torch.tensor(errors).mean()) / spread < 1.6
 
 
-# -- what it returns, and leaves --------------------------------------------------------------------------------------
+# -- what it returns, and leaves -----------------------------------------------------------------------------
 
 
 def test_score_is_training_loss_plus_bias_over_n() -> None:
     model, batch = batch_of("perceptron")
-    one, many = (TIC(scale=s)(model, nn.CrossEntropyLoss(), batch, train_loss=0.7, n=50) for s in ("1", "1/n"))  # type: ignore[arg-type]
+    one, many = (
+        TIC(scale=s)(model, nn.CrossEntropyLoss(), batch, train_loss=0.7, n=50) for s in ("1", "1/n")
+    )  # type: ignore[arg-type]
     assert many.bias == pytest.approx(one.bias / 50)
     assert many.error == pytest.approx(one.error / 50)
     assert many.score == 0.7 + many.bias
@@ -259,7 +303,9 @@ def test_it_can_be_called_without_gradients_and_gives_the_same_twice() -> None:
 def test_a_fit_without_any_gradient_has_no_bias() -> None:
     model = nn.Linear(2, 1)
     nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
-    found = TIC("diagonal")(model, "squared_error", (torch.zeros(8, 2), torch.zeros(8, 1)), train_loss=0.0, n=8)
+    found = TIC("diagonal")(
+        model, "squared_error", (torch.zeros(8, 2), torch.zeros(8, 1)), train_loss=0.0, n=8
+    )
     assert found.bias < 1e-9
 
 
@@ -283,7 +329,9 @@ def test_the_gauge_is_the_relative_movement_and_can_be_resumed() -> None:
             p.mul_(1.25)
     assert gauge(model) == pytest.approx(0.25)
     assert RegimeGauge(model, gauge.state())(model) == pytest.approx(0.25)
-    found = TIC()(model, "squared_error", (torch.randn(8, 3), torch.randn(8, 2)), train_loss=0.1, n=8, gauge=gauge)
+    found = TIC()(
+        model, "squared_error", (torch.randn(8, 3), torch.randn(8, 2)), train_loss=0.1, n=8, gauge=gauge
+    )
     assert found.movement == pytest.approx(0.25)
     assert found.metrics().keys() == {"tic_bias", "tic_error", "predicted_loss", "movement"}
 
@@ -306,7 +354,7 @@ def test_a_prediction_reports_itself_to_a_trial() -> None:
     assert trial.attributes == {attribute(4): {"bias": 0.25, "error": 0.1, "movement": 0.3}}
 
 
-# -- what it refuses --------------------------------------------------------------------------------------------------
+# -- what it refuses -----------------------------------------------------------------------------------------
 
 
 class Branching(nn.Module):
@@ -324,12 +372,24 @@ class Branching(nn.Module):
         (nn.Linear(3, 2), "cross_entropy", 3, "a batch of 3 samples; expected at least 4"),
         (nn.Linear(3, 2), "hinge", 8, "expected 'cross_entropy'"),
         (nn.Linear(3, 2), nn.CrossEntropyLoss(label_smoothing=0.1), 8, "smoothing"),
-        (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2)), "cross_entropy", 8, "0 is a BatchNorm"),
-        (nn.Linear(3, 2).requires_grad_(False), "cross_entropy", 8, "no parameter of Linear requires a gradient"),
+        (
+            nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2)),
+            "cross_entropy",
+            8,
+            "0 is a BatchNorm",
+        ),
+        (
+            nn.Linear(3, 2).requires_grad_(False),
+            "cross_entropy",
+            8,
+            "no parameter of Linear requires a gradient",
+        ),
         (Branching(), "cross_entropy", 8, "Branching has an operation without per-sample gradients"),
     ],
 )
-def test_what_cannot_be_handled_is_named_in_one_line(model: nn.Module, loss: object, samples: int, words: str) -> None:
+def test_what_cannot_be_handled_is_named_in_one_line(
+    model: nn.Module, loss: object, samples: int, words: str
+) -> None:
     with pytest.raises(InputError, match=words) as error:
         bias(TIC(), model, loss, (torch.rand(samples, 3), torch.randint(2, (samples,))))
     assert "\n" not in str(error.value)
@@ -348,7 +408,10 @@ def test_a_model_that_diverged_is_told_apart() -> None:
         bias(TIC(), model, "cross_entropy", (torch.randn(8, 3), torch.randint(2, (8,))))
 
 
-@pytest.mark.parametrize("setting", [{"estimator": "full"}, {"damping": 0.0}, {"scale": "n"}, {"fisher": 0}, {"splits": -1}, {"path": "x"}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"estimator": "full"}, {"damping": 0.0}, {"scale": "n"}, {"fisher": 0}, {"splits": -1}, {"path": "x"}],
+)
 def test_settings_out_of_range_are_named(setting: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"tic: {next(iter(setting))}"):
         TIC(**setting)  # type: ignore[arg-type]
@@ -369,7 +432,9 @@ def test_every_part_goes_back_into_its_own_mode_also_after_an_error() -> None:
 
 @pytest.mark.parametrize("likelihood", [CrossEntropy(), SquaredError()])
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
-def test_slopes_are_those_of_the_targets_and_of_samples_drawn_one_after_the_other(likelihood: Likelihood, shape: tuple[int, ...]) -> None:
+def test_slopes_are_those_of_the_targets_and_of_samples_drawn_one_after_the_other(
+    likelihood: Likelihood, shape: tuple[int, ...]
+) -> None:
     outputs = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     targets = outputs.argmax(1) if isinstance(likelihood, CrossEntropy) else torch.zeros(shape)
     before = outputs.clone()

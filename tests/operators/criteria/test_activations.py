@@ -16,7 +16,9 @@ class TestActivation(CriterionContract):
 
 
 def plan_of(sizes, *taps):
-    return SlicePlan(tuple(Segment(f"s{i}", size) for i, size in enumerate(sizes)), (), (), taps, (), (), (), ())
+    return SlicePlan(
+        tuple(Segment(f"s{i}", size) for i, size in enumerate(sizes)), (), (), taps, (), (), (), ()
+    )
 
 
 def test_mean_absolute_values_over_samples_positions_and_batches():
@@ -25,7 +27,9 @@ def test_mean_absolute_values_over_samples_positions_and_batches():
     with torch.no_grad(), record(model, toy_plan()) as activations:
         for images, _ in batches:
             model(images)
-        outputs = model.norm(model.conv(torch.cat([images for images, _ in batches])))  # seen once more: the mean stays
+        outputs = model.norm(
+            model.conv(torch.cat([images for images, _ in batches]))
+        )  # seen once more: the mean stays
     np.testing.assert_allclose(activations.mean(), outputs.abs().mean(dim=(0, 2, 3)).numpy(), rtol=1e-5)
     scores = Activation().score(model, batches, toy_plan(), lambda o, t: o)["conv"]
     np.testing.assert_allclose(scores, activations.mean(), rtol=1e-5)

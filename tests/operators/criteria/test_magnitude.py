@@ -39,7 +39,11 @@ def test_producers_count_together_and_shared_loci_add_up():
     with torch.no_grad():
         model["a"].weight[:, 0] = torch.tensor([3.0, 0.0, 9.0])
         model["b"].weight[:, 0] = torch.tensor([4.0, 1.0, 2.0, 2.0])
-    plan = plan_of(2, AxisSlice("a.weight", 0, np.array([0, 1, -1]), "out"), AxisSlice("b.weight", 0, np.array([0, 1, 1, 1]), "out"))
+    plan = plan_of(
+        2,
+        AxisSlice("a.weight", 0, np.array([0, 1, -1]), "out"),
+        AxisSlice("b.weight", 0, np.array([0, 1, 1, 1]), "out"),
+    )
     assert score(model, plan)["s"].tolist() == [5, 3]
 
 
@@ -47,7 +51,10 @@ def test_a_segment_without_a_producer_is_scored_by_what_it_slices():
     model = nn.ModuleDict({"head": nn.Linear(2, 2)})
     with torch.no_grad():
         model["head"].weight.copy_(torch.tensor([[3.0, 0.0], [4.0, 1.0]]))
-    assert score(model, plan_of(2, AxisSlice("head.weight", 1, np.array([0, 1]), "in")))["s"].tolist() == [5, 1]
+    assert score(model, plan_of(2, AxisSlice("head.weight", 1, np.array([0, 1]), "in")))["s"].tolist() == [
+        5,
+        1,
+    ]
 
 
 def test_impossible_order():

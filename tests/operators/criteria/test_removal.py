@@ -25,10 +25,22 @@ def batches(model, *shape, n=60):
 
 
 def test_the_rise_is_that_of_the_folded_compact_model():
-    """One channel after another: out of the model, its mean in the biases, run; both in a perceptron and in a convolutional net."""
+    """One channel after another: out of the model, its mean in the biases, run; both in a perceptron and in a
+    convolutional net.
+    """
     for layers, shape in (
         ([nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)], (5,)),
-        ([nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(1), nn.Linear(3 * 16, 2)], (1, 8, 8)),
+        (
+            [
+                nn.Conv2d(1, 4, 3),
+                nn.ReLU(),
+                nn.Conv2d(4, 3, 3),
+                nn.ReLU(),
+                nn.Flatten(1),
+                nn.Linear(3 * 16, 2),
+            ],
+            (1, 8, 8),
+        ),
     ):
         model = network(*layers)
         space, data = ChannelSpace(model, torch.randn(2, *shape)), batches(model, *shape)
@@ -56,7 +68,9 @@ def test_only_what_is_asked_for_is_tried_and_the_model_stays():
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     rises = removal_losses(model, batches(model, 5), space.plan, squared, asked)
     assert (np.isfinite(rises) == asked).all()
-    assert model.training and all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert model.training and all(
+        torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items()
+    )
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -64,5 +78,7 @@ def test_what_somebody_else_reads_is_not_known():
     """A transposed convolution is none of the readers that folding knows."""
     model = network(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 3))
     space = ChannelSpace(model, torch.randn(2, 1, 8, 8))
-    rises = removal_losses(model, batches(model, 1, 8, 8), space.plan, squared, np.ones(space.length, dtype=bool))
+    rises = removal_losses(
+        model, batches(model, 1, 8, 8), space.plan, squared, np.ones(space.length, dtype=bool)
+    )
     assert space.length == 4 and np.isnan(rises).all()

@@ -30,7 +30,9 @@ class Counting(Criterion):
         self.change = change
 
     def score(self, model, batches, plan, loss):
-        return self.change({name: torch.arange(part.start, part.stop).float() for name, part in plan.starts.items()})
+        return self.change(
+            {name: torch.arange(part.start, part.stop).float() for name, part in plan.starts.items()}
+        )
 
 
 PLAN = SlicePlan((Segment("b", 3), Segment("a", 2)), (), (), (), (), (), (), ())
@@ -57,8 +59,14 @@ def test_one_stream_of_batches_serves_all_criteria():
     ("change", "message"),
     [
         (lambda scores: {"b": scores["b"]}, "no scores for segment 'a'"),
-        (lambda scores: scores | {"a": torch.zeros(3)}, r"segment 'a' needs 2 finite scores, got shape \(3,\)"),
-        (lambda scores: scores | {"a": torch.tensor([1.0, torch.nan])}, "segment 'a' needs 2 finite scores, got some that are NaN"),
+        (
+            lambda scores: scores | {"a": torch.zeros(3)},
+            r"segment 'a' needs 2 finite scores, got shape \(3,\)",
+        ),
+        (
+            lambda scores: scores | {"a": torch.tensor([1.0, torch.nan])},
+            "segment 'a' needs 2 finite scores, got some that are NaN",
+        ),
     ],
 )
 def test_bad_scores_are_told(change, message):

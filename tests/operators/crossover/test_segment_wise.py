@@ -21,7 +21,9 @@ def test_every_segment_comes_whole_from_a_parent(seed, n):
     first, second = space.sample(n, rng), space.sample(n, rng)
     child = SegmentWise(probability=1)(space, first, second, rng)
     for part in space.slices.values():
-        assert ((child[:, part] == first[:, part]).all(axis=1) | (child[:, part] == second[:, part]).all(axis=1)).all()
+        assert (
+            (child[:, part] == first[:, part]).all(axis=1) | (child[:, part] == second[:, part]).all(axis=1)
+        ).all()
 
 
 def test_segments_are_drawn_independently():

@@ -82,12 +82,15 @@ def test_equal_scores_are_no_vote_for_the_first_channels():
 
 def test_other_choices_are_sampled():
     space = ToySpace()
-    genomes = FromCriteria()(space, 300, {"x": np.arange(space.length, dtype=float)}, np.random.default_rng(0))
+    genomes = FromCriteria()(
+        space, 300, {"x": np.arange(space.length, dtype=float)}, np.random.default_rng(0)
+    )
     np.testing.assert_allclose(np.bincount(genomes[:, space.slices["depth"]].ravel()) / 900, 0.2, atol=0.05)
 
 
 @pytest.mark.parametrize(
-    ("guide", "names", "message"), [({}, None, "it has nothing"), ({"x": np.ones(60)}, ["taylor"], "'taylor'; it has x")]
+    ("guide", "names", "message"),
+    [({}, None, "it has nothing"), ({"x": np.ones(60)}, ["taylor"], "'taylor'; it has x")],
 )
 def test_missing_scores_are_named(guide, names, message):
     with pytest.raises(InputError, match=message):
@@ -95,6 +98,12 @@ def test_missing_scores_are_named(guide, names, message):
 
 
 def test_impossible_settings():
-    for settings in ({"names": []}, {"names": "taylor"}, {"global_share": 2}, {"min_keep": 0.6, "max_keep": 0.5}, {"max_keep": 1.5}):
+    for settings in (
+        {"names": []},
+        {"names": "taylor"},
+        {"global_share": 2},
+        {"min_keep": 0.6, "max_keep": 0.5},
+        {"max_keep": 1.5},
+    ):
         with pytest.raises(InputError):
             FromCriteria(**settings)

@@ -28,7 +28,9 @@ def test_budgets_are_spread_over_the_range():
 
 def test_sampled_is_what_the_space_samples():
     space = ToySpace()
-    assert (Sampled()(space, 9, {}, np.random.default_rng(5)) == space.sample(9, np.random.default_rng(5))).all()
+    assert (
+        Sampled()(space, 9, {}, np.random.default_rng(5)) == space.sample(9, np.random.default_rng(5))
+    ).all()
 
 
 def test_impossible_budget():

@@ -45,7 +45,9 @@ def test_quiet_channels_go():
 
 def test_every_parent_has_its_own_activations():
     levels = np.where(np.arange(4000)[:, None] < 2000, np.arange(40.0), -np.arange(40.0))
-    result = ActivationGuided(0.1)(SPACE, parents(), {"activation": recorded(levels)}, np.random.default_rng(0))
+    result = ActivationGuided(0.1)(
+        SPACE, parents(), {"activation": recorded(levels)}, np.random.default_rng(0)
+    )
     off = result < parents()
     assert off[:2000, 0].sum() > 3 * off[:2000, 18].sum()
     assert off[2000:, 18].sum() > 3 * off[2000:, 0].sum()
@@ -57,13 +59,17 @@ def test_unknown_dropped_channels_come_back_alike():
 
 
 def test_dropped_channels_that_were_loud_in_the_base_model_come_back():
-    _, on = flips({"activation": recorded(np.tile(np.arange(20.0), 2)), "base_activation": np.tile(np.arange(20.0), 2)})
+    _, on = flips(
+        {"activation": recorded(np.tile(np.arange(20.0), 2)), "base_activation": np.tile(np.arange(20.0), 2)}
+    )
     assert on[[17, 19, 37, 39]].min() > 3 * on[[1, 3, 21, 23]].max()
 
 
 def test_a_base_model_on_another_scale_is_as_good():
     levels = np.tile(1 + np.arange(20.0), 2)
-    same, louder = (flips({"activation": recorded(levels), "base_activation": levels * factor}) for factor in (1, 1000))
+    same, louder = (
+        flips({"activation": recorded(levels), "base_activation": levels * factor}) for factor in (1, 1000)
+    )
     np.testing.assert_array_equal(same, louder)
 
 
@@ -77,7 +83,9 @@ def test_a_rising_score_of_a_dropped_channel_counts():
 
 def test_one_row_of_activations_serves_all_genomes():
     levels = np.tile(np.arange(20.0), 2)
-    np.testing.assert_array_equal(flips({"activation": levels}), flips({"activation": np.tile(levels, (4000, 1))}))
+    np.testing.assert_array_equal(
+        flips({"activation": levels}), flips({"activation": np.tile(levels, (4000, 1))})
+    )
 
 
 def test_silent_segments_are_no_trouble():

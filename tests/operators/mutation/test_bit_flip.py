@@ -33,7 +33,9 @@ def test_rate_1_changes_every_locus_and_spreads_over_all_other_alleles():
     space = ToySpace((Segment("depth", 4, 5),))
     genomes = np.full((5000, 4), 2, dtype=np.uint8)
     alleles = changed(BitFlip(1.0), genomes, space)
-    np.testing.assert_allclose(np.bincount(alleles.ravel(), minlength=5) / alleles.size, [0.25, 0.25, 0, 0.25, 0.25], atol=0.02)
+    np.testing.assert_allclose(
+        np.bincount(alleles.ravel(), minlength=5) / alleles.size, [0.25, 0.25, 0, 0.25, 0.25], atol=0.02
+    )
 
 
 def test_256_choices_do_not_wrap():

@@ -28,7 +28,10 @@ def shifted(genomes, guide=None, seed=0, **settings):
 
 def moved(genomes, result):
     """Which of the segments of keep bits changed, (n, 3)."""
-    return np.stack([(genomes[:, SPACE.slices[name]] != result[:, SPACE.slices[name]]).any(axis=1) for name in "abc"], axis=1)
+    return np.stack(
+        [(genomes[:, SPACE.slices[name]] != result[:, SPACE.slices[name]]).any(axis=1) for name in "abc"],
+        axis=1,
+    )
 
 
 def test_one_segment_moves_in_one_direction():
@@ -66,14 +69,19 @@ def test_full_segments_shrink_and_empty_ones_grow():
 def test_low_scores_go_and_high_scores_come_back():
     genomes, scores = half(), np.arange(SPACE.length, dtype=float)
     result = shifted(genomes, {"taylor": scores}, span=0.3)
-    off, on = (result < genomes).sum(axis=0)[SPACE.slices["b"]], (result > genomes).sum(axis=0)[SPACE.slices["b"]]
+    off, on = (
+        (result < genomes).sum(axis=0)[SPACE.slices["b"]],
+        (result > genomes).sum(axis=0)[SPACE.slices["b"]],
+    )
     assert off[:6].sum() > 2 * off[-6:].sum()
     assert on[-6:].sum() > 2 * on[:6].sum()
 
 
 def test_without_scores_channels_are_alike():
     genomes = half()
-    off = (shifted(genomes, {"unheard": np.arange(SPACE.length)}) < genomes).sum(axis=0)[SPACE.slices["b"]][1:]
+    off = (shifted(genomes, {"unheard": np.arange(SPACE.length)}) < genomes).sum(axis=0)[SPACE.slices["b"]][
+        1:
+    ]
     assert off.max() < 1.5 * off.min()
 
 
@@ -81,10 +89,17 @@ def test_other_choices_stay():
     genomes = half()
     assert (shifted(genomes, segments=9)[:, SPACE.slices["depth"]] == genomes[:, SPACE.slices["depth"]]).all()
     with pytest.raises(InputError, match="no keep bits"):
-        BudgetShift()(ToySpace((Segment("depth", 3, 5),)), np.zeros((2, 3), np.uint8), {}, np.random.default_rng(0))
+        BudgetShift()(
+            ToySpace((Segment("depth", 3, 5),)), np.zeros((2, 3), np.uint8), {}, np.random.default_rng(0)
+        )
 
 
 def test_impossible_settings():
-    for settings, word in (({"span": 0}, "span"), ({"span": 1.1}, "span"), ({"segments": 0}, "segments"), ({"pressure": -1}, "pressure")):
+    for settings, word in (
+        ({"span": 0}, "span"),
+        ({"span": 1.1}, "span"),
+        ({"segments": 0}, "segments"),
+        ({"pressure": -1}, "pressure"),
+    ):
         with pytest.raises(InputError, match=f"BudgetShift: {word}"):
             BudgetShift(**settings)

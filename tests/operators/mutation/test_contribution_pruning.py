@@ -18,7 +18,10 @@ class TestContributionPruning(PruningContract):
 
 def guide(deviations, outgoing):
     signs = np.where(np.arange(50) % 2, 1.0, -1.0)[:, None]
-    return {"outputs": (signs * np.asarray(deviations)).astype(np.float32), "outgoing": np.asarray(outgoing, dtype=np.float64)}
+    return {
+        "outputs": (signs * np.asarray(deviations)).astype(np.float32),
+        "outgoing": np.asarray(outgoing, dtype=np.float64),
+    }
 
 
 def gone(mutation, guide, genome=FULL, n=400):

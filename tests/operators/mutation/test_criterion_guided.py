@@ -51,13 +51,17 @@ def test_no_pressure_no_direction():
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
 def test_expected_number_of_flips(rate):
     genomes = half()
-    result = CriterionGuided(("magnitude",), rate)(SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(0))
+    result = CriterionGuided(("magnitude",), rate)(
+        SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(0)
+    )
     assert abs((result != genomes).mean() - rate) < 0.1 * rate
 
 
 def test_children_shrink_and_grow_alike():
     genomes = half()
-    sizes = CriterionGuided(("magnitude",), 0.1)(SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(0)).sum(axis=1)
+    sizes = CriterionGuided(("magnitude",), 0.1)(
+        SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(0)
+    ).sum(axis=1)
     change = sizes - genomes.sum(axis=1, dtype=np.int64)
     assert abs(change.mean()) < 0.15
     assert (change < 0).mean() > 0.25
@@ -66,7 +70,9 @@ def test_children_shrink_and_grow_alike():
 
 def test_at_least_one_flip():
     genomes = half(500)
-    result = CriterionGuided(("magnitude",), 1e-6)(SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(0))
+    result = CriterionGuided(("magnitude",), 1e-6)(
+        SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(0)
+    )
     assert ((result != genomes).sum(axis=1) == 1).all()
 
 
@@ -79,7 +85,12 @@ def test_what_little_was_dropped_mostly_stays_dropped():
 
 def test_each_genome_draws_one_criterion():
     genomes, opposite = half(), {"magnitude": SCORES, "taylor": -SCORES}
-    off = CriterionGuided(("magnitude", "taylor"), 0.1, pressure=30)(SPACE, genomes, opposite, np.random.default_rng(0)) < genomes
+    off = (
+        CriterionGuided(("magnitude", "taylor"), 0.1, pressure=30)(
+            SPACE, genomes, opposite, np.random.default_rng(0)
+        )
+        < genomes
+    )
     low = (off[:, :10] | off[:, 20:30]).any(axis=1)
     high = (off[:, 10:20] | off[:, 30:]).any(axis=1)
     assert (low & high).mean() < 0.02
@@ -93,25 +104,37 @@ def test_anything_goes_in_and_valid_genomes_come_out(seed, rate, pressure, n):
     genomes = space.sample(n, rng)
     before = genomes.copy()
     scores = rng.choice([np.nan, np.inf, -np.inf, 0.0, 1.0], space.length)
-    assert_valid(space, CriterionGuided(("x",), rate, pressure)(space, genomes, {"x": scores}, rng), before.shape)
+    assert_valid(
+        space, CriterionGuided(("x",), rate, pressure)(space, genomes, {"x": scores}, rng), before.shape
+    )
     assert (genomes == before).all()
 
 
 def test_choices_that_are_no_keep_bits_stay():
     space = ToySpace()
     genomes = space.sample(200, np.random.default_rng(0))
-    result = CriterionGuided(("x",), 1.0)(space, genomes, {"x": np.zeros(space.length)}, np.random.default_rng(0))
+    result = CriterionGuided(("x",), 1.0)(
+        space, genomes, {"x": np.zeros(space.length)}, np.random.default_rng(0)
+    )
     assert (result[:, space.choices > 2] == genomes[:, space.choices > 2]).all()
     with pytest.raises(InputError, match="CriterionGuided: the space has no keep bits"):
         CriterionGuided(("x",))(
-            ToySpace((Segment("depth", 3, 5),)), np.zeros((2, 3), np.uint8), {"x": np.zeros(3)}, np.random.default_rng(0)
+            ToySpace((Segment("depth", 3, 5),)),
+            np.zeros((2, 3), np.uint8),
+            {"x": np.zeros(3)},
+            np.random.default_rng(0),
         )
 
 
 def test_golden():
     genomes = np.tile(np.arange(40) % 2, (2, 1)).astype(np.uint8)
-    result = CriterionGuided(("magnitude",), 0.1)(SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(1))
-    assert [np.flatnonzero(row).tolist() for row in result != genomes] == [[1, 38], [7, 12, 13, 14, 18, 23, 27]]
+    result = CriterionGuided(("magnitude",), 0.1)(
+        SPACE, genomes, {"magnitude": SCORES}, np.random.default_rng(1)
+    )
+    assert [np.flatnonzero(row).tolist() for row in result != genomes] == [
+        [1, 38],
+        [7, 12, 13, 14, 18, 23, 27],
+    ]
 
 
 def test_impossible_settings():

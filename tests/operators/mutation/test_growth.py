@@ -81,7 +81,9 @@ def test_a_few_channels_of_one_segment_come_on():
     both = np.stack([change[:, :40].sum(axis=1), change[:, 42:].sum(axis=1)], axis=1)
     assert ((both > 0).sum(axis=1) == 1).all()
     assert abs((both[:, 0] > 0).mean() - 0.5) < 0.05
-    assert set(both[::2, 0]) == set(range(9)) and set(both[1::2, 0]) == {0, 1} and set(both[:, 1]) == {0, 1, 2}
+    assert (
+        set(both[::2, 0]) == set(range(9)) and set(both[1::2, 0]) == {0, 1} and set(both[:, 1]) == {0, 1, 2}
+    )
 
 
 def test_what_grows_in_a_joint_space():
@@ -94,7 +96,9 @@ def test_bad_settings_and_spaces():
     for span in (0, 1.1):
         with pytest.raises(InputError, match="Growth: span"):
             Growth(span)
-    with pytest.raises(InputError, match="Growth: the space has no keep bits and no choices of numbers that rise"):
+    with pytest.raises(
+        InputError, match="Growth: the space has no keep bits and no choices of numbers that rise"
+    ):
         grown(np.zeros((2, 3), np.uint8), ToySpace((Segment("depth", 3, 5),)))
 
 

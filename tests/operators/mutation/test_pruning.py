@@ -83,7 +83,9 @@ def test_random_draws_among_the_dead_too():
 
 def test_random_takes_broken_numbers_on_average():
     small = ToySpace((Segment("latent", 4),))
-    gone = (RandomPruning(0.1)(small, np.ones((4000, 4), np.uint8), {}, np.random.default_rng(0)) == 0).sum(axis=1)
+    gone = (RandomPruning(0.1)(small, np.ones((4000, 4), np.uint8), {}, np.random.default_rng(0)) == 0).sum(
+        axis=1
+    )
     assert set(gone) == {0, 1}
     assert abs(gone.mean() - 0.4) < 0.04
 
@@ -94,7 +96,9 @@ def test_high_variance_goes_by_its_scaled_deviation():
 
 
 def test_low_variance_is_the_reverse():
-    gone = chances(VariancePruning("low", amount=0.5), SPACE, FULL[0], {"outputs": outputs(np.tile(np.arange(20.0), 2))})
+    gone = chances(
+        VariancePruning("low", amount=0.5), SPACE, FULL[0], {"outputs": outputs(np.tile(np.arange(20.0), 2))}
+    )
     np.testing.assert_allclose(gone, 0.5 * np.tile(1 - np.arange(20) / 19, 2), atol=0.04)
 
 
@@ -128,7 +132,9 @@ def test_weights_go_with_the_unit_they_go_into_each_on_its_own():
 def test_conjunction_takes_whole_units_low_for_all_examples():
     space = Layered()
     levels = np.tile([0.0, 1.0, 0.5], (30, 1))
-    pruned = ConjunctivePruning()(space, np.ones((1, 9), np.uint8), {"outputs": levels}, np.random.default_rng(0))
+    pruned = ConjunctivePruning()(
+        space, np.ones((1, 9), np.uint8), {"outputs": levels}, np.random.default_rng(0)
+    )
     np.testing.assert_array_equal(pruned[0], [0, 1, 1, 0, 1, 1, 1, 1, 1])
 
 
@@ -136,18 +142,25 @@ def test_conjunction_stops_at_one_unit_and_takes_the_last_set_that_is_not_empty(
     space = ToySpace((Segment("a", 4),))
     # units 0 and 1 are low for half of the examples, unit 0 and 2 for the others: only unit 0 is low for all
     levels = np.array([[0, 0.01, 1, 1], [0, 1, 0.01, 1]] * 10)
-    pruned = ConjunctivePruning()(space, np.ones((1, 4), np.uint8), {"outputs": levels}, np.random.default_rng(0))
+    pruned = ConjunctivePruning()(
+        space, np.ones((1, 4), np.uint8), {"outputs": levels}, np.random.default_rng(0)
+    )
     np.testing.assert_array_equal(pruned[0], [0, 1, 1, 1])
     # nobody is low for all: what is left before the set would fall empty goes, two of four here
     levels = np.array([[0, 0, 1, 1], [1, 1, 0, 0]] * 10)
-    pruned = ConjunctivePruning()(space, np.ones((1, 4), np.uint8), {"outputs": levels}, np.random.default_rng(0))
+    pruned = ConjunctivePruning()(
+        space, np.ones((1, 4), np.uint8), {"outputs": levels}, np.random.default_rng(0)
+    )
     assert pruned[0].tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
 
 
 def test_conjunction_without_end_takes_all_that_is_low():
     space = ToySpace((Segment("a", 4),))
     pruned = ConjunctivePruning()(
-        space, np.ones((1, 4), np.uint8), {"outputs": np.tile([0, 0.05, 0.09, 1.0], (9, 1))}, np.random.default_rng(0)
+        space,
+        np.ones((1, 4), np.uint8),
+        {"outputs": np.tile([0, 0.05, 0.09, 1.0], (9, 1))},
+        np.random.default_rng(0),
     )
     np.testing.assert_array_equal(pruned[0], [0, 0, 0, 1])
 
@@ -155,7 +168,9 @@ def test_conjunction_without_end_takes_all_that_is_low():
 def test_the_amount_bounds_a_conjunction_the_lowest_go():
     space = ToySpace((Segment("a", 4),))
     levels = np.tile([0.05, 0, 0.09, 1.0], (9, 1))
-    pruned = ConjunctivePruning(amount=0.5)(space, np.ones((1, 4), np.uint8), {"outputs": levels}, np.random.default_rng(0))
+    pruned = ConjunctivePruning(amount=0.5)(
+        space, np.ones((1, 4), np.uint8), {"outputs": levels}, np.random.default_rng(0)
+    )
     np.testing.assert_array_equal(pruned[0], [0, 0, 1, 1])
 
 
@@ -163,7 +178,11 @@ def test_only_so_many_cases_are_looked_at():
     space = ToySpace((Segment("a", 3),))
     levels = np.array([[0, 0, 1.0]] + [[0, 1.0, 1.0]] * 99)
     few = {
-        tuple(ConjunctivePruning(cases=1)(space, np.ones((1, 3), np.uint8), {"outputs": levels}, np.random.default_rng(s))[0])
+        tuple(
+            ConjunctivePruning(cases=1)(
+                space, np.ones((1, 3), np.uint8), {"outputs": levels}, np.random.default_rng(s)
+            )[0]
+        )
         for s in range(300)
     }
     assert (0, 0, 1) in few and (0, 1, 1) in few
@@ -199,7 +218,10 @@ def test_multiples_are_kept_without_bringing_back_or_touching_others():
         (lambda: VariancePruning("up"), "expected high or low"),
         (lambda: ConjunctivePruning(threshold=0), "threshold 0"),
         (lambda: ConjunctivePruning(cases=0), "cases 0"),
-        (lambda: VariancePruning()(SPACE, FULL, {"outputs": np.zeros((3, 39))}, np.random.default_rng(0)), r"outputs \(3, 39\)"),
+        (
+            lambda: VariancePruning()(SPACE, FULL, {"outputs": np.zeros((3, 39))}, np.random.default_rng(0)),
+            r"outputs \(3, 39\)",
+        ),
     ],
 )
 def test_what_is_not_accepted_is_named(make, text):

@@ -30,7 +30,9 @@ def test_who_costs_the_most_for_the_least_loss_goes_first():
 def test_the_root_of_the_cost_is_between():
     """A unit four times as dear may matter twice as much, not three times."""
     for rise, first in ((1.9, 0), (2.1, 7)):
-        assert gone(RemovalPruning(0.01), [rise, 9, 9, 9, 9, 9, 9, 1], [0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]) == [first]
+        assert gone(
+            RemovalPruning(0.01), [rise, 9, 9, 9, 9, 9, 9, 1], [0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
+        ) == [first]
 
 
 def test_it_takes_its_share_of_the_parameters_rounded_up_to_a_unit():
@@ -45,7 +47,9 @@ def test_loci_of_which_nothing_is_known_stay():
 
 
 def test_of_those_that_do_not_matter_the_dearest_goes():
-    assert gone(RemovalPruning(0.05), [-3, -1, -2, 5, 5, 5, 5, 5], [0.1, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1]) == [1]
+    assert gone(
+        RemovalPruning(0.05), [-3, -1, -2, 5, 5, 5, 5, 5], [0.1, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1]
+    ) == [1]
 
 
 def test_noise_lets_others_go():

@@ -13,7 +13,9 @@ def test_statistics_are_those_of_the_batch():
     model, (images, labels) = ToyNet(), toy_batches(1, 16)[0]
     model.norm.running_mean.fill_(7)
     assert recalibrate(model, [(images, labels)]) == 1
-    torch.testing.assert_close(model.norm.running_mean, hidden(model, images).mean(dim=1), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        model.norm.running_mean, hidden(model, images).mean(dim=1), rtol=1e-4, atol=1e-6
+    )
     torch.testing.assert_close(model.norm.running_var, hidden(model, images).var(dim=1), rtol=1e-4, atol=1e-6)
 
 
@@ -26,9 +28,13 @@ def test_batches_are_averaged_and_limited():
 
 
 def test_deeper_layers_see_recalibrated_inputs_only_through_their_own_batch():
-    """In train mode a BatchNorm normalises by the batch, so two layers need one pass, and a second one changes nothing."""
+    """In train mode a BatchNorm normalises by the batch, so two layers need one pass, and a second one
+    changes nothing.
+    """
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.9), nn.Linear(8, 8), nn.BatchNorm1d(8))
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.9), nn.Linear(8, 8), nn.BatchNorm1d(8)
+    )
     batches = [(torch.randn(32, 4), torch.zeros(32)) for _ in range(3)]
     recalibrate(model, batches)
     first = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -74,7 +80,13 @@ def test_models_without_batchnorm_draw_no_batch():
         raise AssertionError("a batch was drawn")
         yield
 
-    assert recalibrate(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.BatchNorm1d(2, track_running_stats=False)), never()) == 0
+    assert (
+        recalibrate(
+            nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.BatchNorm1d(2, track_running_stats=False)),
+            never(),
+        )
+        == 0
+    )
 
 
 def test_modes_come_back_after_an_error():

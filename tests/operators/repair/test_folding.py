@@ -12,7 +12,9 @@ def batches(*shape):
 
 
 def test_units_that_do_not_vary_are_replaced_by_their_bias_exactly():
-    """Their weights are zero, so they give a constant: folded, the compact net computes what the whole one did."""
+    """Their weights are zero, so they give a constant: folded, the compact net computes what the whole one
+    did.
+    """
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2))
     with torch.no_grad():

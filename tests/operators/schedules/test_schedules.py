@@ -3,10 +3,30 @@ import math
 import numpy as np
 import pytest
 
-from operators.schedules import Decrease, Exponential, FinalN, Fixed, Increase, Never, Population, PruneAfter, Schedule
+from operators.schedules import (
+    Decrease,
+    Exponential,
+    FinalN,
+    Fixed,
+    Increase,
+    Never,
+    Population,
+    PruneAfter,
+    Schedule,
+)
 from spaces.errors import InputError
 
-ALL = [Decrease(), Decrease(as_published=True), Exponential(), FinalN(), Fixed(), Increase(), Never(), Population(), PruneAfter()]
+ALL = [
+    Decrease(),
+    Decrease(as_published=True),
+    Exponential(),
+    FinalN(),
+    Fixed(),
+    Increase(),
+    Never(),
+    Population(),
+    PruneAfter(),
+]
 
 
 def curve(schedule: Schedule, steps: int = 400, population: int = 10) -> np.ndarray:

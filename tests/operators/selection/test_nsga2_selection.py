@@ -18,7 +18,9 @@ class TestNSGA2Selection(SelectionContract):
 
 def select(values, k, violation=None):
     values = np.asarray(values, dtype=float)
-    return NSGA2Selection()(values, np.zeros(len(values)) if violation is None else violation, k, np.random.default_rng(0))
+    return NSGA2Selection()(
+        values, np.zeros(len(values)) if violation is None else violation, k, np.random.default_rng(0)
+    )
 
 
 def test_ends_of_the_front_and_wide_gaps_survive():
@@ -32,7 +34,12 @@ def test_whole_fronts_before_crowding():
     assert 6 not in select(values, 6)
 
 
-@given(hnp.arrays(np.float64, st.tuples(st.integers(2, 25), st.integers(2, 3)), elements=st.integers(0, 4).map(float)), st.integers(1, 24))
+@given(
+    hnp.arrays(
+        np.float64, st.tuples(st.integers(2, 25), st.integers(2, 3)), elements=st.integers(0, 4).map(float)
+    ),
+    st.integers(1, 24),
+)
 @settings(deadline=None)
 def test_nobody_survives_a_better_front_that_does_not(values, k):
     chosen = select(values, k)

@@ -29,7 +29,9 @@ def test_every_reference_direction_keeps_its_nearest():
     crowd = np.array([0.34, 0.33, 0.33]) + rng.normal(0, 0.005, (60, 3))
     crowd += (1 - crowd.sum(axis=1, keepdims=True)) / 3  # on the plane of the others: nobody is dominated
     chosen = select(np.concatenate([crowd, directions]), 15, divisions=4)
-    assert set(chosen.tolist()) >= set(range(60, 75)) - {60 + i for i, d in enumerate(directions) if np.abs(d - 1 / 3).max() < 0.2}
+    assert set(chosen.tolist()) >= set(range(60, 75)) - {
+        60 + i for i, d in enumerate(directions) if np.abs(d - 1 / 3).max() < 0.2
+    }
 
 
 def test_three_objectives_spread_wider_than_by_chance():
@@ -54,7 +56,9 @@ def test_at_most_one_reference_point_a_survivor(objectives, k):
 
 def test_the_generator_decides_ties():
     values = np.repeat(simplex(3), 6, axis=0)
-    assert {tuple(sorted(select(values, 12, seed=seed).tolist())) for seed in range(6)} != {tuple(sorted(select(values, 12).tolist()))}
+    assert {tuple(sorted(select(values, 12, seed=seed).tolist())) for seed in range(6)} != {
+        tuple(sorted(select(values, 12).tolist()))
+    }
 
 
 def test_golden():

@@ -11,20 +11,29 @@ def by_definition(values):
     """Peel off what nobody dominates, again and again."""
     ranks, left, front = np.full(len(values), -1), np.arange(len(values)), 0
     while len(left):
-        dominated = [(np.all(values[left] <= values[i], axis=1) & np.any(values[left] < values[i], axis=1)).any() for i in left]
+        dominated = [
+            (np.all(values[left] <= values[i], axis=1) & np.any(values[left] < values[i], axis=1)).any()
+            for i in left
+        ]
         ranks[left[~np.array(dominated)]] = front
         left, front = left[np.array(dominated)], front + 1
     return ranks
 
 
-@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=st.integers(0, 5).map(float)))
+@given(
+    hnp.arrays(
+        np.float64, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=st.integers(0, 5).map(float)
+    )
+)
 @settings(deadline=None)
 def test_ranks_are_those_of_the_definition(values):
     assert (rank(values, np.zeros(len(values)))[0] == by_definition(values)).all()
 
 
 def test_crowding_by_hand():
-    ranks, crowding = rank(np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 1.0], [4.0, 0.0], [5.0, 5.0]]), np.zeros(5))
+    ranks, crowding = rank(
+        np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 1.0], [4.0, 0.0], [5.0, 5.0]]), np.zeros(5)
+    )
     assert ranks.tolist() == [0, 0, 0, 0, 1]
     np.testing.assert_allclose(crowding[:4], [np.inf, (3 / 4 + 3 / 4) / 2, (3 / 4 + 2 / 4) / 2, np.inf])
 
@@ -44,7 +53,9 @@ def test_nobody():
 
 
 def wins(ranks, crowding, violation, size=2):
-    drawn = tournament(np.array(ranks), np.array(crowding), np.array(violation), 30_000, np.random.default_rng(0), size)
+    drawn = tournament(
+        np.array(ranks), np.array(crowding), np.array(violation), 30_000, np.random.default_rng(0), size
+    )
     return np.bincount(drawn, minlength=len(ranks)) / 30_000
 
 
@@ -60,7 +71,10 @@ def test_size_is_the_pressure():
 
 
 def test_chance_decides_between_equals():
-    winners = {tournament(np.zeros(2), np.zeros(2), np.zeros(2), 1, np.random.default_rng(seed), size=9)[0] for seed in range(20)}
+    winners = {
+        tournament(np.zeros(2), np.zeros(2), np.zeros(2), 1, np.random.default_rng(seed), size=9)[0]
+        for seed in range(20)
+    }
     assert winners == {0, 1}
 
 

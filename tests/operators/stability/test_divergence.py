@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from operators.stability import entropy, intersection, jensen_shannon, lost_ground, null_threshold, window_divergences, window_means
+from operators.stability import (
+    entropy,
+    intersection,
+    jensen_shannon,
+    lost_ground,
+    null_threshold,
+    window_divergences,
+    window_means,
+)
 
 
 def distributions(seed: int, n: int = 6, operations: int = 7) -> np.ndarray:
@@ -41,8 +49,12 @@ def test_windows_are_neighbours_and_do_not_overlap():
     rows = distributions(3, n=9)
     assert window_means(rows, 3)[-1] == pytest.approx(rows[6:].mean(axis=0))
     assert len(window_divergences(rows, 3)) == 4
-    assert window_divergences(rows, 3)[-1] == pytest.approx(jensen_shannon(rows[6:].mean(axis=0), rows[3:6].mean(axis=0)))
-    assert window_divergences(rows, 3)[0] == pytest.approx(jensen_shannon(rows[3:6].mean(axis=0), rows[:3].mean(axis=0)))
+    assert window_divergences(rows, 3)[-1] == pytest.approx(
+        jensen_shannon(rows[6:].mean(axis=0), rows[3:6].mean(axis=0))
+    )
+    assert window_divergences(rows, 3)[0] == pytest.approx(
+        jensen_shannon(rows[3:6].mean(axis=0), rows[:3].mean(axis=0))
+    )
     assert len(window_divergences(rows[:5], 3)) == len(window_means(rows[:2], 3)) == 0
 
 
@@ -52,9 +64,13 @@ def test_what_only_noise_moves_is_called_stable_at_the_nominal_rate(null, window
     rng, runs, below = np.random.default_rng(0), 500, dict.fromkeys((0.5, 0.9), 0)
     for _ in range(runs):
         noise = rng.normal(scale=0.02, size=(2 * window, operations))
-        rows = softmax(rng.normal(scale=0.5, size=operations) + (noise if null == "noise" else noise.cumsum(axis=0)))
+        rows = softmax(
+            rng.normal(scale=0.5, size=operations) + (noise if null == "noise" else noise.cumsum(axis=0))
+        )
         for level in below:
-            below[level] += int(window_divergences(rows, window)[-1] <= null_threshold(rows, window, level, null))
+            below[level] += int(
+                window_divergences(rows, window)[-1] <= null_threshold(rows, window, level, null)
+            )
     for level, count in below.items():
         assert count / runs == pytest.approx(level, abs=0.05)
 
@@ -64,7 +80,10 @@ def test_a_drift_is_not_stable(null):
     rng, stable = np.random.default_rng(1), 0
     drift = np.linspace(-1, 1, 7) * 0.04
     for _ in range(100):
-        rows = softmax(drift * np.arange(10)[:, None] + rng.normal(scale=0.02, size=(10, 7)).cumsum(axis=0) * (null == "walk") / 4)
+        rows = softmax(
+            drift * np.arange(10)[:, None]
+            + rng.normal(scale=0.02, size=(10, 7)).cumsum(axis=0) * (null == "walk") / 4
+        )
         rows = rows if null == "walk" else softmax(np.log(rows) + rng.normal(scale=0.02, size=(10, 7)))
         stable += int(window_divergences(rows, 5)[-1] <= null_threshold(rows, 5, 0.95, null))
     assert stable <= 5
@@ -96,7 +115,9 @@ def test_only_a_loss_to_what_would_be_dropped_counts():
         "within the rest": [0, 0, 3, -3, 0, 0, 0],
     }
     flat = np.full(7, 1 / 7)
-    lost = {name: lost_ground(flat + 0.002 * steps * np.array(way), KEPT, ~KEPT, 3) for name, way in to.items()}
+    lost = {
+        name: lost_ground(flat + 0.002 * steps * np.array(way), KEPT, ~KEPT, 3) for name, way in to.items()
+    }
     assert lost == {"the rest": True, "each other": False, "the choice": False, "within the rest": False}
 
 
@@ -104,7 +125,12 @@ def test_a_loss_within_the_steps_of_noise_does_not_count():
     rng = np.random.default_rng(4)
     way = 0.0005 * np.arange(6)[:, None] * np.array([-1, -1, 1, 1, 0, 0, 0])
     noisy = [
-        lost_ground(softmax(np.log(np.full(7, 1 / 7) + way) + rng.normal(scale=0.2, size=(6, 7)).cumsum(axis=0)), KEPT, ~KEPT, 3)
+        lost_ground(
+            softmax(np.log(np.full(7, 1 / 7) + way) + rng.normal(scale=0.2, size=(6, 7)).cumsum(axis=0)),
+            KEPT,
+            ~KEPT,
+            3,
+        )
         for _ in range(100)
     ]
     assert sum(noisy) <= 10

@@ -1,6 +1,13 @@
 import numpy as np
 
-from operators.stability import EdgeHistory, Entropy, FixedStop, HistogramIntersection, RandomRemoval, RankStop
+from operators.stability import (
+    EdgeHistory,
+    Entropy,
+    FixedStop,
+    HistogramIntersection,
+    RandomRemoval,
+    RankStop,
+)
 
 NAMES = ("p", "q", "r", "s")
 
@@ -37,7 +44,9 @@ def test_sgas_decides_the_most_certain_and_stable_edge_at_its_interval():
     rule = HistogramIntersection(history=4, interval=5)
     assert keep(rule, edges, 9) == {}
     assert keep(rule, edges, 10) == {"steep": ("r",)}
-    assert keep(rule, {"wild": edges["wild"]}, 10) == {"wild": ("r",)}, "the last edge has no other to be compared with"
+    assert keep(rule, {"wild": edges["wild"]}, 10) == {"wild": ("r",)}, (
+        "the last edge has no other to be compared with"
+    )
 
 
 def test_entropy_settles_sharp_edges_alone():
@@ -54,4 +63,6 @@ def test_random_removal_keeps_the_schedule_and_draws_all_alike():
     assert list(keep(rule, edges, 20)) == ["a"]
     drawn = [keep(rule, edges, 20, seed)["a"][0] for seed in range(400)]
     assert all(60 < drawn.count(name) < 140 for name in NAMES)
-    assert any(keep(rule, edges, 10, seed)["a"] != keep(rule, edges, 10, seed)["b"] for seed in range(5)), "edges draw on their own"
+    assert any(keep(rule, edges, 10, seed)["a"] != keep(rule, edges, 10, seed)["b"] for seed in range(5)), (
+        "edges draw on their own"
+    )

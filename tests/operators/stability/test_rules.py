@@ -66,9 +66,14 @@ def test_any_search_comes_to_its_end_without_an_edge_falling_empty(rule, seed, e
             assert set() < set(names) < set(before[edge])
             active[edge] = names
             found.reset(edge, names)
-        assert all(found.edges[edge].operations == names for edge, names in active.items() if number > epoch // 2)
+        assert all(
+            found.edges[edge].operations == names for edge, names in active.items() if number > epoch // 2
+        )
         if number > epoch // 2 and not isinstance(rule, Never):
-            last = [len(names) == 1 or (isinstance(rule, Stability) and rule.next_stage(len(names)) is None) for names in active.values()]
+            last = [
+                len(names) == 1 or (isinstance(rule, Stability) and rule.next_stage(len(names)) is None)
+                for names in active.values()
+            ]
             assert rule.done(number, EPOCHS, found.edges) == all(last)
 
 

@@ -16,7 +16,9 @@ def keep(rule, history, epoch=50, epochs=100):
 
 
 def run(rule, draw, epochs, edges=("a",)):
-    """Search as a supernet does: `draw(epoch, edge, operations)` gives the importances. Returns what was kept, by epoch."""
+    """Search as a supernet does: `draw(epoch, edge, operations)` gives the importances. Returns what was
+    kept, by epoch.
+    """
     histories, removed = Histories(), {}
     active = dict.fromkeys(edges, NAMES)
     for epoch in range(1, epochs + 1):
@@ -57,13 +59,20 @@ def test_a_jump_beyond_the_threshold_waits_and_patience_counts_checks():
 
 def test_what_would_be_kept_must_not_change_however_small_the_step():
     low, high = CALM.copy(), CALM.copy()
-    low[4:6], high[4:6] = [0.0851, 0.0849], [0.0849, 0.0851]  # t and u change places at the border of the first stage
+    low[4:6], high[4:6] = (
+        [0.0851, 0.0849],
+        [0.0849, 0.0851],
+    )  # t and u change places at the border of the first stage
     rule = Stability(window=2, patience=1, threshold=1e-3)
     assert keep(rule, edge([low, low, high, high])) is None
     assert keep(rule, edge([high, high, high, high])) == tuple("pqrsu")
-    assert keep(Stability(window=2, patience=1, threshold=1e-3, rank=False), edge([low, low, high, high])) == tuple("pqrsu")
+    assert keep(
+        Stability(window=2, patience=1, threshold=1e-3, rank=False), edge([low, low, high, high])
+    ) == tuple("pqrsu")
     inner = CALM[[1, 0, 2, 3, 4, 5, 6]]
-    assert keep(Stability(window=2, patience=1, threshold=1.0), edge([CALM, CALM, inner, inner])) is not None, "all four stay anyway"
+    assert (
+        keep(Stability(window=2, patience=1, threshold=1.0), edge([CALM, CALM, inner, inner])) is not None
+    ), "all four stay anyway"
 
 
 def test_it_keeps_by_the_window_not_by_the_last_check():

@@ -25,7 +25,10 @@ from spaces.pairs import Pair, PairSpace
 def tiny_data(seed: int = 0) -> Reconstruction:
     rng = np.random.default_rng(seed)
     codes = rng.normal(size=(200, 3)).astype(np.float32)
-    return Reconstruction(Arrays(np.tanh(codes @ rng.normal(size=(3, 12)).astype(np.float32)), np.zeros(200, np.int64)), loss="mse")
+    return Reconstruction(
+        Arrays(np.tanh(codes @ rng.normal(size=(3, 12)).astype(np.float32)), np.zeros(200, np.int64)),
+        loss="mse",
+    )
 
 
 def tiny_pair() -> Pair:
@@ -33,7 +36,14 @@ def tiny_pair() -> Pair:
     return Pair(Perceptron((12, 10, 4)), Perceptron((4, 10, 12)))
 
 
-def make(tmp_path: Path, rules: Coevolution, grid=None, evaluations: int | None = None, name: str = "run", **training) -> CellLoop:
+def make(
+    tmp_path: Path,
+    rules: Coevolution,
+    grid=None,
+    evaluations: int | None = None,
+    name: str = "run",
+    **training,
+) -> CellLoop:
     data = tiny_data()
     space = PairSpace(tiny_pair(), data.example())
     parts = [Cost(), PairTraining(**({"batches": 3, "learning_rate": 3e-3} | training))]
@@ -42,7 +52,9 @@ def make(tmp_path: Path, rules: Coevolution, grid=None, evaluations: int | None 
     evaluator.state = tmp_path / name
     problem = Problem(space, evaluator, (Objective("loss"), Objective("params")))
     ledger = Ledger(tmp_path / f"{name}.db", space)
-    return CellLoop(problem, rules, grid or InlineGrid(), InlineExecutor(), ledger, Budget(evaluations), seed=7)
+    return CellLoop(
+        problem, rules, grid or InlineGrid(), InlineExecutor(), ledger, Budget(evaluations), seed=7
+    )
 
 
 def rules(**changes) -> Coevolution:
@@ -52,6 +64,11 @@ def rules(**changes) -> Coevolution:
 
 def rows(loop: CellLoop) -> dict[int, tuple]:
     return {
-        e.candidate.id: (e.candidate.genome.tobytes(), e.candidate.parents, e.candidate.operator, tuple(sorted(e.metrics.items())))
+        e.candidate.id: (
+            e.candidate.genome.tobytes(),
+            e.candidate.parents,
+            e.candidate.operator,
+            tuple(sorted(e.metrics.items())),
+        )
         for _, e in loop.ledger.evaluations()
     }

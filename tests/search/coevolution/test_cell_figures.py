@@ -28,8 +28,15 @@ def cells_of(folder: Path, training: dict[str, Any] | None = None, **rules: Any)
     pruned = {"schedule": Fixed(0.5), "pruning": [RandomPruning(0.2)]}
     strategy = Coevolution(Ring(4), **({"steps": 5} | pruned | rules))
     parts = [Cost(), PairTraining(**({"batches": 2} | (training or {})))]
-    settings = {"space": PairSpace, "evaluators": parts, "objectives": ["loss", "params"], "strategy": strategy}
-    Search(tiny_pair(), tiny_data(), directory=folder, finish=Finish(members=0), **settings).run(evaluations=None)  # type: ignore[arg-type]
+    settings = {
+        "space": PairSpace,
+        "evaluators": parts,
+        "objectives": ["loss", "params"],
+        "strategy": strategy,
+    }
+    Search(tiny_pair(), tiny_data(), directory=folder, finish=Finish(members=0), **settings).run(
+        evaluations=None
+    )  # type: ignore[arg-type]
     ledger = Ledger.reader(folder / "ledger.db")
     try:
         cells = gather(ledger).cells
@@ -43,16 +50,22 @@ def traces(figure: Any) -> dict[str, Any]:
     return {trace.name: trace for trace in figure.data if trace.name}
 
 
-def test_marks_are_the_pruning_events_and_the_axes_end_with_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_marks_are_the_pruning_events_and_the_axes_end_with_the_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = cells_of(tmp_path / "run")
     figure = cell_figures.cells_figure(cells)
     marks = traces(figure)["pruned"]
-    assert set(zip(marks.x, marks.y, strict=True)) == {(step, cell) for step, cell, what in cells.events if "random" in what}
+    assert set(zip(marks.x, marks.y, strict=True)) == {
+        (step, cell) for step, cell, what in cells.events if "random" in what
+    }
     assert list(figure.layout.xaxis.range) == [-0.5, 5.5] and list(figure.layout.yaxis.range) == [3.5, -0.5]
     assert not figure.layout.showlegend
     monkeypatch.setattr(cell_figures, "_EVENTS", 4)
     few = traces(cell_figures.cells_figure(cells))["pruned"]
-    assert len(cells.events) > 4 >= len(few.x) >= 2 and max(few.x) - min(few.x) >= 2, "not the first or the last ones alone"
+    assert len(cells.events) > 4 >= len(few.x) >= 2 and max(few.x) - min(few.x) >= 2, (
+        "not the first or the last ones alone"
+    )
 
 
 def test_cells_that_began_again_are_no_pruning_events(tmp_path: Path) -> None:
@@ -60,7 +73,11 @@ def test_cells_that_began_again_are_no_pruning_events(tmp_path: Path) -> None:
     cells = cells_of(tmp_path / "run", training, schedule=None, pruning=(), steps=2)
     figure = cell_figures.cells_figure(cells)
     (name,) = traces(figure)
-    assert "diverged" in name and figure.layout.showlegend and len(traces(figure)[name].x) == len(cells.events) > 0
+    assert (
+        "diverged" in name
+        and figure.layout.showlegend
+        and len(traces(figure)[name].x) == len(cells.events) > 0
+    )
 
 
 def test_what_is_alive(tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ def test_all_cells_do_all_steps_and_the_front_improves(tmp_path: Path) -> None:
     first = np.mean([e.metrics["loss"] for _, e in loop.ledger.evaluations() if e.candidate.id < 5])
     last = np.mean([e.metrics["loss"] for _, e in loop.ledger.evaluations() if e.candidate.id >= 60])
     assert last < first
-    assert min(e.metrics["params"] for e in loop.front.members) < loop.problem.evaluator.screen(loop.problem.space.base[None])["params"][0]
+    assert (
+        min(e.metrics["params"] for e in loop.front.members)
+        < loop.problem.evaluator.screen(loop.problem.space.base[None])["params"][0]
+    )
 
 
 @pytest.mark.parametrize("topology", [Torus(2, 3), Complete(4)])
@@ -41,7 +44,9 @@ def test_the_run_is_the_same_in_any_order(tmp_path: Path, topology) -> None:
     sequential = make(tmp_path, rules(topology=topology), name="a")
     sequential.run()
     times = np.random.default_rng(3).lognormal(0, 1, 1000)
-    shuffled = make(tmp_path, rules(topology=topology), SimulatedGrid(3, lambda id: float(times[id])), name="b")
+    shuffled = make(
+        tmp_path, rules(topology=topology), SimulatedGrid(3, lambda id: float(times[id])), name="b"
+    )
     shuffled.run()
     order = [e.candidate.id for _, e in shuffled.ledger.evaluations()]
     assert order != sorted(order)
@@ -55,7 +60,9 @@ def test_a_run_goes_on_at_any_step(tmp_path: Path, stop: int) -> None:
     times = np.random.default_rng(5).lognormal(0, 1, 1000)
     first = make(tmp_path, rules(), SimulatedGrid(3, lambda id: float(times[id])), name="parts")
     seen = []
-    first._hear.append(lambda evaluation, joined: (seen.append(evaluation), first.interrupt() if len(seen) == stop else None))
+    first._hear.append(
+        lambda evaluation, joined: (seen.append(evaluation), first.interrupt() if len(seen) == stop else None)
+    )
     assert first.run() == "interrupted"
     first.ledger.close()
     second = make(tmp_path, rules(), name="parts")
@@ -108,7 +115,9 @@ def test_without_persistence_genomes_stay_whole(tmp_path: Path) -> None:
 
 
 def test_replacement_only_by_better_pairs_never_loses(tmp_path: Path) -> None:
-    loop = make(tmp_path, rules(replacement=IfBetter(), pruning=(), schedule=None, steps=10), learning_rate=0.05)
+    loop = make(
+        tmp_path, rules(replacement=IfBetter(), pruning=(), schedule=None, steps=10), learning_rate=0.05
+    )
     loop.run()
     losses = {e.candidate.id: e.metrics["loss"] for _, e in loop.ledger.evaluations()}
     operators = {e.candidate.operator for _, e in loop.ledger.evaluations()}
@@ -161,7 +170,9 @@ def test_a_search_without_a_directory(tmp_path: Path) -> None:
     data = tiny_data()
     inputs, targets = next(data.batches("search", 1000))
     with torch.no_grad():
-        assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(member.metrics["loss"], rel=1e-4)
+        assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(
+            member.metrics["loss"], rel=1e-4
+        )
 
 
 def test_a_mixture_is_never_worse_than_its_start(tmp_path: Path) -> None:
@@ -187,9 +198,13 @@ def test_training_the_compact_pair_is_training_the_masked_one(tmp_path: Path, op
     genome = space.repair(np.random.default_rng(0).integers(0, 2, (1, space.length), dtype=np.uint8))[0]
     pairs, moments = [tiny_pair(), tiny_pair()], [{}, {}]
     for seed in range(3):
-        loss, moments[0] = work._train(pairs[0], genome, moments[0], 1e-2, torch.Generator().manual_seed(seed))
+        loss, moments[0] = work._train(
+            pairs[0], genome, moments[0], 1e-2, torch.Generator().manual_seed(seed)
+        )
         masks = work._pruning.mask(pairs[1], genome)
-        other, moments[1] = work.training.train(pairs[1], masks, moments[1], 1e-2, torch.Generator().manual_seed(seed))
+        other, moments[1] = work.training.train(
+            pairs[1], masks, moments[1], 1e-2, torch.Generator().manual_seed(seed)
+        )
         assert loss == pytest.approx(other, rel=1e-5)
     assert masks
     for name, tensor in pairs[0].state_dict().items():

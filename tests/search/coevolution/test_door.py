@@ -1,4 +1,6 @@
-"""A coevolution through the door: its table, report and models, resumed, interrupted, killed, planned, and refused in one line."""
+"""A coevolution through the door: its table, report and models, resumed, interrupted, killed, planned, and
+refused in one line.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ CONFIG: dict[str, Any] = {
     "executor": "inline",
     "data": {
         "class_path": "evaluators.data.Reconstruction",
-        "init_args": {"data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 120}}, "loss": "mse", "unit": True},
+        "init_args": {
+            "data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 120}},
+            "loss": "mse",
+            "unit": True,
+        },
     },
     "model": {
         "class_path": "spaces.Pair",
@@ -68,7 +74,9 @@ Row = tuple[bytes, tuple[int, ...], str, dict[str, float]]
 def door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Door:
     """Write a configuration and go through the door with it; code, standard output, standard error."""
 
-    def go(config: dict[str, Any], *words: str, runs: str = "runs", command: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    def go(
+        config: dict[str, Any], *words: str, runs: str = "runs", command: tuple[str, ...] = ()
+    ) -> tuple[int, str, str]:
         path = write(tmp_path, config)
         capsys.readouterr()
         code = main([*command, str(path), "--runs", str(tmp_path / runs), *words])
@@ -99,7 +107,12 @@ def rows(run: Path) -> dict[int, Row]:
     ledger = Ledger.reader(run / "ledger.db")
     try:
         return {
-            e.candidate.id: (e.candidate.genome.tobytes(), e.candidate.parents, e.candidate.operator, dict(e.metrics))
+            e.candidate.id: (
+                e.candidate.genome.tobytes(),
+                e.candidate.parents,
+                e.candidate.operator,
+                dict(e.metrics),
+            )
             for _, e in ledger.evaluations()
         }
     finally:
@@ -127,9 +140,14 @@ def test_a_run_a_complete_one_and_one_that_goes_on(door: Door, tmp_path: Path) -
     assert "until all cells had done their steps" in report
 
     (folder,) = (run / "models").iterdir()
-    recipe, data = json.loads((folder / "recipe.json").read_text()), Settings.parse([str(tmp_path / "cells.yaml")]).make("data")
+    recipe, data = (
+        json.loads((folder / "recipe.json").read_text()),
+        Settings.parse([str(tmp_path / "cells.yaml")]).make("data"),
+    )
     model = load(folder)
-    assert recipe["metrics"]["test_loss"] == pytest.approx(assess(model, data, data.batches("test", 256))["loss"])
+    assert recipe["metrics"]["test_loss"] == pytest.approx(
+        assess(model, data, data.batches("test", 256))["loss"]
+    )
     params = sum(parameter.numel() for parameter in model.parameters())
     assert params == whole[int(folder.name)][3]["params"]
 
@@ -158,9 +176,18 @@ class Unlucky(Perceptron):
 def test_a_step_that_fails_ends_the_run_with_its_reason_and_a_report(door: Door, tmp_path: Path) -> None:
     """It fails in training: what can be seen before is seen before."""
     (tmp_path / "unlucky_nets.py").write_text(UNLUCKY)
-    config = changed("model", "init_args", encoder={"class_path": "unlucky_nets.Unlucky", "init_args": {"widths": [64, 12, 6]}})
+    config = changed(
+        "model",
+        "init_args",
+        encoder={"class_path": "unlucky_nets.Unlucky", "init_args": {"widths": [64, 12, 6]}},
+    )
     code, _, err = door(config)
-    assert code == 1 and "failures: cell " in err and "RuntimeError: out of luck" in err and "Traceback" not in err
+    assert (
+        code == 1
+        and "failures: cell " in err
+        and "RuntimeError: out of luck" in err
+        and "Traceback" not in err
+    )
     assert (tmp_path / "runs" / "cells" / "report.html").exists()
     code, _, err = door(config, command=("plan",))
     assert code == 2 and err.count("\n") == 1 and "a step of a cell fails: RuntimeError: out of luck" in err
@@ -171,7 +198,9 @@ PERCEPTRON = "spaces.models.Perceptron"
 
 
 def topology(name: str, **settings: Any) -> dict[str, Any]:
-    return changed("strategy", "init_args", topology={"class_path": f"search.coevolution.{name}", "init_args": settings})
+    return changed(
+        "strategy", "init_args", topology={"class_path": f"search.coevolution.{name}", "init_args": settings}
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,22 +212,40 @@ def topology(name: str, **settings: Any) -> dict[str, Any]:
         ),
         (changed("evaluators", "1", init_args={"batch": 3}), ["unknown key 'batch'", "did you mean"]),
         (
-            changed("model", "init_args", decoder={"class_path": PERCEPTRON, "init_args": {"widths": [5, 12, 64]}}),
+            changed(
+                "model", "init_args", decoder={"class_path": PERCEPTRON, "init_args": {"widths": [5, 12, 64]}}
+            ),
             ["the decoder does not take what the encoder gives, (2, 6)", "in_features=5"],
         ),
         (
-            changed("model", "init_args", decoder={"class_path": PERCEPTRON, "init_args": {"widths": [6, 12, 60]}}),
+            changed(
+                "model", "init_args", decoder={"class_path": PERCEPTRON, "init_args": {"widths": [6, 12, 60]}}
+            ),
             ["a pair cannot be measured", "outputs (360, 60) do not fit the targets (360, 1, 8, 8)"],
         ),
-        (topology("Edges", cells=5, edges=[[0, 1], [3, 4]]), ["topology Edges: not connected: no path leads from cell 0 to 2, 3, 4"]),
-        (topology("Edges", cells=3, edges=[[0, 1], [1, 7]]), ["topology Edges: edge [1, 7]; expected two cells out of 0 to 2"]),
+        (
+            topology("Edges", cells=5, edges=[[0, 1], [3, 4]]),
+            ["topology Edges: not connected: no path leads from cell 0 to 2, 3, 4"],
+        ),
+        (
+            topology("Edges", cells=3, edges=[[0, 1], [1, 7]]),
+            ["topology Edges: edge [1, 7]; expected two cells out of 0 to 2"],
+        ),
         (topology("RandomRegular", cells=5, degree=3), ["5 cells of degree 3", "even product"]),
         (
-            changed("strategy", "init_args", schedule={"class_path": "operators.schedules.Increase", "init_args": {"p": 1.5}}),
+            changed(
+                "strategy",
+                "init_args",
+                schedule={"class_path": "operators.schedules.Increase", "init_args": {"p": 1.5}},
+            ),
             ["schedule Increase: p 1.5; expected a probability of 0 to 1"],
         ),
         (
-            changed("strategy", "init_args", pruning=[{"class_path": "operators.mutation.RandomPruning", "init_args": {"amount": -1}}]),
+            changed(
+                "strategy",
+                "init_args",
+                pruning=[{"class_path": "operators.mutation.RandomPruning", "init_args": {"amount": -1}}],
+            ),
             ["RandomPruning: amount -1", "expected a share of 0 to 1"],
         ),
         (changed("strategy", "init_args", steps=0), ["strategy: steps 0; expected at least 1"]),
@@ -206,13 +253,20 @@ def topology(name: str, **settings: Any) -> dict[str, Any]:
             changed(evaluators=[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Quality"}]),
             ["evaluators: none of them trains pairs", PART],
         ),
-        (changed(space={"class_path": "spaces.ChannelSpace"}), ["space: ChannelSpace; Coevolution needs a spaces.PairSpace"]),
+        (
+            changed(space={"class_path": "spaces.ChannelSpace"}),
+            ["space: ChannelSpace; Coevolution needs a spaces.PairSpace"],
+        ),
         (
             changed(model={"class_path": PERCEPTRON, "init_args": {"widths": [64, 8, 64]}}),
             ["space: Perceptron is no pair; expected children 'encoder' and 'decoder'"],
         ),
         (
-            changed("evaluators", "1", init_args={"corruption": {"class_path": "evaluators.corruption.Variational"}}),
+            changed(
+                "evaluators",
+                "1",
+                init_args={"corruption": {"class_path": "evaluators.corruption.Variational"}},
+            ),
             ["Variational of a Pair; expected a spaces.VariationalPair"],
         ),
         (changed(objectives=["loss", "score"]), ["objectives: 'score': no evaluator computes 'score'"]),
@@ -221,12 +275,16 @@ def topology(name: str, **settings: Any) -> dict[str, Any]:
 def test_a_mistake_is_one_line_and_nothing_starts(
     door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], words: list[str]
 ) -> None:
-    monkeypatch.setattr("search.coevolution.loop.CellLoop.run", lambda self: pytest.fail("a worker was started"))
+    monkeypatch.setattr(
+        "search.coevolution.loop.CellLoop.run", lambda self: pytest.fail("a worker was started")
+    )
     code, out, err = door(config | {"executor": "ray"})
     assert code == 2 and out == "", err
     assert err.startswith("error: ") and err.count("\n") == 1, err
     assert all(word in err for word in words), err
-    assert not ray.is_initialized() and not list(tmp_path.rglob("ledger.db")), "who mends the mistake would meet a run of another's"
+    assert not ray.is_initialized() and not list(tmp_path.rglob("ledger.db")), (
+        "who mends the mistake would meet a run of another's"
+    )
 
 
 def test_another_topology_is_another_run(door: Door) -> None:
@@ -242,9 +300,18 @@ def longer(steps: int, batches: int) -> dict[str, Any]:
     return config | {"finish": {"members": 0}}
 
 
-def begun(config: dict[str, Any], folder: Path, least: int, *words: str) -> tuple[subprocess.Popen[str], Path]:
+def begun(
+    config: dict[str, Any], folder: Path, least: int, *words: str
+) -> tuple[subprocess.Popen[str], Path]:
     """A process of its own that has done so many steps."""
-    command = [sys.executable, str(ROOT / "run_search.py"), str(write(folder, config)), "--runs", "stopped", *words]
+    command = [
+        sys.executable,
+        str(ROOT / "run_search.py"),
+        str(write(folder, config)),
+        "--runs",
+        "stopped",
+        *words,
+    ]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(3000):
         if process.poll() is not None or count(folder / "stopped" / "cells") >= least:
@@ -254,7 +321,9 @@ def begun(config: dict[str, Any], folder: Path, least: int, *words: str) -> tupl
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_same_line_gives_what_an_undisturbed_run_gives(door: Door, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_the_same_line_gives_what_an_undisturbed_run_gives(
+    door: Door, tmp_path: Path
+) -> None:
     config = longer(steps=14, batches=20)
     process, run = begun(config, tmp_path, 4)
     try:
@@ -284,7 +353,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_driver_killed_on_ray_leaves_a_run_that_goes_on(door: Door, tmp_path: Path, one_thread: None) -> None:
+def test_a_driver_killed_on_ray_leaves_a_run_that_goes_on(
+    door: Door, tmp_path: Path, one_thread: None
+) -> None:
     config = longer(steps=30, batches=40) | {"executor": "ray", "ray": {"workers": 2}}
     process, run = begun(config, tmp_path, 8)
     process.kill()  # SIGKILL
@@ -302,7 +373,9 @@ SHIPPED = ["digits_autoencoder", "gecco_faithful", "gecco_improved"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_what_ships_is_sound_and_plans_in_seconds(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ships_is_sound_and_plans_in_seconds(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     config = str(ROOT / "configs" / f"{name}.yaml")
     rules = Settings.parse([config]).make("strategy")

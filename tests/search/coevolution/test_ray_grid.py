@@ -73,7 +73,9 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     inline = make(tmp_path, rules(pruning=[Deadly(tmp_path / "there")]), name="inline")
     inline.run()
-    loop = make(tmp_path, rules(pruning=[Deadly(tmp_path / "lost")]), RayGrid(RayExecutor(workers=2)), name="ray")
+    loop = make(
+        tmp_path, rules(pruning=[Deadly(tmp_path / "lost")]), RayGrid(RayExecutor(workers=2)), name="ray"
+    )
     assert loop.run() == "steps"
     assert (tmp_path / "lost").exists()
     assert rows(loop) == rows(inline)
@@ -91,7 +93,9 @@ def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
     lost = []
 
     def lose(evaluation: object, joined: bool) -> None:
-        if len(rows(loop)) == 12 and not lost:  # every pair in the store becomes one whose maker was killed for good
+        if (
+            len(rows(loop)) == 12 and not lost
+        ):  # every pair in the store becomes one whose maker was killed for good
             lost.append(ray.remote(max_retries=0)(die).remote())
             for id in list(grid._refs):
                 grid._refs[id] = lost[0], lost[0]

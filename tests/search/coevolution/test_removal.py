@@ -1,4 +1,6 @@
-"""Pruning by what the loss would be without a unit, in cells: paced by parameters, with one architecture and with several."""
+"""Pruning by what the loss would be without a unit, in cells: paced by parameters, with one architecture and
+with several.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,14 @@ def run(pruning, several: bool, epochs: int = 3):
             pass
 
     rules = Coevolution(
-        Ring(4), steps=STEPS, untouched=UNTOUCHED, smallest=SMALLEST, mates="whole", schedule=Fixed(1.0), pruning=[pruning], cases=20
+        Ring(4),
+        steps=STEPS,
+        untouched=UNTOUCHED,
+        smallest=SMALLEST,
+        mates="whole",
+        schedule=Fixed(1.0),
+        pruning=[pruning],
+        cases=20,
     )
     search = Search(
         None if several else Pair(encoders[0], decoders[0]),
@@ -63,12 +72,18 @@ def test_sizes_follow_the_schedule_in_parameters(several: bool) -> None:
         share = SMALLEST ** (max(0, step - UNTOUCHED) / (STEPS - UNTOUCHED))
         for evaluation in evaluations:
             kept = evaluation.metrics["kept"]
-            assert share - 0.2 < kept <= share + 1e-9, f"step {step}: {kept:.3f} of the parameters for {share:.3f}"
+            assert share - 0.2 < kept <= share + 1e-9, (
+                f"step {step}: {kept:.3f} of the parameters for {share:.3f}"
+            )
             pruned = step > UNTOUCHED and kept < 1
             assert not pruned or "removal" in evaluation.candidate.operator
 
 
 def test_it_beats_a_random_order_at_equal_sizes() -> None:
-    """On average over the pairs of the last step, on the search split: they would be level were the guide another model's."""
-    guided, random = (run(pruning, False, 20)[STEPS] for pruning in (RemovalPruning(), RemovalPruning(noise=50.0)))
+    """On average over the pairs of the last step, on the search split: they would be level were the guide
+    another model's.
+    """
+    guided, random = (
+        run(pruning, False, 20)[STEPS] for pruning in (RemovalPruning(), RemovalPruning(noise=50.0))
+    )
     assert np.mean([e.metrics["loss"] for e in guided]) < 0.9 * np.mean([e.metrics["loss"] for e in random])

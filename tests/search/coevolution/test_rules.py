@@ -7,7 +7,16 @@ import pytest
 
 from operators.mutation import BitFlip, RandomPruning
 from operators.schedules import Fixed
-from search.coevolution import Always, BestCase, Coevolution, Edges, IfBetter, IfNotDominated, MeanCase, WorstCase
+from search.coevolution import (
+    Always,
+    BestCase,
+    Coevolution,
+    Edges,
+    IfBetter,
+    IfNotDominated,
+    MeanCase,
+    WorstCase,
+)
 from spaces.errors import InputError
 
 LOSSES = np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 2.0], [9.0, 0.5, 4.0]])
@@ -35,12 +44,18 @@ def test_losses_that_are_not_finite_are_worse_than_any(concept) -> None:
 
 
 def test_replacement() -> None:
-    old, worse, smaller = {"loss": 1.0, "alive": 10.0}, {"loss": 1.2, "alive": 10.0}, {"loss": 1.2, "alive": 5.0}
+    old, worse, smaller = (
+        {"loss": 1.0, "alive": 10.0},
+        {"loss": 1.2, "alive": 10.0},
+        {"loss": 1.2, "alive": 5.0},
+    )
     assert Always().replaces(old, worse)
     assert not IfBetter().replaces(old, worse) and not IfBetter().replaces(old, old)
     assert IfBetter(tolerance=0.3).replaces(old, worse) and not IfBetter(tolerance=0.1).replaces(old, worse)
     assert IfNotDominated().replaces(old, smaller) and not IfNotDominated().replaces(old, worse)
-    assert IfNotDominated().replaces(old, {"loss": 0.9, "alive": 20.0}) and IfNotDominated().replaces(old, old)
+    assert IfNotDominated().replaces(old, {"loss": 0.9, "alive": 20.0}) and IfNotDominated().replaces(
+        old, old
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +81,9 @@ def test_settings_out_of_range_are_refused_in_one_line(settings, message: str) -
 
 
 def test_events_lead_to_the_smallest_share_in_equal_ratios() -> None:
-    rules = Coevolution(steps=12, untouched=2, smallest=0.25, schedule=Fixed(1.0), pruning=[RandomPruning(0.9)])
+    rules = Coevolution(
+        steps=12, untouched=2, smallest=0.25, schedule=Fixed(1.0), pruning=[RandomPruning(0.9)]
+    )
     kept = 1.0
     shares = []
     for step in range(1, 13):

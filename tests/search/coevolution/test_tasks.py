@@ -1,4 +1,6 @@
-"""Coevolution is not about autoencoders alone: sequence to sequence, denoising, variational pairs, several architectures on one graph."""
+"""Coevolution is not about autoencoders alone: sequence to sequence, denoising, variational pairs, several
+architectures on one graph.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Reader(nn.Module):
     def __init__(self, symbols: int = 4, length: int = 4, latent: int = 16) -> None:
         super().__init__()
         self.embed = nn.Embedding(symbols, 6)
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(6 * length, 24), nn.ReLU(), nn.Linear(24, latent), nn.Tanh())
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(6 * length, 24), nn.ReLU(), nn.Linear(24, latent), nn.Tanh()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(self.embed(x))
@@ -99,13 +103,20 @@ def test_denoising_pairs_restore_what_is_missing() -> None:
     """Against the same coevolution without it, on inputs with holes."""
     data = tiny_data()
     inputs, targets = next(iter(data.batches("test", 1000)))
-    holes = torch.where(torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)) < 0.3, 0.0, inputs)
+    holes = torch.where(
+        torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)) < 0.3, 0.0, inputs
+    )
     losses = []
     for corruption in (Denoising(0.3), None):
         rules = Coevolution(Ring(3), steps=10, schedule=Fixed(0.2), pruning=[PRUNING])
         torch.manual_seed(0)
         result = search(
-            Pair(Perceptron((12, 10, 4)), Perceptron((4, 10, 12))), data, rules, corruption=corruption, epochs=4, learning_rate=1e-2
+            Pair(Perceptron((12, 10, 4)), Perceptron((4, 10, 12))),
+            data,
+            rules,
+            corruption=corruption,
+            epochs=4,
+            learning_rate=1e-2,
         )
         best = min(result.front, key=lambda m: m.metrics["loss"])
         assert not any("reseed" in m.candidate.operator for m in result.front)
@@ -139,14 +150,25 @@ def test_variational_pairs_keep_a_latent_near_a_normal_one() -> None:
         inputs, targets = next(iter(data.batches("search", 1000)))
         with torch.no_grad():
             mean, log_variance = model.encoder(inputs)
-            assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(best.metrics["loss"], rel=1e-4)
+            assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(
+                best.metrics["loss"], rel=1e-4
+            )
         divergences.append(float((0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)).mean()))
-        assert best.metrics["loss"] < 0.9 * float(data.loss(targets.mean(0).expand_as(targets), targets).mean()) or beta
+        assert (
+            best.metrics["loss"] < 0.9 * float(data.loss(targets.mean(0).expand_as(targets), targets).mean())
+            or beta
+        )
     assert divergences[1] < divergences[0] / 2
 
 
-ENCODERS = [{"class_path": "spaces.models.Perceptron", "init_args": {"widths": widths}} for widths in ([12, 8, 4], [12, 10, 6, 4])]
-DECODERS = [{"class_path": "spaces.models.Perceptron", "init_args": {"widths": widths}} for widths in ([4, 8, 12], [4, 14, 12])]
+ENCODERS = [
+    {"class_path": "spaces.models.Perceptron", "init_args": {"widths": widths}}
+    for widths in ([12, 8, 4], [12, 10, 6, 4])
+]
+DECODERS = [
+    {"class_path": "spaces.models.Perceptron", "init_args": {"widths": widths}}
+    for widths in ([4, 8, 12], [4, 14, 12])
+]
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +202,9 @@ def test_cells_of_several_architectures_meet_and_their_members_are_built_and_exp
         model = result.build(member)
         inputs, targets = next(iter(data.batches("search", 1000)))
         with torch.no_grad():
-            assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(member.metrics["loss"], rel=1e-4)
+            assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(
+                member.metrics["loss"], rel=1e-4
+            )
     folders = sorted((folder / "models").iterdir())
     assert folders
     for exported in folders:
@@ -198,8 +222,12 @@ def facts_of(folder: Path) -> Facts:
         ledger.close()
 
 
-def test_the_report_tells_of_architectures_and_leaves_idle_ones_out(mixed: tuple[Path, Reconstruction, Result]) -> None:
-    """The share of a segment is that of the cells which have it; without the architecture's bits, which nobody prunes."""
+def test_the_report_tells_of_architectures_and_leaves_idle_ones_out(
+    mixed: tuple[Path, Reconstruction, Result],
+) -> None:
+    """The share of a segment is that of the cells which have it; without the architecture's bits, which
+    nobody prunes.
+    """
     folder, _, _ = mixed
     cells = facts_of(folder).cells
     assert cells is not None and cells.choices == {"encoder": 2, "decoder": 2}
@@ -223,12 +251,20 @@ def test_the_report_tells_of_architectures_and_leaves_idle_ones_out(mixed: tuple
                 for name in (name for name in shares if name.startswith(f"{half}{number}/")):
                     expected = np.mean([g[space.slices[name]].mean() for g in having]) if having else np.nan
                     assert shares[name][step] == pytest.approx(expected, nan_ok=True)
-                    lower |= bool(having) and expected < np.mean([g[space.slices[name]].mean() for g in genomes])
+                    lower |= bool(having) and expected < np.mean(
+                        [g[space.slices[name]].mean() for g in genomes]
+                    )
     assert lower, "nothing that idle architectures would have hidden"
 
-    assert list(cells.pictures) == [int(path.name) for path in sorted((folder / "models").iterdir(), key=lambda p: order(folder, p))]
+    assert list(cells.pictures) == [
+        int(path.name) for path in sorted((folder / "models").iterdir(), key=lambda p: order(folder, p))
+    ]
     report = (folder / "report.html").read_text()
-    assert "encoder 1: layers.2" in report and "decoder 0: layers.0" in report and "architecture" not in plots(report, "alive")
+    assert (
+        "encoder 1: layers.2" in report
+        and "decoder 0: layers.0" in report
+        and "architecture" not in plots(report, "alive")
+    )
 
 
 def order(folder: Path, exported: Path) -> int:

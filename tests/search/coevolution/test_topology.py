@@ -70,12 +70,18 @@ class Directed(Topology):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Edges(4, [[0, 1], [2, 3]]).neighbourhoods(), "topology Edges: not connected: no path leads from cell 0 to 2, 3"),
+        (
+            lambda: Edges(4, [[0, 1], [2, 3]]).neighbourhoods(),
+            "topology Edges: not connected: no path leads from cell 0 to 2, 3",
+        ),
         (lambda: Edges(4, [[0, 7]]), r"topology Edges: edge \[0, 7\]; expected two cells out of 0 to 3"),
         (lambda: Edges(4, [[0]]), "expected two cells"),
         (lambda: Ring(0), "topology Ring: cells 0; expected at least 1"),
         (lambda: RandomRegular(5, 3), "topology RandomRegular: 5 cells of degree 3"),
-        (lambda: Letters().neighbourhoods(), "topology Letters: nodes a, b; expected the whole numbers 0 to 1"),
+        (
+            lambda: Letters().neighbourhoods(),
+            "topology Letters: nodes a, b; expected the whole numbers 0 to 1",
+        ),
         (lambda: Directed().neighbourhoods(), "directed"),
         (lambda: Ring(4).neighbourhoods(radius=0), "radius 0; expected at least 1"),
     ],

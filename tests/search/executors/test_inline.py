@@ -53,7 +53,9 @@ def outcomes(events):
 def test_candidates_come_one_after_the_other():
     events = drain(executor())
     kinds = [(type(e), e.evaluation.candidate.id if isinstance(e, Finished) else e.id) for e in events]
-    assert kinds == [(kind, i) for i in range(3) for kind in (Started, Reported, Reported, Reported, Finished)]
+    assert kinds == [
+        (kind, i) for i in range(3) for kind in (Started, Reported, Reported, Reported, Finished)
+    ]
     assert all(e.state is State.COMPLETE and e.metrics == {"step": 2.0} for e in outcomes(events).values())
 
 
@@ -105,7 +107,9 @@ def test_the_time_limit_is_for_a_candidate_and_only_while_it_works():
 
 def test_outside_the_main_thread_there_is_no_limit():
     got = []
-    thread = threading.Thread(target=lambda: got.extend(drain(executor(Steps(lambda c, s: time.sleep(0.02)), time_limit=0.01))))
+    thread = threading.Thread(
+        target=lambda: got.extend(drain(executor(Steps(lambda c, s: time.sleep(0.02)), time_limit=0.01)))
+    )
     thread.start()
     thread.join()
     assert {e.state for e in outcomes(got).values()} == {State.COMPLETE}

@@ -24,7 +24,14 @@ def even(candidate):
     if candidate.id % 2:
         return None
     metrics = {"left": 5.0, "right": 7.0}
-    result = Evaluation(replace(candidate, seed=99), State.COMPLETE, metrics, {"activation": np.ones(24)}, worker="from before", attempts=0)
+    result = Evaluation(
+        replace(candidate, seed=99),
+        State.COMPLETE,
+        metrics,
+        {"activation": np.ones(24)},
+        worker="from before",
+        attempts=0,
+    )
     return Known(result, [Report({"left": 6.0}, 0), Report(metrics, 1)])
 
 
@@ -43,7 +50,12 @@ def test_who_is_known_gives_the_events_of_any_other_without_an_evaluation(execut
     assert [type(event) for event in events] == [Started, Reported, Reported, Finished] * 2
     assert [event.report.step for event in events if isinstance(event, Reported)] == [0, 1, 0, 1]
     result = events[-1].evaluation
-    assert result.candidate.id == 2 and result.candidate.seed == 99 and result.worker == "from before" and result.seconds == 0
+    assert (
+        result.candidate.id == 2
+        and result.candidate.seed == 99
+        and result.worker == "from before"
+        and result.seconds == 0
+    )
     assert executor.events() == [] and executor.witnessed == []
 
 
@@ -52,9 +64,13 @@ def test_the_others_go_inside_and_only_they_can_be_withdrawn_or_cancelled(execut
     executor.cancel(0)
     assert executor.withdraw() == [1, 3, 5]
     finished = [event.evaluation for event in executor.events() if isinstance(event, Finished)]
-    assert [e.candidate.id for e in finished] == [0, 2, 4] and all(e.state is State.COMPLETE for e in finished)
+    assert [e.candidate.id for e in finished] == [0, 2, 4] and all(
+        e.state is State.COMPLETE for e in finished
+    )
     executor.submit([candidate(7), candidate(8)])
-    assert {event.evaluation.candidate.id for event in executor.events() if isinstance(event, Finished)} == {8} and executor.witnessed == []
+    assert {event.evaluation.candidate.id for event in executor.events() if isinstance(event, Finished)} == {
+        8
+    } and executor.witnessed == []
     ended = [event for _ in range(3) for event in executor.events() if isinstance(event, Finished)]
     assert [event.evaluation.candidate.id for event in ended] == [7] and executor.witnessed == [7]
     executor.submit([candidate(8)])
@@ -68,7 +84,15 @@ def from_another_run(candidate):
         return None
     (report,) = Counting().evaluate(None, candidate)
     metrics = {name: float(value) for name, value in report.metrics.items()}
-    return Known(Evaluation(replace(candidate, seed=candidate.seed // 2), State.COMPLETE, metrics, report.arrays, worker="from before"))
+    return Known(
+        Evaluation(
+            replace(candidate, seed=candidate.seed // 2),
+            State.COMPLETE,
+            metrics,
+            report.arrays,
+            worker="from before",
+        )
+    )
 
 
 def test_strict_order_gives_the_same_run_on_any_number_of_workers():
@@ -95,6 +119,8 @@ def test_a_strategy_may_stop_who_is_known_at_one_of_the_reports():
         def should_stop(self, candidate, report):
             return report.metrics["left"] == 6.0
 
-    _, loop = play(Budget(evaluations=8), KnownResults(InlineExecutor(), even), strategy=Strict(), evaluator=Counting())
+    _, loop = play(
+        Budget(evaluations=8), KnownResults(InlineExecutor(), even), strategy=Strict(), evaluator=Counting()
+    )
     states = {e.candidate.id: (e.state, e.metrics) for _, e in loop.ledger.evaluations()}
     assert states[0] == (State.PRUNED, {"left": 6.0}) and states[1][0] is State.COMPLETE

@@ -20,7 +20,9 @@ class Slow(Evaluator):
 
     def evaluate(self, model, candidate):
         time.sleep(0.4)
-        yield Report({"ones": float(candidate.genome.sum())}, arrays={"large": np.zeros(200_000)})  # too large to travel in the message
+        yield Report(
+            {"ones": float(candidate.genome.sum())}, arrays={"large": np.zeros(200_000)}
+        )  # too large to travel in the message
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Real Ray: the same run as in process, and nothing that a candidate, a worker or an address does stops the others."""
+"""Real Ray: the same run as in process, and nothing that a candidate, a worker or an address does stops the
+others.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,11 @@ class Deeds(Evaluator):
         for epoch in range(self.epochs):
             time.sleep(self.pause)
             loss = float("nan") if deed == "nan" else torch.rand(1).item() + float(model.bits.sum())
-            yield Report({"loss": loss, "ones": float(candidate.genome[:8].sum())}, epoch, {"activation": candidate.genome / 2})
+            yield Report(
+                {"loss": loss, "ones": float(candidate.genome[:8].sum())},
+                epoch,
+                {"activation": candidate.genome / 2},
+            )
 
 
 def candidates(n, start=0):
@@ -103,15 +109,22 @@ def test_strict_order_gives_what_the_inline_executor_gives():
         evaluator = Deeds({7: "raise", 11: "nan"})
         evaluator.bind(SPACE)
         problem = Problem(SPACE, evaluator, (Objective("loss"), Objective("ones")))
-        loop = Loop(problem, RandomSearch(), executor, Ledger(None, SPACE), Budget(evaluations=40), lag=12, chunk=4)
+        loop = Loop(
+            problem, RandomSearch(), executor, Ledger(None, SPACE), Budget(evaluations=40), lag=12, chunk=4
+        )
         assert loop.run() == "evaluations"
         ledgers.append(
             (
-                sorted((e.candidate.id, e.candidate.genome.tobytes(), e.state, e.reason, e.metrics) for _, e in loop.ledger.evaluations()),
+                sorted(
+                    (e.candidate.id, e.candidate.genome.tobytes(), e.state, e.reason, e.metrics)
+                    for _, e in loop.ledger.evaluations()
+                ),
                 [e.candidate.id for e in loop.front.members],
             )
         )
-        np.testing.assert_array_equal(loop.ledger.evaluation(5).arrays["activation"], loop.ledger.evaluation(5).candidate.genome / 2)
+        np.testing.assert_array_equal(
+            loop.ledger.evaluation(5).arrays["activation"], loop.ledger.evaluation(5).candidate.genome / 2
+        )
         executor.close()
     assert ledgers[0] == ledgers[1] == ledgers[2]
 
@@ -122,7 +135,8 @@ def test_killers_fail_with_their_reason_and_their_neighbours_are_unharmed(tmp_pa
     assert set(results) == set(range(12))
     for id, evaluation in results.items():
         assert evaluation.state is (State.FAILED if id in deeds else State.COMPLETE), (id, evaluation.reason)
-    # on a busy machine a worker may die before its last words have left it: then a start is not counted, or a result is made again
+    # on a busy machine a worker may die before its last words have left it: then a start is not counted, or a
+    # result is made again
     assert results[8].attempts <= 2
     assert f"its worker died {KILLS} times (WorkerCrashedError" in results[2].reason
     assert results[2].attempts <= KILLS == len((tmp_path / "2").read_text())
@@ -153,7 +167,10 @@ def test_events_of_a_candidate_come_in_order_and_cancelling_ends_it_at_its_last_
     executor.close()
     results = outcomes(events)
     assert results[0].state is State.PRUNED
-    assert results[0].metrics["loss"] == [e for e in events if isinstance(e, Reported) and e.id == 0][-1].report.metrics["loss"]
+    assert (
+        results[0].metrics["loss"]
+        == [e for e in events if isinstance(e, Reported) and e.id == 0][-1].report.metrics["loss"]
+    )
     assert [results[i].state for i in (1, 2, 3)] == [State.COMPLETE] * 3
     for id in (1, 2, 3):
         mine = [e for e in events if not isinstance(e, Finished) and e.id == id]
@@ -203,7 +220,13 @@ def test_what_cannot_work_is_refused_before_it_starts():
     executor = RayExecutor()
     with pytest.raises(InputError, match="cannot be sent to the workers"):
         executor.start(SPACE, Deeds(deeds={"lock": sys.stdout}))
-    for settings in ({"workers": 0}, {"batch": 0}, {"time_limit": 0}, {"cpus_per_task": 0}, {"gpus_per_task": -1}):
+    for settings in (
+        {"workers": 0},
+        {"batch": 0},
+        {"time_limit": 0},
+        {"cpus_per_task": 0},
+        {"gpus_per_task": -1},
+    ):
         with pytest.raises(InputError, match=next(iter(settings))):
             RayExecutor(**settings)
 
@@ -232,6 +255,10 @@ for address in sys.argv[1:]:
         print("refused", address in str(error), time.monotonic() - began < 15)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, "192.0.2.1:6379", "127.0.0.1:1", mute], capture_output=True, text=True, timeout=90, check=False
+        [sys.executable, "-c", code, "192.0.2.1:6379", "127.0.0.1:1", mute],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
     assert done.stdout.splitlines() == ["refused True True"] * 3, done.stderr

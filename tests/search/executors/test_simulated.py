@@ -41,7 +41,9 @@ def test_workers_take_the_next_candidate_as_they_get_free():
     assert [at for at, kind, id, _ in events if kind is Reported and id == 0] == [1, 2, 3, 4]
     assert simulated.now == 8
     assert simulated.busy_share == pytest.approx(13 / 16)
-    assert all(event.evaluation.seconds == [4, 2, 6, 1][id] for _, kind, id, event in events if kind is Finished)
+    assert all(
+        event.evaluation.seconds == [4, 2, 6, 1][id] for _, kind, id, event in events if kind is Finished
+    )
 
 
 def test_a_cancelled_candidate_frees_its_worker():

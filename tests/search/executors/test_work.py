@@ -103,7 +103,12 @@ def objects(model, candidate):
 )
 def test_what_goes_wrong_is_recorded_with_its_reason(script, reason):
     evaluation, _ = run(script)
-    assert (evaluation.state, evaluation.reason, evaluation.metrics, evaluation.arrays) == (State.FAILED, reason, {}, {})
+    assert (evaluation.state, evaluation.reason, evaluation.metrics, evaluation.arrays) == (
+        State.FAILED,
+        reason,
+        {},
+        {},
+    )
 
 
 def test_a_model_that_cannot_be_built_fails():

@@ -1,7 +1,8 @@
 """What Optuna asks of its own pruners, asked of ours, on real studies.
 
-Optuna 5 publishes contract suites for samplers, storages and importance, none for pruners (`optuna.testing.pruners` holds a stub). So the
-checks below are those that its tests make of every pruner of its own, written anew as behaviour.
+Optuna 5 publishes contract suites for samplers, storages and importance, none for pruners
+(`optuna.testing.pruners` holds a stub). So the checks below are those that its tests make of every pruner of
+its own, written anew as behaviour.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ KINDS = ("memory", "sqlite", "journal")
 def storage(kind, folder):
     if kind == "memory":
         return InMemoryStorage()
-    return RDBStorage(f"sqlite:///{folder}/study.db") if kind == "sqlite" else JournalStorage(JournalFileBackend(f"{folder}/study.log"))
+    return (
+        RDBStorage(f"sqlite:///{folder}/study.db")
+        if kind == "sqlite"
+        else JournalStorage(JournalFileBackend(f"{folder}/study.log"))
+    )
 
 
 @pytest.fixture(params=KINDS)
@@ -78,7 +83,10 @@ def test_the_worse_one_is_pruned_and_the_better_one_not(direction):
 @BOTH
 def test_with_and_without_intervals_it_stops_the_weak_half_of_a_study(direction, anywhere):
     study = optuna.create_study(
-        direction=direction, storage=anywhere, sampler=optuna.samplers.RandomSampler(seed=1), pruner=TICPruner(startup_trials=3)
+        direction=direction,
+        storage=anywhere,
+        sampler=optuna.samplers.RandomSampler(seed=1),
+        pruner=TICPruner(startup_trials=3),
     )
 
     def objective(trial):
@@ -90,7 +98,10 @@ def test_with_and_without_intervals_it_stops_the_weak_half_of_a_study(direction,
         return x
 
     study.optimize(objective, n_trials=24)
-    by = {state: [t.params["x"] for t in study.trials if t.state == state] for state in (TrialState.PRUNED, TrialState.COMPLETE)}
+    by = {
+        state: [t.params["x"] for t in study.trials if t.state == state]
+        for state in (TrialState.PRUNED, TrialState.COMPLETE)
+    }
     assert len(by[TrialState.PRUNED]) >= 6 and len(by[TrialState.COMPLETE]) >= 5
     values = [t.params["x"] for t in study.trials]
     best = min(values) if direction == "minimize" else max(values)
@@ -100,7 +111,9 @@ def test_with_and_without_intervals_it_stops_the_weak_half_of_a_study(direction,
 
 
 def test_parallel_trials_share_a_study(anywhere):
-    study = optuna.create_study(storage=anywhere, sampler=optuna.samplers.RandomSampler(seed=0), pruner=TICPruner(startup_trials=2))
+    study = optuna.create_study(
+        storage=anywhere, sampler=optuna.samplers.RandomSampler(seed=0), pruner=TICPruner(startup_trials=2)
+    )
 
     def objective(trial):
         x = trial.suggest_float("x", 0, 1)
@@ -139,7 +152,9 @@ def test_nothing_is_judged_before_the_least_resource(first):
         assert trial.should_prune() is (step >= first)
 
 
-@pytest.mark.parametrize(("startup", "said"), [(0, [False, True, True, True]), (3, [False, False, False, True])])
+@pytest.mark.parametrize(
+    ("startup", "said"), [(0, [False, True, True, True]), (3, [False, False, False, True])]
+)
 def test_nothing_is_judged_before_enough_trials_have_come(startup, said):
     study = make(startup_trials=startup, reduction=10)
     for value, stops in enumerate(said):
@@ -194,9 +209,13 @@ def test_steps_may_come_in_any_order_and_with_gaps():
 
 def test_a_study_that_was_loaded_again_goes_on(tmp_path):
     for kind in ("sqlite", "journal"):
-        study = optuna.create_study(storage=storage(kind, tmp_path), study_name="s", pruner=TICPruner(startup_trials=0))
+        study = optuna.create_study(
+            storage=storage(kind, tmp_path), study_name="s", pruner=TICPruner(startup_trials=0)
+        )
         curves(study, 1.0)
-        again = optuna.load_study(study_name="s", storage=storage(kind, tmp_path), pruner=TICPruner(startup_trials=0))
+        again = optuna.load_study(
+            study_name="s", storage=storage(kind, tmp_path), pruner=TICPruner(startup_trials=0)
+        )
         trial = again.ask()
         report(trial, 2.0, 1)
         assert trial.should_prune()
@@ -235,7 +254,9 @@ def test_a_finished_trial_can_be_judged_and_stays_as_it_is():
 )
 def test_without_intervals_every_pruner_decides_as_it_does_alone(wrapped):
     def run(pruner):
-        study = optuna.create_study(study_name="twin", sampler=optuna.samplers.RandomSampler(seed=3), pruner=pruner)
+        study = optuna.create_study(
+            study_name="twin", sampler=optuna.samplers.RandomSampler(seed=3), pruner=pruner
+        )
 
         def objective(trial):
             x = trial.suggest_float("x", 0, 1)

@@ -20,14 +20,21 @@ def fronts(points):
     """Ranks by the definition: peel off what nobody in the rest dominates."""
     ranks, left, rank = np.full(len(points), -1), list(range(len(points))), 0
     while left:
-        front = [i for i in left if not any((points[j] <= points[i]).all() and (points[j] < points[i]).any() for j in left)]
+        front = [
+            i
+            for i in left
+            if not any((points[j] <= points[i]).all() and (points[j] < points[i]).any() for j in left)
+        ]
         ranks[front] = rank
         left = [i for i in left if i not in front]
         rank += 1
     return ranks
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=20), st.sampled_from([2, 3, 4.0]))
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=20),
+    st.sampled_from([2, 3, 4.0]),
+)
 def test_the_rule_is_the_definition(points, reduction):
     points = np.array(points, dtype=float)
     ranks = fronts(points)
@@ -51,7 +58,9 @@ def test_those_who_were_stopped_before_still_count():
 
 
 def make(directions=("minimize", "maximize"), storage=None):
-    return optuna.create_study(directions=directions, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
+    return optuna.create_study(
+        directions=directions, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
@@ -73,7 +82,9 @@ def test_a_real_study_keeps_its_front(kind, jobs, tmp_path):
         return x + worse, x - worse
 
     study.optimize(objective, n_trials=30, n_jobs=jobs)
-    values = np.array([(t.params["x"] + t.params["worse"], t.params["worse"] - t.params["x"]) for t in study.trials])
+    values = np.array(
+        [(t.params["x"] + t.params["worse"], t.params["worse"] - t.params["x"]) for t in study.trials]
+    )
     ranks = fronts(values)
     stopped = np.array([t.state == TrialState.PRUNED for t in study.trials])
     assert 5 <= stopped.sum() <= 25
@@ -120,9 +131,13 @@ def test_those_who_were_stopped_before_still_count_in_a_study():
     study, pruner = make(), NonDominationPruner(startup_trials=0, reduction=3, min_resource=2)
     for i in range(6):
         reported(study, pruner, (float(i), 0.0), step=3 if i < 2 else 2)
-    assert not pruner.should_prune(reported(study, pruner, (9.0, 0.0), step=3))  # seven came into the rung, three places
+    assert not pruner.should_prune(
+        reported(study, pruner, (9.0, 0.0), step=3)
+    )  # seven came into the rung, three places
     reported(study, pruner, (2.0, 0.0), step=3)
-    assert pruner.should_prune(reported(study, pruner, (9.0, 0.0), step=3))  # nine, three places, three in front
+    assert pruner.should_prune(
+        reported(study, pruner, (9.0, 0.0), step=3)
+    )  # nine, three places, three in front
 
 
 def test_a_frozen_trial_is_judged_alike_and_failed_ones_are_no_rivals():

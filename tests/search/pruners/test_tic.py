@@ -24,7 +24,9 @@ class Stop(optuna.pruners.BasePruner):
 
 
 def study_of(direction="minimize", **settings):
-    return optuna.create_study(direction=direction, pruner=TICPruner(**{"startup_trials": 0, "fallback": Stop()} | settings))
+    return optuna.create_study(
+        direction=direction, pruner=TICPruner(**{"startup_trials": 0, "fallback": Stop()} | settings)
+    )
 
 
 def add(study, value, step=1, error=0.0, movement=0.0, state=TrialState.COMPLETE):
@@ -57,7 +59,12 @@ def test_more_confidence_asks_for_a_larger_gap():
         study = study_of(confidence=confidence)
         add(study, 1.0, error=0.1)
         said.append([stops(study, 1.0 + gap, error=0.1) for gap in (0.05, 0.2, 0.4, 1.0)])
-    assert said == [[True] * 4, [False, True, True, True], [False, False, True, True], [False, False, False, True]]
+    assert said == [
+        [True] * 4,
+        [False, True, True, True],
+        [False, False, True, True],
+        [False, False, False, True],
+    ]
 
 
 def test_one_in_three_goes_on():
@@ -93,7 +100,9 @@ def test_the_survivors_of_a_rung_are_not_cut_again_at_every_step():
 def test_a_new_rung_cuts_again_among_those_who_came_to_it():
     study = study_of(reduction=3)
     for value in range(9):
-        add(study, float(value), step=3 if value < 3 else 2)  # ten in the first rung, four in the second: two places
+        add(
+            study, float(value), step=3 if value < 3 else 2
+        )  # ten in the first rung, four in the second: two places
     assert [stops(study, value, step=3) for value in (0.5, 1.5)] == [False, True]
 
 
@@ -141,7 +150,17 @@ def test_rivals_outside_the_regime_count_but_do_not_beat():
 
 
 @pytest.mark.parametrize(
-    "told", [None, 3, {}, {"error": None}, {"error": "x"}, {"error": -1.0}, {"error": float("nan")}, {"error": float("inf")}]
+    "told",
+    [
+        None,
+        3,
+        {},
+        {"error": None},
+        {"error": "x"},
+        {"error": -1.0},
+        {"error": float("nan")},
+        {"error": float("inf")},
+    ],
 )
 def test_a_damaged_interval_is_none(told):
     study = study_of()

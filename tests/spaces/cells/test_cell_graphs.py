@@ -33,7 +33,11 @@ class Own(nn.Conv2d):
 
 def test_darts_cell_has_fourteen_edges() -> None:
     plan = Plan.of(Dense())
-    assert len(plan.edges) == 14 and plan.inputs == ("a", "b") and plan.outputs == plan.nodes == ("0", "1", "2", "3")
+    assert (
+        len(plan.edges) == 14
+        and plan.inputs == ("a", "b")
+        and plan.outputs == plan.nodes == ("0", "1", "2", "3")
+    )
     assert plan.incoming["2"] == ("a", "b", "0", "1")
 
 
@@ -98,12 +102,18 @@ def test_a_users_operation_goes_by_its_class() -> None:
         (["skip", "skip"], (1,), "'skip' stands there twice"),
         (["none", "skip"], (1,), "1 operation"),
         (["skip", "nowhere.Operation"], (1,), "does not import"),
-        (["skip", f"{__name__}.Halving"], (1, 2), r"Halving makes \(2, 4, 4, 4\) .* stride 1; expected \(2, 4, 8, 8\)"),
+        (
+            ["skip", f"{__name__}.Halving"],
+            (1, 2),
+            r"Halving makes \(2, 4, 4, 4\) .* stride 1; expected \(2, 4, 8, 8\)",
+        ),
         (["skip", f"{__name__}.Doubling"], (1,), "Doubling makes"),
         (["skip", "torch.nn.LSTM"], (1,), "LSTM at stride 1"),
     ],
 )
-def test_operations_that_cannot_stand_on_an_edge_are_refused(names: list[str], strides: tuple[int, ...], words: str) -> None:
+def test_operations_that_cannot_stand_on_an_edge_are_refused(
+    names: list[str], strides: tuple[int, ...], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         Operations(names, strides)
 
@@ -113,13 +123,18 @@ def test_an_operation_that_halves_may_stand_where_all_edges_halve() -> None:
 
 
 def test_genotypes_read_back() -> None:
-    cells = {"normal": {("a", "0"): "skip", ("b", "0"): "sep_conv_3", ("0", "1"): "max_pool_3"}, "reduction": {("a", "0"): "Own"}}
+    cells = {
+        "normal": {("a", "0"): "skip", ("b", "0"): "sep_conv_3", ("0", "1"): "max_pool_3"},
+        "reduction": {("a", "0"): "Own"},
+    }
     words = text.write(cells)
     assert words == "normal: 0<a:skip,b:sep_conv_3 1<0:max_pool_3; reduction: 0<a:Own"
     assert text.read(words) == cells
 
 
-@pytest.mark.parametrize("words", ["0<a:skip", "normal 0<a:skip", "normal: 0", "normal: 0<a", "normal: 0<a:b:c", "normal: a>0"])
+@pytest.mark.parametrize(
+    "words", ["0<a:skip", "normal 0<a:skip", "normal: 0", "normal: 0<a", "normal: 0<a:b:c", "normal: a>0"]
+)
 def test_a_genotype_that_is_not_understood_is_refused(words: str) -> None:
     with pytest.raises(InputError, match="genotype"):
         text.read(words)

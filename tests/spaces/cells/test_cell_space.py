@@ -39,7 +39,13 @@ class TestCellsInSkips(SpaceContract):
     def space(self) -> CellSpace:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return CellSpace(SkipUNet((4, 6)), EXAMPLE, graph=Edges(["a>0", "b>0", "a>1", "0>1"]), operations=SMALL, inputs_per_node=1)
+            return CellSpace(
+                SkipUNet((4, 6)),
+                EXAMPLE,
+                graph=Edges(["a>0", "b>0", "a>1", "0>1"]),
+                operations=SMALL,
+                inputs_per_node=1,
+            )
 
     def inputs(self) -> tuple[Tensor, ...]:
         return EXAMPLE
@@ -62,7 +68,9 @@ def test_every_node_has_its_inputs_and_is_reached(seed: int, count: int) -> None
             graph = nx.DiGraph(list(edges))
             for node, sources in space.design.plan.incoming.items():
                 assert graph.in_degree(node) == min(count, len(sources))
-                assert any(nx.has_path(graph, source, node) for source in space.design.plan.inputs if source in graph)
+                assert any(
+                    nx.has_path(graph, source, node) for source in space.design.plan.inputs if source in graph
+                )
 
 
 _SPACES = [stack(inputs_per_node=count) for count in (1, 2, 3, 4)]
@@ -77,7 +85,10 @@ def test_text_reads_back() -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("normal: 0<a:skip,b:sep_conv_9 1<a:skip,b:skip 2<a:skip,b:skip", "'sep_conv_9' on normal/b-0; expected skip"),
+        (
+            "normal: 0<a:skip,b:sep_conv_9 1<a:skip,b:skip 2<a:skip,b:skip",
+            "'sep_conv_9' on normal/b-0; expected skip",
+        ),
         ("normal: 0<a:skip,c:skip", "on normal/c-0; expected one of the edges"),
         ("normal: 0<a:skip 1<a:skip,b:skip 2<a:skip,b:skip", "expected 2 inputs"),
         ("odd: 0<a:skip", "on odd/a-0"),
@@ -128,12 +139,17 @@ def test_isomorphic_cells_are_the_same_and_others_are_not() -> None:
                     graph.add_node(end, role=f"{kind} {name}" if name in space.design.plan.inputs else kind)
                 graph.add_edge(*ends, operation=operation)
         key = nx.weisfeiler_lehman_graph_hash(graph, edge_attr="operation", node_attr="role")
-        assert not any(nx.is_isomorphic(graph, old, lambda a, b: a == b, lambda a, b: a == b) for old in seen.get(key, []))
+        assert not any(
+            nx.is_isomorphic(graph, old, lambda a, b: a == b, lambda a, b: a == b)
+            for old in seen.get(key, [])
+        )
         seen.setdefault(key, []).append(graph)
 
 
 def test_isomorphic_cells_compute_the_same() -> None:
-    """The order of channels in the concatenation is all that differs, so with the weights in that order outputs are equal."""
+    """The order of channels in the concatenation is all that differs, so with the weights in that order
+    outputs are equal.
+    """
     space = stack()
     genome, other = next(swaps(space))
     one, two = (space.build(g).eval() for g in (genome, other))
@@ -151,7 +167,11 @@ def test_a_recipe_makes_the_network_again() -> None:
     space = stack(operations=("skip", "sep_conv_3"), width=4)
     genome = space.sample(1, np.random.default_rng(3))[0]
     spec = space.model_spec(
-        genome, {"class_path": "spaces.cells.CellStack", "init_args": {"width": 2, "cells": 2, "reductions": [1], "joined": 3}}
+        genome,
+        {
+            "class_path": "spaces.cells.CellStack",
+            "init_args": {"width": 2, "cells": 2, "reductions": [1], "joined": 3},
+        },
     )
     built, again = space.build(genome), construct(spec, nn.Module, "here")
     again.load_state_dict(built.state_dict())
@@ -163,10 +183,14 @@ def test_the_network_that_is_given_stays_as_it_is() -> None:
     before = {name: tensor.clone() for name, tensor in host.state_dict().items()}
     space = CellSpace(host, EXAMPLE, graph=Dense(2), operations=SMALL)
     network = space.build(space.sample(1, np.random.default_rng(0))[0])
-    assert host.state_dict().keys() == before.keys() and all(torch.equal(before[n], t) for n, t in host.state_dict().items())
+    assert host.state_dict().keys() == before.keys() and all(
+        torch.equal(before[n], t) for n, t in host.state_dict().items()
+    )
     assert all(p.requires_grad for p in host.parameters())
     cells = {id(p) for cell in network.cells.values() for p in cell.parameters()}
-    assert cells == {id(p) for p in network.parameters() if p.requires_grad}, "the network around is frozen, the cells are not"
+    assert cells == {id(p) for p in network.parameters() if p.requires_grad}, (
+        "the network around is frozen, the cells are not"
+    )
 
 
 def test_cells_in_a_trained_network_begin_by_changing_nothing() -> None:

@@ -16,7 +16,9 @@ OPERATIONS = ("none", "skip", "avg_pool_3", "sep_conv_3")
 
 def skip_connected() -> nn.Module:
     nets = pytest.importorskip("monai.networks.nets")
-    return nets.UNet(spatial_dims=2, in_channels=1, out_channels=3, channels=(4, 6, 8), strides=(2, 2), num_res_units=1).eval()
+    return nets.UNet(
+        spatial_dims=2, in_channels=1, out_channels=3, channels=(4, 6, 8), strides=(2, 2), num_res_units=1
+    ).eval()
 
 
 @pytest.mark.parametrize("monai", [False, True])
@@ -59,13 +61,17 @@ def test_an_insertion_without_a_cell_passes_on_its_first_input() -> None:
         (SkipUNet((4, 6)), ["skips.0", "skips.0"], "each once"),
     ],
 )
-def test_a_place_that_is_not_there_is_refused_and_those_there_are_listed(host: nn.Module, at: list[str] | None, words: str) -> None:
+def test_a_place_that_is_not_there_is_refused_and_those_there_are_listed(
+    host: nn.Module, at: list[str] | None, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         CellSpace(host, IMAGE, at=at)
 
 
 def test_reduction_cells_halve_and_the_next_cell_takes_it() -> None:
-    space = CellSpace(CellStack(width=2, cells=3, reductions=[0, 1]), (IMAGE[0][..., :9, :9],), operations=OPERATIONS)
+    space = CellSpace(
+        CellStack(width=2, cells=3, reductions=[0, 1]), (IMAGE[0][..., :9, :9],), operations=OPERATIONS
+    )
     sizes = []
     network = space.build(space.sample(1, np.random.default_rng(0))[0])
     for cell in network.cells.values():

@@ -1,4 +1,6 @@
-"""The attention that stands in for torch's computes what torch's does, and leaves the user's model as it was."""
+"""The attention that stands in for torch's computes what torch's does, and leaves the user's
+model as it was.
+"""
 
 import copy
 from typing import Any
@@ -15,7 +17,11 @@ MASKS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "weights of every head": {"average_attn_weights": False},
     "no weights": {"need_weights": False},
-    "causal": {"need_weights": False, "is_causal": True, "attn_mask": torch.ones(5, 7, dtype=torch.bool).triu(1)},
+    "causal": {
+        "need_weights": False,
+        "is_causal": True,
+        "attn_mask": torch.ones(5, 7, dtype=torch.bool).triu(1),
+    },
     "causal with weights": {"is_causal": True, "attn_mask": torch.ones(5, 7, dtype=torch.bool).triu(1)},
     "additive": {"attn_mask": torch.linspace(-1, 1, 35).reshape(5, 7)},
     "padding": {"key_padding_mask": torch.arange(7).repeat(3, 1) > torch.tensor([[6], [4], [2]])},
@@ -64,7 +70,11 @@ def agree(module: nn.Module, inputs: list[Tensor], keywords: dict[str, Any]) -> 
 class Net(nn.Module):
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.embed, self.attn, self.head = nn.Linear(3, 8), nn.MultiheadAttention(8, 4, batch_first=True, **options), nn.Linear(8, 2)
+        self.embed, self.attn, self.head = (
+            nn.Linear(3, 8),
+            nn.MultiheadAttention(8, 4, batch_first=True, **options),
+            nn.Linear(8, 2),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.embed(x))
@@ -75,12 +85,21 @@ def test_heads_and_widths_go_and_the_model_of_the_user_stays_torchs() -> None:
     model = Net().eval()
     before = copy.deepcopy(model.state_dict())
     space = ChannelSpace(model, torch.randn(2, 5, 3))
-    assert {s.name: s.size for s in space.segments} == {"embed": 8, "attn.heads": 4, "attn.head_dim": 2, "attn.out_proj": 8}
+    assert {s.name: s.size for s in space.segments} == {
+        "embed": 8,
+        "attn.heads": 4,
+        "attn.head_dim": 2,
+        "attn.out_proj": 8,
+    }
     genome = space.base.copy()
     genome[space.slices["attn.heads"]] = [1, 0, 0, 1]
     genome[space.slices["embed"]] = [1, 1, 1, 0, 0, 0, 0, 1]
     slim = space.build(genome)
-    assert slim.attn.in_proj_weight.shape == (3 * 2 * 2, 4) and slim.attn.num_heads == 2 and slim.attn.out_proj.weight.shape == (8, 4)
+    assert (
+        slim.attn.in_proj_weight.shape == (3 * 2 * 2, 4)
+        and slim.attn.num_heads == 2
+        and slim.attn.out_proj.weight.shape == (8, 4)
+    )
     assert type(model.attn) is nn.MultiheadAttention
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -104,7 +123,9 @@ def test_an_attention_with_keys_of_its_own_is_frozen_and_runs(options: dict[str,
             return self.last(torch.relu(self.tail(super().forward(x))))
 
     space = ChannelSpace(Tailed().eval(), torch.randn(2, 5, 3))
-    assert {"attn.heads", "attn.head_dim"}.isdisjoint(s.name for s in space.segments) and "tail" in space.slices
+    assert {"attn.heads", "attn.head_dim"}.isdisjoint(
+        s.name for s in space.segments
+    ) and "tail" in space.slices
     assert space.difference(space.sample(1, np.random.default_rng(0))[0]) < 1e-6
 
 

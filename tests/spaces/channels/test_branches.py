@@ -1,4 +1,6 @@
-"""A branch on values is an error that names the line: the side that the example takes is not all that the model does."""
+"""A branch on values is an error that names the line: the side that the example takes is not all that the
+model does.
+"""
 
 import pytest
 import torch
@@ -22,6 +24,9 @@ class Guarded(nn.Module):
 
 
 def test_a_branch_on_values_is_an_error_with_its_line():
-    with pytest.raises(InputError, match=r"Guarded: torch.export cannot trace it at test_branches.py:\d+: if y.abs\(\).sum\(\)") as error:
+    with pytest.raises(
+        InputError,
+        match=r"Guarded: torch.export cannot trace it at test_branches.py:\d+: if y.abs\(\).sum\(\)",
+    ) as error:
         ChannelSpace(Guarded().eval(), torch.randn(2, 4))
     assert "\n" not in str(error.value) and "independent of tensor values" in str(error.value)

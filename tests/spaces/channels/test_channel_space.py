@@ -36,7 +36,9 @@ class Depthwise(nn.Module):
 
 
 class Gated(nn.Module):
-    """Squeeze and excite, PReLU, transposed convolution, global mean, a shared convolution, a training-only head."""
+    """Squeeze and excite, PReLU, transposed convolution, global mean, a shared convolution, a training-only
+    head.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,8 +135,15 @@ def test_depthwise_and_transposed_attributes_follow(spaces):
 def test_groups_are_coupled_as_they_must_be(spaces):
     groups = {g.name: set(g.members) for g in spaces["residual"].plan.groups}
     assert list(groups) == ["stem.0", "blocks.0.conv1", "blocks.1.conv1", "blocks.1.conv2"]
-    assert {"stem.0.weight[0]", "blocks.0.conv2.weight[0]", "blocks.1.conv1.weight[1]", "blocks.1.shortcut.0.weight[1]"} <= groups["stem.0"]
-    assert {"blocks.1.conv2.weight[0]", "blocks.1.shortcut.0.weight[0]", "head.weight[1]"} <= groups["blocks.1.conv2"]
+    assert {
+        "stem.0.weight[0]",
+        "blocks.0.conv2.weight[0]",
+        "blocks.1.conv1.weight[1]",
+        "blocks.1.shortcut.0.weight[1]",
+    } <= groups["stem.0"]
+    assert {"blocks.1.conv2.weight[0]", "blocks.1.shortcut.0.weight[0]", "head.weight[1]"} <= groups[
+        "blocks.1.conv2"
+    ]
     assert {"stem.weight[0]", "excite.weight[0]", "auxiliary.weight[1]", "up.weight[0]"} <= {
         m for g in spaces["gated"].plan.groups if g.name == "stem" for m in g.members
     }
@@ -165,7 +174,9 @@ def test_the_tuned_weights_scattered_back_give_the_same_output():
     assert space.difference(genome, compact=space.build(genome)) < 1e-5
     with torch.no_grad():
         model.head.weight.add_(1)
-    assert space.difference(genome, compact=model) < 1e-5, "the reference must take the tuned weights, not the base model's"
+    assert space.difference(genome, compact=model) < 1e-5, (
+        "the reference must take the tuned weights, not the base model's"
+    )
 
 
 def test_hooks_lists_and_tied_parameters_belong_to_the_clone():
@@ -197,7 +208,12 @@ def test_what_cannot_be_known_is_frozen_and_named():
     class Stubborn(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.c, self.d = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 12), nn.Linear(12, 3)
+            self.a, self.b, self.c, self.d = (
+                nn.Linear(8, 16),
+                nn.Linear(16, 16),
+                nn.Linear(16, 12),
+                nn.Linear(12, 3),
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             x = torch.cumsum(self.a(x), 1)
@@ -207,7 +223,10 @@ def test_what_cannot_be_known_is_frozen_and_named():
     space = ChannelSpace(Stubborn(), torch.randn(2, 8))
     frozen = {f.axis: f for f in space.plan.frozen}
     assert [s.name for s in space.segments] == ["c"]
-    assert "cumsum" in frozen["a.weight[0]"].reason and "torch.cumsum(self.a(x), 1)" in frozen["a.weight[0]"].where
+    assert (
+        "cumsum" in frozen["a.weight[0]"].reason
+        and "torch.cumsum(self.a(x), 1)" in frozen["a.weight[0]"].where
+    )
     assert "differs" in frozen["b.weight[0]"].reason or "does not run" in frozen["b.weight[0]"].reason
     assert "its code cannot be rewritten: the model: torch.fx cannot trace it" in frozen["b.weight[0]"].reason
     assert frozen["d.weight[0]"].reason == "an output of the model"
@@ -252,7 +271,9 @@ def test_repair_keeps_multiples_and_a_minimum(seed, share):
         kept = repaired[:, part].sum(axis=1)
         assert ((kept % 3 == 0) | (kept == segment.size)).all() and (kept >= min(5, segment.size)).all()
         moved = (repaired[:, part] != genomes[:, part]).sum(axis=1)
-        assert (moved == np.abs(kept.astype(int) - genomes[:, part].sum(axis=1))).all(), "no more flips than the count needs"
+        assert (moved == np.abs(kept.astype(int) - genomes[:, part].sum(axis=1))).all(), (
+            "no more flips than the count needs"
+        )
     assert (space.repair(repaired) == repaired).all()
 
 
@@ -295,7 +316,8 @@ def test_a_model_that_cannot_be_traced_names_the_line():
             return x
 
     with pytest.raises(
-        InputError, match=r"Branching: torch.export cannot trace it at test_channel_space.py:\d+: if x.sum\(\) > 0"
+        InputError,
+        match=r"Branching: torch.export cannot trace it at test_channel_space.py:\d+: if x.sum\(\) > 0",
     ) as error:
         ChannelSpace(Branching(), torch.randn(2, 4))
     assert "\n" not in str(error.value)

@@ -51,7 +51,12 @@ def smallest(space: ChannelSpace) -> np.ndarray:
 
 
 def test_all_groups_follow_and_it_is_told(space):
-    assert {s.name: s.size for s in space.segments} == {"embed": 6, "attn.qkv": 2, "attn.qkv#2": 4, "attn.out": 6}
+    assert {s.name: s.size for s in space.segments} == {
+        "embed": 6,
+        "attn.qkv": 2,
+        "attn.qkv#2": 4,
+        "attn.out": 6,
+    }
     assert space.report()["rewritten"] == ["attn"] and not space._refused
     model = space.build(smallest(space))
     assert tuple(model.attn.qkv.weight.shape) == (3, 1) and isinstance(model.attn, Attention)
@@ -82,7 +87,11 @@ def test_training_is_training_and_evaluation_is_not(space):
 def test_copies_and_pickles_run_their_own_weights(space):
     model, x = space.build(smallest(space)).eval(), torch.randn(2, 5, 3)
     before = model(x).detach()
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), pickle.loads(pickle.dumps(space)).build(smallest(space)).eval()):
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        pickle.loads(pickle.dumps(space)).build(smallest(space)).eval(),
+    ):
         assert torch.equal(other(x), before)
         with torch.no_grad():
             other.attn.out.bias.add_(1)
@@ -95,7 +104,12 @@ def test_what_was_pruned_can_be_pruned_again(space):
     genome[space.slices["attn.qkv#2"]] = [1, 0, 1, 0]
     once = space.build(genome).eval()
     again = ChannelSpace(once, torch.randn(2, 5, 3))
-    assert {s.name: s.size for s in again.segments} == {"embed": 6, "attn.qkv": 2, "attn.qkv#2": 2, "attn.out": 6}
+    assert {s.name: s.size for s in again.segments} == {
+        "embed": 6,
+        "attn.qkv": 2,
+        "attn.qkv#2": 2,
+        "attn.out": 6,
+    }
     assert again.difference(smallest(again)) < 1e-5
 
 
@@ -106,8 +120,13 @@ def test_a_recipe_makes_the_code_again_from_the_users_own(space):
     again.load_state_dict(model.state_dict())
     x = torch.randn(2, 5, 3)
     assert torch.equal(again(x), model(x))
-    settings = [Setting("attn", "size_of_view_9_1", 2) if s.name.startswith("size_of") else s for s in settings_of(space, genome)]
-    with pytest.raises(InputError, match=r"Attention.forward cannot be rewritten with .*: it has no call view_9"):
+    settings = [
+        Setting("attn", "size_of_view_9_1", 2) if s.name.startswith("size_of") else s
+        for s in settings_of(space, genome)
+    ]
+    with pytest.raises(
+        InputError, match=r"Attention.forward cannot be rewritten with .*: it has no call view_9"
+    ):
         shrink(Net().eval(), slices_of(space, genome), settings)
 
 
@@ -154,7 +173,9 @@ def test_code_that_does_more_than_compute_stays_and_the_reason_is_told(kind, rea
     assert {*vars(model[0])} - {"seen"} == before
 
 
-@pytest.mark.parametrize("name", ["x, *[print('ran')], loud=1", "given_x, *[print('ran')]", "size_of_view_1_1; print('ran')"])
+@pytest.mark.parametrize(
+    "name", ["x, *[print('ran')], loud=1", "given_x, *[print('ran')]", "size_of_view_1_1; print('ran')"]
+)
 def test_a_name_in_a_recipe_does_not_become_code(name, capsys):
     model = nn.Sequential(Attention())
     with pytest.raises(InputError, match="cannot be rewritten"):

@@ -56,7 +56,9 @@ def test_runs_grow_with_the_logarithm_of_the_groups(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("gain", [1.5, 0.75])
 def test_those_that_differ_are_found_among_many(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where half of every layer is gone, little of the first ones comes through (gain .75: less than a group is trusted for)."""
+    """Where half of every layer is gone, little of the first ones comes through (gain .75: less than a group
+    is trusted for).
+    """
     torch.manual_seed(0)
     space, runs = runs_of(Chain(41, (7, 30), gain), monkeypatch)
     names = {segment.name for segment in space.segments}

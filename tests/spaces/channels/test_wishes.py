@@ -68,7 +68,10 @@ def test_a_group_is_cut_in_order():
 
 def test_heads_are_frozen_by_the_name_of_their_group():
     space = space_of(freeze=["*.heads"])
-    assert not any(name.endswith("heads") for name in space.slices) and "blocks.0.attn.q.head_dim" in space.slices
+    assert (
+        not any(name.endswith("heads") for name in space.slices)
+        and "blocks.0.attn.q.head_dim" in space.slices
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,11 +80,15 @@ def test_heads_are_frozen_by_the_name_of_their_group():
         ({"round_to": {"nosuch": 8}}, r"space.round_to: 'nosuch' matches no group; there are patch"),
         ({"least": {"patch": 2.0}}, "space.least: shares are from 0 to 1"),
         ({"most": {"patch": -0.1}}, "space.most: shares are from 0 to 1"),
-        ({"most": {"patch": 0.5}, "least": {"patch": 0.75}}, "space.most: patch has 16 channels, at most 8 and at least 12 of them"),
+        (
+            {"most": {"patch": 0.5}, "least": {"patch": 0.75}},
+            "space.most: patch has 16 channels, at most 8 and at least 12 of them",
+        ),
         ({"least": {"nosuch": 0.5}}, "space.least: 'nosuch' matches no group"),
         (
             {"tie": [["patch", "*.fc1"]]},
-            "space.tie: groups of different sizes cannot keep the same places; patch has 16, blocks.0.mlp.fc1 has 32",
+            "space.tie: groups of different sizes cannot keep the same places; patch has 16, "
+            "blocks.0.mlp.fc1 has 32",
         ),
         ({"split": {"patch": 17}}, "space.split: patch has 16 channels; expected 2 to 16 parts, got 17"),
         ({"round_to": {"patch": 0}}, "round_to and min_keep must be at least 1"),
