@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Evaluator, State
 from search.executors.known import Known
-from search.identity import differences
+from search.identity import Identity
 from search.ledger import Ledger
 from spaces.base import Segment, Space
 
@@ -37,7 +36,7 @@ class CarriedResults:
         run: what the other run is called.
         space: of this run.
         evaluator: of this run.
-        identity: of this run, as its ledger keeps it.
+        identity: of this run.
 
     Attributes:
         refusal: why no result can be taken over, in a few words; empty where they can.
@@ -45,7 +44,7 @@ class CarriedResults:
     """
 
     def __init__(
-        self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Mapping[str, str]
+        self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Identity
     ) -> None:
         self._ledger, self.run, self.worker = ledger, run, f"from {run}"
         self.refusal = _refusal(ledger, space, evaluator, identity)
@@ -78,18 +77,14 @@ class CarriedResults:
         return ids
 
 
-def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Mapping[str, str]) -> str:
+def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Identity) -> str:
     if evaluator.inherits:
         return "candidates begin with weights that their parents left in that run"
     if evaluator.private:
         return evaluator.private
-    before, now = (
-        {key: text for key, text in lines.items() if key.split(".")[0] in _SAME}
-        for lines in (ledger.identity or {}, identity)
-    )
-    if different := differences(before, now):
+    if different := identity.differences(ledger.identity or {}, _SAME):
         return different[0] + (f", and {len(different) - 1} more" if different[1:] else "")
-    return "" if ledger.fingerprint == space.fingerprint else _difference(ledger, space)
+    return "" if space.is_meant(ledger.fingerprint) else _difference(ledger, space)
 
 
 def _difference(ledger: Ledger, space: Space) -> str:
@@ -111,7 +106,7 @@ def _difference(ledger: Ledger, space: Space) -> str:
         return f"another {kind}, and nobody can tell whether the same values give the same model"
     return (
         ""
-        if ledger.kinship == space.kinship
+        if space.is_meant(ledger.kinship, "kinship")
         else f"its space is of another class than {kind} here, or was made with other arguments"
     )
 
@@ -126,10 +121,11 @@ def _alleles(ledger: Ledger, space: Space) -> np.ndarray:
     """Return for every locus and allele of the other run the allele here, ``(length, 256)``; -1 where its
     value is not to be had.
     """
+    same = space.is_meant(ledger.fingerprint)
     table = np.full((space.length, 256), -1, dtype=np.int64)
     for segment in ledger.segments:
         before, now = ledger.alleles.get(segment.name), space.alleles.get(segment.name)
-        if before is None or now is None or ledger.fingerprint == space.fingerprint:
+        if before is None or now is None or same:
             table[space.slices[segment.name], : segment.choices] = np.arange(segment.choices)
             continue
         places = {

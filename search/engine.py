@@ -34,7 +34,8 @@ from search.executors.inline import InlineExecutor
 from search.export import Origin
 from search.finals import load_finals
 from search.finish import Finish
-from search.identity import describe
+from search.identity import Identity
+from search.identity_format1 import identify
 from search.interruption import interruptible
 from search.ledger import Ledger
 from search.lock import RunLock
@@ -154,12 +155,8 @@ class Search:
         self.study, self.storage, self.origin, self.config = study, storage, origin, config
         self.progress = progress or Progress.silent()
         self.listeners = tuple(listeners)
-        self._settings = describe("strategy", self.strategy) | {
-            "order": order,
-            "lag": str(lag),
-            "chunk": str(chunk),
-            "seed": str(seed),
-        }
+        settings = {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
+        self._settings = identify("strategy", self.strategy) | Identity(settings, settings)
         self._limits = Budget()
         self._prepared: Problem | None = None
         self._memory: Ledger | None = None
@@ -324,8 +321,8 @@ class Search:
             self._prepared = preparation.check(preparation.make_space() if space is None else space)
         return self._prepared
 
-    def _identity(self, space: Space) -> dict[str, str]:
-        return {"space": space.fingerprint[:16]} | self.preparation.identity() | self._settings
+    def _identity(self, space: Space) -> Identity:
+        return self.preparation.identity(space) | self._settings
 
     def _know_base(self, problem: Problem, ledger: Ledger) -> None:
         """Evaluate and score the base model once in the life of a run."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report, State
-from search.identity import differences
+from search.identity import Identity
 from spaces.base import Segment, Space
 from spaces.errors import InputError
 from spaces.files import replacing
@@ -119,22 +119,24 @@ class Ledger:
             ledger._expect(space)
         return ledger
 
-    def claim(self, identity: Mapping[str, str]) -> None:
+    def claim(self, identity: Identity) -> None:
         """Bind the file to the identity of a run.
 
         Raises:
-            InputError: it belongs to another run; names every key that differs. Nothing is written then.
+            InputError: it belongs to another run; names every key that differs. Nothing is written then. An
+                identity of an older format is compared as far as it goes, and written anew.
         """
         stored = self.identity
-        if stored is None:
-            self._write("INSERT INTO about VALUES ('identity', ?)", (json.dumps(dict(identity)),))
-            self.commit()
-            return
-        if different := differences(stored, identity):
+        if stored is not None and (different := identity.differences(stored)):
             raise InputError(
                 f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this "
                 f"run another name"
             )
+        if stored is None or not identity.has_format_of(stored):
+            self._write(
+                "INSERT OR REPLACE INTO about VALUES ('identity', ?)", (json.dumps(dict(identity.lines)),)
+            )
+            self.commit()
 
     @property
     def identity(self) -> dict[str, str] | None:

@@ -19,7 +19,8 @@ from operators.criteria import Activation, Criterion, Magnitude, Taylor, score_a
 from search.baseline import Baseline
 from search.executors.base import Finished
 from search.executors.work import evaluate
-from search.identity import describe, weights_digest
+from search.identity import FORMAT, Identity, source_digest, weights_digest
+from search.identity_format1 import former_structure, identify
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress
 from search.reach import check_metrics, check_reach, reaches
@@ -28,6 +29,7 @@ from spaces.base import Space
 from spaces.channels import ChannelSpace
 from spaces.channels.plan import SlicePlan
 from spaces.errors import InputError
+from spaces.names import former_names, public_name
 
 MakeSpace = Callable[[nn.Module, tuple[Tensor, ...]], Space]
 _GUIDE_BATCH = 256
@@ -69,7 +71,7 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.data is not None:
             self.data.validate()
-        self._described = describe(
+        self._described = identify(
             "evaluators",
             self.evaluator.parts if isinstance(self.evaluator, Evaluators) else (self.evaluator,),
         )
@@ -87,26 +89,36 @@ class Preparation:
         with progress.stage():
             self.baseline.train(lambda report: progress.training(report, epochs), self.device)
 
-    def identity(self) -> dict[str, str]:
-        """Return what model, weights, data, goals and evaluators are; known before any training. The space is
-        not in it.
-        """
-        lines = {
+    def identity(self, space: Space) -> Identity:
+        """Return what space, model, weights, data, goals and evaluators are; known before any training."""
+        common = {
             "data": self.data.fingerprint if self.data is not None else "none",
-            "model": "none",
-            "weights": "none",
-        }
-        if self.model is not None:
-            structure = hashlib.sha256(repr(self.model).encode()).hexdigest()[:16]
-            lines["model"] = f"{type(self.model).__module__}.{type(self.model).__qualname__} {structure}"
-            lines["weights"] = (
-                f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
-            )
-        goals = {
             "objectives": ", ".join(map(str, self.objectives)),
             "constraints": ", ".join(map(str, self.constraints)),
         }
-        return lines | goals | self._described | describe("criteria", list(self.criteria))
+        with former_names():
+            former = {"space": space.fingerprint[:16]} | self._former_model()
+        lines = {"format": FORMAT, "space": space.fingerprint[:16]} | self._model(space)
+        described = self._described | identify("criteria", list(self.criteria))
+        return Identity(lines | common, former | common) | described
+
+    def _model(self, space: Space) -> dict[str, str]:
+        """Return what the base model is and computes, and where its weights come from."""
+        if self.model is None:
+            return {"model": "none", "weights": "none"}
+        program = space.program or source_digest(self.model)
+        weights = f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
+        return {"model": f"{public_name(type(self.model))} {program}", "weights": weights}
+
+    def _former_model(self) -> dict[str, str]:
+        """Return the same as format 1 had it, which knew a model by its layers alone."""
+        if self.model is None:
+            return {"model": "none", "weights": "none"}
+        structure = hashlib.sha256(former_structure(self.model).encode()).hexdigest()[:16]
+        weights = weights_digest(self.model)
+        if self.baseline is not None:
+            weights = f"trained {self.baseline.former_key}"
+        return {"model": f"{public_name(type(self.model))} {structure}", "weights": weights}
 
     def make_space(self) -> Space:
         """Return the space over the model as it is now."""

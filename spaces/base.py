@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from torch import nn
+
+from spaces.names import former_names
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ class Space(ABC):
         they always are.
         """
         return ""
+
+    @property
+    def program(self) -> str:
+        """Hash of what the base model computes, where the space traced it: an edited ``forward`` has another
+        one. Empty where nothing was traced.
+        """
+        return ""
+
+    def is_meant(self, written: str, kind: Literal["fingerprint", "kinship"] = "fingerprint") -> bool:
+        """Whether a fingerprint (or kinship) that was written down, perhaps in format 1, is this space's."""
+        if written == getattr(self, kind):
+            return True
+        with former_names():
+            return written == getattr(self, kind)
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import nn
 
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.names import public_name
 
 Value = float | int | str
 """What a choice may hold (booleans are integers): all that JSON, a dashboard and a person can read."""
@@ -212,7 +213,7 @@ class ChoiceSpace(Space):
         args, kwargs = self._arguments
         given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
         given.apply_defaults()
-        return f"{cls.__module__}.{cls.__qualname__}", _plain(given.arguments)
+        return public_name(cls), _plain(given.arguments)
 
     @property
     def alleles(self) -> dict[str, tuple[Value, ...]]:
@@ -294,4 +295,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return public_name(type(value))

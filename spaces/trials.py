@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import importlib
 import inspect
 import json
 import math
@@ -20,6 +19,7 @@ from torch import nn
 
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.names import imported, public_name
 from spaces.parameters import (
     INACTIVE,
     SIZE,
@@ -367,14 +367,7 @@ def _builder(model: Any) -> tuple[Callable[..., nn.Module] | None, dict[str, Any
 
 
 def _imported(path: str, place: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a "
-            f"dotted path"
-        ) from None
+    found = imported(path, f"space: {place}")
     if not callable(found):
         raise InputError(f"space: {place} {path!r} is a {type(found).__name__}; expected a class or function")
     return found
@@ -390,8 +383,7 @@ def _signature(made: Callable[..., Any]) -> inspect.Signature | None:
 def _path(thing: Any) -> str:
     if isinstance(thing, functools.partial):
         return f"{_path(thing.func)}{thing.args}{sorted(thing.keywords.items())}"
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+    return public_name(thing if hasattr(thing, "__qualname__") else type(thing))
 
 
 def _readable(value: Value) -> float | int | str:

@@ -18,6 +18,7 @@ from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import DARTS, Operations
 from spaces.errors import InputError
+from spaces.names import public_name
 
 
 class Design:
@@ -71,7 +72,7 @@ class Design:
         part of it.
         """
         parts = [
-            f"{type(self.host).__module__}.{type(self.host).__qualname__}",
+            public_name(type(self.host)),
             repr(self.host),
             asdict(self.plan),
             [asdict(place) for place in self.places],

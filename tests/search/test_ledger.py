@@ -13,6 +13,7 @@ import pytest
 from torch import nn
 
 from evaluators.base import Candidate, Evaluation, Report, State
+from search.identity import Identity
 from search.ledger import Ledger, LedgerError
 from spaces.base import Segment, Space
 from spaces.errors import InputError
@@ -253,13 +254,13 @@ def test_a_copy_is_one_file_with_all_that_was_committed(space, path, tmp_path):
 
 def test_a_claim_names_every_difference_and_writes_nothing(path):
     ledger = Ledger(path, Bits())
-    ledger.claim({"space": "s", "seed": "0", "data": "d"})
-    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+    ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
+    ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
     with pytest.raises(
         InputError, match=r"seed \(was 0, is 1\), data \(was d, is absent\), lag \(was absent, is 8\)"
     ):
-        ledger.claim({"space": "s", "seed": "1", "lag": "8"})
-    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+        ledger.claim(Identity({"space": "s", "seed": "1", "lag": "8"}))
+    ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
 
 
 def refused(path, space, match):
