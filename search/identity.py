@@ -89,6 +89,9 @@ def arguments(value: object) -> dict[str, Any]:
     """Return the arguments that an object was constructed with, as far as it tells.
 
     Where somebody else's class keeps one of them under another name, its public attributes are returned, too.
+
+    Raises:
+        TypeError: a class of ours does not tell one of them.
     """
     if callable(told := getattr(type(value), "settings", None)):
         return dict(told(value))
@@ -99,7 +102,12 @@ def arguments(value: object) -> dict[str, Any]:
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     found = {name: kept[key] for name in names for key in (f"_{name}", name) if key in kept}
-    if len(found) < len(names) and not is_own(type(value)):
+    if hidden := [name for name in names if name not in found]:
+        if is_own(type(value)):
+            raise TypeError(
+                f"{type(value).__name__} keeps {', '.join(hidden)} under no attribute of that name: it needs "
+                f"a method settings() that returns the arguments of its constructor"
+            )
         found |= {key: attribute for key, attribute in kept.items() if not key.startswith("_")}
     return found
 

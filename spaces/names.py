@@ -21,7 +21,7 @@ from typing import Any
 from spaces.errors import InputError
 from spaces.former import CLASSES, MODULES
 
-OWN = ("spaces", "operators", "evaluators", "search", "secateur")
+OWN: tuple[str, ...] = ("spaces", "operators", "evaluators", "search", "secateur")
 """Our packages."""
 
 _FORMER_CLASSES = {new: old for old, new in CLASSES.items()}

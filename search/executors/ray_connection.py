@@ -17,10 +17,11 @@ import ray
 from ray import cloudpickle
 
 from spaces.errors import InputError
+from spaces.names import OWN
 
 _KNOCK_SECONDS = 3.0
 _PROBE_SECONDS = 10.0
-_OWN = {"spaces", "operators", "evaluators", "search", "run_search"}
+_OWN = {*OWN, "run_search"}
 _PROBE = (
     "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
     "ray.shutdown()"

@@ -87,6 +87,7 @@ class NonDominationPruner:
     def __init__(self, *, reduction: float = 3, min_resource: int = 1, startup_trials: int = 5) -> None:
         if startup_trials < 0:
             raise ValueError(f"startup_trials cannot be negative, but got {startup_trials}.")
+        self._min_resource, self._reduction = min_resource, reduction
         self._rungs = Rungs(min_resource, reduction)
         self._startup_trials = startup_trials
 

@@ -101,6 +101,7 @@ class TICPruner(BasePruner):
             raise ValueError(f"startup_trials cannot be negative, but got {startup_trials}.")
         if max_movement is not None and not max_movement >= 0:
             raise ValueError(f"max_movement must be a number from 0 or None, but got {max_movement}.")
+        self._min_resource, self._reduction, self._confidence = min_resource, reduction, confidence
         self._rungs = Rungs(min_resource, reduction)
         self._fallback = fallback or MedianPruner(
             n_startup_trials=startup_trials, n_warmup_steps=min_resource
