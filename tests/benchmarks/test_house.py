@@ -18,7 +18,7 @@ TREE = {
         from typing import TYPE_CHECKING
 
         if TYPE_CHECKING:
-            from search.engine import Engine
+            from search.report import words
 
         class Space: ...
         class Masked(Space): ...  # beside code
