@@ -19,8 +19,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.cells.rules import EQUAL_COST, HAND, OURS
-from benchmarks.cells.stages import FOLDER
-from benchmarks.cells.tasks import TASKS
+from benchmarks.cells.tasks import FOLDER, TASKS
 
 MARGIN = 0.01
 """A threshold by hand counts as good where its quality is at most that much below the full search's."""
@@ -176,11 +175,9 @@ def measure(quick: bool, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[st
     settings = {
         task: {
             "epochs": TASKS[task].epochs,
-            "warmup": TASKS[task].settings.warmup,
-            "retraining_epochs": TASKS[task].retraining.epochs,
-            "ours": {
-                name: value for name, value in vars(TASKS[task].ours).items() if not name.startswith("_")
-            },
+            "warmup": TASKS[task].search["warmup"],
+            "retraining_epochs": TASKS[task].retrain["epochs"],
+            "ours": TASKS[task].plain_rule,
         }
         for task in table
     }

@@ -35,6 +35,7 @@ class Pruned(Arm):
         repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`.
     """
 
+    kind = "lines"
     name: str = "lineages"
     lines: int = 1
     rounds: int = 30

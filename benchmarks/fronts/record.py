@@ -58,7 +58,7 @@ def record(folder: Path, task: str, arm: Arm, seed: int, share: float = 1.0) -> 
             "arm": arm.name,
             "seed": seed,
             "share": share,
-            "setting": repr(arm),
+            "setting": arm.setting,
             "spent": spent / here.budget,
         }
         shard |= {"hypervolume": hypervolume(points), "hypervolume_search": hypervolume(points, "search")}

@@ -24,6 +24,7 @@ from benchmarks.fronts.arms import (
     lessons,
     measured,
     narrow,
+    plain,
     scoring,
     train,
 )
@@ -39,6 +40,7 @@ from benchmarks.fronts.recurrent import QuickGRU
 from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, told
 from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
 from evaluators import count
+from operators.criteria import Magnitude
 from spaces.models import ResidualNet
 
 
@@ -426,6 +428,24 @@ def test_no_latency_is_recorded_of_an_empty_front(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="tiny 0: nothing kept latency_ms"):
         latency.record(tmp_path, "tiny", 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_is_found_by_its_values_whatever_the_classes_are_called():
+    class Renamed(Pruning):
+        pass
+
+    class RenamedToo(Magnitude):
+        pass
+
+    arm = ARMS["iterative magnitude"]
+    renamed = Renamed(**vars(arm) | {"criterion": RenamedToo()})
+    assert tuning.variant(arm, 1).name == tuning.variant(renamed, 1).name == "iterative magnitude caee253a"
+    other = replace(arm, rounds=29)
+    assert tuning.variant(other, 1).name != tuning.variant(arm, 1).name, "another value is another setting"
+    names = set(json.loads(tuning.NAMES.read_text()))
+    assert {json.loads(file.read_text())["arm"] for file in tuning.TRIED.glob("*.json")} == names
+    with pytest.raises(TypeError, match="object has no plain form"):
+        plain(object())
 
 
 def test_every_arm_is_tuned_by_as_many_settings():
