@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import ray
-
 T = TypeVar("T")
 LEAST = 60.0  # seconds that a wait may take at least
 TIMES = 20  # so many times as long as the longest start that was measured
@@ -53,6 +51,8 @@ def until(condition: Callable[[], T], what: str, pause: float = 0.05) -> T:
 
 def start_ray(**settings: Any) -> None:
     """Start a Ray of two CPUs in this process's name, and measure how long that takes."""
+    import ray
+
     began = time.monotonic()
     ray.init(
         address="local",
