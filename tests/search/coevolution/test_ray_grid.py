@@ -16,6 +16,7 @@ import torch
 from search.coevolution import Torus
 from search.coevolution.ray_grid import RayGrid
 from search.executors.ray_tasks import RayExecutor
+from tests.waiting import start_ray
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import make, rows, rules
@@ -24,14 +25,7 @@ from cell_case import make, rows, rules
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     variables = {"PYTHONPATH": str(Path(__file__).parent)}
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": variables},
-    )
+    start_ray(runtime_env={"env_vars": variables})
     yield
     ray.shutdown()
 
