@@ -1,5 +1,5 @@
-"""Docstrings name objects as ``:class:`~package.Name```, and their first sentence may take two lines. The site
-is Markdown: it shows the name alone, and the first sentence as a whole in its lists.
+"""Docstrings name objects as ``:class:`~package.Name```, and their first sentence may take two lines. The
+site is Markdown: it shows the name alone, and the first sentence as a whole in its lists.
 """
 
 import re
