@@ -195,12 +195,3 @@ def test_a_choice_that_was_extended_is_another_run_and_carries_genomes_over_by_v
     for member in before.front:
         values = before.problem.space.values(member.candidate.genome)
         assert Wider().values(Wider().encode(**values)) == values
-
-
-def test_the_guide_shows_what_the_examples_are():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "custom-spaces.md").read_text(), re.DOTALL)
-    files = [path.read_text() for path in (ROOT / "examples").rglob("*.py")]
-    assert len(blocks) == 4
-    for block in blocks:
-        for part in block.strip().split("\n\n\n"):
-            assert any(part in file for file in files), part
