@@ -1,7 +1,6 @@
 """The examples of docs/custom-spaces.md run, on tiny budgets, and find what they are meant to find."""
 
 import importlib.util
-import re
 import sys
 from pathlib import Path
 
