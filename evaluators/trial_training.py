@@ -73,6 +73,8 @@ class TrialTraining(Evaluator):
     as none. Files stay when a trial has ended, three to five times the weights each. Workers on several
     machines need the folder on a file system that they share; where they do not, a trial begins anew.
 
+    The arguments from `optimiser` to `patience` are those of :class:`Training`.
+
     Args:
         epochs: the maximum resource, of a training that nobody stops.
         tic: predicts the test loss after every epoch; null: no prediction.
@@ -85,8 +87,6 @@ class TrialTraining(Evaluator):
         bias_share: of ``tic_bias`` in ``steady_loss``; .2 was settled on the tuning tasks of
             benchmarks/trial_pruning. [O]
         checkpoint_every: epochs from one checkpoint to the next; the last epoch is always written.
-        optimiser, learning_rate, weight_decay, batch_size, schedule, clip, monitor, keep_best, patience: as
-        in :class:`Training`.
 
     Raises:
         InputError: a setting out of its range, named; when it is bound: no data, a parameter of the space

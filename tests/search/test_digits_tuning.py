@@ -356,16 +356,3 @@ def test_successive_halving_by_configuration(
     found = outcomes(tmp_path / "runs" / "small")
     assert len(list((tmp_path / "runs" / "small" / "models").iterdir())) == 1 and len(found) == 8
     assert "paused" in (tmp_path / "runs" / "small" / "report.html").read_text()
-
-
-def test_the_python_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code = (
-        (ROOT / "docs" / "tuning.md")
-        .read_text()
-        .split("## From Python")[1]
-        .split("```python\n")[1]
-        .split("```")[0]
-    )
-    names: dict[str, object] = {}
-    exec(compile(code, "docs/tuning.md", "exec"), names)
-    assert "8 trials" in capsys.readouterr().out and isinstance(names["model"], torch.nn.Module)
