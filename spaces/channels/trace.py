@@ -7,8 +7,7 @@ import io
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from spaces.calling import mode
 from spaces.channels.attention import plain
 from spaces.errors import InputError
 
@@ -92,18 +92,6 @@ def differs_in_training(model: nn.Module) -> bool:
         except (OSError, TypeError, KeyError):
             return True
     return False
-
-
-@contextmanager
-def mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Put every module in training or eval mode, and back into its own afterwards."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was in before:
-            module.training = was
 
 
 def canonical_names(model: nn.Module) -> dict[str, str]:
