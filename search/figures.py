@@ -16,12 +16,13 @@ def number(value: float, metric: str = "") -> str:
     A metric is written as its name asks for, and shorter: ``1.23 M`` for macs, ``45.6 KiB`` for bytes,
     ``0.0123`` for a rate, ``1.234 ms`` for milliseconds, ``–`` for what is not finite.
     """
-    if not metric:
-        whole = math.isfinite(value) and (float(value).is_integer() or abs(value) >= 1000)
-        return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.4g}"
-    if not math.isfinite(value):
-        return "–"
-    kind = metric.rsplit("_", 1)[-1]
+    if metric:
+        return _metric(value, metric.rsplit("_", 1)[-1]) if math.isfinite(value) else "–"
+    plain = abs(value) < 1e15 and (float(value).is_integer() or abs(value) >= 1000)
+    return f"{value:,.0f}" if plain else f"{value:.4g}"
+
+
+def _metric(value: float, kind: str) -> str:
     if kind == "bytes":
         size, unit = next(((size, unit) for size, unit in _BYTES if abs(value) >= size), (1.0, "B"))
         return f"{_digits(value / size)} {unit}"

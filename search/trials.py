@@ -93,12 +93,15 @@ def trials_table(
     for name in names:
         table.add_column(short(name), justify="right", no_wrap=True)
     for row in shown:
-        known = row.evaluation.metrics
-        cells = [number(known[name], name) if name in known else "" for name in metrics]
-        parameters = [setting(row.parameters[name]) if name in row.parameters else "-" for name in names]
-        table.add_row(str(row.id), *cells, *parameters)
+        table.add_row(str(row.id), *_cells(row, metrics, names))
     table.caption = Text("\n".join([counted(rows), *map(_note, finals)]))
     return table
+
+
+def _cells(row: TrialRow, metrics: Sequence[str], parameters: Sequence[str]) -> list[str]:
+    known = row.evaluation.metrics
+    cells = [number(known[name], name) if name in known else "" for name in metrics]
+    return cells + [setting(row.parameters[name]) if name in row.parameters else "-" for name in parameters]
 
 
 def _note(final: Final) -> str:

@@ -201,10 +201,11 @@ def _tensor(array: Any, name: str) -> Tensor:
             f"data: {name} of type {type(array).__name__} are no array of numbers "
             f"({str(error).splitlines()[0]}); expected a numpy array"
         ) from None
-    if tensor.ndim == 0:
-        raise InputError(f"data: {name} are a single number; expected an array (samples, ...)")
-    if tensor.is_complex():
-        raise InputError(f"data: {name} are complex; expected real numbers")
+    require(
+        "data",
+        (tensor.ndim > 0, f"{name} are a single number; expected an array (samples, ...)"),
+        (not tensor.is_complex(), f"{name} are complex; expected real numbers"),
+    )
     return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64)
 
 

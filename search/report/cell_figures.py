@@ -102,8 +102,10 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
     graph = nx.empty_graph(cells.count)
     graph.add_edges_from(facts.about.edges)
     places = _places(graph)
+    # of every cell the last value that is one; cells without any are drawn as the worst
     last = [row[np.isfinite(row)][-1] if np.isfinite(row).any() else None for row in cells.grid()]
     worst = max((value for value in last if value is not None), default=0.0)
+    # all edges in one trace: a None between two of them lifts the pen
     lines = [(places[a], places[b]) for a, b in graph.edges]
     plot = go.Figure(
         go.Scatter(

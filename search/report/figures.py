@@ -121,6 +121,7 @@ def lineage_figure(facts: Facts) -> go.Figure:
     shown = set(nodes)
     front = {member.candidate.id for member in facts.front}
     plot = go.Figure()
+    # candidates without metrics (failed ones) have no place to be drawn at; all edges are one trace
     edges = [(a, b) for a, b in graph.edges if a in shown and b in shown]
     plot.add_trace(
         go.Scatter(
@@ -136,6 +137,7 @@ def lineage_figure(facts: Facts) -> go.Figure:
         f"<b>candidate %{{customdata[0]}}</b><br>by %{{customdata[2]}}<br>of "
         f"%{{customdata[1]}}<br>{title(cost)} %{{y:.4s}}<extra></extra>"
     )
+    # a candidate has the colour of the operator that had the last word on it
     for place, record in enumerate(facts.operators):
         made = [node for node in nodes if parts_of(facts.parents[node][1])[-1] == record.name]
         if made:

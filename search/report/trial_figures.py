@@ -40,12 +40,8 @@ _KINDS = (
 
 def curves_figure(facts: Facts) -> go.Figure:
     """Return what was watched over the epochs: a line is a trial, and ends where the trial was stopped."""
-    best = next((row.id for row in best_first(facts.trials, facts.about)), None)
-    kinds: dict[str, list[TrialRow]] = {name: [] for name, *_ in _KINDS}
-    for row in facts.trials:
-        if row.curve or row.diverged:
-            kinds[_kind(row, best)].append(row)
     plot = go.Figure()
+    kinds = _by_kind(facts)
     for name, color, width, opacity in _KINDS:
         rows = kinds[name]
         if not rows:
@@ -64,6 +60,16 @@ def curves_figure(facts: Facts) -> go.Figure:
     plot.update_yaxes(title_text=title(facts.about.monitor or facts.objectives[0]))
     focus = _focus(facts)
     return plot.update_yaxes(range=focus) if focus else plot
+
+
+def _by_kind(facts: Facts) -> dict[str, list[TrialRow]]:
+    """Trials that there is something to draw of, by what became of them."""
+    best = next((row.id for row in best_first(facts.trials, facts.about)), None)
+    kinds: dict[str, list[TrialRow]] = {name: [] for name, *_ in _KINDS}
+    for row in facts.trials:
+        if row.curve or row.diverged:
+            kinds[_kind(row, best)].append(row)
+    return kinds
 
 
 def _curves(rows: Sequence[TrialRow]) -> go.Scatter:

@@ -70,6 +70,7 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.place, self.plan, self.width = place, plan, width
+        # what no output hears of is not made at all, neither edges nor entries nor nodes
         here = live(plan, edges)
         halved = place.halved or (False,) * len(plan.inputs)
         read = {source for source, _ in here}
@@ -87,7 +88,7 @@ class Cell(nn.Module):
         self.exit: nn.Module = nn.Identity()
         if place.residual or joined != place.outputs:
             norm = nn.BatchNorm2d(place.outputs)
-            if place.residual:
+            if place.residual:  # the cell adds nothing at first
                 nn.init.zeros_(norm.weight)
             self.exit = nn.Sequential(nn.Conv2d(joined, place.outputs, 1, bias=False), norm)
         self._incoming = [

@@ -123,6 +123,7 @@ class Plan:
             (isinstance(graph, nx.DiGraph), f"a {type(graph).__name__}; expected a networkx.DiGraph"),
         )
         graph = nx.relabel_nodes(graph, {node: str(node) for node in graph})
+        # without marks, inputs are what no edge leads to, and outputs all the others
         _check_names_and_cycles(graph)
         marked = [node for node, about in graph.nodes(data=True) if about.get("input")]
         inputs = marked or [node for node in graph if not graph.in_degree(node)]
@@ -133,6 +134,7 @@ class Plan:
         place = {node: number for number, node in enumerate(graph)}
         sources_first = nx.lexicographical_topological_sort(graph, key=lambda node: place[node])
         order = tuple(node for node in sources_first if node not in inputs)
+        # edges by their targets, so that all edges into a node come before those out of it
         rank = {node: number for number, node in enumerate((*inputs, *order))}
         edges = sorted(graph.edges, key=lambda edge: (rank[edge[1]], rank[edge[0]]))
         return cls(tuple(inputs), order, tuple(edges), tuple(node for node in order if node in outputs))

@@ -123,7 +123,8 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     kind = plain_class(module)
     clone: Any = object.__new__(kind)
     clones[id(module)] = clone
-    # copy.copy fails on parametrised modules; the dictionary is all that a module is
+    # copy.copy fails on parametrised modules; the dictionary is all that a module is. Containers are copied,
+    # what stands in them is replaced below: tensors by slices, modules by their clones
     state = {
         k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()
     }
