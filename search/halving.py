@@ -18,7 +18,7 @@ from search.sampling import SamplerName, Sampling
 from search.strategy import Strategy
 from search.tuning import operator_name, reported
 from search.weighing import normal_scores, weighed
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 RESUME = "resume"
 """Operator of a candidate that goes on from the checkpoint of its parent."""
@@ -113,7 +113,8 @@ class SuccessiveHalving(Strategy):
         sampler: SamplerName | BaseSampler = "random",
         startup: int = 10,
     ) -> None:
-        for ok, text in [
+        require(
+            "strategy",
             (n >= 1, f"n {n}; expected at least 1"),
             (brackets is None or brackets >= 1, f"brackets {brackets}; expected at least 1 or null"),
             (minimum >= 1, f"minimum {minimum}; expected at least 1"),
@@ -134,9 +135,7 @@ class SuccessiveHalving(Strategy):
             ),
             (labels is None or labels >= 1, f"labels {labels}; expected at least 1 or null"),
             (startup >= 1, f"startup {startup}; expected at least 1"),
-        ]:
-            if not ok:
-                raise InputError(f"strategy: {text}")
+        )
         self.signals = dict(signals or {})
         self.weigh, self.labels = weigh, labels
         self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = (

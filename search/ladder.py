@@ -15,7 +15,7 @@ from search.monitor import Monitor
 from search.problem import Problem
 from search.proposals import Proposal
 from search.rank_correlation import RankCorrelation, rank_correlation
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 PROMOTED = "promoted"
 """Operator of a candidate that is its parent once more, trained on."""
@@ -76,13 +76,12 @@ class Ladder:
     def __init__(
         self, eta: int = 3, cohort: int = 24, chance: float = 0.125, monitor: str | None = None
     ) -> None:
-        for ok, text in [
+        require(
+            "Ladder",
             (eta >= 2, f"eta {eta}; expected at least 2"),
             (cohort >= eta, f"cohort {cohort}; expected at least eta ({eta})"),
             (0 <= chance <= 1, f"chance {chance}; expected 0 to 1"),
-        ]:
-            if not ok:
-                raise InputError(f"Ladder: {text}")
+        )
         self.eta, self.cohort, self.chance = eta, cohort, chance
         self.monitor = Monitor(monitor) if monitor else None
 

@@ -15,7 +15,7 @@ from evaluators.base import Candidate, Evaluation, State
 from operators.mutation import Pruning, RemovalPruning
 from search.problem import Problem
 from search.strategy import Strategy
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 _AGAIN = 2
 """A round of which everybody failed is tried again so often."""
@@ -75,13 +75,14 @@ class Lineages(Strategy):
         growth: float = 0.0,
         mutation: Pruning | None = None,
     ) -> None:
-        for name, value in (("lines", lines), ("rounds", rounds), ("brood", brood)):
-            if value < 1:
-                raise InputError(f"Lineages: {name} {value}; expected at least 1")
-        if not 0 < smallest < 1:
-            raise InputError(f"Lineages: smallest {smallest}; expected a share above 0 and below 1")
-        if growth < 0:
-            raise InputError(f"Lineages: growth {growth}; expected at least 0")
+        require(
+            "Lineages",
+            (lines >= 1, f"lines {lines}; expected at least 1"),
+            (rounds >= 1, f"rounds {rounds}; expected at least 1"),
+            (brood >= 1, f"brood {brood}; expected at least 1"),
+            (0 < smallest < 1, f"smallest {smallest}; expected a share above 0 and below 1"),
+            (growth >= 0, f"growth {growth}; expected at least 0"),
+        )
         self.lines, self.rounds, self.smallest, self.cost = lines, rounds, smallest, cost
         self.brood, self.growth = brood, growth
         self.mutation = mutation or RemovalPruning()

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.base import Report, State
+from search.figures import number
 
 if TYPE_CHECKING:
     from search.loop import Loop
@@ -60,7 +61,7 @@ class Progress:
 
     def training(self, report: Report, epochs: int) -> None:
         """Show an epoch of training the base model."""
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
+        figures = ", ".join(f"{name} {number(value)}" for name, value in report.metrics.items())
         done = min(report.step, epochs)
         rich = Text.assemble(("training the base model ", "bold"), f"{done}/{epochs}  ", (figures, "dim"))
         self._show(rich, f"training the base model {done}/{epochs}: {figures}")
@@ -138,7 +139,9 @@ class SearchProgress:
         pruned = loop.states[State.PRUNED]
         parts = [
             f"{_done(loop)}{f'/{total}' if total is not None else ''} evaluations",
-            f"{loop.epochs:.3g}/{loop.budget.epochs:g} epochs" if loop.budget.epochs is not None else "",
+            f"{number(loop.epochs)}/{number(loop.budget.epochs)} epochs"
+            if loop.budget.epochs is not None
+            else "",
             f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
             f"{workers} worker{'s' if workers != 1 else ''}",
             steps(loop.steps.values()),
@@ -158,7 +161,7 @@ class SearchProgress:
         if len(objectives) > 1:
             return [f"front {len(loop.front)}", f"hypervolume {self.hypervolume(loop):.4f}"]
         return [
-            f"best {objectives[0].metric} {member.metrics[objectives[0].metric]:.4g}"
+            f"best {objectives[0].metric} {number(member.metrics[objectives[0].metric])}"
             for member in loop.front.members[:1]
         ]
 

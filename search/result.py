@@ -17,7 +17,7 @@ from search import table
 from search.about import About
 from search.executors.randomness import Randomness
 from search.export import base_of, export
-from search.figures import figure, title
+from search.figures import number, title
 from search.finals import Final, load_finals
 from search.finish import front_of
 from search.ledger import Ledger
@@ -164,5 +164,5 @@ class Result:
             *columns,
             *((f"candidate {member.candidate.id}", member.metrics) for member in members),
         ]:
-            rows.add_row(label, *(figure(metrics[name], name) if name in metrics else "" for name in names))
+            rows.add_row(label, *(number(metrics[name], name) if name in metrics else "" for name in names))
         return rows

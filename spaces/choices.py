@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from spaces.base import Segment, Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.names import public_name
 
 Value = float | int | str
@@ -94,13 +94,15 @@ class Float(Dimension):
     """
 
     def __init__(self, low: float, high: float, levels: int = 32, log: bool = False) -> None:
-        if not low < high or (log and low <= 0):
-            raise InputError(
-                f"Float: low {low} and high {high} are not accepted; low must be less than "
-                f"high{', and above 0 for log' if log else ''}"
-            )
-        if not 2 <= levels <= 256:
-            raise InputError(f"Float: {levels} levels are not accepted; use 2 to 256")
+        require(
+            "Float",
+            (
+                low < high and not (log and low <= 0),
+                f"low {low} and high {high} are not accepted; low must be less than "
+                f"high{', and above 0 for log' if log else ''}",
+            ),
+            (2 <= levels <= 256, f"{levels} levels are not accepted; use 2 to 256"),
+        )
         grid = np.geomspace(low, high, levels) if log else np.linspace(low, high, levels)
         super().__init__([float(low), *(float(f"{value:.12g}") for value in grid[1:-1]), float(high)])
         self.log = log

@@ -8,7 +8,7 @@ import numpy as np
 
 from operators.base import Guide
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Mutation(ABC):
@@ -26,8 +26,9 @@ class Mutation(ABC):
     """
 
     def __init__(self, probability: float = 1.0) -> None:
-        if not 0 <= probability <= 1:
-            raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
+        require(
+            type(self).__name__, (0 <= probability <= 1, f"probability must be in 0 .. 1, got {probability}")
+        )
         self.probability = probability
 
     def __call__(

@@ -12,7 +12,7 @@ from operators.base import Guide
 from operators.mutation.base import Mutation
 from operators.mutation.guided import entry, keep_bits
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Pruning(Mutation):
@@ -36,8 +36,7 @@ class Pruning(Mutation):
 
     def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        if not 0 <= amount <= 1:
-            raise InputError(f"{type(self).__name__}: amount {amount}; expected a share of 0 to 1")
+        require(type(self).__name__, (0 <= amount <= 1, f"amount {amount}; expected a share of 0 to 1"))
         self.amount = amount
         self.spared = 0
 

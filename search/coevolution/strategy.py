@@ -15,7 +15,7 @@ from search.coevolution.concepts import BestCase, SolutionConcept
 from search.coevolution.replacement import Always, Replacement
 from search.coevolution.topology import Ring, Topology
 from search.problem import Problem
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.mixed_pairs import Pairs
 
 Mates = Literal["apart", "whole", "together"]
@@ -102,7 +102,8 @@ class Coevolution:
     ) -> None:
         low, high = learning_rate_bounds
         mutations = (*pruning, *(controller.mutations if controller is not None else ()))
-        for ok, text in [
+        require(
+            "strategy",
             (steps >= 1, f"steps {steps}; expected at least 1"),
             (mates in MATES, f"mates {mates!r}; expected {', '.join(MATES)}"),
             (tournament >= 1, f"tournament {tournament}; expected at least 1"),
@@ -142,9 +143,7 @@ class Coevolution:
                 controller is None or not pruning,
                 "pruning beside a controller; expected one of them: the controller has mutations of its own",
             ),
-        ]:
-            if not ok:
-                raise InputError(f"strategy: {text}")
+        )
         self.topology, self.radius, self.steps, self.tournament = (
             topology or Ring(),
             radius,

@@ -122,6 +122,7 @@ def gather(ledger: Ledger) -> Facts:
     seconds = 0.0
     cells = CellFacts.empty(about, ledger)
     count = 0
+    # in the order of arrival, so that a front grows here as it grew in the search
     for count, (_, evaluation) in enumerate(ledger.evaluations(), start=1):
         candidate = evaluation.candidate
         parents[candidate.id] = (candidate.parents, candidate.operator)
@@ -134,6 +135,7 @@ def gather(ledger: Ledger) -> Facts:
             if evaluation.state is State.FAILED:
                 reasons[evaluation.reason] += 1
             continue
+        # all below is about evaluations that gave metrics: one row each in every array
         if cells is not None:
             cells.add(evaluation)
         joins = front.add(evaluation)
@@ -145,6 +147,7 @@ def gather(ledger: Ledger) -> Facts:
         joined.append(joins)
         if joins:
             changes.append((count, front.values))
+    # an operator that made a member with another one is counted for it as well
     members = front.members
     for member in members:
         for name in parts_of(member.candidate.operator):

@@ -14,6 +14,7 @@ from typing import Any
 from optuna.storages import JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
+from search.figures import number
 from search.study.goals import Goals
 from search.study.parameters import Parameters
 from search.study.rows import Rows
@@ -108,7 +109,7 @@ class View:
             else best
         )
         if self._about["base"]:
-            base = [f"| {name} | {_number(value)} |" for name, value in self._about["base"].items()]
+            base = [f"| {name} | {number(value)} |" for name, value in self._about["base"].items()]
             lines += ["", "| metric | base model |", "| --- | --- |", *base]
         if self._about.get("parameters"):
             lines.append(
@@ -116,7 +117,7 @@ class View:
             )
         lines += [
             "",
-            *(f"- constraint `{c['text']}`: limit {_number(c['limit'])}" for c in self._about["constraints"]),
+            *(f"- constraint `{c['text']}`: limit {number(c['limit'])}" for c in self._about["constraints"]),
         ]
         if self._parameters.left_out:
             lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
@@ -130,14 +131,14 @@ class View:
         if base:
             lines += ["| metric | value | base model |", "| --- | --- | --- |"]
             lines += [
-                f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |"
+                f"| {name} | {number(value)} | {number(base[name]) if name in base else ''} |"
                 for name, value in metrics.items()
             ]
         else:
             lines += [
                 "| metric | value |",
                 "| --- | --- |",
-                *(f"| {name} | {_number(value)} |" for name, value in metrics.items()),
+                *(f"| {name} | {number(value)} |" for name, value in metrics.items()),
             ]
         parents = ", ".join(map(str, json.loads(row["parents"])))
         lines += ["", f"From `{row['operator']}`" + (f" of {parents}." if parents else ".")]
@@ -148,17 +149,13 @@ class View:
                 else "After fine-tuning, on the test split"
             )
             lines += ["", f"### {heading}", "", "| metric | value |", "| --- | --- |"]
-            lines += [f"| {name} | {_number(value)} |" for name, value in final.get("test", {}).items()]
+            lines += [f"| {name} | {number(value)} |" for name, value in final.get("test", {}).items()]
             folder = self._directory / "models" / str(row["id"])
             lines += [
                 "",
                 *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith(".")),
             ]
         return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _sound(log: Path) -> Path:

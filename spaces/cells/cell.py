@@ -70,33 +70,29 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.place, self.plan, self.width = place, plan, width
+        # what no output hears of is not made at all, neither edges nor entries nor nodes
         here = live(plan, edges)
         halved = place.halved or (False,) * len(plan.inputs)
         read = {source for source, _ in here}
         self.entries = nn.ModuleDict(
             {
-                name: FactorizedReduction(channels, width, affine)
-                if shrinks
-                else nn.Sequential(
-                    nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
-                )
+                name: _entry(channels, width, shrinks, affine)
                 for name, channels, shrinks in zip(plan.inputs, place.inputs, halved, strict=True)
                 if name in read
             }
         )
         self.edges = nn.ModuleDict({key(edge): edges[edge] for edge in here})
-        self.outputs = tuple(node for node in plan.outputs if any(target == node for _, target in here))
+        reached = {target for _, target in here}
+        self.outputs = tuple(node for node in plan.outputs if node in reached)
         joined = width * len(self.outputs)
         self.exit: nn.Module = nn.Identity()
         if place.residual or joined != place.outputs:
             norm = nn.BatchNorm2d(place.outputs)
-            if place.residual:
+            if place.residual:  # the cell adds nothing at first
                 nn.init.zeros_(norm.weight)
             self.exit = nn.Sequential(nn.Conv2d(joined, place.outputs, 1, bias=False), norm)
         self._incoming = [
-            (node, [edge for edge in here if edge[1] == node])
-            for node in plan.nodes
-            if any(e[1] == node for e in here)
+            (node, [edge for edge in here if edge[1] == node]) for node in plan.nodes if node in reached
         ]
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -115,6 +111,15 @@ class Cell(nn.Module):
         )
         out = self.exit(joined)
         return inputs[0] + out if self.place.residual else out
+
+
+def _entry(channels: int, width: int, shrinks: bool, affine: bool) -> nn.Module:
+    """Return what brings an input to the width of the nodes; where it shrinks, also to their size."""
+    if shrinks:
+        return FactorizedReduction(channels, width, affine)
+    return nn.Sequential(
+        nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+    )
 
 
 class Partial(nn.Module):

@@ -17,7 +17,7 @@ from spaces.cells.insertion import find_places
 from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import DARTS, Operations
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.names import public_name
 
 
@@ -51,12 +51,14 @@ class Design:
         inputs_per_node: int = 2,
         freeze: bool | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model: a {type(model).__name__}; expected a torch.nn.Module")
-        if inputs_per_node < 1:
-            raise InputError(f"space: inputs_per_node {inputs_per_node}; expected at least 1")
-        if width is not None and width < 1:
-            raise InputError(f"space: width {width}; expected at least 1 or null")
+        require(
+            "model", (isinstance(model, nn.Module), f"a {type(model).__name__}; expected a torch.nn.Module")
+        )
+        require(
+            "space",
+            (inputs_per_node >= 1, f"inputs_per_node {inputs_per_node}; expected at least 1"),
+            (width is None or width >= 1, f"width {width}; expected at least 1 or null"),
+        )
         self.host, self.example = model, example
         self.hollow = bool(getattr(type(model), "hollow", False))
         self.freeze = not self.hollow if freeze is None else freeze

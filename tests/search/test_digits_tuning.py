@@ -74,7 +74,7 @@ def test_the_table_the_report_and_the_winner(
         "Learning curves",
         "Parameters",
         "What matters",
-        "Who was stopped",
+        "Stopped trials",
         "MedianPruner",
     ):
         assert heading in report
@@ -269,7 +269,7 @@ def test_the_configuration_that_ships_is_sound_and_plans_in_seconds(
         "0.0001 to 0.3, log",
         "adamw, sgd",
         "60 evaluations",
-        "if nobody is stopped",
+        "if no trial is stopped",
     ):
         assert words in out
 

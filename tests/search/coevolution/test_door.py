@@ -135,7 +135,13 @@ def test_a_run_a_complete_one_and_one_that_goes_on(door: Door, tmp_path: Path) -
     assert sorted(whole) == list(range(TOTAL))
 
     report = (run / "report.html").read_text()
-    for heading in ("Reconstructions", "The cells over time", "What is alive", "Who meets whom", "The front"):
+    for heading in (
+        "Reconstructions",
+        "The cells over time",
+        "What is alive",
+        "Which cells meet",
+        "The front",
+    ):
         assert f"<h2>{heading}</h2>" in report, heading
     assert "until all cells had done their steps" in report
 
