@@ -75,6 +75,8 @@ class Evaluator(ABC):
     Attributes:
         screened: names of the metrics that :meth:`screen` gives.
         metrics: names of the metrics that the last report of :meth:`evaluate` gives.
+        structural: which of these metrics depend on what was built and not on its weights: whether a limit on
+            them can be kept is tried on the smallest candidate before the search.
         state: the folder of the run's heavy state, where an evaluator may keep checkpoints; None: nothing is
             kept. Workers on other machines need it on a file system that all of them share.
         inherits: whether candidates begin with weights that earlier ones left in ``state``, and end with
@@ -84,15 +86,26 @@ class Evaluator(ABC):
             ``latency is that of the machine where it was measured``; empty where the same model, data and
             settings give the same, up to the seed: a run that begins with another one's candidates takes
                 those along.
+        epochs: that an evaluation trains for at most, with a report after each; None: it does not train by
+            epochs.
+        rungs: how many stages of training a candidate may go through; 1: it is evaluated once.
     """
 
     screened: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    structural: tuple[str, ...] = ()
     state: Path | None = None
     inherits: bool = False
     private: str = ""
+    epochs: int | None = None
+    rungs: int = 1
     space: Space
-    data: Data | None
+    data: Data | None = None
+
+    @property
+    def parts(self) -> tuple[Evaluator, ...]:
+        """The evaluators that this one consists of: itself, unless it joins others."""
+        return (self,)
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Receive the space and the data of the run; called once, in the driver, before anything else."""
@@ -122,7 +135,11 @@ class Evaluators(Evaluator):
     """
 
     def __init__(self, parts: Sequence[Evaluator]) -> None:
-        self.parts = tuple(parts)
+        self._parts = tuple(parts)
+
+    @property
+    def parts(self) -> tuple[Evaluator, ...]:
+        return self._parts
 
     @property
     def screened(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -139,6 +156,14 @@ class Evaluators(Evaluator):
     @property
     def private(self) -> str:  # type: ignore[override]
         return next((part.private for part in self.parts if part.private), "")
+
+    @property
+    def epochs(self) -> int | None:  # type: ignore[override]
+        return next((part.epochs for part in self.parts if part.epochs is not None), None)
+
+    @property
+    def rungs(self) -> int:  # type: ignore[override]
+        return max((part.rungs for part in self.parts), default=1)
 
     @property
     def state(self) -> Path | None:

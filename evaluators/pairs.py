@@ -29,10 +29,9 @@ from evaluators.stepping import (
     one_cycle,
 )
 from operators.forward import device_of, forward
-from spaces.base import Space
+from spaces.base import Masked, Sliced, Space
 from spaces.channels.trace import mode
 from spaces.errors import InputError, require
-from spaces.mixed_pairs import Pairs
 from spaces.pairs import between, decode
 
 _BATCH = 1024
@@ -109,7 +108,8 @@ class PairTraining(Evaluator):
                 f"match_split {match_split!r}; expected train, calibration or search",
             ),
         )
-        self.epochs, self.batches, self.batch_size = epochs, batches, batch_size
+        self.epochs: int = epochs
+        self.batches, self.batch_size = batches, batch_size
         self.optimiser, self.learning_rate, self.weight_decay = optimiser, learning_rate, weight_decay
         self.schedule: Literal["constant", "one-cycle"] = schedule
         self.betas = (betas[0], betas[1])
@@ -125,9 +125,8 @@ class PairTraining(Evaluator):
         super().bind(space, data)
         if data is None:
             raise InputError("evaluator PairTraining: no data; expected data with a training split")
-        model = getattr(space, "model", None)
-        if self.corruption is not None and isinstance(model, nn.Module):
-            self.corruption.check(model)
+        if self.corruption is not None and isinstance(space, Masked | Sliced):
+            self.corruption.check(space.model)
         self._batches = Preloaded(data)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
@@ -138,12 +137,13 @@ class PairTraining(Evaluator):
         files = None if self.state is None else CellFiles(self.state)
         if files is not None and files.has(candidate.id):
             full = PairState.from_bytes(files.read(candidate.id)).tensors()
-            model.load_state_dict(self.space.gather(candidate.genome, full))  # type: ignore[attr-defined]
+            assert isinstance(self.space, Masked)  # or there would be no such file
+            model.load_state_dict(self.space.gather(candidate.genome, full))
         metrics = self.measure(model)
         metrics["train_loss"] = assess(
             model, self._data, self._batches.batches("train", _BATCH, device_of(model))
         )["loss"]
-        if isinstance(self.space, Pairs):
+        if isinstance(self.space, Masked):
             whole = self.space.whole(*self.space.architectures(candidate.genome))
             alive, full_size = self.space.parameters(np.stack([candidate.genome, whole]))
             metrics |= {"kept": float(alive / full_size), "alive": float(alive)}
@@ -171,7 +171,7 @@ class PairTraining(Evaluator):
 
         Of a latent distribution the mean is handed on.
         """
-        model = getattr(self.space, "model", None)
+        model = self.space.model if isinstance(self.space, Masked | Sliced) else None
         table = torch.empty(len(encoders), len(decoders))
         with torch.no_grad():
             for i, encoder in enumerate(encoders):

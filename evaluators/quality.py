@@ -15,8 +15,7 @@ from evaluators.data.preloaded import Preloaded
 from operators.criteria.activations import record
 from operators.forward import device_of
 from operators.repair.batchnorm import recalibrate
-from spaces.base import Space
-from spaces.channels.plan import SlicePlan
+from spaces.base import Sliced, Space
 from spaces.errors import InputError, require
 
 _LOUDEST = float(np.finfo(np.float16).max)
@@ -94,8 +93,12 @@ class Quality(Evaluator):
                     self.recalibration, self.batch_size, device, self.recalibration_batches
                 ),
             )
-        plan = getattr(self.space, "plan", None) if self.record_activations else None
-        recording = record(model, plan, candidate.genome) if isinstance(plan, SlicePlan) else nullcontext()
+        space = self.space
+        recording = (
+            record(model, space.plan, candidate.genome)
+            if self.record_activations and isinstance(space, Sliced)
+            else nullcontext()
+        )
         with recording as activations:
             metrics = assess(model, self.data, self._batches.batches("search", self.batch_size, device))
         yield Report(

@@ -74,7 +74,8 @@ class Controller:
         )
         self.bounds = (bounds[0], bounds[1])
         self._successes, self._trials = [0.0] * arms, [0.0] * arms
-        self._amounts = [float(np.clip(getattr(m, "amount", bounds[1]), *self.bounds)) for m in mutations]
+        amounts = (bounds[1] if m.amount is None else m.amount for m in mutations)
+        self._amounts = [float(np.clip(amount, *self.bounds)) for amount in amounts]
 
     @property
     def state(self) -> dict[str, list[float]]:
@@ -131,7 +132,7 @@ class Controller:
     def mutation(self, arm: int) -> Mutation:
         """Return the arm's mutation with the amount that it has come to."""
         mutation = copy.copy(self.mutations[arm])
-        if hasattr(mutation, "amount"):
+        if mutation.amount is not None:
             mutation.amount = self._amounts[arm]
         return mutation
 

@@ -11,7 +11,7 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from evaluators.base import Candidate, Evaluation, Evaluators, Report, State
+from evaluators.base import Candidate, Evaluation, Report, State
 from search.monitor import Monitor, divergence
 from search.problem import Problem
 from search.sampling import SamplerName, Sampling
@@ -212,9 +212,8 @@ class SuccessiveHalving(Strategy):
                 self._arrive(place, evaluation)
 
     def _whole(self, problem: Problem) -> int:
-        parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
-        epochs = self.maximum or next((part.epochs for part in parts if hasattr(part, "epochs")), None)
-        if not isinstance(epochs, int):
+        epochs = self.maximum or problem.evaluator.epochs
+        if epochs is None:
             raise InputError(
                 f"strategy: maximum null, and {type(problem.evaluator).__name__} has no epochs; expected a "
                 f"number"
@@ -300,8 +299,7 @@ class SuccessiveHalving(Strategy):
 
 def _sizes(problem: Problem) -> tuple[int, int]:
     """Return the numbers of training and of search samples."""
-    parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
-    data = next((part.data for part in parts if part.data is not None), None)
+    data = next((part.data for part in problem.evaluator.parts if part.data is not None), None)
     if data is None:
         raise InputError(
             "strategy: weigh true, and no evaluator has data; expected data with splits train and search"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluators.base import Evaluation, Evaluators
+from evaluators.base import Evaluation
 from operators.selection import rank
 from search.monitor import Monitor
 from search.problem import Problem
@@ -88,8 +88,7 @@ class Ladder:
     def start(self, problem: Problem, rng: np.random.Generator) -> None:
         """Receive the problem, before anything is told."""
         evaluator = problem.evaluator
-        parts = evaluator.parts if isinstance(evaluator, Evaluators) else (evaluator,)
-        self.rungs = max(getattr(part, "rungs", 1) for part in parts)
+        self.rungs = evaluator.rungs
         if self.rungs < 2:
             raise InputError(
                 "Ladder: no evaluator has rungs; expected evaluators.LineageTraining with a list of steps, "

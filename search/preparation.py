@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.base import Candidate, Evaluator, Evaluators, State
+from evaluators.base import Candidate, Evaluator, State
 from evaluators.data.base import Data
 from operators.criteria import Activation, Criterion, Magnitude, Taylor, score_all
 from search.baseline import Baseline
@@ -71,10 +71,7 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.data is not None:
             self.data.validate()
-        self._described = identify(
-            "evaluators",
-            self.evaluator.parts if isinstance(self.evaluator, Evaluators) else (self.evaluator,),
-        )
+        self._described = identify("evaluators", self.evaluator.parts)
 
     def untrained(self) -> bool:
         """Load weights that were trained before; whether there are none, so that the base model is yet to be

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluators.base import Candidate, Evaluator, Evaluators
+from evaluators.base import Candidate, Evaluator
 from evaluators.cost import COSTS, smallest
 from evaluators.data.base import Data
-from evaluators.latency import Latency
 from search.figures import number
 from search.problem import Constraint, Objective
 from spaces.base import Space
@@ -86,8 +85,8 @@ def reaches(
     constraints: Sequence[Constraint],
     base: Mapping[str, float],
 ) -> list[Reach]:
-    """Return what can be reached, for every constraint on a metric that needs no evaluation, and on measured
-    latency.
+    """Return what can be reached, for every constraint on a metric that needs no evaluation, and on those
+    that need no training, such as measured latency.
 
     Args:
         base: metrics of the base model, as far as they are known; a relative limit on another metric is left
@@ -103,7 +102,7 @@ def reaches(
         if name in screened:
             values = [float(value) for value in screened[name]]
             values += [smallest(space, data)[name]] if below and name in COSTS else []
-        elif below and (part := _latency(evaluator, name)) is not None:
+        elif below and (part := _measuring(evaluator, name)) is not None:
             values = [_measured(part, space, genomes[0], name)]
         else:
             continue
@@ -140,11 +139,10 @@ def _corners(space: Space) -> np.ndarray:
     )
 
 
-def _latency(evaluator: Evaluator, name: str) -> Latency | None:
-    parts = evaluator.parts if isinstance(evaluator, Evaluators) else (evaluator,)
-    return next((part for part in parts if isinstance(part, Latency) and name in part.metrics), None)
+def _measuring(evaluator: Evaluator, name: str) -> Evaluator | None:
+    return next((part for part in evaluator.parts if name in part.structural), None)
 
 
-def _measured(part: Latency, space: Space, genome: np.ndarray, name: str) -> float:
+def _measured(part: Evaluator, space: Space, genome: np.ndarray, name: str) -> float:
     *_, report = part.evaluate(space.build(genome), Candidate(-1, genome))
     return float(report.metrics[name])

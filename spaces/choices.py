@@ -286,6 +286,12 @@ class HyperParameters(ChoiceSpace):
     def build_from(self, *args: Any, **values: Any) -> nn.Module:
         return nn.Identity()
 
+    def genes(self, genome: np.ndarray) -> dict[str, Any]:
+        return dict(self.values(genome))
+
+    def gene_values(self) -> dict[str, tuple[Any, ...]]:
+        return {name: dimension.values for name, dimension in self.dimensions.items()}
+
 
 def _plain(value: Any) -> Any:
     """Return what JSON can hold of an argument: plain values as they are, any other object by the name of its

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -134,6 +135,16 @@ class JointSpace(Space):
             for name, part in self.split(genome).items()
             for key, value in part.describe().items()
         }
+
+    def genes(self, genome: np.ndarray) -> dict[str, Any]:
+        return {
+            name: value
+            for part in self.split(genome).values()
+            for name, value in part.space.genes(part.genome).items()
+        }
+
+    def gene_values(self) -> dict[str, tuple[Any, ...]]:
+        return {name: values for part in self.spaces.values() for name, values in part.gene_values().items()}
 
     def split(self, genome: np.ndarray) -> dict[str, Part]:
         """Return every part's share of a genome ``(length,)``."""

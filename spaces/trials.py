@@ -152,6 +152,17 @@ class TrialSpace(Space):
             values[name] = distribution.to_external_repr(from_bytes(raw))
         return values
 
+    @property
+    def trained(self) -> bool:
+        """Whether what is built was trained before: a trial trains a new model."""
+        return False
+
+    def genes(self, genome: np.ndarray) -> dict[str, Any]:
+        return {name: value for name, value in self.values(genome).items() if not name.startswith(MODEL)}
+
+    def gene_values(self) -> dict[str, tuple[Any, ...]]:
+        return {name: () for name in self.distributions if not name.startswith(MODEL)}
+
     def encode(self, params: Mapping[str, Value]) -> np.ndarray:
         """Return the genome ``(length,)`` of a trial's parameters, exactly those that are asked for; steps
         are met within rounding.

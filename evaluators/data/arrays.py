@@ -65,7 +65,7 @@ class Arrays(Data):
                     f"samples"
                 )
         self._single = not isinstance(inputs, tuple)
-        self.task = task or (Regression() if labels.is_floating_point() else Classification())
+        self.task: Task = task or (Regression() if labels.is_floating_point() else Classification())
         splitting, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
         self._rows = _split(len(labels), shares or SHARES, splitting)
         if train_samples is not None:

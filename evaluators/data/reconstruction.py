@@ -98,7 +98,7 @@ class Reconstruction(Data):
                 split: ((x - low) / (high - low).clamp(min=1e-12)).clamp(0, 1) for split, x in whole.items()
             }
         within = all(bool((x >= 0).all() and (x <= 1).all()) for x in whole.values())
-        self.task = Restoring(loss, within)
+        self.task: Task = Restoring(loss, within)
         self._targets = whole
         self._inputs = (
             {split: _without(x, missing, seed + i) for i, (split, x) in enumerate(whole.items())}

@@ -97,13 +97,13 @@ def overlap_by_case(
     """Return the names of a split's cases and their Dice overlaps, ``(cases, classes - 1)``, of a model in
     eval mode.
 
-    A case is what ``data.cases(split)`` says, a volume of several slices for instance; without such a method
+    A case is what ``data.cases(split)`` says, a volume of several slices for instance; where it says nothing
     every sample is one.
 
     Raises:
         InputError: the data are no segmentation.
     """
-    task = getattr(data, "task", None)
+    task = data.task
     if not isinstance(task, Segmentation):
         raise InputError(
             f"data: {type(data).__name__} has no labels a pixel; expected data whose task is Segmentation"
@@ -113,7 +113,7 @@ def overlap_by_case(
         for inputs, labels in data.batches(split, size):
             predicted.append(forward(model, inputs).argmax(1))
             targets.append(labels)
-    known = data.cases(split) if hasattr(data, "cases") else None
+    known = data.cases(split)
     overlap = task.overlap(
         torch.cat(predicted), torch.cat(targets), None if known is None else known[0]
     ).numpy()

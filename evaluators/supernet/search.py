@@ -77,7 +77,8 @@ class SupernetSearch(Evaluator):
                 f"evaluator SupernetSearch: epochs {epochs} and checkpoint_every {checkpoint_every}; "
                 f"expected at least 1"
             )
-        self.epochs, self.checkpoint_every = epochs, checkpoint_every
+        self.epochs: int = epochs
+        self.checkpoint_every = checkpoint_every
         self.rule = rule or Stability()
         self.supernet = supernet or SupernetSettings()
         self.training = training or Training(epochs=60, learning_rate=5e-3)
@@ -207,11 +208,7 @@ class SupernetSearch(Evaluator):
             return None
         assert self.data is not None and isinstance(self.space, SupernetSpace)
         rule = [type(self.rule).__qualname__, sorted(vars(self.rule).items())]
-        trained = sorted(
-            (name, str(value))
-            for name, value in vars(self.training).items()
-            if name not in ("space", "data", "_teacher")
-        )
+        trained = sorted((name, str(value)) for name, value in vars(self.training.settings).items())
         own = [self.epochs, rule, asdict(self.supernet), trained if stage == "trained" else [], more]
         seed = torch.initial_seed()
         key = json.dumps(

@@ -16,6 +16,10 @@ class Mutation(ABC):
 
     Args:
         probability: share of the genomes that are changed at all; the others come back as they are.
+
+    Attributes:
+        amount: how much one event takes, where a schedule or a controller may set it; None: there is no such
+            setting.
     """
 
     needs: tuple[str, ...] = ()
@@ -24,6 +28,8 @@ class Mutation(ABC):
     """Whether its child has one parent: it changes the first parent's genome, not what a crossover made of
     two.
     """
+
+    amount: float | None = None
 
     def __init__(self, probability: float = 1.0) -> None:
         require(

@@ -19,7 +19,7 @@ class Pruning(Mutation):
     """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
 
     ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
-    a space's ``active`` where it has one (:class:`spaces.MixedPairs`). No segment falls below what the space
+    the space's ``active`` (:class:`spaces.MixedPairs`). No segment falls below what the space
     keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples,
     as many more fall, or are spared, as the nearest multiple asks for.
 
@@ -33,6 +33,7 @@ class Pruning(Mutation):
     """
 
     counts: Literal["loci", "params"] = "loci"
+    amount: float
 
     def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:
         super().__init__(probability)
@@ -52,8 +53,7 @@ class Pruning(Mutation):
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         own = np.broadcast_to(guide.get("own", True), genomes.shape).astype(bool) & keep_bits(space, self)
-        if hasattr(space, "active"):
-            own &= space.active(genomes)
+        own &= space.active(genomes)
         doomed, worth = self._doomed(space, genomes, own, guide, rng)
         may = own & (genomes == 1)
         pruned = np.where(doomed & may, 0, genomes).astype(np.uint8)
@@ -101,24 +101,6 @@ class Pruning(Mutation):
         pruned[left[np.argsort(worth[left], kind="stable")][: kept - target]] = 0
 
 
-def units_of(space: Space) -> np.ndarray:
-    """Return the column of the recorded outputs that speaks about each locus, -1 for none; without a word of
-    the space its own.
-    """
-    known = getattr(space, "units_of", None)
-    return np.arange(space.length) if known is None else np.asarray(known)
-
-
-def layers_of(space: Space) -> np.ndarray:
-    """Return the layer of every recorded unit; without a word of the space the segments are the layers."""
-    known = getattr(space, "unit_layers", None)
-    return (
-        np.repeat(np.arange(len(space.segments)), [s.size for s in space.segments])
-        if known is None
-        else np.asarray(known)
-    )
-
-
 def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarray:
     """Return the recorded outputs ``(n, examples, units)``.
 
@@ -127,7 +109,7 @@ def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarr
     """
     outputs = np.asarray(entry(guide, "outputs", operator))
     table = outputs[None] if outputs.ndim == 2 else outputs
-    units = len(layers_of(space))
+    units = len(space.unit_layers)
     if table.ndim != 3 or len(table) not in (1, n) or table.shape[2] != units:
         raise InputError(
             f"{type(operator).__name__}: outputs {outputs.shape}; expected (examples, {units}) or ({n}, "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from evaluators.base import Evaluation, Evaluators, State
+from evaluators.base import Evaluation, State
 from evaluators.pair_state import CellFiles
 from evaluators.pairs import PairTraining
 from search.budget import Budget
@@ -283,8 +283,7 @@ def training_of(problem: Problem) -> PairTraining:
     Raises:
         InputError: there is none.
     """
-    parts = problem.evaluator.parts if isinstance(problem.evaluator, Evaluators) else (problem.evaluator,)
-    for part in parts:
+    for part in problem.evaluator.parts:
         if isinstance(part, PairTraining):
             return part
     raise InputError("evaluators: none of them trains pairs; Coevolution needs an evaluators.PairTraining")

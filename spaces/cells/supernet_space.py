@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from spaces.cells.graph import CellGraph
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import DARTS
 from spaces.cells.space import CellSpace
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 
 class SupernetSpace(Space):
@@ -54,6 +58,11 @@ class SupernetSpace(Space):
         return not self.design.hollow
 
     @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """A genome holds no parameters of a trial."""
+        return {}
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.blake2b(f"searches {self.design.fingerprint}".encode(), digest_size=16).hexdigest()
 
@@ -70,3 +79,9 @@ class SupernetSpace(Space):
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
         self.check(genome[None])
         return {"repeat": int(genome[0])}
+
+    def finish(
+        self, genome: np.ndarray, arrays: Callable[[], Mapping[str, np.ndarray]]
+    ) -> tuple[Space, np.ndarray]:
+        """Return the space of cells and the cell that the search found, its array ``genotype``."""
+        return self.cells, self.cells.encode(str(arrays()["genotype"]))
