@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.base import State
+from search.ending import Ending, EndingKind
 from search.figures import bound, figure, share, title
 from search.finals import BASE, COSTS, Final
 from search.report.facts import Facts
@@ -20,15 +21,15 @@ from search.table import main_cost, tested_metrics
 from search.trials import TOLD, TrialRow, best_first, counted, short, value
 
 _ENDS = {
-    "evaluations": "the budget of evaluations was spent",
-    "seconds": "the time was up",
-    "stall": "the front had stopped improving",
-    "epochs": "the budget of training was spent",
-    "exhausted": "there was nothing left to ask",
-    "steps": "all cells had done their steps",
-    "interrupted": "it was interrupted",
-    "failures": "most of the first ones had failed",
-    "disk full": "the disk was full",
+    EndingKind.EVALUATIONS: "the budget of evaluations was spent",
+    EndingKind.SECONDS: "the time was up",
+    EndingKind.STALL: "the front had stopped improving",
+    EndingKind.EPOCHS: "the budget of training was spent",
+    EndingKind.EXHAUSTED: "there was nothing left to ask",
+    EndingKind.STEPS: "all cells had done their steps",
+    EndingKind.INTERRUPTED: "it was interrupted",
+    EndingKind.FAILURES: "most of the first ones had failed",
+    EndingKind.DISK_FULL: "the disk was full",
 }
 
 
@@ -44,9 +45,8 @@ def sentence(facts: Facts) -> str:
         f"A search for {aims}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates were "
         f"evaluated"
     ]
-    if facts.ended:
-        reason, _, detail = facts.ended.partition(": ")
-        parts.append(f", until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
+    if facts.ending:
+        parts.append(f", until {_ended(facts.ending)}")
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
     if facts.members:
@@ -57,15 +57,18 @@ def sentence(facts: Facts) -> str:
     return "".join(parts)
 
 
+def _ended(ending: Ending) -> str:
+    return _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
+
+
 def _tuned(facts: Facts) -> str:
     """Say in plain words what a hyper-parameter search did."""
     aims = " and ".join(
         ("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives
     )
     parts = [f"A search for the hyper-parameters of {aims}. {counted(facts.trials)}"]
-    if facts.ended:
-        reason, _, detail = facts.ended.partition(": ")
-        parts.append(f"; it went on until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
+    if facts.ending:
+        parts.append(f"; it went on until {_ended(facts.ending)}")
     steps, whole = _steps(facts)
     if whole > steps:
         parts.append(
