@@ -11,10 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from evaluators.base import Evaluator
-from search.coevolution.strategy import Coevolution
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
-from search.strategy import Strategy
+from search.strategy import SearchStrategy
 from spaces.base import Space
 from spaces.errors import InputError
 from spaces.trials import TrialSpace
@@ -55,7 +54,7 @@ class About:
     edges: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, name: str, problem: Problem, strategy: Strategy | Coevolution | None = None) -> About:
+    def of(cls, name: str, problem: Problem, strategy: SearchStrategy | None = None) -> About:
         """Describe a problem, and what the strategy watches."""
         report = getattr(problem.space, "report", None)
         return cls(
@@ -69,8 +68,8 @@ class About:
             _labels(problem.space),
             report() if callable(report) else {},
             _parameters(problem.space),
-            str(getattr(strategy, "monitor", None) or ""),
-            *_graph(strategy),
+            "" if strategy is None else str(strategy.monitor or ""),
+            *((0, []) if strategy is None else strategy.cell_graph()),
         )
 
     def save(self, ledger: Ledger) -> None:
@@ -97,13 +96,6 @@ class About:
             for c in self.constraints
         )
         return Problem(cast(Space, None), cast(Evaluator, None), objectives, constraints, dict(self.base))
-
-
-def _graph(strategy: Strategy | Coevolution | None) -> tuple[int, list[list[int]]]:
-    if not isinstance(strategy, Coevolution):
-        return 0, []
-    graph = strategy.topology.graph()
-    return len(graph), sorted(sorted(edge) for edge in graph.edges)
 
 
 def _parameters(space: Space) -> dict[str, str]:

@@ -363,9 +363,6 @@ def limits(problem: Problem, metrics: dict[str, float]) -> list[Limit]:
 @contextlib.contextmanager
 def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
     """Give an executor that limits candidates in time another limit for a while."""
-    if not hasattr(executor, "time_limit"):
-        yield
-        return
     before = executor.time_limit
     executor.time_limit = seconds
     try:

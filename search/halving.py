@@ -11,10 +11,11 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.base import Candidate, Cause, Evaluation, Report, State
 from search.monitor import Monitor, divergence
 from search.problem import Problem
 from search.sampling import SamplerName, Sampling
+from search.stop import Stop
 from search.strategy import Strategy
 from search.tuning import operator_name, reported
 from search.weighing import normal_scores, weighed
@@ -194,13 +195,13 @@ class SuccessiveHalving(Strategy):
     def waiting(self) -> bool:
         return bool(self._rungs)
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
         if why := divergence(report):
             return why
         rung = self._places[candidate.id].rung
         if rung == len(self.resources) or report.step < self.resources[rung]:
             return False
-        return f"paused at rung {rung} (step {self.resources[rung]})"
+        return Stop(f"paused at rung {rung} (step {self.resources[rung]})", Cause.PAUSED)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:

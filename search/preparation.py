@@ -146,7 +146,7 @@ class Preparation:
         check_metrics(evaluator, self.objectives, self.constraints, space)
         problem = Problem(space, evaluator, self.objectives, self.constraints)
         if reachable:
-            check_reach(reaches(space, self.data, evaluator, self.constraints, screened_base(problem)))
+            check_reach(reaches(space, self.data, evaluator, self.constraints, problem.screened_base()))
         return problem
 
     def base(self, problem: Problem) -> dict[str, float]:
@@ -190,11 +190,3 @@ class Preparation:
         return {
             "base_activation" if name == "activation" else name: values for name, values in scores.items()
         }
-
-
-def screened_base(problem: Problem) -> dict[str, float]:
-    """Return those metrics of the base model that need no evaluation."""
-    genome = problem.space.base
-    if genome is None:
-        return {}
-    return {name: float(values[0]) for name, values in problem.evaluator.screen(genome[None]).items()}

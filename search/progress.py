@@ -22,7 +22,7 @@ from evaluators.base import Report, State
 from search.figures import number
 
 if TYPE_CHECKING:
-    from search.loop import Loop
+    from search.tally import SearchLoop
 
 _REFERENCE = 64
 """Candidates whose worst values are the reference point of the hypervolume that is shown."""
@@ -112,7 +112,7 @@ class SearchProgress:
         self._reference: np.ndarray | None = None
         self._times: deque[tuple[float, int]] = deque()
 
-    def tick(self, loop: Loop) -> None:
+    def tick(self, loop: SearchLoop) -> None:
         """Show where the search is; told by the loop."""
         if self._opening:
             self.progress.say(self._opening)
@@ -127,7 +127,7 @@ class SearchProgress:
         if self.progress.due:  # the text costs milliseconds, candidates may take less
             self.progress.search(self.text(loop), _done(loop), loop.budget.evaluations)
 
-    def text(self, loop: Loop) -> str:
+    def text(self, loop: SearchLoop) -> str:
         """The state of the search in one plain line."""
         total, workers, failed, left = (
             loop.budget.evaluations,
@@ -155,7 +155,7 @@ class SearchProgress:
         ]
         return ", ".join(part for part in parts if part)
 
-    def _found(self, loop: Loop) -> list[str]:
+    def _found(self, loop: SearchLoop) -> list[str]:
         """The front and its hypervolume; of one objective the best value."""
         objectives = loop.problem.objectives
         if len(objectives) > 1:
@@ -165,13 +165,13 @@ class SearchProgress:
             for member in loop.front.members[:1]
         ]
 
-    def rate(self, loop: Loop) -> float:
+    def rate(self, loop: SearchLoop) -> float:
         """Evaluations per second, lately; 0 before anything can be said."""
         if not self._times or (passed := time.monotonic() - self._times[0][0]) < _LEAST:
             return 0.0
         return (_done(loop) - self._times[0][1]) / passed
 
-    def left(self, loop: Loop) -> float | None:
+    def left(self, loop: SearchLoop) -> float | None:
         """Seconds that the search is likely to take yet, None where nothing tells."""
         times, rate = [], self.rate(loop)
         if loop.budget.evaluations is not None and rate > 0:
@@ -182,7 +182,7 @@ class SearchProgress:
             times.append(max(loop.budget.epochs / loop.epochs - 1, 0.0) * loop.elapsed)
         return min(times) if times else None
 
-    def hypervolume(self, loop: Loop) -> float:
+    def hypervolume(self, loop: SearchLoop) -> float:
         """What the front dominates, as a share of the box between zero (or the best, below zero) and the
         worst of the first candidates.
         """
@@ -204,7 +204,7 @@ class SearchProgress:
         return loop.front.hypervolume(list(signs * reference)) / max(float(np.prod(box)), 1e-300)
 
 
-def _done(loop: Loop) -> int:
+def _done(loop: SearchLoop) -> int:
     return sum(loop.states.values())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from evaluators.base import Candidate, Evaluation, Report
 from search.problem import Problem
+from search.stop import Stop
 from search.strategy import Strategy
 from spaces.errors import InputError
 
@@ -66,7 +67,7 @@ class Stages(Strategy):
             else set().union(*(heirs for heirs in found if heirs is not None))
         )
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
         return self.strategies[self._owners[candidate.id]].should_stop(candidate, report)
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evaluators.base import Evaluation, State
+from evaluators.base import Cause, Evaluation, State
 from search.about import About
 from search.figures import number, setting, title
 from search.finals import Final
@@ -42,11 +42,11 @@ class TrialRow:
 
     @property
     def diverged(self) -> bool:
-        return self.evaluation.reason.startswith("diverged")
+        return self.evaluation.cause is Cause.DIVERGED
 
     @property
     def paused(self) -> bool:
-        return self.evaluation.reason.startswith("paused")
+        return self.evaluation.cause is Cause.PAUSED
 
 
 def gather_trials(ledger: Ledger, about: About, curves: bool = True) -> list[TrialRow]:

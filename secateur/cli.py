@@ -80,12 +80,12 @@ def _run(words: list[str]) -> int:
     progress = Progress()
     result = assemble(settings, progress).run(**asdict(settings.budget))
     progress.say(_ending(result))
-    if result.reason.startswith(("failures", "disk full")):
+    if result.ending.faulty:
         print(f"error: search: {result.reason}", file=sys.stderr)
         return STOPPED
     result.show(Console())
     progress.say(_whereabouts(settings.directory))
-    return INTERRUPTED if result.reason == "interrupted" else DONE
+    return INTERRUPTED if result.ending.kind == "interrupted" else DONE
 
 
 def _plan(words: list[str]) -> int:
@@ -177,7 +177,7 @@ def _ending(result: Result) -> str:
             f"complete: {found} (ended by: {result.reason}); a larger --search.budget.evaluations goes on "
             "from here"
         )
-    if result.reason == "interrupted":
+    if result.ending.kind == "interrupted":
         return f"interrupted: {found}; the same command goes on from here"
     return f"ended by: {result.reason}; {found}"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from evaluators.base import Evaluation, State
 from search.about import About
+from search.ending import Ending
 from search.finals import BASE, Final, load_finals
 from search.front import Front
 from search.ledger import Ledger
@@ -70,7 +70,7 @@ class Facts:
     states: Counter[str]
     seconds: float
     segments: list[tuple[str, int, int]]
-    ended: str = ""
+    ending: Ending | None = None
     trials: list[TrialRow] = field(default_factory=list)
     cells: CellFacts | None = None
     courses: list[Course] = field(default_factory=list)
@@ -169,7 +169,7 @@ def gather(ledger: Ledger) -> Facts:
         states=states,
         seconds=seconds,
         segments=[(segment.name, segment.size, segment.choices) for segment in ledger.segments],
-        ended=_reason(ledger.note("ended")),
+        ending=Ending.read(ledger.note),
         trials=gather_trials(ledger, about),
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
@@ -179,11 +179,6 @@ def gather(ledger: Ledger) -> Facts:
 def parts_of(operator: str) -> list[str]:
     """Return the operators that made a candidate: crossover and mutation are counted each for itself."""
     return operator.split("+")
-
-
-def _reason(note: Any) -> str:
-    """Why the search ended last: the note is the reason, or holds it beside the budget."""
-    return str((note.get("reason") if isinstance(note, dict) else note) or "")
 
 
 def _history(changes: Sequence[tuple[int, np.ndarray]], count: int) -> list[tuple[int, float]]:

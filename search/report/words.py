@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.base import State
+from search.ending import Ending, EndingKind
 from search.figures import bound, number, setting, share, title
 from search.finals import BASE, COSTS, Final
 from search.report.facts import Facts
@@ -20,15 +21,15 @@ from search.table import main_cost, tested_metrics
 from search.trials import TOLD, TrialRow, best_first, counted, short
 
 _ENDS = {
-    "evaluations": "the budget of evaluations was spent",
-    "seconds": "the time was up",
-    "stall": "the front had stopped improving",
-    "epochs": "the budget of training was spent",
-    "exhausted": "there was nothing left to ask",
-    "steps": "all cells had done their steps",
-    "interrupted": "it was interrupted",
-    "failures": "most of the first ones had failed",
-    "disk full": "the disk was full",
+    EndingKind.EVALUATIONS: "the budget of evaluations was spent",
+    EndingKind.SECONDS: "the time was up",
+    EndingKind.STALL: "the front had stopped improving",
+    EndingKind.EPOCHS: "the budget of training was spent",
+    EndingKind.EXHAUSTED: "there was nothing left to ask",
+    EndingKind.STEPS: "all cells had done their steps",
+    EndingKind.INTERRUPTED: "it was interrupted",
+    EndingKind.FAILURES: "most of the first ones had failed",
+    EndingKind.DISK_FULL: "the disk was full",
 }
 
 
@@ -45,8 +46,8 @@ def sentence(facts: Facts) -> str:
         f"A search for {_aims(facts)}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates "
         f"were evaluated"
     ]
-    if facts.ended:
-        parts.append(f", {_end(facts)}")
+    if facts.ending:
+        parts.append(f", until {_ended(facts.ending)}")
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
     if facts.members:
@@ -62,17 +63,15 @@ def _aims(facts: Facts) -> str:
     return " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in goals)
 
 
-def _end(facts: Facts) -> str:
-    """When the search ended; the ledger keeps the kind of end, and perhaps a detail behind a colon."""
-    reason, _, detail = facts.ended.partition(": ")
-    return f"until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}"
+def _ended(ending: Ending) -> str:
+    return _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
 
 
 def _tuned(facts: Facts) -> str:
     """Say in plain words what a hyper-parameter search did."""
     parts = [f"A search for the hyper-parameters of {_aims(facts)}. {counted(facts.trials)}"]
-    if facts.ended:
-        parts.append(f"; it went on {_end(facts)}")
+    if facts.ending:
+        parts.append(f"; it went on until {_ended(facts.ending)}")
     steps, whole = _steps(facts)
     if whole > steps:
         parts.append(

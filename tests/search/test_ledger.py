@@ -203,8 +203,8 @@ def test_a_full_disk_keeps_what_was_committed(path):
     given = candidates(Bits(), 3)
     ledger.add_candidates(given[:1])
     ledger.commit()
-    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    pages = ledger._store._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._store._db.execute(f"PRAGMA max_page_count = {pages + 1}")
     ledger.add_candidates(given[1:])
     with pytest.raises(LedgerError, match=r"full.*what was committed is kept"):
         ledger.add_evaluation(Evaluation(given[0], State.COMPLETE, {}, {"large": np.zeros(10_000)}))

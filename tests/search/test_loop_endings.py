@@ -46,7 +46,7 @@ def test_killed_again_and_again_it_evaluates_nothing_committed_twice_and_ends_wi
         except Killed:
             ended = False
         assert not committed & set(evaluator.witnessed)
-        ledger._db.close()  # as a kill does: what is not committed is gone
+        ledger._store._db.close()  # as a kill does: what is not committed is gone
         now = {e.candidate.id for _, e in Ledger(path, SPACE).evaluations()}
         assert committed <= now
         committed = now
@@ -210,8 +210,8 @@ def test_an_interrupt_signal_in_the_middle_of_an_evaluation_loses_nothing_commit
 def test_a_full_disk_ends_it_with_everything_committed_kept(tmp_path):
     path = tmp_path / "ledger.db"
     ledger = Ledger(path, SPACE)
-    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count = {pages + 20}")
+    pages = ledger._store._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._store._db.execute(f"PRAGMA max_page_count = {pages + 20}")
     reason, loop = play(Budget(evaluations=5000), None, ledger)
     assert reason.startswith("disk full: ") and "free some space" in reason
     done = Ledger.reader(path).counts()["evaluations"]

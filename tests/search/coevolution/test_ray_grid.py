@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_the_run_is_that_of_one_process(tmp_path: Path) -> None:
     inline = make(tmp_path, rules(topology=Torus(2, 3), steps=8), name="inline")
     inline.run()
     loop = make(tmp_path, rules(topology=Torus(2, 3), steps=8), RayGrid(RayExecutor(workers=2)), name="ray")
-    assert loop.run() == "steps"
+    assert loop.run().kind == "steps"
     assert rows(loop) == rows(inline)
     assert len({e.worker for _, e in loop.ledger.evaluations()}) == 2
 
@@ -70,7 +71,7 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path) -> None:
     loop = make(
         tmp_path, rules(pruning=[Deadly(tmp_path / "lost")]), RayGrid(RayExecutor(workers=2)), name="ray"
     )
-    assert loop.run() == "steps"
+    assert loop.run().kind == "steps"
     assert (tmp_path / "lost").exists()
     assert rows(loop) == rows(inline)
 
@@ -94,6 +95,6 @@ def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
             for id in list(grid._refs):
                 grid._refs[id] = lost[0], lost[0]
 
-    loop._hear.append(lose)
-    assert loop.run() == "steps"
+    loop.tally.hearing.append(SimpleNamespace(evaluated=lose))
+    assert loop.run().kind == "steps"
     assert lost and rows(loop) == rows(inline)

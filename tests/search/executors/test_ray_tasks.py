@@ -116,7 +116,7 @@ def test_strict_order_gives_what_the_inline_executor_gives():
         loop = Loop(
             problem, RandomSearch(), executor, Ledger(None, SPACE), Budget(evaluations=40), lag=12, chunk=4
         )
-        assert loop.run() == "evaluations"
+        assert loop.run().kind == "evaluations"
         ledgers.append(
             (
                 sorted(
