@@ -17,7 +17,7 @@ from evaluators.data.base import Data
 from evaluators.training import Training, fit
 from evaluators.weights import pack_weights
 from search.identity import describe, source_digest, weights_digest
-from search.identity_format1 import describe_format1, former_structure
+from search.identity_format1 import former_structure, former_training
 from spaces.errors import InputError
 from spaces.files import replacing
 from spaces.names import former_names, public_name
@@ -113,7 +113,7 @@ class Baseline:
         )
         with former_names():
             self.former_key = _key(
-                describe_format1("training", training)
+                former_training("training", training)
                 | common
                 | {"model": public_name(type(model)), "structure": former_structure(model)}
             )

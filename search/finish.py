@@ -27,6 +27,7 @@ from search.export import ONNX, Origin, base_of, export, export_onnx
 from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
 from search.front import Front
 from search.identity import describe
+from search.identity_format1 import current_settings
 from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
@@ -407,12 +408,12 @@ def _keep(ledger: Ledger, evaluation: Evaluation, settings: str) -> None:
 
 def _is_tuned(ledger: Ledger, id: int, settings: str) -> bool:
     note = ledger.note(_tuned(id))
-    return note is not None and note["settings"] == settings
+    return note is not None and current_settings(note["settings"]) == settings
 
 
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
     """Whether a member needs nothing more: tuned with these settings, and its files are there and whole."""
-    if final is None or final.settings != settings:
+    if final is None or current_settings(final.settings) != settings:
         return False
     if not final.folder:
         return True

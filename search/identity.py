@@ -29,10 +29,10 @@ def describe(name: str, value: object) -> dict[str, str]:
     """Flatten an object into lines of text: its public name, and below it every argument of its constructor,
     ``strategy.population: 48``.
 
-    An argument is read from the attribute of that name, or of that name with an underscore, or from what a
-    method ``settings()`` of the object returns. No other private attribute counts. So call it before the
-    object is bound or started. The same object comes out the same in every process: no addresses, no order of
-    sets, arrays by their contents.
+    An argument is read from the attribute or property of that name, from that name with an underscore, or from
+    what a method ``settings()`` of the object returns. No other private attribute counts. So call it before
+    the object is bound or started. The same object comes out the same in every process: no addresses, no order
+    of sets, arrays by their contents.
 
     Args:
         name: what the lines begin with.
@@ -96,12 +96,14 @@ def arguments(value: object) -> dict[str, Any]:
     if callable(told := getattr(type(value), "settings", None)):
         return dict(told(value))
     kept = _attributes(value)
+    shown = {name for name in dir(type(value)) if isinstance(getattr(type(value), name, None), property)}
     names = [
         parameter.name
         for parameter in inspect.signature(type(value)).parameters.values()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     found = {name: kept[key] for name in names for key in (f"_{name}", name) if key in kept}
+    found |= {name: getattr(value, name) for name in names if name not in found and name in shown}
     if hidden := [name for name in names if name not in found]:
         if is_own(type(value)):
             raise TypeError(

@@ -24,8 +24,19 @@ from spaces.names import former_names, public_name
 
 _DEPTH = 8
 
-PLACES: dict[str, dict[str, str]] = {}
-"""Public name of a class -> where format 1 had an argument of its constructor, relative to the object."""
+PLACES: dict[str, dict[str, str]] = {
+    "LineageTraining": {
+        **{
+            name: f"training.{name}"
+            for name in ("batch_size", "learning_rate", "optimiser", "weight_decay", "schedule", "clip")
+        },
+        "distillation": "training.distillation",
+        "first_learning_rate": "first_rate",
+    }
+}
+"""Name of a class in format 1 -> where it had an argument of its constructor, relative to the object."""
+NEW = ("TrainingSettings",)
+"""Classes that format 1 did not have: what they hold stood there without a line of their own."""
 
 
 def describe_format1(name: str, value: object) -> dict[str, str]:
@@ -34,7 +45,24 @@ def describe_format1(name: str, value: object) -> dict[str, str]:
     with former_names():
         _describe(name, value, lines, _DEPTH)
         given = describe(name, value)
-    return _at_former_places(given) | lines
+    return given | _at_former_places(given) | lines
+
+
+def former_training(name: str, training: object) -> dict[str, str]:
+    """Return the lines of a training in format 1, all of them and in its order, of which hashes were made."""
+    with former_names():
+        (first, kind), *settings = describe(name, training).items()
+    return {first: kind, f"{name}.teacher": "None"} | dict(settings)
+
+
+def current_settings(text: str) -> str:
+    """Return the settings of a fine-tuning, ``name=value; ...``, as today, from either format."""
+    pairs = [part.partition("=") for part in text.split("; ") if part != "training.teacher=None"]
+    short = {
+        "evaluators.training.Training": "Training",
+        "evaluators.distillation.Distillation": "Distillation",
+    }
+    return "; ".join(f"{name}={short.get(value, value)}" for name, _, value in pairs)
 
 
 def former_structure(model: nn.Module) -> str:
@@ -92,6 +120,7 @@ def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> No
             for index, item in enumerate(value):
                 _describe(f"{name}.{index}", item, lines, depth - 1)
     else:
-        lines[name] = public_name(type(value))
+        if type(value).__name__ not in NEW:
+            lines[name] = public_name(type(value))
         for key, attribute in sorted(getattr(value, "__dict__", {}).items()):
             _describe(f"{name}.{key.lstrip('_')}", attribute, lines, depth - 1)
