@@ -340,7 +340,9 @@ def _fronts() -> list[str]:
     lines = [
         "",
         "Every arm of `fronts` at equal MACs, all training included (hypervolume over log MACs and test "
-        "loss; median, quartiles, seeds):",
+        'loss; median, quartiles, seeds). Those with "lineages" are ours, pruning while training: the given '
+        "network, one of another make, or either, as a race decides. Distilled ones are ablations, with our "
+        "training and without our search; all others are controls:",
         "",
         f"| arm | {' | '.join(tasks)} |",
         f"| --- |{' --- |' * len(tasks)}",

@@ -1,4 +1,4 @@
-"""Who survives, and who becomes a parent."""
+"""Which candidates survive, and which become parents."""
 
 from operators.selection.base import Selection
 from operators.selection.nsga2 import NSGA2Selection
