@@ -26,6 +26,7 @@ from evaluators.training_settings import EPOCH_GENES, STEP_GENES, OwnsSettings, 
 from operators.forward import device_of
 from spaces.base import Space
 from spaces.errors import InputError
+from spaces.names import with_former
 
 RESUME = "resume"
 """Operator of a candidate that goes on where its last parent was stopped."""
@@ -180,10 +181,8 @@ class TrialTraining(OwnsSettings, Evaluator):
         tic = None if self.tic is None else sorted(vars(self.tic).items())
         settings = {name: value for name, value in vars(self.settings).items() if name != "distillation"}
         own = [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
-        key = json.dumps(
-            [self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, own],
-            default=str,
-        )
+        genome, data = candidate.genome.tobytes().hex(), self.data.fingerprint
+        key = with_former(lambda: json.dumps([self.space.fingerprint, genome, data, own], default=str))
         return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
 
 

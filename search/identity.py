@@ -29,10 +29,10 @@ def describe(name: str, value: object) -> dict[str, str]:
     """Flatten an object into lines of text: its public name, and below it every argument of its constructor,
     ``strategy.population: 48``.
 
-    An argument is read from the attribute or property of that name, from that name with an underscore, or from
-    what a method ``settings()`` of the object returns. No other private attribute counts. So call it before
-    the object is bound or started. The same object comes out the same in every process: no addresses, no order
-    of sets, arrays by their contents.
+    An argument is read from the attribute or property of that name, from that name with an underscore, or
+    from what a method ``settings()`` of the object returns. No other private attribute counts. So call it
+    before the object is bound or started. The same object comes out the same in every process: no addresses,
+    no order of sets, arrays by their contents.
 
     Args:
         name: what the lines begin with.

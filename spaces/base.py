@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from spaces.channels.plan import SlicePlan
 
-from spaces.names import former_names
+from spaces.names import with_former
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,7 @@ class Space(ABC):
 
     def is_meant(self, written: str, kind: Literal["fingerprint", "kinship"] = "fingerprint") -> bool:
         """Whether a fingerprint (or kinship) that was written down, perhaps in format 1, is this space's."""
-        if written == getattr(self, kind):
-            return True
-        with former_names():
-            return written == getattr(self, kind)
+        return written in with_former(lambda: getattr(self, kind))
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.abc import Loader, MetaPathFinder
@@ -54,6 +54,13 @@ def former_names() -> Iterator[None]:
         yield
     finally:
         _former.reset(token)
+
+
+def with_former(make: Callable[[], str]) -> tuple[str, str]:
+    """Return what a function makes, and what it would have made in format 1."""
+    with former_names():
+        former = make()
+    return make(), former
 
 
 def current_path(path: str) -> str:

@@ -18,7 +18,7 @@ from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import DARTS, Operations
 from spaces.errors import InputError, require
-from spaces.names import public_name
+from spaces.names import public_name, with_former
 
 
 class Design:
@@ -82,6 +82,10 @@ class Design:
             [self.width, self.inputs_per_node, self.freeze],
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+    def is_meant(self, fingerprint: str) -> bool:
+        """Whether a fingerprint that was written down, perhaps in format 1, is of this design."""
+        return fingerprint in with_former(lambda: self.fingerprint)
 
     def network(self, share: int = 1, affine: bool = True) -> CellNetwork:
         """Return a copy of the network, without cells yet; a hollow one with new weights from torch's

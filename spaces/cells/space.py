@@ -73,7 +73,7 @@ class CellSpace(Space):
         left: Mapping[str, Sequence[str]] = {}
         if run is not None:
             self.found, self._weights = found.read(run, candidate)
-            if self.found.design != design.fingerprint:
+            if not design.is_meant(self.found.design):
                 raise InputError(
                     f"space: run: {run} searched another network, graph or set of operations; expected the "
                     f"same as here"
