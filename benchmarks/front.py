@@ -49,7 +49,7 @@ from spaces.models import ResidualNet
 
 REFERENCE = (0.2, 1.0)
 LIMIT = Constraint("error", "<=", REFERENCE[0])
-"""Every arm that takes limits is told that nothing beyond the reference counts."""
+"""Given to every arm that takes constraints: nothing beyond the reference counts."""
 MEMBERS, EPOCHS = 5, 6
 STAGES = Path(__file__).parent / "results" / "front"
 

@@ -27,10 +27,10 @@ Plain = dict[str, Any]
 product, or an argument of it, gets another name."""
 
 CHAIN = Edges(("a>0", "b>0", "0>1", "1>2"), outputs=("2",))
-"""All edges stay, so operations are all that is chosen, and one that is bad is in everybody's way."""
+"""All edges stay, so that only operations are chosen, and a bad one cannot be avoided by another edge."""
 WINDOW, STAGES = 4, (4, 2, 1)
-"""Of ours. Digits, seeds 100 to 103, three retrainings each: .938, the full search .935; with a window of 3
-.932, of 5 .931, with the published stages 5, 3, 1 .928, and memory falls less."""
+"""Window and stages of our rule. Digits, seeds 100 to 103, three retrainings each: .938, the full search
+.935; with a window of 3 .932, of 5 .931, with the published stages 5, 3, 1 .928, and memory falls less."""
 WARMUP, TOGETHER = 30, 2
 """Epochs and operations of a warm-up that is long and cheap. On digits, seeds 100 to 103, poolings are ahead
 after 5 epochs, since convolutions have not learned yet, and a rule that decides then is worse than the full
@@ -136,8 +136,8 @@ class Task(ABC):
 
     @abstractmethod
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
-        """Return the network with its places, and what it is worth before it has cells (nothing, where it
-        cannot be).
+        """Return the network with the places of its cells, and its metrics before it has cells (none, where
+        it does not run without).
         """
 
 
@@ -146,17 +146,17 @@ class CrowdedDigits(Task):
     architecture.
 
     A stack of a reduction and a normal cell, 8 edges in all. At first searched cells were worse than random
-    ones. What it was, on seeds from 100 on (accuracies of retrained cells; a few seeds each, so causes are
-    likely, not shown):
+    ones. The likely causes, on seeds from 100 on (accuracies of retrained cells; a few seeds each, which
+    suggest them and do not prove them):
 
-    * There was nothing to win: under noise of .5, on 256 images, cells of average poolings alone reached .62,
-      of separable 3x3 convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of 5x5
-      ones, .92.
+    * Search could gain nothing: under noise of .5, on 256 images, cells of average poolings alone reached
+      .62, of separable 3x3 convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of
+      5x5 ones, .92.
     * Where a node chooses two of its inputs, nearly every random cell was good enough (.85 against .86 for
       the search, three seeds); where it chooses one, what counted was which (full searches .89, .90 and .81,
       random cells .79, .79 and .81). In a chain every operation counts, and edges are not chosen: .92 against
       .87 (seed 101).
-    * Partial channels: a quarter of 8 channels are 2, on which no convolution shows what it is worth. All
+    * Partial channels: a quarter of 8 channels are 2, too few to tell convolutions from the rest. All
       channels take part.
     * Edge normalisation: one edge of a node took nearly all the weight, and the operations of the others
       stayed as they began. There is none, as in DARTS.

@@ -148,15 +148,15 @@ def _elsewhere(arm: Arm, there: Ground, here: Ground, budget: float) -> tuple[li
 
 @dataclass
 class Raced(Arm):
-    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the
-    rest, and all points count.
+    """Two arms run a short heat each; the one that leads by the search split begins anew with the rest of the
+    budget, and the points of all three runs count.
 
     Attributes:
-        heats: what runs in their places in the heats, where a heat of the arms themselves would be unfair:
-            the smaller network leads early.
+        heats: arms that run the heats in place of the two, where the two themselves would not compare
+            fairly: the smaller network leads early.
         share: of the budget, for each heat.
         least: of the task's whole budget, for each heat, but never above a third of what there is: with less
-            there is no front to tell two networks apart by.
+            there is no front by which two networks could be compared.
     """
 
     kind = "race"

@@ -37,7 +37,7 @@ from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import main as record_main
 from benchmarks.fronts.record import record, shard_file
 from benchmarks.fronts.recurrent import QuickGRU
-from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, told
+from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, oracle_arm
 from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
 from evaluators import count
 from operators.criteria import Magnitude
@@ -344,9 +344,10 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
     assert settings["seeds"]["digits"]["one"] == [0, 1, 7]
 
 
-def test_ours_is_told_what_its_rival_was_told():
-    assert told("iterative magnitude") == told("uniform width") == "lineages"
-    assert told("iterative magnitude, other network") == told("off the shelf") == "lineages, other network"
+def test_the_oracle_network_is_the_one_that_the_rival_was_given():
+    assert oracle_arm("iterative magnitude") == oracle_arm("uniform width") == "lineages"
+    assert oracle_arm("iterative magnitude, other network") == "lineages, other network"
+    assert oracle_arm("off the shelf") == "lineages, other network"
 
 
 def test_shorter_budgets_are_for_the_main_arm_and_for_those_of_ours_that_are_named(monkeypatch):
