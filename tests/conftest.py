@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import numpy as np
 import psutil
 import pytest
+import ray
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
@@ -58,13 +59,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test as many times its seconds as this machine is slower than a quiet one."""
+    """Put the tests that share a Ray in a row; give each test as many times its seconds as this machine is
+    slower than a quiet one.
+    """
+    items.sort(key=lambda item: not shares_ray(item))  # in a row, for their Ray; first, as they take long
     if config.getoption("timeout") is not None:
         return  # the command line knows better
     for item in items:
         mark = item.get_closest_marker("timeout")
         seconds = float(mark.args[0] if mark else config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(seconds * waiting.slowness()), append=False)
+
+
+def shares_ray(item: pytest.Item | None) -> bool:
+    """Return whether a test works on the Ray that others work on too."""
+    return "shared_ray" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def shared_ray() -> None:
+    """Start a Ray that serves all tests in a row that ask for it; it is left as it was found."""
+    waiting.start_ray()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the shared Ray after the last test that it serves."""
+    if shares_ray(item) and not shares_ray(nextitem):
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

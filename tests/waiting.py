@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 LEAST = 60.0  # seconds that a wait may take at least
@@ -49,10 +49,12 @@ def until(condition: Callable[[], T], what: str, pause: float = 0.05) -> T:
     return found
 
 
-def start_ray(**settings: Any) -> None:
-    """Start a Ray of two CPUs in this process's name, and measure how long that takes."""
+def start_ray() -> None:
+    """Start a Ray of two CPUs, unless this process has one, and measure how long that takes."""
     import ray
 
+    if ray.is_initialized():
+        return
     began = time.monotonic()
     ray.init(
         address="local",
@@ -60,6 +62,5 @@ def start_ray(**settings: Any) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
-        **settings,
     )
     measured(time.monotonic() - began)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-import ray
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from ray import tune
@@ -28,19 +27,13 @@ from evaluators.tic.prediction import Prediction
 from search.pruners import NonDominationPruner, TICPruner
 from search.raytune import StudyScheduler, StudySearch
 from spaces.errors import InputError
-from tests.waiting import start_ray, until
+from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 COMPLETE, PRUNED, FAIL, RUNNING, WAITING = (
     TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    start_ray()
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(autouse=True)

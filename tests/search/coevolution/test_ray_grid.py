@@ -17,18 +17,11 @@ import torch
 from search.coevolution import Torus
 from search.coevolution.ray_grid import RayGrid
 from search.executors.ray_tasks import RayExecutor
-from tests.waiting import start_ray
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import make, rows, rules
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    variables = {"PYTHONPATH": str(Path(__file__).parent)}
-    start_ray(runtime_env={"env_vars": variables})
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.fixture(autouse=True)

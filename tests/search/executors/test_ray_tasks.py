@@ -28,16 +28,10 @@ from search.problem import Objective, Problem
 from search.random_search import RandomSearch
 from search.testing import BitSpace
 from spaces.errors import InputError
-from tests.waiting import slowness, start_ray, until
+from tests.waiting import slowness, until
 
 SPACE = BitSpace(16, segments=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    start_ray()
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 class Deeds(Evaluator):
