@@ -1,4 +1,4 @@
-"""The door: read a configuration, run or resume its search; plan, report, export, show the dashboard."""
+"""The command: read a configuration, run or resume its search; plan, report, export, show the dashboard."""
 
 from __future__ import annotations
 

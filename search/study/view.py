@@ -61,9 +61,8 @@ class View:
             if state == "complete" and self._goals.join(seq, metrics) and seq not in self._study.trials:
                 joined.append(seq)
         front = set(self._goals.front)
-        for row in self._rows.exactly(
-            [seq for seq in joined if seq in front]
-        ):  # who was pushed off meanwhile waits for its turn
+        # a member that was pushed off the front meanwhile waits for its turn among the rest
+        for row in self._rows.exactly([seq for seq in joined if seq in front]):
             self._study.write(row)
         rows = self._rows.after(self._filled, _CHUNK)
         for row in rows:
