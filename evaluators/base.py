@@ -71,7 +71,7 @@ class Evaluation:
         arrays: of the last report.
         reason: one line, only where the state is not COMPLETE.
         seconds: wall time of the evaluation where it ran.
-        worker: who evaluated it (a process, a node), for people.
+        worker: the process or node that evaluated it, for people.
         attempts: how often it was started.
         cause: the reason as one of a few; None where the state is COMPLETE, or where nobody says.
     """

@@ -33,8 +33,8 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """Return the state of the first file that is whole and of this key; None where there is none.
 
-        What is found in an earlier file is written to `path` at once: who is stopped before it has trained on
-        has a file of its own, too.
+        What is found in an earlier file is written to `path` at once: a training that is stopped before its
+        first own state has a file, too.
         """
         own = self._read(self.path)
         if own is not None:
@@ -45,7 +45,7 @@ class Checkpoint:
         return found
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state; who reads meanwhile finds the one before."""
+        """Write a state; a reader finds the one before until it is complete."""
         with replacing(self.path) as file:
             torch.save({"key": self.key, "state": state}, file)
 

@@ -25,10 +25,10 @@ class CarriedResults:
     A result is taken over where the same model would be evaluated in the same way: model, weights, data and
     evaluators are those of the other run, and the space is, too, or differs in nothing but the values that
     its choices may take (:attr:`~spaces.base.Space.kinship`). The code of the user's classes is not compared.
-    Where a segment is new or gone nobody can tell whether the model is the same.
+    Where a segment is new or gone it is not known whether the model is the same.
 
-    What is taken over was evaluated with the seed that the candidate had there, and keeps it: whoever builds
-    the model again builds the one that was scored. Of several evaluations of a genome the one with the lowest
+    What is taken over was evaluated with the seed that the candidate had there, and keeps it: a model that is
+    built again is the one that was scored. Of several evaluations of a genome the one with the lowest
     id counts, whenever it came.
 
     Args:
@@ -40,7 +40,7 @@ class CarriedResults:
 
     Attributes:
         refusal: why no result can be taken over, in a few words; empty where they can.
-        worker: who is said to have evaluated what is taken over.
+        worker: what stands as the worker of results that are taken over.
     """
 
     def __init__(
@@ -92,18 +92,18 @@ def _difference(ledger: Ledger, space: Space) -> str:
     kind = type(space).__name__
     names, known = [segment.name for segment in space.segments], [segment.name for segment in ledger.segments]
     if new := [name for name in names if name not in known]:
-        return f"{', '.join(new)} of {kind} is new, so nobody can tell whether the models are the same"
+        return f"{', '.join(new)} of {kind} is new, so it is not known whether the models are the same"
     if gone := [name for name in known if name not in names]:
         return (
-            f"{', '.join(gone)} is no choice of {kind} any more, so nobody can tell whether the models are "
-            "the same"
+            f"{', '.join(gone)} is no choice of {kind} here, so it is not known whether the models are the "
+            "same"
         )
     if names != known or any(
         not _alike(ledger, space, *pair) for pair in zip(ledger.segments, space.segments, strict=True)
     ):
         return f"the choices of {kind} are not the same, or in another order"
     if not space.kinship or not ledger.kinship:
-        return f"another {kind}, and nobody can tell whether the same values give the same model"
+        return f"another {kind}, and it is not known whether the same values give the same model"
     return (
         ""
         if space.is_meant(ledger.kinship, "kinship")

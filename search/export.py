@@ -178,7 +178,7 @@ def outputs_of(result: Any) -> list[Tensor]:
 
 def _model(space: Space, genome: np.ndarray, origin: Origin) -> dict[str, Any] | None:
     """What makes the model that the recipe's slices cut, or with a cell space the very model; None where
-    nobody knows.
+    it is not known.
     """
     if origin.model is None or not isinstance(space, ChannelSpace | CellSpace):
         return None

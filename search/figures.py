@@ -10,8 +10,8 @@ _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 
 
-def number(value: float, metric: str = "") -> str:
-    """Write a number: whole and large ones with separators, others with four digits (``54,528``, ``0.1235``).
+def number(value: float, metric: str = "", digits: int = 4) -> str:
+    """Write a number: whole and large ones with separators, others with `digits` (``54,528``, ``0.1235``).
 
     A metric is written as its name asks for, and shorter: ``1.23 M`` for macs, ``45.6 KiB`` for bytes,
     ``0.0123`` for a rate, ``1.234 ms`` for milliseconds, ``–`` for what is not finite.
@@ -19,7 +19,7 @@ def number(value: float, metric: str = "") -> str:
     if metric:
         return _metric(value, metric.rsplit("_", 1)[-1]) if math.isfinite(value) else "–"
     plain = abs(value) < 1e15 and (float(value).is_integer() or abs(value) >= 1000)
-    return f"{value:,.0f}" if plain else f"{value:.4g}"
+    return f"{value:,.0f}" if plain else f"{value:.{digits}g}"
 
 
 def _metric(value: float, kind: str) -> str:
@@ -38,7 +38,7 @@ def _metric(value: float, kind: str) -> str:
 
 def setting(value: Any) -> str:
     """Write the value of a parameter: a number, or a choice as it was declared."""
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value, digits=3) if isinstance(value, float) else str(value)
 
 
 def share(value: float, base: float | None) -> str:

@@ -45,8 +45,8 @@ class _Place:
 
 @dataclass(eq=False)
 class _Rung:
-    """Who is to come to a rung and who has come: ``(candidate, values of the monitors)``, None for who cannot
-    go on.
+    """The candidates of a rung, and which have come: ``(candidate, values of the monitors)``, None for one
+    that cannot go on.
     """
 
     size: int
@@ -60,7 +60,8 @@ class SuccessiveHalving(Strategy):
     best 1/`eta` go on: they are asked as new candidates with the genome of the paused one, which is their
     parent, and train on from its checkpoint to `eta` times as many epochs, the last ones to the end. While a
     rung is not complete the next bracket is begun, so that no worker waits. Every decision depends on whole
-    rungs alone, so the run is the same on any number of workers. A budget counts who goes on once more.
+    rungs alone, so the run is the same on any number of workers. A trial that goes on
+    counts once more in a budget.
 
     With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others
     by `monitor`: half and half, by the validation loss and by the validation loss plus bias, was the safest
@@ -320,7 +321,7 @@ def rungs(minimum: int, eta: int, maximum: int) -> list[int]:
 
 
 def best(values: dict[int, tuple[float, ...]], places: int, mix: float) -> set[int]:
-    """Return who goes on: for that share of the places the best by the last value, then the best others by
+    """Return which go on: for that share of the places the best by the last value, then the best others by
     the first.
     """
     seconds = sorted(values, key=lambda id: (values[id][-1], id))[: round(mix * places)]

@@ -115,7 +115,7 @@ class Plan:
     @property
     def estimate(self) -> str:
         """The time estimate in words."""
-        what = f"{number(self.candidate_seconds * 1e3)} ms a candidate, {self.workers} at once"
+        what = f"{number(self.candidate_seconds * 1e3, digits=3)} ms a candidate, {self.workers} at once"
         if self.seconds is None:
             return f"time: {what}; the budget gives no end in time"
         count = "" if self.budget.evaluations is None else f"{self.budget.evaluations} evaluations: "

@@ -1,5 +1,5 @@
-"""Whether what is asked can be had at all: metrics that somebody computes, limits that some
-candidate keeps.
+"""Whether what is asked can be had at all: metrics that an evaluator computes, limits that some candidate
+keeps.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Stages(Strategy):
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         self._stage = 0
-        self._owners: dict[int, int] = {}  # of those who are open: the stage that asked
+        self._owners: dict[int, int] = {}  # candidate that is open -> the stage that asked it
         for strategy in self.strategies:
             strategy.start(problem, seed)
 

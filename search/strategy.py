@@ -155,7 +155,7 @@ class Strategy(SearchStrategy):
         """Learn from results, failed ones included, in an order that the loop fixes."""
 
     def heirs(self) -> set[int] | None:
-        """Return the ids of those told who may still become parents, or None where that may be anybody.
+        """Return the ids of told candidates that may still become parents, or None where any may.
 
         What others left to children is deleted, so that a long search with inherited weights does not fill
         the disk.

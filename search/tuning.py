@@ -111,7 +111,7 @@ class Tuning(Strategy):
         if why := divergence(report):
             return why
         if self.pruner is None or report.step <= self._last.get(candidate.id, 0):
-            return False  # nobody asks, or it has been judged: a lost worker begins again
+            return False  # no pruner, or judged already: a lost worker begins again
         self._last[candidate.id] = report.step
         if self._repeats(candidate.id, report):
             return False

@@ -189,8 +189,8 @@ class ChoiceSpace(Space):
     def fingerprint(self) -> str:
         """Of the class, its choices with their values, and the arguments that the space was made with.
 
-        The code of ``build_from`` is not part of it: who changes what it builds renames the class, or starts
-        a new run.
+        The code of ``build_from`` is not part of it: after a change of what it builds, rename the class or
+        start a new run.
         """
         path, arguments = self._made()
         choices = [

@@ -24,7 +24,7 @@ from spaces.pairs import HALVES, Granularity, Latent, PairSpace
 _ARCHITECTURE = tuple(f"architecture/{half}" for half in HALVES)
 _LATENT = "latent"
 _Key = tuple[str, int, str]
-"""Whose a segment is and what it is called there: a half, the number of its architecture, and the name; or
+"""What a segment belongs to and its name there: a half, the number of its architecture, and the name; or
 "latent", 0 and its number.
 """
 

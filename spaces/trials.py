@@ -47,7 +47,7 @@ class TrialSpace(Space):
     """Trials of Optuna as genomes: eight loci a parameter, the bytes of its value as a float64 (of a
     categorical: the position).
 
-    Names say who takes the value: ``model.width`` goes to the model's constructor, all else
+    Names say what takes the value: ``model.width`` goes to the model's constructor, all else
     (``training.learning_rate``) to the evaluator. A conditional parameter that is not asked for holds NaN.
 
     >>> space = TrialSpace({"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},

@@ -69,6 +69,7 @@ class RemovalPruning(Pruning):
         )
         doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
+            # the cheapest in loss go first until their costs add up to the amount, which the last may exceed
             may = own[row] & (genome == 1) & np.isfinite(rises[row]) & np.isfinite(costs[row])
             cost = np.maximum(costs[row], _LEAST)
             worth[row] = np.where(may, np.maximum(rises[row], _LEAST) / cost**self.power, 0.0)

@@ -1,4 +1,4 @@
-"""Which candidates survive, and which become parents."""
+"""Selection of survivors and of parents."""
 
 from operators.selection.base import Selection
 from operators.selection.nsga2 import NSGA2Selection

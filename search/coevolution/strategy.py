@@ -46,7 +46,7 @@ class Coevolution(SearchStrategy):
     replacement; a new learning rate.
 
     Args:
-        topology: who meets whom; None: a ring of ten cells [P].
+        topology: which cells meet; None: a ring of ten cells [P].
         radius: edges within which cells meet.
         steps: of every cell; schedules depend on it.
         concept: what an individual is worth that met several partners; None: its best case [P].

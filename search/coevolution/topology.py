@@ -103,7 +103,7 @@ class RandomRegular(Topology):
 
 
 class Complete(Topology):
-    """Everybody meets everybody: one population."""
+    """Every cell meets every other: one population."""
 
     def __init__(self, cells: int = 5) -> None:
         self.cells = _at_least("Complete", "cells", cells, 1)

@@ -20,7 +20,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from evaluators.base import State
-from search.figures import number, title
+from search.figures import setting, title
 from search.report import style
 from search.report.facts import Facts
 from search.sampling import quiet
@@ -215,7 +215,7 @@ def _axis(name: str, distribution: BaseDistribution, found: list[Any]) -> dict[s
         places = [None if x is None else scale(x) for x in found]
         ticks = np.linspace(scale(distribution.low), scale(distribution.high), 5).tolist()
         values = [10**tick if distribution.log else tick for tick in ticks]
-        labels = [number(float(f"{at:.3g}")) for at in values]
+        labels = [setting(float(f"{at:.3g}")) for at in values]
     if None in places:
         below = ticks[0] - 0.12 * ((ticks[-1] - ticks[0]) or 1)
         places = [below if place is None else place for place in places]

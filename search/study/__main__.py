@@ -20,7 +20,7 @@ _PAUSE = 0.25  # seconds between two looks when there is nothing to write
 
 
 def _told_to_end(seconds: float) -> bool:
-    """Wait, and say whether whoever started this process has closed its end of the pipe (or is gone)."""
+    """Wait, and say whether the process that started this one has closed its end of the pipe (or is gone)."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(ready) and not os.read(sys.stdin.fileno(), 4096)
 

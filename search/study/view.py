@@ -64,7 +64,7 @@ class View:
             if row.state == "complete" and self._goals.join(row.seq, row.metrics):
                 self._front[row.seq] = row
         self._front = {seq: self._front[seq] for seq in self._goals.front}
-        for seq, row in self._front.items():  # who was pushed off meanwhile waits for its turn
+        for seq, row in self._front.items():  # what was pushed off meanwhile waits for its turn
             if seq not in self._study.trials:
                 self._study.write(row)
         rows = list(islice(self._store.evaluations(self._filled), _CHUNK))

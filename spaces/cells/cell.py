@@ -46,7 +46,7 @@ def key(edge: Edge) -> str:
 def live(plan: Plan, edges: Mapping[Edge, object]) -> list[Edge]:
     """Return those of the edges that are on a way to an output, in the plan's order."""
     heard = set(plan.outputs)
-    for source, target in reversed(plan.edges):  # sorted by target: whoever reads a node comes later
+    for source, target in reversed(plan.edges):  # sorted by target, so readers of a node come first here
         if target in heard and (source, target) in edges:
             heard.add(source)
     return [edge for edge in plan.edges if edge in edges and edge[1] in heard]
@@ -60,7 +60,7 @@ class Cell(nn.Module):
         place: where it stands.
         plan: its graph.
         edges: a module for every edge that is there, ``(batch, width, h, w)`` to ``(batch, width, h', w')``.
-            Nodes that no output hears of, and inputs that no edge reads, are left out.
+            Nodes without a way to an output, and inputs that no edge reads, are left out.
         width: channels of the nodes.
         affine: whether the BatchNorms of the entries learn a scale; not while operations compete. [P] DARTS
     """
@@ -70,7 +70,7 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.place, self.plan, self.width = place, plan, width
-        # what no output hears of is not made at all, neither edges nor entries nor nodes
+        # what has no way to an output is not made at all, neither edges nor entries nor nodes
         here = live(plan, edges)
         halved = place.halved or (False,) * len(plan.inputs)
         read = {source for source, _ in here}
@@ -140,7 +140,7 @@ class Partial(nn.Module):
 
 
 class Weighted(nn.Module):
-    """An operation times a number that came out of a supernet and is not trained any more."""
+    """An operation times a number that came out of a supernet and stays as it is."""
 
     weight: Tensor
 

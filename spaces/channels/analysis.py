@@ -72,11 +72,13 @@ class Analysis(Grouping):
         if refused:
             self._freeze_segments(members, refused)
             segments, members = self._segments()
+        # freezing a group can leave another one without a grid, so until none is left
         while ragged := self._ragged(members):
             self._freeze_segments(
                 members, dict.fromkeys(ragged, "a part of an axis of several divisions that is no grid")
             )
             segments, members = self._segments()
+        # from here on loci are final; an axis of several levels (heads and places) has a slice for each
         by_axis = {key: self._loci(axis.atoms) for key, axis in self._axes.items()}
         by_axis = {key: loci for key, loci in by_axis.items() if (loci >= 0).any()}
         axes = tuple(

@@ -101,6 +101,7 @@ class Grouping(Notes):
         counts.
         """
         ragged: dict[str, None] = {}
+        # axes and operations: the costs of both are products of kept counts, which only grids have
         labels = [axis.atoms for axis in self._axes.values()] + [
             label for _, scaled in self._operations.values() for label in scaled
         ]

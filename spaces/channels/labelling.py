@@ -41,7 +41,7 @@ class Labelling:
         labels_of: labels of every node that gives a tensor (a list of them for several), by node name.
         live: nodes that depend on an input of the model.
         seen: nodes on which an output depends, or that change something. What the others do with channels
-            changes nothing (attention weights that nobody looks at).
+            changes nothing (attention weights that nothing reads).
     """
 
     def __init__(self, notebook: Notebook, trace: Trace, counts: bool) -> None:

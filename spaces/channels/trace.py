@@ -137,6 +137,7 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
     """Put the bodies of ``no_grad`` and ``autocast`` blocks in place of the blocks; nodes of the latter keep
     their settings in ``meta``.
     """
+    # again and again, since a body may hold blocks of its own
     while blocks := [n for n in graph.graph.nodes if n.op == "call_function" and str(n.target) in _BLOCKS]:
         for block in blocks:
             skipped = _BLOCKS[str(block.target)]
@@ -158,6 +159,7 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
                             copies[node].meta["autocast"] = block.args[:skipped]
                     else:
                         outputs = fx.map_arg(node.args[0], copies.__getitem__)
+            # a block gives a tuple, of which every user takes one item: the item takes the user's place
             for user in list(block.users):
                 user.replace_all_uses_with(outputs[user.args[1]])
                 graph.graph.erase_node(user)

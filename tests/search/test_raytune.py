@@ -414,7 +414,7 @@ def test_mistakes_are_one_line(tmp_path):
     space = {"x": tune.uniform(0, 1)}
     for match, searcher, scheduler, given in (
         ("nothing to search", StudySearch(study, metric="loss"), StudyScheduler(study), None),
-        ("nobody says which result counts", StudySearch(study), StudyScheduler(study), space),
+        ("it is not known which result counts", StudySearch(study), StudyScheduler(study), space),
         ("the same study", StudySearch(study, metric="loss"), StudyScheduler(two), space),
         ("the same study", None, StudyScheduler(study), space),
     ):

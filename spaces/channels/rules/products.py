@@ -133,7 +133,7 @@ def einsum(context: Context, node: Call) -> Labels:
     sizes: dict[str, int] = {}
     for operand, term in zip(operands, terms, strict=True):
         for letter, label, size in zip(term, context.labels(operand), context.shape(operand), strict=True):
-            if size == 1:
+            if size == 1:  # broadcast against the others, which decide
                 of_letter.setdefault(letter, label)
                 continue
             of_letter[letter] = context.meet(of_letter[letter], label) if sizes.get(letter, 1) > 1 else label

@@ -68,6 +68,7 @@ def _runs(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[in
     while i < len(sources) and j < len(targets):
         first, second = [sources[i]], [targets[j]]
         a, b = before[sources[i]], after[targets[j]]
+        # the shorter run takes in its next axis until both hold as much
         while a != b:
             if a < b:
                 i += 1
