@@ -6,18 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from evaluators.base import Evaluator
-from search.coevolution.strategy import Coevolution
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
-from search.strategy import Strategy
-from spaces.base import Space
+from spaces.base import Space, Trained
 from spaces.errors import InputError
-from spaces.trials import TrialSpace
+
+if TYPE_CHECKING:
+    from search.coevolution.strategy import Coevolution
+    from search.strategy import Strategy
 
 NOTE = "about"
 
@@ -57,7 +58,6 @@ class About:
     @classmethod
     def of(cls, name: str, problem: Problem, strategy: Strategy | Coevolution | None = None) -> About:
         """Describe a problem, and what the strategy watches."""
-        report = getattr(problem.space, "report", None)
         return cls(
             name,
             [asdict(objective) for objective in problem.objectives],
@@ -67,10 +67,10 @@ class About:
             ],
             {metric: float(value) for metric, value in problem.base.items()},
             _labels(problem.space),
-            report() if callable(report) else {},
+            problem.space.report(),
             _parameters(problem.space),
-            str(getattr(strategy, "monitor", None) or ""),
-            *_graph(strategy),
+            "" if strategy is None else str(strategy.monitor or ""),
+            *((0, []) if strategy is None else strategy.cells()),
         )
 
     def save(self, ledger: Ledger) -> None:
@@ -99,15 +99,8 @@ class About:
         return Problem(cast(Space, None), cast(Evaluator, None), objectives, constraints, dict(self.base))
 
 
-def _graph(strategy: Strategy | Coevolution | None) -> tuple[int, list[list[int]]]:
-    if not isinstance(strategy, Coevolution):
-        return 0, []
-    graph = strategy.topology.graph()
-    return len(graph), sorted(sorted(edge) for edge in graph.edges)
-
-
 def _parameters(space: Space) -> dict[str, str]:
-    if not isinstance(space, TrialSpace):
+    if not isinstance(space, Trained):
         return {}
     from optuna.distributions import distribution_to_json
 

@@ -21,8 +21,12 @@ class Strategy(ABC):
 
     It must be a function of its arguments, the seed and the order of the calls alone: on resume it is
     replayed.
+
+    Attributes:
+        monitor: metric, or sum of metrics, that it watches while candidates run; None: it watches none.
     """
 
+    monitor: str | None = None
     problem: Problem
     seed: int
     rng: np.random.Generator
@@ -46,6 +50,12 @@ class Strategy(ABC):
     @abstractmethod
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from results, failed ones included, in an order that the loop fixes."""
+
+    def cells(self) -> tuple[int, list[list[int]]]:
+        """Return how many cells evolve beside each other, and which of them meet, pairs of their numbers; 0
+        where there are no cells.
+        """
+        return 0, []
 
     def heirs(self) -> set[int] | None:
         """Return the ids of those told who may still become parents, or None where that may be anybody.

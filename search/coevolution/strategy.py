@@ -75,6 +75,8 @@ class Coevolution:
         InputError: a setting out of its range, or a topology that is not connected.
     """
 
+    monitor: str | None = None
+
     def __init__(
         self,
         topology: Topology | None = None,
@@ -173,6 +175,11 @@ class Coevolution:
     def neighbourhoods(self) -> list[tuple[int, ...]]:
         """For every cell itself and those that it meets."""
         return self._neighbourhoods
+
+    def cells(self) -> tuple[int, list[list[int]]]:
+        """Return how many cells there are, and which of them meet, pairs of their numbers."""
+        graph = self.topology.graph()
+        return len(graph), sorted(sorted(edge) for edge in graph.edges)
 
     @property
     def candidates(self) -> int:
