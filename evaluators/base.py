@@ -169,6 +169,10 @@ class Evaluators(Evaluator):
         return tuple(name for part in self.parts for name in part.metrics)
 
     @property
+    def structural(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(name for part in self.parts for name in part.structural)
+
+    @property
     def inherits(self) -> bool:  # type: ignore[override]
         return any(part.inherits for part in self.parts)
 

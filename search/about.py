@@ -14,9 +14,8 @@ from evaluators.base import Evaluator
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
 from search.strategy import SearchStrategy
-from spaces.base import Space
+from spaces.base import Space, Trained
 from spaces.errors import InputError
-from spaces.trials import TrialSpace
 
 NOTE = "about"
 
@@ -56,7 +55,6 @@ class About:
     @classmethod
     def of(cls, name: str, problem: Problem, strategy: SearchStrategy | None = None) -> About:
         """Describe a problem, and what the strategy watches."""
-        report = getattr(problem.space, "report", None)
         return cls(
             name,
             [asdict(objective) for objective in problem.objectives],
@@ -66,7 +64,7 @@ class About:
             ],
             {metric: float(value) for metric, value in problem.base.items()},
             _labels(problem.space),
-            report() if callable(report) else {},
+            problem.space.report(),
             _parameters(problem.space),
             "" if strategy is None else str(strategy.monitor or ""),
             *((0, []) if strategy is None else strategy.cell_graph()),
@@ -99,7 +97,7 @@ class About:
 
 
 def _parameters(space: Space) -> dict[str, str]:
-    if not isinstance(space, TrialSpace):
+    if not isinstance(space, Trained):
         return {}
     from optuna.distributions import distribution_to_json
 

@@ -233,7 +233,7 @@ def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutat
         return list(given)
     if not any(segment.choices == 2 and segment.size > 1 for segment in problem.space.segments):
         return [BitFlip(), Growth()] if problem.evaluator.inherits and growing(problem.space) else [BitFlip()]
-    scores = [name for name in problem.guide if "activation" not in name and name != "random"]
+    scores = [name for name in problem.guide if name not in problem.of_parent and name != "random"]
     guided: list[Mutation] = (
         [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
     )

@@ -55,16 +55,6 @@ def former_training(name: str, training: object) -> dict[str, str]:
     return {first: kind, f"{name}.teacher": "None"} | dict(settings)
 
 
-def current_settings(text: str) -> str:
-    """Return the settings of a fine-tuning, ``name=value; ...``, as today, from either format."""
-    pairs = [part.partition("=") for part in text.split("; ") if part != "training.teacher=None"]
-    short = {
-        "evaluators.training.Training": "Training",
-        "evaluators.distillation.Distillation": "Distillation",
-    }
-    return "; ".join(f"{name}={short.get(value, value)}" for name, _, value in pairs)
-
-
 def former_structure(model: nn.Module) -> str:
     """Return the text of a model's structure with the class names of format 1."""
     text = repr(model)

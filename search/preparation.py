@@ -25,9 +25,7 @@ from search.problem import Constraint, Objective, Problem
 from search.progress import Progress
 from search.reach import check_metrics, check_reach, reaches
 from search.strategy import candidate_seed
-from spaces.base import Space
-from spaces.channels import ChannelSpace
-from spaces.channels.plan import SlicePlan
+from spaces.base import Sliced, Space
 from spaces.errors import InputError
 from spaces.names import former_names, public_name
 
@@ -119,7 +117,7 @@ class Preparation:
 
     def make_space(self) -> Space:
         """Return the space over the model as it is now."""
-        if isinstance(self.space, Space):
+        if not callable(self.space):
             return self.space
         if self.data is None:
             raise InputError(
@@ -144,7 +142,8 @@ class Preparation:
         evaluator = copy.deepcopy(self.evaluator) if rehearse else self.evaluator
         evaluator.bind(space, self.data)
         check_metrics(evaluator, self.objectives, self.constraints, space)
-        problem = Problem(space, evaluator, self.objectives, self.constraints)
+        of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
+        problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
         if reachable:
             check_reach(reaches(space, self.data, evaluator, self.constraints, problem.screened_base()))
         return problem
@@ -169,13 +168,7 @@ class Preparation:
     def guide(self, problem: Problem) -> dict[str, np.ndarray]:
         """Return scores of every locus of the base model; empty where the space has no slice plan."""
         space = problem.space
-        plan = getattr(space, "plan", None)
-        if (
-            not isinstance(space, ChannelSpace)
-            or not isinstance(plan, SlicePlan)
-            or self.data is None
-            or not self.criteria
-        ):
+        if not isinstance(space, Sliced) or self.data is None or not self.criteria:
             return {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -183,10 +176,12 @@ class Preparation:
                 self.criteria,
                 space.model,
                 self.data.batches("calibration", _GUIDE_BATCH),
-                plan,
+                space.plan,
                 self.data.loss,
             )
-        # what the base model's activations are called beside those of every parent, which are `activation`
-        return {
-            "base_activation" if name == "activation" else name: values for name, values in scores.items()
-        }
+        return {_name(criterion): scores[criterion.name] for criterion in self.criteria}
+
+
+def _name(criterion: Criterion) -> str:
+    """Return what the base model's scores are called, beside those of every parent where there are such."""
+    return f"base_{criterion.name}" if criterion.of_parent else criterion.name

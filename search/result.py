@@ -24,7 +24,6 @@ from search.finish import front_of
 from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import RECIPE, Recipe, load
-from search.searched_cells import became
 from search.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
@@ -136,7 +135,7 @@ class Result:
         if data is None:
             raise InputError("export: no data; expected data with an example of the inputs")
         model = self.build(evaluation)
-        space, genome = became(space, evaluation.candidate, lambda: evaluation.arrays)
+        space, genome = space.finish(evaluation.candidate.genome, lambda: evaluation.arrays)
         base = base_of(space, genome)
         return export(
             Path(folder),

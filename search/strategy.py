@@ -96,8 +96,12 @@ class Strategy(SearchStrategy):
 
     It must be a function of its arguments, the seed and the order of the calls alone: on resume it is
     replayed.
+
+    Attributes:
+        monitor: metric, or sum of metrics, that it watches while candidates run; None: it watches none.
     """
 
+    monitor: str | None = None
     problem: Problem
     seed: int
     rng: np.random.Generator

@@ -170,6 +170,29 @@ class Space(ABC):
         """
         return self, genome
 
+    def made_of(
+        self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return what a recipe makes a built model of: ``class_path`` and ``init_args`` of a model that is
+        there before it is cut, and those of a space that builds anew; None where it needs none, or where
+        nobody knows. By default it is the space.
+
+        Args:
+            genome: ``(length,)``.
+            model: what is known of the base model; None: nothing.
+            space: what is known of this space; None: nothing.
+        """
+        return None, None if space is None else dict(space)
+
+    def difference(self, genome: np.ndarray, *, compact: nn.Module | None = None) -> float | None:
+        """Return how far a built model is from the same choice within the full one, relative to the largest
+        output (at least 1); None (the default) where there is no such model.
+
+        Args:
+            compact: the built model, where its weights were changed since; None: as built.
+        """
+        return None
+
     def canonical(self, genomes: np.ndarray) -> np.ndarray:
         """Return one genome for all that build the same model, ``(n, length)``: how duplicates are told; a
         copy of `genomes` by default.

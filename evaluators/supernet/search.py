@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,15 +24,26 @@ from evaluators.supernet.training import SupernetTraining, check_length
 from evaluators.training import Training, fit
 from operators.forward import device_of
 from operators.stability import Rule, Stability
-from spaces.base import Space
-from spaces.cells import SupernetSpace
+from spaces.base import Space, Trained
 from spaces.cells import found as files
 from spaces.cells import genotype as text
+from spaces.cells.design import Design
 from spaces.cells.network import CellNetwork
 from spaces.errors import InputError
 from spaces.names import public_name, with_former
 
 _BATCH = 256
+
+
+@runtime_checkable
+class Designed(Trained, Protocol):
+    """A space of searches of cells, as :class:`~spaces.cells.SupernetSpace` is.
+
+    Attributes:
+        design: what is searched.
+    """
+
+    design: Design
 
 
 class SupernetSearch(Evaluator):
@@ -63,6 +75,7 @@ class SupernetSearch(Evaluator):
             another space, or no data.
     """
 
+    _trained = False  # whether the network without cells was trained, so that there is something to compare
     private = "what a search of cells leaves behind lies in files of its run"
 
     def __init__(
@@ -100,7 +113,7 @@ class SupernetSearch(Evaluator):
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
-        if not isinstance(space, SupernetSpace):
+        if not isinstance(space, Designed):
             raise InputError(
                 f"evaluator SupernetSearch: space {type(space).__name__}; expected spaces.cells.SupernetSpace"
             )
@@ -114,18 +127,12 @@ class SupernetSearch(Evaluator):
                 f"space: width {width}; expected a multiple of {self.supernet.share}, the share of partial "
                 f"channels"
             )
+        self._trained = space.trained
         self.training.bind(space, data)
         self._batches = Preloaded(data)
 
-    @property
-    def _trained(self) -> bool:
-        """Whether the network without cells was trained, so that there is something to compare with."""
-        return bool(getattr(getattr(self, "space", None), "trained", False))
-
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
-        assert (
-            self.data is not None and isinstance(self.space, SupernetSpace) and isinstance(model, CellNetwork)
-        )
+        assert self.data is not None and isinstance(self.space, Designed) and isinstance(model, CellNetwork)
         before = self._assessed(model, "_before") if self._trained else {}
         searching = SupernetTraining(
             self.space.design, self.data, self.supernet, torch.initial_seed() % 2**63
@@ -207,7 +214,7 @@ class SupernetSearch(Evaluator):
     def _checkpoint(self, candidate: Candidate, stage: str, more: list[str]) -> Checkpoint | None:
         if self.state is None:
             return None
-        assert self.data is not None and isinstance(self.space, SupernetSpace)
+        assert self.data is not None and isinstance(self.space, Designed)
         trained = sorted((name, str(value)) for name, value in vars(self.training.settings).items())
         genome, data, seed = candidate.genome.tobytes().hex(), self.data.fingerprint, torch.initial_seed()
 

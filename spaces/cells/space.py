@@ -245,6 +245,12 @@ class CellSpace(Space):
             )
         return genome
 
+    def made_of(
+        self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the network with its cells; `model` is the one around them."""
+        return None if model is None else self.model_spec(genome, model), None
+
     def model_spec(self, genome: np.ndarray, model: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``class_path`` and ``init_args`` of what a genome builds, for its recipe; `model` are those
         of the network around.

@@ -249,6 +249,12 @@ class ChannelSpace(Space):
         with mode(model, False), torch.no_grad():
             return _difference(model(*inputs), self.reference(genome, state)(*inputs))
 
+    def made_of(
+        self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the base model, which a recipe slices."""
+        return None if model is None else dict(model), None
+
     def report(self) -> dict[str, Any]:
         """Return groups, frozen axes with reasons, and every axis of every parameter with its groups or the
         reason, as plain data.
