@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, State
+from evaluators.base import Candidate, Evaluator, Evaluators
 from evaluators.counting import count
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
@@ -22,6 +22,7 @@ from evaluators.training import Training
 from evaluators.weights import unpack_weights
 from operators.forward import forward
 from search.choice import choose, front_of
+from search.directory import RunDirectory
 from search.executors.base import Executor, Finished, Reported
 from search.export import ONNX, Origin, base_of, export, export_onnx
 from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
@@ -32,6 +33,7 @@ from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
 from search.searched_cells import became, keep_cases
 from search.strategy import candidate_seed
+from search.tuned_members import TunedMembers
 from search.winner import Winner
 from spaces.cells import SupernetSpace
 from spaces.channels.trace import mode
@@ -154,21 +156,16 @@ class Finish:
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
+        tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
+        tuned.sweep()
         todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), settings, directory)]
-        self._tune(
-            problem,
-            evaluator,
-            executor,
-            ledger,
-            [c for c in todo if not _is_tuned(ledger, c.id, settings)],
-            settings,
-            tell,
-        )
+        untuned = [c for c in todo if not tuned.holds(c.id, settings)]
+        self._tune(problem, evaluator, executor, tuned, untuned, settings, tell)
         for done, candidate in enumerate(
             todo
         ):  # one after the other, with idle workers: latency is measured here
             tell("exporting the front", done, len(todo))
-            self._conclude(problem, ledger, directory, candidate, origin, settings)
+            self._conclude(problem, tuned, directory, candidate, origin, settings)
         return load_finals(ledger)
 
     def _stage(self, problem: Problem) -> tuple[Evaluator, str]:
@@ -186,7 +183,7 @@ class Finish:
         problem: Problem,
         evaluator: Evaluator,
         executor: Executor,
-        ledger: Ledger,
+        tuned: TunedMembers,
         todo: Sequence[Candidate],
         settings: str,
         tell: Progress,
@@ -207,20 +204,21 @@ class Finish:
                         epoch = event.report.step
                     elif isinstance(event, Finished):
                         done += 1
-                        _keep(ledger, event.evaluation, settings)
+                        tuned.keep(event.evaluation, settings)
                 tell(f"{doing} (epoch {epoch})", done, len(todo))
 
     def _conclude(
         self,
         problem: Problem,
-        ledger: Ledger,
+        tuned: TunedMembers,
         directory: Path,
         candidate: Candidate,
         origin: Origin | None,
         settings: str,
     ) -> None:
         """Verify, export and measure a tuned member, and keep what was found."""
-        note, arrays = ledger.note(_tuned(candidate.id)), ledger.load_arrays(_tuned(candidate.id)) or {}
+        ledger = tuned.ledger
+        note, weights = tuned.read(candidate.id)
         searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
         final = Final(
             candidate.id,
@@ -228,34 +226,28 @@ class Finish:
             settings=settings,
             reason=note["reason"],
         )
-        if not final.reason:
+        if weights is not None:
             final = replace(
                 final,
                 test={name: value for name, value in note["metrics"].items() if name.startswith("test_")},
             )
             space, genome = became(problem.space, candidate, lambda: ledger.evaluation(candidate.id).arrays)  # type: ignore[union-attr]
             model = replace(candidate, genome=genome)
-            final = self._export(
-                replace(problem, space=space), directory, model, arrays["weights"], origin, final
-            )
+            final = self._export(replace(problem, space=space), directory, model, weights, origin, final)
             if final.folder:
                 keep_cases(
                     problem,
                     space,
                     genome,
-                    unpack_weights(arrays["weights"]),
+                    unpack_weights(weights),
                     ledger,
                     candidate.id,
                     directory / final.folder,
                 )
             if isinstance(problem.space, Pairs) and final.folder:
-                ledger.save_arrays(
-                    f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"])
-                )
+                ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, weights))
         final.save(ledger)
-        ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now
-        ledger.save_note(_tuned(candidate.id), None)
-        ledger.commit()
+        tuned.forget(candidate.id)
 
     def _export(
         self,
@@ -385,29 +377,6 @@ def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> di
     if not isinstance(inputs, Tensor) or inputs.numel() != outputs.numel() or not inputs.is_floating_point():
         return {}
     return {"inputs": inputs.numpy(), "outputs": outputs.reshape(inputs.shape).numpy()}
-
-
-def _tuned(id: int) -> str:
-    return f"tuned/{id}"
-
-
-def _keep(ledger: Ledger, evaluation: Evaluation, settings: str) -> None:
-    failed = evaluation.state is not State.COMPLETE
-    note = {
-        "settings": settings,
-        "metrics": evaluation.metrics,
-        "reason": (evaluation.reason or evaluation.state.value) if failed else "",
-    }
-    ledger.save_note(_tuned(evaluation.candidate.id), note)
-    ledger.save_arrays(
-        _tuned(evaluation.candidate.id), {} if failed else {"weights": evaluation.arrays["weights"]}
-    )
-    ledger.commit()
-
-
-def _is_tuned(ledger: Ledger, id: int, settings: str) -> bool:
-    note = ledger.note(_tuned(id))
-    return note is not None and note["settings"] == settings
 
 
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
