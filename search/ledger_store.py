@@ -1,7 +1,7 @@
 """What a database must do to keep the ledger of a run: plain rows, notes and arrays.
 
 Another database for the ledger is another class with the methods of :class:`LedgerStore`; the contract suite
-:class:`search.testing.LedgerStoreContract` checks it. Nothing here or in
+:class:`search.ledger_testing.LedgerStoreContract` checks it. Nothing here or in
 :class:`~search.sqlite_store.SQLiteStore` imports torch, so that the process of the Optuna view stays small.
 """
 

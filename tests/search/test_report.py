@@ -194,7 +194,7 @@ def test_any_number_of_objectives(tmp_path: Path, aims: list[str]) -> None:
 
 def test_nothing_but_failures_and_nothing_at_all(tmp_path: Path) -> None:
     def fail(ledger: Ledger) -> None:
-        ledger._write(
+        ledger._store._write(
             "UPDATE evaluations SET state = ?, metrics = '{}', reason = 'OSError: gone'", ("failed",)
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,8 +61,13 @@ def test_a_run_goes_on_at_any_step(tmp_path: Path, stop: int) -> None:
     times = np.random.default_rng(5).lognormal(0, 1, 1000)
     first = make(tmp_path, rules(), SimulatedGrid(3, lambda id: float(times[id])), name="parts")
     seen = []
-    first._hear.append(
-        lambda evaluation, joined: (seen.append(evaluation), first.interrupt() if len(seen) == stop else None)
+    first.tally.hearing.append(
+        SimpleNamespace(
+            evaluated=lambda evaluation, joined: (
+                seen.append(evaluation),
+                first.interrupt() if len(seen) == stop else None,
+            )
+        )
     )
     assert first.run().kind == "interrupted"
     first.ledger.close()
