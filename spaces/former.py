@@ -5,7 +5,10 @@ name them are read for good.
 """
 
 MODULES: dict[str, str] = {}
-"""Module of then -> module that has all of its classes today."""
+"""Module of then -> module that has all of its classes today, and no others."""
+
+MERGED: dict[str, str] = {}
+"""Module of then -> module that it became a part of."""
 
 CLASSES: dict[str, str] = {}
 """``module.Class`` of then -> ``module.Class`` today, where that class was renamed or moved alone."""

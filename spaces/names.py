@@ -19,12 +19,14 @@ from types import ModuleType
 from typing import Any
 
 from spaces.errors import InputError
-from spaces.former import CLASSES, MODULES
+from spaces.former import CLASSES, MERGED, MODULES
 
 OWN: tuple[str, ...] = ("spaces", "operators", "evaluators", "search", "secateur")
 """Our packages."""
 
-_FORMER_CLASSES = {new: old for old, new in CLASSES.items()}
+_MOVED = MODULES | MERGED
+# a class may also have been exported by a package: the path of its definition counts, which is the longest
+_FORMER_CLASSES = {new: old for old, new in sorted(CLASSES.items(), key=lambda pair: pair[0].count("."))}
 _FORMER_MODULES = {new: old for old, new in MODULES.items()}
 _former: ContextVar[bool] = ContextVar("former", default=False)
 
@@ -68,8 +70,8 @@ def current_path(path: str) -> str:
     if path in CLASSES:
         return CLASSES[path]
     module, _, name = path.rpartition(".")
-    if name and module in MODULES:
-        return current_path(f"{MODULES[module]}.{name}")
+    if name and module in _MOVED:
+        return current_path(f"{_MOVED[module]}.{name}")
     return path
 
 
@@ -113,15 +115,15 @@ class _FormerModules(MetaPathFinder, Loader):
     """Finds modules under the paths of before they moved, for one version, and says what to write instead."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname not in MODULES:
+        if fullname not in _MOVED:
             return None
         return ModuleSpec(fullname, self)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return ModuleType(spec.name, f"Now {MODULES[spec.name]}.")
+        return ModuleType(spec.name, f"Now {_MOVED[spec.name]}.")
 
     def exec_module(self, module: ModuleType) -> None:
-        old, new = module.__name__, MODULES[module.__name__]
+        old, new = module.__name__, _MOVED[module.__name__]
         warnings.warn(f"module {old} is now {new}", DeprecationWarning, stacklevel=_outside())
 
         def find(name: str) -> Any:
