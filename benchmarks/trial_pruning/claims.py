@@ -163,10 +163,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "epochs_ratio_per_task": {task: _finite(value) for task, value in matched.items()},
         "no_validation_ratio_per_task": alone,
         "tuning_tasks_regret_ratio": ratios(tuning, existing),
-        "arms": {
-            name: {task: _summary([unit[name] for unit in units]) for task, units in table.items()}
-            for name in arms
-        },
+        "arms": _by_arm(table, arms),
         **{f"gap_tau_{name}": by_task for name, by_task in _taus(found).items()},
     }
     return figures, {
@@ -175,6 +172,14 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "units": {task: len(units) for task, units in table.items()},
         "configurations_per_pool": {task: len(some[0].table) for task, some in found.items()},
         "tuning_tasks": list(tuning),
+    }
+
+
+def _by_arm(table: Table, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Summarise the units of every arm and task."""
+    return {
+        name: {task: _summary([unit[name] for unit in units]) for task, units in table.items()}
+        for name in arms
     }
 
 
