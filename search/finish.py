@@ -24,7 +24,7 @@ from evaluators.training_settings import TrainingSettings
 from evaluators.weights import unpack_weights
 from operators.forward import forward
 from search.choice import choose, front_of
-from search.executors.base import Executor, Finished, Reported
+from search.executors.base import Executor, Finished, Limited, Reported
 from search.export import ONNX, Origin, base_of, export, export_onnx
 from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
 from search.front import Front
@@ -356,7 +356,7 @@ def limits(problem: Problem, metrics: dict[str, float]) -> list[Limit]:
 @contextlib.contextmanager
 def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
     """Give an executor that limits candidates in time another limit for a while."""
-    if not hasattr(executor, "time_limit"):
+    if not isinstance(executor, Limited):
         yield
         return
     before = executor.time_limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from evaluators.base import Candidate, Evaluation, Evaluator, Report
 from spaces.base import Space
@@ -67,3 +67,14 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop everything and let go of all resources."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """An executor that limits candidates in time.
+
+    Attributes:
+        time_limit: seconds per candidate; None: there is no limit.
+    """
+
+    time_limit: float | None
