@@ -228,13 +228,16 @@ class LineageTraining(OwnsSettings, Evaluator):
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         parentage = self._parentage
-        left = parentage.left_by(candidate)
-        found = left or self._train(model, candidate, parentage, self._inherit(model, candidate, parentage))
-        if left is not None:
-            self._heritage.load(model, candidate.genome, left.tensors, candidate.genome)
+        found = parentage.left_by(candidate)
+        known = found is not None
+        if found is None:
+            parent = self._inherit(model, candidate, parentage)
+            found = self._train(model, candidate, parentage, parent)
+        else:
+            self._heritage.load(model, candidate.genome, found.tensors, candidate.genome)
         metrics, arrays, passes = self._measure(model, candidate, found)
         # what failed leaves nothing: no candidate goes on from it
-        if left is None and all(map(math.isfinite, metrics.values())):
+        if not known and all(map(math.isfinite, metrics.values())):
             parentage.put_away(candidate, model, found)
         worth, more = self._tell_worth(model, candidate, found)
         macs = self._accounting(model, candidate.genome, found.samples, passes + more)

@@ -1,4 +1,4 @@
-"""Whom a candidate goes on from, and what it leaves to those that go on from it."""
+"""What a candidate goes on from, and what it leaves to those that go on from it."""
 
 from __future__ import annotations
 

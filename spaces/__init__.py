@@ -1,6 +1,6 @@
 """WHAT can vary: channels, choices, cells, joint spaces."""
 
-from spaces.base import Segment, Space
+from spaces.base import Masked, Segment, Sliced, Space, Trained
 from spaces.cells import CellSpace, SupernetSpace
 from spaces.channels import ChannelSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
@@ -21,14 +21,17 @@ __all__ = [
     "InputError",
     "Integer",
     "JointSpace",
+    "Masked",
     "MixedPairs",
     "Pair",
     "PairSpace",
     "Pairs",
     "Part",
     "Segment",
+    "Sliced",
     "Space",
     "SupernetSpace",
+    "Trained",
     "TrialSpace",
     "VariationalPair",
 ]

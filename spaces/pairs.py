@@ -144,9 +144,8 @@ class PairSpace(ChannelSpace):
                 model, example, round_to, min_keep, ("*",) if granularity == "weights" else freeze
             )
         except InputError:
-            if granularity == "units" or not hasattr(
-                self, "plan"
-            ):  # a plan is there as soon as the model could be traced
+            # a plan is there as soon as the model could be traced
+            if granularity == "units" or "plan" not in vars(self):
                 raise
         self._refuse_what_masks_cannot_do()
         self.units = Units(model, example)
@@ -391,8 +390,7 @@ def between(model: nn.Module | None, code: Latent) -> Latent:
     """Return what the decoder of a pair gets of an encoder's output in eval mode; modules that are no
     :class:`Pair` hand it on.
     """
-    hand_on = getattr(model, "between", None)
-    return code if hand_on is None else hand_on(code)
+    return model.between(code) if isinstance(model, Pair) else code
 
 
 def check_pair(model: nn.Module, example: tuple[Tensor, ...]) -> None:

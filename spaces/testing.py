@@ -65,6 +65,26 @@ class SpaceContract(ABC):
             torch.manual_seed(0)
             return self.made.build(genome)
 
+    # -- what it says of itself ------------------------------------------------------------------------------
+
+    def test_its_report_is_plain_data(self) -> None:
+        report = self.made.report()
+        assert json.loads(json.dumps(report)) == report
+
+    def test_settings_in_a_genome_are_those_that_it_may_hold(self) -> None:
+        known = self.made.gene_values()
+        for genome in self.genomes(8):
+            for name, value in self.made.genes(genome).items():
+                assert name in known, f"the setting {name!r} is not among {', '.join(known)}"
+                assert not known[name] or value in known[name]
+
+    def test_what_may_be_pruned_is_said_of_every_locus(self) -> None:
+        genomes = self.genomes(4)
+        active, units = self.made.active(genomes), self.made.units_of
+        assert active.shape == genomes.shape and active.dtype == bool
+        assert units.shape == (self.made.length,)
+        assert units.max() < len(self.made.unit_layers)
+
     # -- segments --------------------------------------------------------------------------------------------
 
     def test_segments_are_a_tuple_of_segments(self) -> None:

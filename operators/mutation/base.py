@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Mutation(ABC):
     Attributes:
         amount: how much one event takes, where a schedule or a controller may set it; None: there is no such
             setting.
+        counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
+        spared: how many loci the last call spared lest a segment fall empty.
     """
 
     needs: tuple[str, ...] = ()
@@ -30,6 +33,8 @@ class Mutation(ABC):
     """
 
     amount: float | None = None
+    counts: Literal["loci", "params"] = "loci"
+    spared: int = 0
 
     def __init__(self, probability: float = 1.0) -> None:
         require(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Literal
 
 import numpy as np
 
@@ -27,12 +26,8 @@ class Pruning(Mutation):
         amount: how much one event takes, 0 .. 1; each mutation says of what.
         probability: share of the genomes that are changed at all.
 
-    Attributes:
-        counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
-        spared: how many loci the last call kept so that no segment became empty.
     """
 
-    counts: Literal["loci", "params"] = "loci"
     amount: float
 
     def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:

@@ -59,8 +59,8 @@ class CellPruning:
         well.
         """
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
-        mutation: Any = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
-        amount = self.rules.amount(step, self._kept(child.genome, getattr(mutation, "counts", "loci")))
+        mutation = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
+        amount = self.rules.amount(step, self._kept(child.genome, mutation.counts))
         if amount is not None:
             mutation = copy.copy(mutation)
             mutation.amount = amount
@@ -74,7 +74,7 @@ class CellPruning:
             else self.space.whole(*self.space.architectures(child.genome))
         )
         genome = mutation(self.space, before[None], guide, rng)[0]
-        names = (_name(mutation), "bounded") if getattr(mutation, "spared", 0) else (_name(mutation),)
+        names = (_name(mutation), "bounded") if mutation.spared else (_name(mutation),)
         if not self.rules.persistent:
             zero(pair, self.space.masks(genome))
             return Child(child.genome, names), arm
