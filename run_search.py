@@ -47,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command; what the user can mend becomes one line."""
+    # torch and all behind it take seconds: an interrupt meanwhile is one, too
     from search.ledger import (
         LedgerError,
-    )  # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    )
     from spaces.errors import InputError
 
     try:

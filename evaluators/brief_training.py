@@ -1,4 +1,4 @@
-"""So many gradient steps on whatever weights a model has: what a candidate of a lineage takes."""
+"""A number of gradient steps on the weights that a model has: the training of a candidate that inherits."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class BriefTraining:
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
+        # says what is wrong
         Training(
             1,
             self.optimiser,
@@ -59,7 +60,7 @@ class BriefTraining:
             self.batch_size,
             self.schedule,
             self.clip,
-        )  # says what is wrong
+        )
 
     def changed(self, settings: Mapping[str, Any]) -> BriefTraining:
         """Return it with some settings replaced: those of :data:`TUNABLE`; others are left out."""

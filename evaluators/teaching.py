@@ -1,4 +1,4 @@
-"""What a teacher says of the training samples, asked once where the samples are always the same."""
+"""A teacher's outputs on the training samples, computed once where the samples are always the same."""
 
 from __future__ import annotations
 

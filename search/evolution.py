@@ -21,7 +21,7 @@ from search.proposals import Proposal, initial
 from search.sieve import Sieve
 from search.strategy import Strategy
 from search.surrogate import Surrogate
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Evolution(Strategy):
@@ -71,17 +71,16 @@ class Evolution(Strategy):
         fidelity: Ladder | None = None,
         surrogate: Surrogate | None = None,
     ) -> None:
-        for name, value, least in (
-            ("population", population, 2),
-            ("tournament", tournament, 1),
-            ("redraws", redraws, 0),
-        ):
-            if value < least:
-                raise InputError(f"Evolution: {name} {value} is not accepted; it must be at least {least}")
-        if mutations is not None and not mutations:
-            raise InputError(
-                "Evolution: mutations is empty; give at least one, or leave it out for the default"
-            )
+        require(
+            "Evolution",
+            (population >= 2, f"population {population} is not accepted; it must be at least 2"),
+            (tournament >= 1, f"tournament {tournament} is not accepted; it must be at least 1"),
+            (redraws >= 0, f"redraws {redraws} is not accepted; it must be at least 0"),
+            (
+                mutations is None or mutations,
+                "mutations is empty; give at least one, or leave it out for the default",
+            ),
+        )
         self.population, self.tournament, self.redraws = population, tournament, redraws
         self.initialisation, self.crossover, self.mutations, self.selection = (
             initialisation,
@@ -123,9 +122,8 @@ class Evolution(Strategy):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
-            self._sieve.admit(
-                evaluation.candidate.genome
-            )  # others asked it, where another strategy went before
+            # where another strategy went before this one, that one asked it
+            self._sieve.admit(evaluation.candidate.genome)
         for part in (self._members, self.fidelity, self.surrogate):
             if part is not None:
                 part.tell(evaluations)

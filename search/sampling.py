@@ -94,9 +94,8 @@ class Sampling:
                 study_name="search",  # Hyperband derives brackets from it
                 directions=["minimize"] * len(problem.objectives),
             )
-        if isinstance(
-            pruner, HyperbandPruner
-        ):  # its brackets begin now, or they would depend on which trial reports first
+        # its brackets begin now, or they would depend on which trial reports first
+        if isinstance(pruner, HyperbandPruner):
             self.study.pruner.prune(self.study, create_trial(state=TrialState.RUNNING))
         self._known: set[bytes] = set()
 

@@ -51,9 +51,8 @@ class Surrogate:
         self.problem, self.rng = problem, rng
         self._known: dict[int, float] = {}  # the first objective of all that were told
         self._worst = 0.0
-        self._open: dict[
-            int, tuple[np.ndarray, float]
-        ] = {}  # of those that were asked: their description, and what was predicted
+        # of those that were asked: their description, and what was predicted
+        self._open: dict[int, tuple[np.ndarray, float]] = {}
         self._rows: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
         self._outcomes: deque[tuple[float, float, float]] = deque(maxlen=_JUDGED)  # predicted, came, size
         self._model: Any = None

@@ -123,9 +123,8 @@ class Tuning(Strategy):
         return f"{type(self.pruner).__name__} at step {report.step}" if weak else False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
-        for (
-            report
-        ) in reports:  # for what sampler and pruner keep of them; what was decided then stands in the ledger
+        # told again for what sampler and pruner keep of them; what was decided then stands in the ledger
+        for report in reports:
             self.should_stop(candidate, report)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

@@ -98,9 +98,8 @@ def draw_hearts(
         * between(0.55, 0.78)
         * (1 + sum(between(0, 0.09) * np.cos(k * angle + between(0, 2 * np.pi)) for k in (2, 3, 5)))
     )
-    inner = np.minimum(
-        inner, outer * (1 + wave) - 4 / size
-    )  # the wall is a pixel thick everywhere, so the cavity touches nothing else
+    # the wall is a pixel thick everywhere, so the cavity touches nothing else
+    inner = np.minimum(inner, outer * (1 + wave) - 4 / size)
     heart, cavity = radius < outer * (1 + wave), radius < inner
     crescent = np.hypot(
         (along - outer * between(0.65, 0.95)) / between(0.75, 0.95),
@@ -126,9 +125,8 @@ def draw_hearts(
     papillary = np.hypot(
         radius - inner * 0.7, outer * (np.abs(np.angle(np.exp(1j * (angle - turn)))) - between(0.5, 1.5))
     )
-    image = np.where(
-        (labels == CAVITY) & (papillary < outer * 0.16 * difficulty), muscle, image
-    )  # belongs to the cavity, as in ACDC
+    # papillary muscles look like muscle and belong to the cavity, as in ACDC
+    image = np.where((labels == CAVITY) & (papillary < outer * 0.16 * difficulty), muscle, image)
     image = image + 0.08 * (1 + difficulty) * np.where(labels == WALL, smooth(1.0), smooth(2.0))
     image = gaussian_filter(image.astype(np.float32), (0, size / 80, size / 80))
     image = image * np.exp(0.5 * difficulty * smooth(size / 4)) + (0.03 + 0.16 * difficulty) * rng.normal(

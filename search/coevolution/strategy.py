@@ -164,9 +164,8 @@ class Coevolution:
         self.learning_rate, self.learning_rate_step = learning_rate, learning_rate_step
         self.learning_rate_bounds = low, high
         self.mixture, self.ahead = mixture, ahead
-        self._neighbourhoods = self.topology.neighbourhoods(
-            radius
-        )  # now: a graph that does not fit shows at once
+        # made at once, so that a graph that does not fit is refused here
+        self._neighbourhoods = self.topology.neighbourhoods(radius)
 
     @property
     def neighbourhoods(self) -> list[tuple[int, ...]]:

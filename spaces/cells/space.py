@@ -137,9 +137,8 @@ class CellSpace(Space):
         chosen = self.genotype(genome)
         if self.found is None:
             return self.design.build(chosen)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # new weights are overwritten: they must not cost random numbers
+        # new weights are overwritten: they must not cost random numbers
+        with torch.random.fork_rng(devices=[]):
             network = self.design.build(chosen, self.found.share, affine=False, weighted=True)
         inherit(network, chosen, self._weights, self.found.scales)
         return network
@@ -187,9 +186,8 @@ class CellSpace(Space):
             for order, lost in self._renamings:
                 renamed = np.where(order < 0, 0, cells[:, order]).astype(np.uint8)
                 kept = best[:, start : start + size]
-                first = (renamed != kept).argmax(
-                    axis=1
-                )  # where they differ for the first time; 0 where they do not
+                # where they differ for the first time; 0 where they do not
+                first = (renamed != kept).argmax(axis=1)
                 rows = np.arange(len(cells))
                 less = (renamed[rows, first] < kept[rows, first]) & ~(cells[:, lost] > 0).any(axis=1)
                 best[less, start : start + size] = renamed[less]
