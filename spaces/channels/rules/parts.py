@@ -58,6 +58,7 @@ def divide(context: Context, node: Call) -> list[Labels]:
         return [replaced(labels, dim, inner) for _ in sizes]
     if given is None:
         context.freeze(label, "a division of the channels into parts of different sizes", node)
+    # parts of different sizes: each has its own positions of the axis, and its own number to follow
     pieces, start = [], 0
     for index, size in enumerate(sizes):
         piece = label[start : start + size]
