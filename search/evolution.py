@@ -179,11 +179,13 @@ class Evolution(Strategy):
                 f"mutations; add BitFlip"
             )
         drawn = self.rng.integers(len(usable), size=len(genomes))
+        # a mutation that works alone changes the mother herself, whatever was crossed
         alone = np.array([mutation.alone for mutation in usable])[drawn]
         genomes = np.where(alone[:, None], mothers, genomes)
         children = genomes.copy()
         for number, mutation in enumerate(usable):
             if (rows := drawn == number).any():
+                # entries of one row serve all children, others have a row for each
                 part = {name: entry[rows] if entry.ndim == 2 else entry for name, entry in guide.items()}
                 children[rows] = mutation(self.problem.space, genomes[rows], part, self.rng)
         crossed = ["" if single else by for single, by in zip(alone, crossed, strict=True)]

@@ -263,6 +263,7 @@ class SuccessiveHalving(Strategy):
         rung = self._rungs[bracket, number]
         if len(rung.came) < rung.size:
             return
+        # a rung is decided once, when its last candidate has come: by whole rungs alone, not by the order
         del self._rungs[bracket, number]
         standing = {id: values for id, values in rung.came if values is not None}
         if self.weigh:

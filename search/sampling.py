@@ -105,6 +105,7 @@ class Sampling:
             return self._draw()
 
     def _draw(self) -> tuple[Trial, np.ndarray] | None:
+        # a genome that was drawn before is drawn again; at last the sampler is given plain random ones to ask
         for number in range(REDRAWS + PLAIN):
             if number >= REDRAWS:
                 self.study.enqueue_trial(self.space.values(self.space.sample(1, self._rng)[0]))

@@ -122,6 +122,7 @@ class Surrogate:
         blind = round(self.chance * n)
         if len(proposals) <= n:
             return list(proposals)
+        # the first ones pass unseen: outcomes of chosen ones alone could not show whether it predicts them
         unseen, others = proposals[:blind], proposals[blind:]
         values = self._predict(self._describe([p.genome for p in others], [p.parents for p in others]))
         ranks, crowding = rank(values, np.zeros(len(values)))

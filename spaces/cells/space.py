@@ -110,7 +110,10 @@ class CellSpace(Space):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         genomes = np.zeros((n, self.length), dtype=np.uint8)
-        for loci, count in self._nodes:
+        for (
+            loci,
+            count,
+        ) in self._nodes:  # of a node's edges `count` at random, each with an operation at random
             kept = rng.random((n, len(loci))).argsort(axis=1)[:, :count]
             drawn = rng.integers(1, self.choices[loci], size=(n, len(loci))).astype(np.uint8)
             rows = np.arange(n)[:, None]
@@ -124,6 +127,7 @@ class CellSpace(Space):
         """
         repaired = np.minimum(genomes, (self.choices - 1).astype(np.uint8))
         for loci, count in self._nodes:
+            # the strongest first: of those here the first `count` stay, of those missing the first ones come
             ranked = loci[np.argsort(-self._strengths[loci], kind="stable")]
             here = repaired[:, ranked] > 0
             excess = here & (here.cumsum(axis=1) > count)
