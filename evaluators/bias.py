@@ -45,11 +45,8 @@ class BiasEstimate:
                 f"{split!r}"
             )
         self.tic, self.split, self.samples = tic, split, samples
-        self._likelihood, self._batches, self._n = (
-            likelihood_of(data, owner),
-            batches or Preloaded(data),
-            data.size("train"),
-        )
+        self._likelihood, self._batches = likelihood_of(data, owner), batches or Preloaded(data)
+        self._n = data.size("train")
         draws = (
             tic.fisher if isinstance(tic.fisher, int) else getattr(getattr(data, "task", None), "classes", 1)
         )

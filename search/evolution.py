@@ -82,12 +82,8 @@ class Evolution(Strategy):
             ),
         )
         self.population, self.tournament, self.redraws = population, tournament, redraws
-        self.initialisation, self.crossover, self.mutations, self.selection = (
-            initialisation,
-            crossover,
-            mutations,
-            selection,
-        )
+        self.initialisation, self.crossover, self.mutations = initialisation, crossover, mutations
+        self.selection = selection
         self.fidelity, self.surrogate = fidelity, surrogate
 
     def start(self, problem: Problem, seed: int) -> None:

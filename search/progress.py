@@ -128,12 +128,8 @@ class SearchProgress:
 
     def text(self, loop: Loop) -> str:
         """The state of the search in one plain line."""
-        total, workers, failed, left = (
-            loop.budget.evaluations,
-            loop.executor.capacity,
-            loop.states[State.FAILED],
-            self.left(loop),
-        )
+        total, workers = loop.budget.evaluations, loop.executor.capacity
+        failed, left = loop.states[State.FAILED], self.left(loop)
         single = len(loop.problem.objectives) == 1
         pruned = loop.states[State.PRUNED]
         parts = [

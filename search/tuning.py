@@ -65,13 +65,8 @@ class Tuning(Strategy):
             )
         if monitor is not None:
             Monitor(monitor)
-        self.sampler, self.pruner, self.startup, self.monitor, self.peers = (
-            sampler,
-            pruner,
-            startup,
-            monitor,
-            peers,
-        )
+        self.sampler, self.pruner, self.startup, self.monitor = sampler, pruner, startup, monitor
+        self.peers = peers
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)

@@ -136,10 +136,7 @@ class PairSpace(ChannelSpace):
         example = (example,) if isinstance(example, Tensor) else tuple(example)
         check_pair(model, example)
         # while units are tried there are no weights yet
-        self._spared, self._shapes = (
-            tuple(freeze),
-            dict[str, tuple[int, ...]](),
-        )
+        self._spared, self._shapes = tuple(freeze), dict[str, tuple[int, ...]]()
         try:
             super().__init__(
                 model, example, round_to, min_keep, ("*",) if granularity == "weights" else freeze

@@ -86,10 +86,8 @@ def draw_hearts(
     centre = between(-0.25, 0.25, 2)
     x, y = x - centre[:, 0], y - centre[:, 1]
     turn, squeeze = between(0, 2 * np.pi), between(0.85, 1.0)
-    along, across = (
-        (x * np.cos(turn) + y * np.sin(turn)) / squeeze,
-        (y * np.cos(turn) - x * np.sin(turn)) * squeeze,
-    )
+    along = (x * np.cos(turn) + y * np.sin(turn)) / squeeze
+    across = (y * np.cos(turn) - x * np.sin(turn)) * squeeze
     radius, angle = np.hypot(along, across), np.arctan2(across, along)
     wave = sum(between(0, 0.07) * np.cos(k * angle + between(0, 2 * np.pi)) for k in (2, 3, 4))
     outer = between(0.34, 0.54)
@@ -109,11 +107,8 @@ def draw_hearts(
     labels = np.where(right, RIGHT, np.where(heart & ~cavity, WALL, np.where(heart & cavity, CAVITY, 0)))
 
     contrast = 1 - 0.4 * difficulty
-    blood, muscle, ground = (
-        0.5 + contrast * between(0.25, 0.5),
-        0.5 - contrast * between(0.05, 0.25),
-        between(0.2, 0.6),
-    )
+    blood, muscle = 0.5 + contrast * between(0.25, 0.5), 0.5 - contrast * between(0.05, 0.25)
+    ground = between(0.2, 0.6)
     image = ground + 0.16 * smooth(size / 10)
     for number in range(4):  # vessels: blood of the same brightness, walls of the same muscle, elsewhere
         apart, where, wide = between(0.85, 1.25), between(0, 2 * np.pi), between(0.08, 0.2)

@@ -148,10 +148,8 @@ class TICPruner(BasePruner):
 
     def _bounds(self, trial: FrozenTrial, step: int, sign: float) -> tuple[float, float]:
         """Lower and upper bound of a loss; of ``-value`` where more is better."""
-        loss, margin = (
-            sign * trial.intermediate_values[step],
-            self._width * trial.user_attrs[attribute(step)]["error"],
-        )
+        loss = sign * trial.intermediate_values[step]
+        margin = self._width * trial.user_attrs[attribute(step)]["error"]
         return loss - margin, loss + margin
 
     def _doubt(self, trial: FrozenTrial, step: int) -> str:

@@ -72,11 +72,8 @@ class Edges(CellGraph):
     def __init__(
         self, edges: Sequence[str], inputs: Sequence[str] = ("a", "b"), outputs: Sequence[str] | None = None
     ) -> None:
-        self.edges, self.inputs, self.outputs = (
-            tuple(edges),
-            tuple(inputs),
-            None if outputs is None else tuple(outputs),
-        )
+        self.edges, self.inputs = tuple(edges), tuple(inputs)
+        self.outputs = None if outputs is None else tuple(outputs)
 
     def graph(self) -> nx.DiGraph:
         graph = nx.DiGraph()
