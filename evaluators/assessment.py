@@ -1,4 +1,4 @@
-"""How well a model does on a split: the one place where losses and metrics are averaged."""
+"""Loss and metrics of a model on a split: the one place where they are averaged."""
 
 from __future__ import annotations
 

@@ -46,11 +46,8 @@ class BiasEstimate:
                 f"{split!r}"
             )
         self.tic, self.split, self.samples = tic, split, samples
-        self._likelihood, self._batches, self._n = (
-            likelihood_of(data, owner),
-            batches or Preloaded(data),
-            data.size("train"),
-        )
+        self._likelihood, self._batches = likelihood_of(data, owner), batches or Preloaded(data)
+        self._n = data.size("train")
         classes = data.task.classes if isinstance(data.task, Classification | Segmentation) else None
         draws = tic.fisher if isinstance(tic.fisher, int) else classes or 1
         self.passes = samples * (1.0 + 2.0 * (1 + draws))

@@ -1,4 +1,4 @@
-"""So many gradient steps on whatever weights a model has: what a candidate of a lineage takes."""
+"""A number of gradient steps on the weights that a model has: the training of a candidate that inherits."""
 
 from __future__ import annotations
 

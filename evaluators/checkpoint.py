@@ -1,4 +1,4 @@
-"""A training's state in a file: whole or not there at all, and nothing in it can execute code."""
+"""A training's state in a file, which is whole or not there; nothing in it can execute code."""
 
 from __future__ import annotations
 
@@ -52,9 +52,8 @@ class Checkpoint:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             raw = io.BytesIO(path.read_bytes())
-            if (
-                zipfile.ZipFile(raw).testzip() is not None
-            ):  # torch does not look at the checksums that it writes
+            # torch does not look at the checksums that it writes
+            if zipfile.ZipFile(raw).testzip() is not None:
                 return None
             raw.seek(0)
             found = torch.load(raw, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""What a pair is taught in training: its task, as it stands or made harder."""
+"""Training tasks of a pair: its own, or one made harder by noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that grew out of another begins as its function, and that is tried, not believed."""
+"""A network that grew out of another begins as its function, which is checked by running both."""
 
 from __future__ import annotations
 

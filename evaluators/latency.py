@@ -66,13 +66,8 @@ class Latency(Evaluator):
             raise InputError(f"evaluator Latency: runtime {runtime!r}; expected torch or onnx")
         if runtime == "onnx":
             require_onnx("evaluator Latency")
-        self.batch_size, self.repeats, self.warmup, self.runtime, self.threads = (
-            batch_size,
-            repeats,
-            warmup,
-            runtime,
-            threads,
-        )
+        self.batch_size, self.repeats, self.warmup = batch_size, repeats, warmup
+        self.runtime, self.threads = runtime, threads
         self.seconds = seconds
 
     def bind(self, space: Space, data: Data | None = None) -> None:

@@ -62,9 +62,8 @@ def onnx_bytes(
     batch = {0: torch.export.Dim("batch", min=1)}
     axes = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
     kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
-    shapes = (
-        (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes
-    )  # of *inputs the shapes are one argument
+    # of *inputs the shapes are one argument
+    shapes = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes
     with mode(model, False), quiet_exporter():
         try:
             return _serialised(

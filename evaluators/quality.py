@@ -64,11 +64,8 @@ class Quality(Evaluator):
                 f"recalibration_batches {recalibration_batches}; expected at least 1 or null",
             ),
         )
-        self.batch_size, self.recalibration, self.recalibration_batches = (
-            batch_size,
-            recalibration,
-            recalibration_batches,
-        )
+        self.batch_size, self.recalibration = batch_size, recalibration
+        self.recalibration_batches = recalibration_batches
         self.record_activations, self.cache_mib = record_activations, cache_mib
 
     @property

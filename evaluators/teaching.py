@@ -1,4 +1,4 @@
-"""What a teacher says of the training samples, asked once where the samples are always the same."""
+"""A teacher's outputs on the training samples, computed once where the samples are always the same."""
 
 from __future__ import annotations
 
@@ -93,10 +93,8 @@ class Teacher:
         batches = list(self.data.batches("train", _BATCH))
         self._single = isinstance(batches[0][0], Tensor)
         parts = [inputs if isinstance(inputs, tuple) else (inputs,) for inputs, _ in batches]
-        samples, targets = (
-            [torch.cat(column) for column in zip(*parts, strict=True)],
-            torch.cat([t for _, t in batches]),
-        )
+        samples = [torch.cat(column) for column in zip(*parts, strict=True)]
+        targets = torch.cat([t for _, t in batches])
         one, other = (torch.randint(len(targets), (mixtures,), generator=generator) for _ in range(2))
         share = torch.rand(mixtures, generator=generator)
         self._inputs = tuple(torch.cat([x, _mixed(x[one], x[other], share)]) for x in samples)

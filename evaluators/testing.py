@@ -246,7 +246,7 @@ class EvaluatorContract:
         one, other = self._bound(), self._bound()
         self._same(self._evaluate(one[0], one[1][0]), self._evaluate(other[0], other[1][0]))
 
-    def test_the_result_does_not_depend_on_who_came_before(self) -> None:
+    def test_the_result_does_not_depend_on_earlier_candidates(self) -> None:
         (fresh, genomes), (used, _) = self._bound(), self._bound()
         self._evaluate(used, genomes[1])
         self._same(self._evaluate(fresh, genomes[0]), self._evaluate(used, genomes[0]))

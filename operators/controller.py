@@ -65,13 +65,8 @@ class Controller:
             ),
             (0 <= floor * arms <= 1, f"floor {floor}; expected at most one divided by the {arms} mutations"),
         )
-        self.mutations, self.rule, self.decay, self.factor, self.floor = (
-            tuple(mutations),
-            rule,
-            decay,
-            factor,
-            floor,
-        )
+        self.mutations, self.rule, self.decay, self.factor = tuple(mutations), rule, decay, factor
+        self.floor = floor
         self.bounds = (bounds[0], bounds[1])
         self._successes, self._trials = [0.0] * arms, [0.0] * arms
         amounts = (bounds[1] if m.amount is None else m.amount for m in mutations)

@@ -48,15 +48,13 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         InputError: a constructor refuses its arguments, or a checkpoint does not fit.
     """
     ray = settings.make("ray")
-    torch.set_num_threads(
-        max(1, int(ray.cpus_per_task))
-    )  # as in every task: results depend on the number of threads
+    # as in every task: results depend on the number of threads
+    torch.set_num_threads(max(1, int(ray.cpus_per_task)))
     executor: Executor = ray if settings.executor == "ray" else InlineExecutor(ray.time_limit)
     model = None if builds(settings) else _model(settings)
     strategy = _warm(settings.make("strategy"), settings.warm_start)
-    whole = model is not None and not getattr(
-        type(model), "hollow", False
-    )  # a stack of cells is nothing without them
+    # a stack of cells is nothing without them
+    whole = model is not None and not getattr(type(model), "hollow", False)
     trained = whole and settings.checkpoint is None and strategy.starts_from_base
     return Search(
         model,

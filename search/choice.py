@@ -27,9 +27,8 @@ def choose(front: Front, k: int) -> list[Evaluation]:
     base = front.problem.base.get(front.problem.objectives[0].metric)
     if base is not None and len(members) > k:
         whole = -base if front.problem.objectives[0].maximise else base
-        sound = int(
-            (values[:, 0] <= whole + _WRECK * (values[-1, 0] - whole)).sum()
-        )  # members are sorted by it
+        # members are sorted by it
+        sound = int((values[:, 0] <= whole + _WRECK * (values[-1, 0] - whole)).sum())
         members, values = members[: max(sound, k)], values[: max(sound, k)]
     if len(members) <= k:
         return members

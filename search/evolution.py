@@ -21,7 +21,7 @@ from search.proposals import Proposal, initial
 from search.sieve import Sieve
 from search.strategy import Strategy
 from search.surrogate import Surrogate
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Evolution(Strategy):
@@ -71,24 +71,19 @@ class Evolution(Strategy):
         fidelity: Ladder | None = None,
         surrogate: Surrogate | None = None,
     ) -> None:
-        for name, value, least in (
-            ("population", population, 2),
-            ("tournament", tournament, 1),
-            ("redraws", redraws, 0),
-        ):
-            if value < least:
-                raise InputError(f"Evolution: {name} {value} is not accepted; it must be at least {least}")
-        if mutations is not None and not mutations:
-            raise InputError(
-                "Evolution: mutations is empty; give at least one, or leave it out for the default"
-            )
-        self.population, self.tournament, self.redraws = population, tournament, redraws
-        self.initialisation, self.crossover, self.mutations, self.selection = (
-            initialisation,
-            crossover,
-            mutations,
-            selection,
+        require(
+            "Evolution",
+            (population >= 2, f"population {population} is not accepted; it must be at least 2"),
+            (tournament >= 1, f"tournament {tournament} is not accepted; it must be at least 1"),
+            (redraws >= 0, f"redraws {redraws} is not accepted; it must be at least 0"),
+            (
+                mutations is None or mutations,
+                "mutations is empty; give at least one, or leave it out for the default",
+            ),
         )
+        self.population, self.tournament, self.redraws = population, tournament, redraws
+        self.initialisation, self.crossover, self.mutations = initialisation, crossover, mutations
+        self.selection = selection
         self.fidelity, self.surrogate = fidelity, surrogate
 
     def start(self, problem: Problem, seed: int) -> None:
@@ -123,9 +118,8 @@ class Evolution(Strategy):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
-            self._sieve.admit(
-                evaluation.candidate.genome
-            )  # others asked it, where another strategy went before
+            # where another strategy went before this one, that one asked it
+            self._sieve.admit(evaluation.candidate.genome)
         for part in (self._members, self.fidelity, self.surrogate):
             if part is not None:
                 part.tell(evaluations)
@@ -181,11 +175,13 @@ class Evolution(Strategy):
                 f"mutations; add BitFlip"
             )
         drawn = self.rng.integers(len(usable), size=len(genomes))
+        # a mutation that works alone changes the mother herself, whatever was crossed
         alone = np.array([mutation.alone for mutation in usable])[drawn]
         genomes = np.where(alone[:, None], mothers, genomes)
         children = genomes.copy()
         for number, mutation in enumerate(usable):
             if (rows := drawn == number).any():
+                # entries of one row serve all children, others have a row for each
                 part = {name: entry[rows] if entry.ndim == 2 else entry for name, entry in guide.items()}
                 children[rows] = mutation(self.problem.space, genomes[rows], part, self.rng)
         crossed = ["" if single else by for single, by in zip(alone, crossed, strict=True)]

@@ -26,7 +26,7 @@ class FromRun(Initialisation):
     initialisation draws. [O]
 
     Genomes are carried over by the names of segments and the values of their choices, so the space may have
-    got more choices, or others, since: a segment that the run does not know is as in the base model (at
+    more choices by now, or others: a segment that the run does not know is as in the base model (at
     random where there is none), one that the space no longer has is left out, and a candidate that chose a
     value which is gone is not asked. A search takes the results along where they mean the same
     (:class:`~search.carried_results.CarriedResults` says when), all of them, whatever asks for the candidate;

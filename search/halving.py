@@ -140,20 +140,10 @@ class SuccessiveHalving(Strategy):
         )
         self.signals = dict(signals or {})
         self.weigh, self.labels = weigh, labels
-        self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = (
-            n,
-            brackets,
-            minimum,
-            eta,
-            maximum,
-            mix,
-        )
-        self.monitor, self.second_monitor, self.sampler, self.startup = (
-            monitor,
-            second_monitor,
-            sampler,
-            startup,
-        )
+        self.n, self.brackets, self.minimum, self.eta = n, brackets, minimum, eta
+        self.maximum, self.mix = maximum, mix
+        self.monitor, self.second_monitor, self.sampler = monitor, second_monitor, sampler
+        self.startup = startup
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -263,6 +253,7 @@ class SuccessiveHalving(Strategy):
         rung = self._rungs[bracket, number]
         if len(rung.came) < rung.size:
             return
+        # a rung is decided once, when its last candidate has come: by whole rungs alone, not by the order
         del self._rungs[bracket, number]
         standing = {id: values for id, values in rung.came if values is not None}
         if self.weigh:

@@ -100,9 +100,8 @@ class Ladder:
         self._filling = [_Cohort() for _ in range(self.rungs - 1)]
         self._climbing: dict[int, _Climber] = {}  # promoted, by the id they had on the rung below
         self._due: deque[_Climber] = deque()
-        self._arrived: deque[tuple[list[float], float, float]] = deque(
-            maxlen=_REMEMBERED
-        )  # scores, value at the top, size
+        # scores, value at the top, size
+        self._arrived: deque[tuple[list[float], float, float]] = deque(maxlen=_REMEMBERED)
 
     def due(self, n: int) -> list[Proposal]:
         """Return at most `n` of those that are to go on."""

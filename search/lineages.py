@@ -145,6 +145,7 @@ class Lineages(Strategy):
             if line.latest is not None and line.failed <= _AGAIN:  # as other candidates, with other seeds
                 self._go(line, self._children(line.latest, line.rounds))
             return  # else the line has broken off
+        # the least violation first, then the best first objective
         violations, values = self.problem.violations(alive), self.problem.values(alive)[:, 0]
         line.latest = alive[int(np.lexsort((values, violations))[0])]
         while line.rounds < self.rounds:

@@ -1,6 +1,4 @@
-"""What a run would be, told before it runs: what can be pruned, what cannot and why, how far, and for how
-long.
-"""
+"""The plan of a run before it begins: what can be pruned, what cannot and why, how far, and for how long."""
 
 from __future__ import annotations
 

@@ -40,10 +40,8 @@ class Population:
     def tell(self, evaluations: Iterable[Evaluation]) -> None:
         """Take in results; the outcome does not depend on how they are divided among calls."""
         for evaluation in evaluations:
-            values, violation = (
-                self.problem.values([evaluation])[0],
-                float(self.problem.violations([evaluation])[0]),
-            )
+            values = self.problem.values([evaluation])[0]
+            violation = float(self.problem.violations([evaluation])[0])
             if np.isfinite(values).all() and np.isfinite(violation):
                 candidate = evaluation.candidate
                 statistics = {

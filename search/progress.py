@@ -118,9 +118,8 @@ class SearchProgress:
             self.progress.say(self._opening)
             self._opening = ""
         now = time.monotonic()
-        if _done(loop) > loop.restored and (
-            not self._times or now - self._times[-1][0] >= 0.5
-        ):  # starting the workers is no measure
+        # the time until the first result starts the workers, and says nothing about the rate
+        if _done(loop) > loop.restored and (not self._times or now - self._times[-1][0] >= 0.5):
             self._times.append((now, _done(loop)))
             while len(self._times) > 2 and now - self._times[1][0] > _WINDOW:
                 self._times.popleft()
@@ -129,12 +128,8 @@ class SearchProgress:
 
     def text(self, loop: SearchLoop) -> str:
         """The state of the search in one plain line."""
-        total, workers, failed, left = (
-            loop.budget.evaluations,
-            loop.executor.capacity,
-            loop.states[State.FAILED],
-            self.left(loop),
-        )
+        total, workers = loop.budget.evaluations, loop.executor.capacity
+        failed, left = loop.states[State.FAILED], self.left(loop)
         single = len(loop.problem.objectives) == 1
         pruned = loop.states[State.PRUNED]
         parts = [
@@ -194,9 +189,8 @@ class SearchProgress:
             if not len(values) or not len(loop.front):
                 return 0.0
             reference = values.max(axis=0)
-            self._reference = (
-                reference if len(first) == _REFERENCE else None
-            )  # settled: from now on the figure can only grow
+            # settled: from now on the figure can only grow
+            self._reference = reference if len(first) == _REFERENCE else None
         else:
             reference = self._reference
         box = reference - np.minimum(loop.front.values.min(axis=0), 0)

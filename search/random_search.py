@@ -1,4 +1,4 @@
-"""The control of every strategy: the same beginning, and nothing learnt."""
+"""Random search: the control of every strategy."""
 
 from __future__ import annotations
 

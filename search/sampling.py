@@ -94,9 +94,8 @@ class Sampling:
                 study_name="search",  # Hyperband derives brackets from it
                 directions=["minimize"] * len(problem.objectives),
             )
-        if isinstance(
-            pruner, HyperbandPruner
-        ):  # its brackets begin now, or they would depend on which trial reports first
+        # its brackets begin now, or they would depend on which trial reports first
+        if isinstance(pruner, HyperbandPruner):
             self.study.pruner.prune(self.study, create_trial(state=TrialState.RUNNING))
         self._known: set[bytes] = set()
 
@@ -106,6 +105,7 @@ class Sampling:
             return self._draw()
 
     def _draw(self) -> tuple[Trial, np.ndarray] | None:
+        # a genome that was drawn before is drawn again; at last the sampler is given plain random ones to ask
         for number in range(REDRAWS + PLAIN):
             if number >= REDRAWS:
                 self.study.enqueue_trial(self.space.values(self.space.sample(1, self._rng)[0]))

@@ -1,5 +1,5 @@
-"""What may be asked: nothing twice, and nothing that is known to be infeasible while something feasible can
-be had.
+"""Screening of proposals: none twice, and none that is known to be infeasible while a feasible one can be
+had.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One strategy after another: what the first found is where the next begins."""
+"""One strategy after another: each begins with what those before it found."""
 
 from __future__ import annotations
 

@@ -51,9 +51,8 @@ class Surrogate:
         self.problem, self.rng = problem, rng
         self._known: dict[int, float] = {}  # the first objective of all that were told
         self._worst = 0.0
-        self._open: dict[
-            int, tuple[np.ndarray, float]
-        ] = {}  # of those that were asked: their description, and what was predicted
+        # of those that were asked: their description, and what was predicted
+        self._open: dict[int, tuple[np.ndarray, float]] = {}
         self._rows: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
         self._outcomes: deque[tuple[float, float, float]] = deque(maxlen=_JUDGED)  # predicted, came, size
         self._model: Any = None
@@ -123,6 +122,7 @@ class Surrogate:
         blind = round(self.chance * n)
         if len(proposals) <= n:
             return list(proposals)
+        # the first ones pass unseen: outcomes of chosen ones alone could not show whether it predicts them
         unseen, others = proposals[:blind], proposals[blind:]
         values = self._predict(self._describe([p.genome for p in others], [p.parents for p in others]))
         ranks, crowding = rank(values, np.zeros(len(values)))

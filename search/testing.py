@@ -270,7 +270,7 @@ class StrategyContract(ABC):
             for e, (genome, metrics) in zip(evaluations, before, strict=True)
         )
 
-    def test_survives_failures_and_never_breeds_them(self) -> None:
+    def test_survives_failures_and_makes_none_a_parent(self) -> None:
         self.survives(lambda e: replace(e, state=State.FAILED, metrics={}, reason="RuntimeError: no"))
 
     def test_survives_pruned_candidates(self) -> None:

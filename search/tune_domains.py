@@ -83,7 +83,6 @@ def _parameter(name: str, path: tuple[str, ...], domain: Domain) -> Parameter:
         )
     if isinstance(domain, Float):
         return Parameter(path, FloatDistribution(domain.lower, domain.upper, log=log, step=step))
-    last = (
-        domain.upper if step is not None else domain.upper - 1
-    )  # as Ray has it: inclusive only where quantised
+    # as Ray has it: inclusive only where quantised
+    last = domain.upper if step is not None else domain.upper - 1
     return Parameter(path, IntDistribution(domain.lower, last, log=log, step=step or 1))

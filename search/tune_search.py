@@ -200,9 +200,8 @@ class StudySearch(Searcher):
         self._id, self._numbers, self._metric = state["id"], state["numbers"], state["metric"]
         self._parameters, self._exhausted = state["parameters"], state["exhausted"]
         if state["study"] is not None:
-            self.study.__setstate__(
-                state["study"].__getstate__()
-            )  # in place: the scheduler holds the same object
+            # in place: the scheduler holds the same object
+            self.study.__setstate__(state["study"].__getstate__())
         else:
             # it is as it was at the beginning, and would draw what it drew then
             self.study.sampler.reseed_rng()
@@ -348,9 +347,8 @@ class StudySearch(Searcher):
             trial.set_user_attr(REASON, reason)
         try:
             self.study.tell(trial, values, state=state, skip_if_finished=True)
-        except (
-            RuntimeError
-        ):  # a sampler that has nothing more to propose calls study.stop, which only study.optimize allows
+        except RuntimeError:
+            # a sampler that has nothing more to propose calls study.stop, which only study.optimize allows
             frozen = self._frozen(trial_id)
             if frozen is None or not frozen.state.is_finished():
                 raise
@@ -387,9 +385,8 @@ class StudySearch(Searcher):
 
     def _again(self, trial_id: str, failed: FrozenTrial) -> optuna.Trial:
         """A new trial for another attempt at a failed one: a finished trial of Optuna stays as it is."""
-        resumed = (
-            failed.user_attrs[RAY]["trial"] == trial_id
-        )  # from its checkpoint, so what it reported before still holds
+        # from its checkpoint, so what it reported before still holds
+        resumed = failed.user_attrs[RAY]["trial"] == trial_id
         kept = {
             key: value for key, value in failed.user_attrs.items() if resumed and key not in (RAY, REASON)
         }

@@ -63,13 +63,8 @@ class Tuning(Strategy):
             )
         if monitor is not None:
             Monitor(monitor)
-        self.sampler, self.pruner, self.startup, self.monitor, self.peers = (
-            sampler,
-            pruner,
-            startup,
-            monitor,
-            peers,
-        )
+        self.sampler, self.pruner, self.startup, self.monitor = sampler, pruner, startup, monitor
+        self.peers = peers
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -121,9 +116,8 @@ class Tuning(Strategy):
         return f"{type(self.pruner).__name__} at step {report.step}" if weak else False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
-        for (
-            report
-        ) in reports:  # for what sampler and pruner keep of them; what was decided then stands in the ledger
+        # told again for what sampler and pruner keep of them; what was decided then stands in the ledger
+        for report in reports:
             self.should_stop(candidate, report)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

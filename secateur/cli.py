@@ -1,4 +1,4 @@
-"""The door: read a configuration, run or resume its search; plan, report, export, show the dashboard."""
+"""The command: read a configuration, run or resume its search; plan, report, export, show the dashboard."""
 
 from __future__ import annotations
 
@@ -49,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command; what the user can mend becomes one line."""
-    from search.ledger import (
-        LedgerError,
-    )  # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    from search.ledger import LedgerError
     from spaces.errors import InputError
 
     try:

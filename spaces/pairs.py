@@ -135,10 +135,8 @@ class PairSpace(ChannelSpace):
         self.granularity = granularity
         example = (example,) if isinstance(example, Tensor) else tuple(example)
         check_pair(model, example)
-        self._spared, self._shapes = (
-            tuple(freeze),
-            dict[str, tuple[int, ...]](),
-        )  # while units are tried there are no weights yet
+        # while units are tried there are no weights yet
+        self._spared, self._shapes = tuple(freeze), dict[str, tuple[int, ...]]()
         try:
             super().__init__(
                 model, example, round_to, min_keep, ("*",) if granularity == "weights" else freeze
@@ -358,9 +356,8 @@ class PairSpace(ChannelSpace):
         producers = [
             a for a in self.plan.axes if a.role == "out" and a.tensor.rpartition(".")[0] in self.units.starts
         ]
-        for axis in sorted(
-            producers, key=lambda a: order.index(a.tensor.rpartition(".")[0]), reverse=True
-        ):  # the first to run is written last
+        # the first to run is written last
+        for axis in sorted(producers, key=lambda a: order.index(a.tensor.rpartition(".")[0]), reverse=True):
             known = np.flatnonzero(axis.loci >= 0)[::-1]  # and of a locus at several places the first one
             units[axis.loci[known]] = self.units.starts[axis.tensor.rpartition(".")[0]] + known
         for name in self._shapes:

@@ -1,4 +1,4 @@
-"""Images that are never quite the same twice: the usual augmentation of small images."""
+"""The usual augmentation of small images."""
 
 from __future__ import annotations
 
@@ -105,8 +105,7 @@ def moved(images: Tensor, padding: int, flip: bool, generator: torch.Generator) 
     rows, columns = corners[0] + torch.arange(height), corners[1] + torch.arange(width)
     if flip:
         columns = torch.where(torch.randint(2, (n, 1), generator=generator) == 1, columns.flip(1), columns)
-    places = (
-        (rows[:, :, None] * (width + 2 * padding) + columns[:, None]).to(images.device).flatten(1)
-    )  # gather is 5 x faster than indexing
+    # gather is 5 x faster than indexing
+    places = (rows[:, :, None] * (width + 2 * padding) + columns[:, None]).to(images.device).flatten(1)
     bordered = F.pad(images, (padding,) * 4).flatten(2)
     return bordered.gather(2, places[:, None].expand(n, channels, -1)).reshape(images.shape)

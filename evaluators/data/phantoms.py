@@ -86,10 +86,8 @@ def draw_hearts(
     centre = between(-0.25, 0.25, 2)
     x, y = x - centre[:, 0], y - centre[:, 1]
     turn, squeeze = between(0, 2 * np.pi), between(0.85, 1.0)
-    along, across = (
-        (x * np.cos(turn) + y * np.sin(turn)) / squeeze,
-        (y * np.cos(turn) - x * np.sin(turn)) * squeeze,
-    )
+    along = (x * np.cos(turn) + y * np.sin(turn)) / squeeze
+    across = (y * np.cos(turn) - x * np.sin(turn)) * squeeze
     radius, angle = np.hypot(along, across), np.arctan2(across, along)
     wave = sum(between(0, 0.07) * np.cos(k * angle + between(0, 2 * np.pi)) for k in (2, 3, 4))
     outer = between(0.34, 0.54)
@@ -98,9 +96,8 @@ def draw_hearts(
         * between(0.55, 0.78)
         * (1 + sum(between(0, 0.09) * np.cos(k * angle + between(0, 2 * np.pi)) for k in (2, 3, 5)))
     )
-    inner = np.minimum(
-        inner, outer * (1 + wave) - 4 / size
-    )  # the wall is a pixel thick everywhere, so the cavity touches nothing else
+    # the wall is a pixel thick everywhere, so the cavity touches nothing else
+    inner = np.minimum(inner, outer * (1 + wave) - 4 / size)
     heart, cavity = radius < outer * (1 + wave), radius < inner
     crescent = np.hypot(
         (along - outer * between(0.65, 0.95)) / between(0.75, 0.95),
@@ -110,11 +107,8 @@ def draw_hearts(
     labels = np.where(right, RIGHT, np.where(heart & ~cavity, WALL, np.where(heart & cavity, CAVITY, 0)))
 
     contrast = 1 - 0.4 * difficulty
-    blood, muscle, ground = (
-        0.5 + contrast * between(0.25, 0.5),
-        0.5 - contrast * between(0.05, 0.25),
-        between(0.2, 0.6),
-    )
+    blood, muscle = 0.5 + contrast * between(0.25, 0.5), 0.5 - contrast * between(0.05, 0.25)
+    ground = between(0.2, 0.6)
     image = ground + 0.16 * smooth(size / 10)
     for number in range(4):  # vessels: blood of the same brightness, walls of the same muscle, elsewhere
         apart, where, wide = between(0.85, 1.25), between(0, 2 * np.pi), between(0.08, 0.2)
@@ -126,9 +120,8 @@ def draw_hearts(
     papillary = np.hypot(
         radius - inner * 0.7, outer * (np.abs(np.angle(np.exp(1j * (angle - turn)))) - between(0.5, 1.5))
     )
-    image = np.where(
-        (labels == CAVITY) & (papillary < outer * 0.16 * difficulty), muscle, image
-    )  # belongs to the cavity, as in ACDC
+    # papillary muscles look like muscle and belong to the cavity, as in ACDC
+    image = np.where((labels == CAVITY) & (papillary < outer * 0.16 * difficulty), muscle, image)
     image = image + 0.08 * (1 + difficulty) * np.where(labels == WALL, smooth(1.0), smooth(2.0))
     image = gaussian_filter(image.astype(np.float32), (0, size / 80, size / 80))
     image = image * np.exp(0.5 * difficulty * smooth(size / 4)) + (0.03 + 0.16 * difficulty) * rng.normal(

@@ -1,4 +1,4 @@
-"""Reconstruction: whatever goes in ought to come out again."""
+"""Reconstruction: the targets are the inputs."""
 
 from __future__ import annotations
 

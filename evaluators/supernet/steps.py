@@ -51,11 +51,12 @@ class Steps:
             split: torch.Generator().manual_seed((seed + number) % 2**63)
             for number, split in enumerate(splits, 1)
         }
+        # of how many operations, drawn how many (0: all), bytes that a forward pass keeps
         self._memory: tuple[int, ...] = (
             0,
             0,
             0,
-        )  # of how many operations, drawn how many (0: all), bytes that a forward pass keeps
+        )
 
     def epoch(self, rate: float, learning: bool) -> tuple[float, float | None]:
         """Train for one pass over ``train``.

@@ -187,6 +187,7 @@ class SupernetTraining:
         if self._macs[0] != (architecture.size, drawn):
             device = device_of(self.supernet)
             example = tuple(x.to(device) for x in self.data.example())
+            # drawn operations differ in cost: the mean over every choice of the first one
             macs = []
             for first in range(
                 1 if drawn is None else max(len(architecture.named(edge)) for edge in architecture.active)
@@ -222,6 +223,7 @@ class SupernetTraining:
         self.seed = state["seed"]
         self._begin()
         self.supernet.to(device)
+        # operations go before weights come: the state holds none of what was removed
         for edge, names in state["active"].items():
             kept = tuple(name for name in names if name in self.supernet.architecture.named(edge))
             if len(kept) < len(self.supernet.architecture.named(edge)):

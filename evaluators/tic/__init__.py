@@ -1,4 +1,4 @@
-"""Takeuchi's information criterion: what a model's training loss hides."""
+"""Takeuchi's information criterion: the bias of a model's training loss."""
 
 from evaluators.tic.criterion import TIC, NonFiniteGradients
 from evaluators.tic.gauge import RegimeGauge

@@ -89,9 +89,8 @@ def _draw(chances: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a label by chances ``(batch, classes, ...)``."""
     by_label = chances.movedim(1, -1)
     level = torch.rand((*by_label.shape[:-1], 1), generator=generator).to(chances)
-    return (
-        (by_label.cumsum(-1) < level).sum(-1).clamp_(max=by_label.shape[-1] - 1)
-    )  # the sum may end a little below 1
+    # the sum may end a little below 1
+    return (by_label.cumsum(-1) < level).sum(-1).clamp_(max=by_label.shape[-1] - 1)
 
 
 class SquaredError(Likelihood):

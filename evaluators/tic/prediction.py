@@ -1,4 +1,4 @@
-"""What TIC says of a model: the bias of its training loss, how sure that is, and whether the theory holds
+"""A prediction of TIC: the bias of its training loss, how sure that is, and whether the theory holds
 there.
 """
 

@@ -75,10 +75,8 @@ class EmbeddingUse(Use):
 
     def rows(self, name: str, gradients: Tensor, low: int, high: int) -> Tensor:
         layer: Any = self.layer
-        indices, flat = (
-            self.inputs.flatten(1),
-            gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1]),
-        )
+        indices = self.inputs.flatten(1)
+        flat = gradients.reshape(*gradients.shape[:2], -1, gradients.shape[-1])
         counted = (indices >= low) & (indices < high)
         if layer.padding_idx is not None:
             counted = counted & (indices != layer.padding_idx)

@@ -1,4 +1,4 @@
-"""Importance by how loud a channel is."""
+"""Importance by the size of a channel's activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How loud each channel is: a recorder for full and compact models."""
+"""The size of each channel's activations: a recorder for full and compact models."""
 
 from __future__ import annotations
 

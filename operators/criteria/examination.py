@@ -1,4 +1,4 @@
-"""Looking at a model without leaving a trace."""
+"""Examination of a model that leaves it as it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loss would be without a channel, by trying."""
+"""The loss without a channel, measured by leaving it out."""
 
 from __future__ import annotations
 

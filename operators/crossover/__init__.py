@@ -1,4 +1,4 @@
-"""Two parents, one child."""
+"""Crossover: one child of two parents."""
 
 from operators.crossover.base import Crossover
 from operators.crossover.segment_wise import SegmentWise

@@ -1,4 +1,4 @@
-"""Where a search begins."""
+"""Initialisations: the first candidates of a search."""
 
 from operators.initialisation.base import Initialisation
 from operators.initialisation.from_criteria import FromCriteria

@@ -1,4 +1,4 @@
-"""The space's own idea of a random genome."""
+"""Random genomes as the space itself samples them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of one genome."""
+"""Mutations: changes of one genome."""
 
 from operators.mutation.activation_guided import ActivationGuided
 from operators.mutation.base import Mutation

@@ -1,4 +1,4 @@
-"""A child that is its parent, a little larger."""
+"""Mutation that makes a candidate a little larger."""
 
 from __future__ import annotations
 

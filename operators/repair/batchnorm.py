@@ -48,7 +48,7 @@ def recalibrate(
             for inputs, _ in islice(batches, limit):
                 if len(inputs[0] if isinstance(inputs, tuple) else inputs) < _MIN_SAMPLES:
                     continue
-                if not used:
+                if not used:  # not before: without a batch the statistics stay as they were
                     for layer in layers:
                         layer.reset_running_stats()
                         layer.momentum = None  # the cumulative average

@@ -42,18 +42,16 @@ def null_threshold(importances: np.ndarray, window: int, level: float = 0.95, nu
     steps = (steps - steps.mean(axis=0)) / np.sqrt(np.maximum(rows.mean(axis=0), 1e-12))
     n = len(steps)
     scale = 1 / window if null == "noise" else (2 * window**2 + 1) / (3 * window)
-    own = (
-        n - 1 if null == "walk" else n - 1 / n
-    )  # the mean of differences of independent noise is nearly 0, so little is lost to it
+    # the mean of differences of independent noise is nearly 0, so little is lost to it
+    own = n - 1 if null == "walk" else n - 1 / n
     covariance = steps.T @ steps / own * scale / (8 * np.log(2))
     mean = float(np.trace(covariance))
     if mean <= 0:
         return 0.0
     # differences of independent noise are correlated: n of them tell as much as 2 n / 3 independent ones
     known = max(own * (2 / 3 if null == "noise" else 1.0), 1.5)
-    square = (
-        known**2 / ((known - 1) * (known + 2)) * (np.square(covariance).sum() - mean**2 / known)
-    )  # unbiased for a Wishart matrix
+    # unbiased for a Wishart matrix
+    square = known**2 / ((known - 1) * (known + 2)) * (np.square(covariance).sum() - mean**2 / known)
     freedom = float(np.clip(mean**2 / max(square, 1e-300), 1.0, importances.shape[1] - 1))
     return float(mean * f.ppf(level, freedom, known * freedom))
 

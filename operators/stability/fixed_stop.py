@@ -1,4 +1,4 @@
-"""An epoch for all edges."""
+"""All edges are decided at one epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search of full length."""
+"""No removal: a search of full length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control: operations go when they would, but which is left to chance."""
+"""The control: operations go at given epochs, chosen at random."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ class RandomRemoval(Rule):
     ) -> Mapping[str, tuple[str, ...]]:
         counts = self.schedule.get(epoch, {})
         kept = {}
-        for edge in sorted(
-            edges
-        ):  # one draw an edge and operation, in alphabetical order: what is drawn depends on names alone
+        # one draw an edge and operation, in alphabetical order: what is drawn depends on names alone
+        for edge in sorted(edges):
             names = sorted(edges[edge].operations)
             drawn = rng.permutation(len(names))
             count = counts.get(edge, len(names)) if isinstance(counts, Mapping) else counts

@@ -43,7 +43,7 @@ class RuleContract(ABC):
     ) -> dict[str, tuple[str, ...]]:
         return rule.keep(epoch, EPOCHS, edges, np.random.default_rng(seed))
 
-    def test_what_stays_was_active_and_no_edge_falls_empty(self) -> None:
+    def test_what_stays_was_active_and_no_edge_becomes_empty(self) -> None:
         for seed in range(self.cases):
             epoch = 1 + seed % EPOCHS
             edges = histories(seed, epoch)

@@ -33,7 +33,7 @@ class SelectionContract(ABC):
 
     @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
     @pytest.mark.parametrize("k", [0, 1, 7, 39, 40, 100])
-    def test_as_many_as_wanted_survive_and_nobody_twice(self, objectives: int, k: int) -> None:
+    def test_as_many_as_wanted_survive_and_none_twice(self, objectives: int, k: int) -> None:
         chosen = self.chosen(self.cloud(objectives=objectives), k=k)
         assert chosen.dtype == np.int64
         assert len(set(chosen.tolist())) == len(chosen) == min(k, 40)

@@ -74,14 +74,8 @@ class CellStep:
         seed: int,
         files: CellFiles | None = None,
     ) -> None:
-        self.rules, self.space, self.evaluator, self.training, self.seed, self.files = (
-            rules,
-            space,
-            evaluator,
-            training,
-            seed,
-            files,
-        )
+        self.rules, self.space, self.evaluator, self.training = rules, space, evaluator, training
+        self.seed, self.files = seed, files
         self.cells = len(rules.neighbourhoods)
         self._pruning = CellPruning(rules, space, training)
         self._pool: dict[tuple[int, int, int], nn.Module] = {}

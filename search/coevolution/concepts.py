@@ -1,4 +1,4 @@
-"""Solution concepts: what an individual is worth that met several partners."""
+"""Solution concepts: the worth of an individual that met several partners."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ class SolutionConcept(ABC):
 
         A loss that is not finite counts as worse than any other.
         """
-        losses = np.where(
-            np.isfinite(losses), losses, np.finfo(np.float64).max / 1e6
-        )  # so large that a mean of them is still finite
+        # so large that a mean of them is still finite
+        losses = np.where(np.isfinite(losses), losses, np.finfo(np.float64).max / 1e6)
         return self._score(losses), self._score(losses.T)
 
 

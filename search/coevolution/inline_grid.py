@@ -77,6 +77,7 @@ class SimulatedGrid(InlineGrid):
 
     def events(self, timeout: float | None = None) -> list[Stepped]:
         """Go on to the next end of a step; real time does not matter."""
+        # idle workers take up, in order, what has all it needs; then time jumps to the first end of a step
         for item in list(self._waiting):
             if len(self._running) == self.capacity:
                 break

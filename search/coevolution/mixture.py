@@ -35,9 +35,8 @@ def mixed(
     tried = np.abs(weights + rng.normal(0, deviation, len(weights)))
     tried /= tried.sum()
     with torch.no_grad():
-        outputs = torch.stack(
-            [forward(pair.eval(), inputs) for pair in pairs]
-        )  # they are loaded again before they are trained
+        # pairs may stay in eval mode: they are loaded again before they are trained
+        outputs = torch.stack([forward(pair.eval(), inputs) for pair in pairs])
     old, new = (float(loss(_mean(outputs, w), targets).mean()) for w in (weights, tried))
     return (new, tuple(tried.tolist())) if new < old else (old, tuple(weights.tolist()))
 

@@ -60,6 +60,7 @@ class CellPruning:
         """
         arm = int(rng.integers(len(self.rules.pruning))) if controller is None else controller.choose(rng)
         mutation = self.rules.pruning[arm] if controller is None else controller.mutation(arm)
+        # the schedule of sizes, where there is one, says how much goes; else the mutation's own amount does
         amount = self.rules.amount(step, self._kept(child.genome, mutation.counts))
         if amount is not None:
             mutation = copy.copy(mutation)
@@ -75,7 +76,7 @@ class CellPruning:
         )
         genome = mutation(self.space, before[None], guide, rng)[0]
         names = (_name(mutation), "bounded") if mutation.spared else (_name(mutation),)
-        if not self.rules.persistent:
+        if not self.rules.persistent:  # weights become zero, and may grow again: no mask is kept
             zero(pair, self.space.masks(genome))
             return Child(child.genome, names), arm
         (space, old), (_, new) = self.space.inside(child.genome), self.space.inside(genome)

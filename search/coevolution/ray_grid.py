@@ -72,6 +72,7 @@ class RayGrid:
         if not self._open:
             return []
         self._executor.look()
+        # wait for one, then take along all that are done by then
         ready, _ = ray.wait(list(self._open), num_returns=1, timeout=timeout)
         if ready and len(self._open) > 1:
             ready, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0)
@@ -112,6 +113,7 @@ def step_of(
     import torch
 
     torch.set_num_threads(threads)
+    # the box holds a reference, which Ray does not resolve: the work is fetched once a process, not a step
     key = box[0].hex()
     if key not in _loaded:
         _loaded.clear()

@@ -155,29 +155,20 @@ class Coevolution(SearchStrategy):
                 "pruning beside a controller; expected one of them: the controller has mutations of its own",
             ),
         )
-        self.topology, self.radius, self.steps, self.tournament = (
-            topology or Ring(),
-            radius,
-            steps,
-            tournament,
-        )
+        self.topology, self.radius, self.steps = topology or Ring(), radius, steps
+        self.tournament = tournament
         self.mates: Mates = mates
         self.concept, self.replacement = concept or BestCase(), replacement or Always()
         self.schedule: Schedule = schedule or Never()
         self.smallest, self.untouched = smallest, untouched
         self.pruning, self.controller, self.tolerance = tuple(pruning), controller, tolerance
-        self.persistent, self.prune_first, self.cases, self.cases_split = (
-            persistent,
-            prune_first,
-            cases,
-            cases_split,
-        )
+        self.persistent, self.prune_first, self.cases = persistent, prune_first, cases
+        self.cases_split = cases_split
         self.learning_rate, self.learning_rate_step = learning_rate, learning_rate_step
         self.learning_rate_bounds = low, high
         self.mixture, self.ahead = mixture, ahead
-        self._neighbourhoods = self.topology.neighbourhoods(
-            radius
-        )  # now: a graph that does not fit shows at once
+        # made at once, so that a graph that does not fit is refused here
+        self._neighbourhoods = self.topology.neighbourhoods(radius)
 
     def make_loop(
         self,

@@ -66,10 +66,8 @@ class Torus(Topology):
     """
 
     def __init__(self, rows: int = 4, columns: int = 4) -> None:
-        self.rows, self.columns = (
-            _at_least("Torus", "rows", rows, 1),
-            _at_least("Torus", "columns", columns, 1),
-        )
+        self.rows = _at_least("Torus", "rows", rows, 1)
+        self.columns = _at_least("Torus", "columns", columns, 1)
 
     def graph(self) -> nx.Graph:
         grid = nx.grid_2d_graph(self.rows, self.columns, periodic=True)
@@ -84,11 +82,8 @@ class RandomRegular(Topology):
     """
 
     def __init__(self, cells: int = 16, degree: int = 3, seed: int = 0) -> None:
-        self.cells, self.degree, self.seed = (
-            _at_least("RandomRegular", "cells", cells, 2),
-            _at_least("RandomRegular", "degree", degree, 1),
-            seed,
-        )
+        self.cells = _at_least("RandomRegular", "cells", cells, 2)
+        self.degree, self.seed = _at_least("RandomRegular", "degree", degree, 1), seed
         if degree >= cells or cells * degree % 2 or (degree == 1 and cells > 2):
             raise InputError(
                 f"topology RandomRegular: {cells} cells of degree {degree}; expected a degree of 2 to "

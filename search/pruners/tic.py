@@ -135,6 +135,7 @@ class TICPruner(BasePruner):
         ]
         if sum(last >= self._rungs.first for _, last in others) < self._startup_trials:
             return False
+        # the worst that another may be against the best that this one may be, at the same step
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
         lower, _ = self._bounds(trial, step, sign)
         better = sum(
@@ -142,15 +143,14 @@ class TICPruner(BasePruner):
             for other, _ in others
             if step in other.intermediate_values and not self._doubt(other, step)
         )
+        # trials that were stopped within the rung count among those that came to it (see Rungs)
         start = self._rungs.start(step)
         return better >= self._rungs.places(1 + sum(last >= start for _, last in others))
 
     def _bounds(self, trial: FrozenTrial, step: int, sign: float) -> tuple[float, float]:
         """Lower and upper bound of a loss; of ``-value`` where more is better."""
-        loss, margin = (
-            sign * trial.intermediate_values[step],
-            self._width * trial.user_attrs[attribute(step)]["error"],
-        )
+        loss = sign * trial.intermediate_values[step]
+        margin = self._width * trial.user_attrs[attribute(step)]["error"]
         return loss - margin, loss + margin
 
     def _doubt(self, trial: FrozenTrial, step: int) -> str:

@@ -54,8 +54,8 @@ def channels_figure(facts: Facts) -> go.Figure:
     # of masks people want to know how many channels stay, of levels only a share makes sense
     masks = all(choices == 2 for _, _, choices in facts.segments)
     hover = [
-        [f"{counts[j, i]} of {sizes[i]}" if masks else f"{shares[j, i]:.2f}" for j in range(len(members))]
-        for i in range(len(sizes))
+        [f"{n} of {size}" for n in row] if masks else [f"{share:.2f}" for share in parts]
+        for row, parts, size in zip(counts.T, shares.T, sizes, strict=True)
     ]
     room = masks and len(members) <= _COLUMNS and len(sizes) <= 40
     plot = go.Figure(

@@ -41,8 +41,8 @@ def rungs(facts: Facts) -> list[Rung]:
     # a promoted candidate is a new one, whose first parent is the one that it was on the rung below
     below = {id: parents[0] for id, (parents, operator) in facts.parents.items() if operator == PROMOTED}
     top = max(reached.values())
-    paths = [_path(id, below) for id, rung in reached.items() if rung == top and id in below]
-    paths = [path for path in paths if len(path) == top + 1]  # which began on the first rung
+    climbed = (_path(id, below) for id, rung in reached.items() if rung == top and id in below)
+    paths = [path for path in climbed if len(path) == top + 1]  # which began on the first rung
     looked = np.bincount(list(reached.values()), minlength=top + 1)
     promoted = [reached[parent] for parent in below.values() if parent in reached]
     went_on = np.bincount(promoted, minlength=top + 1)

@@ -216,7 +216,7 @@ def _axis(name: str, distribution: BaseDistribution, found: list[Any]) -> dict[s
         ticks = np.linspace(scale(distribution.low), scale(distribution.high), 5).tolist()
         values = [10**tick if distribution.log else tick for tick in ticks]
         labels = [setting(float(f"{at:.3g}")) for at in values]
-    if None in places:
+    if None in places:  # below the lowest tick, by an eighth of the axis
         below = ticks[0] - 0.12 * ((ticks[-1] - ticks[0]) or 1)
         places = [below if place is None else place for place in places]
         ticks, labels = [below, *ticks], ["-", *labels]

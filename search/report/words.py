@@ -138,19 +138,12 @@ def trials_table(facts: Facts, most: int = 20) -> str:
     tested = {final.id: final for final in facts.members}
     body = []
     for row in shown:
-        final = tested.get(row.id)
-        name = (
-            f'<a href="{final.folder}/recipe.json" style="color:inherit"><b>{row.id}</b></a>'
-            if final and final.folder
-            else str(row.id)
-        )
-        known = row.evaluation.metrics
+        final, known = tested.get(row.id), row.evaluation.metrics
+        name = str(row.id)
+        if final is not None and final.folder:
+            name = f'<a href="{final.folder}/recipe.json" style="color:inherit"><b>{row.id}</b></a>'
         cells = [name, *(number(known[metric], metric) if metric in known else "" for metric in metrics)]
-        cells += [
-            escape(setting(row.parameters[name])) if name in row.parameters else "-"
-            for name in facts.about.parameters
-        ]
-        body.append(cells)
+        body.append([*cells, *_settings(row, facts)])
     notes = [
         f"{final.name.replace('candidate', 'trial')}, test split: {_tested(final)}" for final in facts.members
     ]
@@ -159,6 +152,12 @@ def trials_table(facts: Facts, most: int = 20) -> str:
         rows(["trial", *map(title, metrics), *map(escape, map(short, facts.about.parameters))], body, "")
         + below
     )
+
+
+def _settings(row: TrialRow, facts: Facts) -> list[str]:
+    """The parameters of a trial as cells; those that are not active are dashes."""
+    known = row.parameters
+    return [escape(setting(known[name])) if name in known else "-" for name in facts.about.parameters]
 
 
 def _tested(final: Final) -> str:

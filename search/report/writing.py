@@ -6,12 +6,14 @@ import contextlib
 import csv
 import datetime as dt
 import io
+from collections.abc import Sequence
 from html import escape
 from importlib import metadata
 from pathlib import Path
 
 from evaluators.base import State
 from search.figures import title
+from search.finals import Final
 from search.ledger import Ledger
 from search.report import cell_figures, figures, supernet_figures, trial_figures, words
 from search.report.cell_facts import CellFacts
@@ -243,25 +245,27 @@ def front_csv(facts: Facts) -> str:
     parameters = {row.id: row.parameters for row in facts.trials}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    of_final = [*tested, *(f"realised_{name}" for name in realised), "folder"]
+    finished = [*tested, *(f"realised_{name}" for name in realised), "folder"]
     # a trial is told by its parameters, everything else by the kept shares of its segments
     last = [*facts.about.parameters] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
-    table.writerow(["candidate", "operator", "parents", *names, *of_final, *last])
+    table.writerow(["candidate", "operator", "parents", *names, *finished, *last])
     for member in facts.front:
         candidate, final = member.candidate, finals.get(member.candidate.id)
-        row = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
+        row: list[object] = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
         row += [member.metrics.get(name, "") for name in names]
-        if final is None:
-            row += [""] * len(of_final)
-        else:
-            row += [final.test.get(name, "") for name in tested]
-            row += [*(final.realised.get(name, "") for name in realised), final.folder]
+        row += [""] * len(finished) if final is None else _finished(final, tested, realised)
         if facts.trials:
             row += [parameters[candidate.id].get(name, "") for name in facts.about.parameters]
         else:
             row += [f"{share:.4g}" for share in facts.shares(candidate.genome)]
         table.writerow(row)
     return file.getvalue()
+
+
+def _finished(final: Final, tested: Sequence[str], realised: Sequence[str]) -> list[object]:
+    """The cells of a finished member: tests, costs as counted, folder."""
+    tests = [final.test.get(name, "") for name in tested]
+    return [*tests, *(final.realised.get(name, "") for name in realised), final.folder]
 
 
 def _front_words(facts: Facts) -> str:

@@ -89,9 +89,8 @@ class Study:
             attributes["feasible"] = "yes" if self._goals.feasible(metrics) else "no"
         if row.reason:
             attributes["reason"] = row.reason
-        attributes |= {
-            name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
-        }  # a browser reads no nan
+        # a browser cannot read nan and inf in JSON
+        attributes |= {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
         attributes |= {"seconds": round(row.seconds, 4), "worker": row.worker, "seq": row.seq}
         trial = create_trial(
             state=state,

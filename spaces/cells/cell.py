@@ -84,13 +84,7 @@ class Cell(nn.Module):
         self.edges = nn.ModuleDict({key(edge): edges[edge] for edge in here})
         reached = {target for _, target in here}
         self.outputs = tuple(node for node in plan.outputs if node in reached)
-        joined = width * len(self.outputs)
-        self.exit: nn.Module = nn.Identity()
-        if place.residual or joined != place.outputs:
-            norm = nn.BatchNorm2d(place.outputs)
-            if place.residual:  # the cell adds nothing at first
-                nn.init.zeros_(norm.weight)
-            self.exit = nn.Sequential(nn.Conv2d(joined, place.outputs, 1, bias=False), norm)
+        self.exit = _exit(width * len(self.outputs), place)
         self._incoming = [
             (node, [edge for edge in here if edge[1] == node]) for node in plan.nodes if node in reached
         ]
@@ -120,6 +114,16 @@ def _entry(channels: int, width: int, shrinks: bool, affine: bool) -> nn.Module:
     return nn.Sequential(
         nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
     )
+
+
+def _exit(channels: int, place: Place) -> nn.Module:
+    """Return what brings the joined nodes to the channels that the network expects."""
+    if channels == place.outputs and not place.residual:
+        return nn.Identity()
+    norm = nn.BatchNorm2d(place.outputs)
+    if place.residual:  # at first the cell adds nothing
+        nn.init.zeros_(norm.weight)
+    return nn.Sequential(nn.Conv2d(channels, place.outputs, 1, bias=False), norm)
 
 
 class Partial(nn.Module):

@@ -72,11 +72,8 @@ class Edges(CellGraph):
     def __init__(
         self, edges: Sequence[str], inputs: Sequence[str] = ("a", "b"), outputs: Sequence[str] | None = None
     ) -> None:
-        self.edges, self.inputs, self.outputs = (
-            tuple(edges),
-            tuple(inputs),
-            None if outputs is None else tuple(outputs),
-        )
+        self.edges, self.inputs = tuple(edges), tuple(inputs)
+        self.outputs = None if outputs is None else tuple(outputs)
 
     def graph(self) -> nx.DiGraph:
         graph = nx.DiGraph()
@@ -130,10 +127,7 @@ class Plan:
         others = [node for node in graph if node not in inputs]
         outputs = [node for node in others if graph.nodes[node].get("output")] or others
         _check_ways(graph, inputs, others, outputs)
-        # of several orders of execution the one nearest to the order in which the nodes were added
-        place = {node: number for number, node in enumerate(graph)}
-        sources_first = nx.lexicographical_topological_sort(graph, key=lambda node: place[node])
-        order = tuple(node for node in sources_first if node not in inputs)
+        order = tuple(node for node in _sources_first(graph) if node not in inputs)
         # edges by their targets, so that all edges into a node come before those out of it
         rank = {node: number for number, node in enumerate((*inputs, *order))}
         edges = sorted(graph.edges, key=lambda edge: (rank[edge[1]], rank[edge[0]]))
@@ -160,6 +154,12 @@ class Plan:
             if all((node in self.outputs) == (name in self.outputs) for node, name in renamed.items()):
                 found.append(renamed)
         return tuple(found)
+
+
+def _sources_first(graph: nx.DiGraph) -> list[str]:
+    """Return the nodes, each behind those that it reads, and else as they were added."""
+    place = {node: number for number, node in enumerate(graph)}
+    return list(nx.lexicographical_topological_sort(graph, key=lambda node: place[node]))
 
 
 def _check_names_and_cycles(graph: nx.DiGraph) -> None:

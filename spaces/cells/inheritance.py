@@ -104,6 +104,7 @@ def compare(
         left: ``kind/edge`` -> the operations that the supernet still has.
         inputs: of one forward call.
     """
+    # the supernet loses what the search had removed, so that both hold the same operations
     for where, names in left.items():
         for mixed in supernet.edges(where):
             for gone in set(mixed.operations) - set(names):
@@ -111,6 +112,7 @@ def compare(
     state = network.state_dict()
     scattered = dict(weights) | {there: state[name] for name, there in names_of(network, genotype).items()}
     supernet.load_state_dict(scattered, strict=False)  # the architecture's parameters play no part
+    # then every edge is masked: one operation with all the weight, or none
     mask: dict[str, tuple[list[float], Tensor]] = {}
     for place in network.places:
         for edge in network.plan.edges:

@@ -38,13 +38,8 @@ class Insertion(nn.Module):
     ) -> None:
         super().__init__()
         outputs = inputs[0] if outputs is None else outputs
-        self.inputs, self.outputs, self.kind, self.stride, self.halved = (
-            tuple(inputs),
-            outputs,
-            kind,
-            stride,
-            tuple(halved),
-        )
+        self.inputs, self.outputs, self.kind, self.stride = tuple(inputs), outputs, kind, stride
+        self.halved = tuple(halved)
         self.residual = (stride == 1 and inputs[0] == outputs) if residual is None else residual
         self.cell: nn.Module | None = None
 

@@ -188,9 +188,8 @@ class MixedEdge(nn.Module):
         architecture = self._architecture[0]
         weights, scale = architecture.weights[self.name], architecture.shares[self.name]
         first = x if self.share == 1 else x[:, : x.shape[1] // self.share]
-        taking_part = list(
-            zip(weights, self.operations.values(), strict=False)
-        )  # the last weight may be none's
+        # the last weight may be none's
+        taking_part = list(zip(weights, self.operations.values(), strict=False))
         if (drawn := architecture.drawn.get(self.name)) is not None:
             factor = len(taking_part) / len(drawn)
             taking_part = [(factor * taking_part[place][0], taking_part[place][1]) for place in drawn]

@@ -109,7 +109,10 @@ class CellSpace(Space):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         genomes = np.zeros((n, self.length), dtype=np.uint8)
-        for loci, count in self._nodes:
+        for (
+            loci,
+            count,
+        ) in self._nodes:  # of a node's edges `count` at random, each with an operation at random
             kept = rng.random((n, len(loci))).argsort(axis=1)[:, :count]
             drawn = rng.integers(1, self.choices[loci], size=(n, len(loci))).astype(np.uint8)
             rows = np.arange(n)[:, None]
@@ -123,6 +126,7 @@ class CellSpace(Space):
         """
         repaired = np.minimum(genomes, (self.choices - 1).astype(np.uint8))
         for loci, count in self._nodes:
+            # the strongest first: of those here the first `count` stay, of those missing the first ones come
             ranked = loci[np.argsort(-self._strengths[loci], kind="stable")]
             here = repaired[:, ranked] > 0
             excess = here & (here.cumsum(axis=1) > count)
@@ -136,9 +140,8 @@ class CellSpace(Space):
         chosen = self.genotype(genome)
         if self.found is None:
             return self.design.build(chosen)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # new weights are overwritten: they must not cost random numbers
+        # new weights are overwritten: they must not cost random numbers
+        with torch.random.fork_rng(devices=[]):
             network = self.design.build(chosen, self.found.share, affine=False, weighted=True)
         inherit(network, chosen, self._weights, self.found.scales)
         return network
@@ -186,9 +189,8 @@ class CellSpace(Space):
             for order, lost in self._renamings:
                 renamed = np.where(order < 0, 0, cells[:, order]).astype(np.uint8)
                 kept = best[:, start : start + size]
-                first = (renamed != kept).argmax(
-                    axis=1
-                )  # where they differ for the first time; 0 where they do not
+                # where they differ for the first time; 0 where they do not
+                first = (renamed != kept).argmax(axis=1)
                 rows = np.arange(len(cells))
                 less = (renamed[rows, first] < kept[rows, first]) & ~(cells[:, lost] > 0).any(axis=1)
                 best[less, start : start + size] = renamed[less]

@@ -54,6 +54,7 @@ class Attention(nn.MultiheadAttention):
             heads = F.scaled_dot_product_attention(
                 q, k, v, None if causal else mask, dropout, causal, scale=scale
             )
+        # back to what was given: heads side by side, the batch where it was, or none
         output = self.out_proj(heads.transpose(1, 2).flatten(2))
         output = output.squeeze(0) if not batched else output if self.batch_first else output.transpose(0, 1)
         if not need_weights:

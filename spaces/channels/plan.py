@@ -80,10 +80,8 @@ class Tap:
         """Return the scored loci of every position that a genome keeps (None: of all), int64
         ``(levels, kept)``.
         """
-        loci, scored = (
-            np.atleast_2d(self.loci),
-            np.atleast_2d(self.loci if self.scored is None else self.scored),
-        )
+        loci = np.atleast_2d(self.loci)
+        scored = np.atleast_2d(self.loci if self.scored is None else self.scored)
         return scored if genome is None else scored[:, np.append(genome != 0, True)[loci].all(axis=0)]
 
 

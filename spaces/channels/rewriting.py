@@ -64,9 +64,10 @@ class Program:
             for name in made:
                 _edit(graph, nodes, name)
             code = graph.python_code("self")
+            # torch.fx writes these lines for tracing alone
             lines = [
                 line for line in code.src.splitlines() if not line.startswith("torch.fx._symbolic_trace.wrap")
-            ]  # for tracing alone
+            ]
             self._codes[training] = "\n".join(lines), code.globals
         self._functions: dict[bool, Callable[..., Any]] = {}
 

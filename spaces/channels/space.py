@@ -29,7 +29,7 @@ from spaces.channels.slicing import Slicer
 from spaces.channels.trace import canonical_names, differs_in_training, mode, tensors_by_name, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 VERIFY = True
 """Tests of the rules alone switch verification off."""
@@ -76,13 +76,16 @@ class ChannelSpace(Space):
         most: dict[str, float] | None = None,
     ) -> None:
         steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
-        if min([*steps, min_keep]) < 1:
-            raise InputError(
-                f"space: round_to and min_keep must be at least 1, got {round_to} and {min_keep}"
-            )
-        for place, shares in (("least", least), ("most", most)):
-            if not all(0 <= share <= 1 for share in (shares or {}).values()):
-                raise InputError(f"space.{place}: shares are from 0 to 1, got {shares}")
+        require(
+            "space",
+            (
+                min([*steps, min_keep]) >= 1,
+                f"round_to and min_keep must be at least 1, got {round_to} and {min_keep}",
+            ),
+        )
+        for place, shares in (("least", least or {}), ("most", most or {})):
+            possible = all(0 <= share <= 1 for share in shares.values())
+            require(f"space.{place}", (possible, f"shares are from 0 to 1, got {shares}"))
         self.model = model
         self.example = (example,) if isinstance(example, Tensor) else tuple(example)
         self.round_to, self.min_keep, self.freeze = round_to, min_keep, tuple(freeze)
@@ -128,9 +131,8 @@ class ChannelSpace(Space):
         return np.ones(self.length, dtype=np.uint8)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        share = (
-            rng.random((n, 1)) ** 0.5
-        )  # more of the milder ones: a network at one per cent of its width is of little use
+        # more of the milder ones: a network at one per cent of its width is of little use
+        share = rng.random((n, 1)) ** 0.5
         per_segment = np.clip(share + rng.normal(0, 0.1, (n, len(self.segments))), 0, 1)
         sizes = [segment.size for segment in self.segments]
         return self.repair(
@@ -187,9 +189,8 @@ class ChannelSpace(Space):
             if name in compact:
                 axes = kept.get(first.get(name, name), {})
                 index = np.ix_(*(axes.get(dim, np.arange(size)) for dim, size in enumerate(whole.shape)))
-                whole[tuple(map(torch.from_numpy, index))] = compact[name].to(
-                    whole
-                )  # a compact model may be on a GPU, the base is not
+                # a compact model may be on a GPU, the base is not
+                whole[tuple(map(torch.from_numpy, index))] = compact[name].to(whole)
             full[name] = whole
         return full
 

@@ -253,7 +253,7 @@ def test_what_does_not_mean_the_same_is_evaluated_anew_with_the_reason(first, tm
 def test_a_choice_that_is_gone(first, tmp_path, asked):
     search(tmp_path / "headed", space(heads=Choice([1, 2]))).run(evaluations=12)
     asked.clear()
-    assert "heads is no choice of Net any more" in anew(tmp_path / "headed", tmp_path, asked)
+    assert "heads is no choice of Net here" in anew(tmp_path / "headed", tmp_path, asked)
 
 
 class Ranks(Space):

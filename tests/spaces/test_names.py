@@ -49,7 +49,7 @@ def test_a_class_of_the_user_is_called_by_its_module():
 def test_what_a_path_names_is_imported_or_refused_in_one_line():
     assert imported("spaces.base.Segment", "space: x").__name__ == "Segment"
     with pytest.raises(
-        InputError, match="space: model 'spaces.models.Missing' cannot be imported .* expected a"
+        InputError, match=r"space: model 'spaces.models.Missing' cannot be imported .* expected a"
     ):
         imported("spaces.models.Missing", "space: model")
 

@@ -48,27 +48,25 @@ def divide(context: Context, node: Call) -> list[Labels]:
     label = labels[dim]
     if not varies(label) or len(sizes) == 1:
         return [labels for _ in sizes]
-    given = node.args[1]
+    # the sizes that the call itself gives, which must follow: a list, or one number for all parts
+    given: Any = node.args[1] if isinstance(node.args[1], list | tuple) else None
     if len({*sizes}) == 1:
         inner = _equal(context, node, label, len(sizes), shape[dim])[1]
-        numbers: Any = (
-            [] if "chunk" in str(node.target) else given if isinstance(given, list | tuple) else [given]
-        )
+        numbers = [] if "chunk" in str(node.target) else [node.args[1]] if given is None else given
         for place, number in enumerate(numbers):
             context.literal(node, number, inner, place)
         return [replaced(labels, dim, inner) for _ in sizes]
-    if not isinstance(given, list | tuple):
+    if given is None:
         context.freeze(label, "a division of the channels into parts of different sizes", node)
+    # parts of different sizes: each has its own positions of the axis, and its own number to follow
     pieces, start = [], 0
     for index, size in enumerate(sizes):
         piece = label[start : start + size]
-        if isinstance(given, list | tuple) and len(given) == len(sizes):
+        if given is not None and len(given) == len(sizes):
             context.literal(node, given[index], piece, index)
-        pieces.append(
-            replaced(
-                labels, dim, piece if len(piece) > 1 else context.freeze(piece, "a part of one channel", node)
-            )
-        )
+        if len(piece) <= 1:
+            piece = context.freeze(piece, "a part of one channel", node)
+        pieces.append(replaced(labels, dim, piece))
         start += size
     return pieces
 
