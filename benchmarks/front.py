@@ -116,7 +116,12 @@ class Task:
 def strategy_arm(task: Task, strategy: Strategy, evaluations: int, metric: str = "error") -> list[Point]:
     """Run a strategy of Secateur's, as the quickstart does."""
     problem = Problem(
-        task.space, task.evaluator, (Objective(metric), Objective("macs")), (LIMIT,), guide=task.guide
+        task.space,
+        task.evaluator,
+        (Objective(metric), Objective("macs")),
+        (LIMIT,),
+        guide=task.guide,
+        of_parent=frozenset({"base_activation"}),
     )
     ledger = Ledger(None, task.space)
     Loop(problem, strategy, InlineExecutor(), ledger, Budget(evaluations), seed=task.seed).run()

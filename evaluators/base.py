@@ -45,6 +45,23 @@ class State(StrEnum):
     PRUNED = "pruned"
 
 
+class Cause(StrEnum):
+    """Why an evaluation is not complete."""
+
+    DIVERGED = "diverged"
+    """It was stopped: a report was not finite."""
+    PAUSED = "paused"
+    """It may go on later, as a new candidate."""
+    STOPPED = "stopped"
+    """It was stopped: the strategy saw no use in it."""
+    ERROR = "error"
+    """Something was raised."""
+    METRIC = "metric"
+    """A metric was missing or not finite at the end."""
+    TIME_LIMIT = "time limit"
+    LOST_WORKER = "lost worker"
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What came of a candidate: the screened metrics joined with those of its last report, or the reason of
@@ -54,8 +71,9 @@ class Evaluation:
         arrays: of the last report.
         reason: one line, only where the state is not COMPLETE.
         seconds: wall time of the evaluation where it ran.
-        worker: who evaluated it (a process, a node), for people.
+        worker: the process or node that evaluated it, for people.
         attempts: how often it was started.
+        cause: the reason as one of a few; None where the state is COMPLETE, or where nobody says.
     """
 
     candidate: Candidate
@@ -66,6 +84,7 @@ class Evaluation:
     seconds: float = 0.0
     worker: str = ""
     attempts: int = 1
+    cause: Cause | None = None
 
 
 class Evaluator(ABC):
@@ -75,6 +94,8 @@ class Evaluator(ABC):
     Attributes:
         screened: names of the metrics that :meth:`screen` gives.
         metrics: names of the metrics that the last report of :meth:`evaluate` gives.
+        structural: which of these metrics depend on what was built and not on its weights: whether a limit on
+            them can be kept is tried on the smallest candidate before the search.
         state: the folder of the run's heavy state, where an evaluator may keep checkpoints; None: nothing is
             kept. Workers on other machines need it on a file system that all of them share.
         inherits: whether candidates begin with weights that earlier ones left in ``state``, and end with
@@ -84,15 +105,26 @@ class Evaluator(ABC):
             ``latency is that of the machine where it was measured``; empty where the same model, data and
             settings give the same, up to the seed: a run that begins with another one's candidates takes
                 those along.
+        epochs: that an evaluation trains for at most, with a report after each; None: it does not train by
+            epochs.
+        rungs: how many stages of training a candidate may go through; 1: it is evaluated once.
     """
 
     screened: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    structural: tuple[str, ...] = ()
     state: Path | None = None
     inherits: bool = False
     private: str = ""
+    epochs: int | None = None
+    rungs: int = 1
     space: Space
-    data: Data | None
+    data: Data | None = None
+
+    @property
+    def parts(self) -> tuple[Evaluator, ...]:
+        """The evaluators that this one consists of: itself, unless it joins others."""
+        return (self,)
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Receive the space and the data of the run; called once, in the driver, before anything else."""
@@ -122,7 +154,11 @@ class Evaluators(Evaluator):
     """
 
     def __init__(self, parts: Sequence[Evaluator]) -> None:
-        self.parts = tuple(parts)
+        self._parts = tuple(parts)
+
+    @property
+    def parts(self) -> tuple[Evaluator, ...]:
+        return self._parts
 
     @property
     def screened(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -133,12 +169,24 @@ class Evaluators(Evaluator):
         return tuple(name for part in self.parts for name in part.metrics)
 
     @property
+    def structural(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(name for part in self.parts for name in part.structural)
+
+    @property
     def inherits(self) -> bool:  # type: ignore[override]
         return any(part.inherits for part in self.parts)
 
     @property
     def private(self) -> str:  # type: ignore[override]
         return next((part.private for part in self.parts if part.private), "")
+
+    @property
+    def epochs(self) -> int | None:  # type: ignore[override]
+        return next((part.epochs for part in self.parts if part.epochs is not None), None)
+
+    @property
+    def rungs(self) -> int:  # type: ignore[override]
+        return max((part.rungs for part in self.parts), default=1)
 
     @property
     def state(self) -> Path | None:

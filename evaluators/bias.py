@@ -7,7 +7,8 @@ from torch import nn
 
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Preloaded
-from evaluators.data.task import Classification, Regression, Task
+from evaluators.data.segmentation import Segmentation
+from evaluators.data.task import Classification, Regression
 from evaluators.tic import TIC, CrossEntropy, Likelihood, NonFiniteGradients, RegimeGauge, SquaredError
 from evaluators.tic.prediction import Prediction
 from operators.forward import device_of
@@ -50,9 +51,8 @@ class BiasEstimate:
             batches or Preloaded(data),
             data.size("train"),
         )
-        draws = (
-            tic.fisher if isinstance(tic.fisher, int) else getattr(getattr(data, "task", None), "classes", 1)
-        )
+        classes = data.task.classes if isinstance(data.task, Classification | Segmentation) else None
+        draws = tic.fisher if isinstance(tic.fisher, int) else classes or 1
         self.passes = samples * (1.0 + 2.0 * (1 + draws))
         """Sample passes that an estimate takes, in forward passes: of one, and of two each backwards for true
         and for drawn labels.
@@ -72,21 +72,19 @@ class BiasEstimate:
 
 
 def likelihood_of(data: Data, owner: str = "TrialTraining") -> Likelihood | str:
-    """Return what TIC takes as the loss of these data: ``data.likelihood()`` where there is such a method,
-    else that of its task.
+    """Return what TIC takes as the loss of these data: what ``data.likelihood()`` says, else that of their
+    task.
 
     Raises:
         InputError: a loss of the user's own without that method.
     """
-    own = getattr(data, "likelihood", None)
-    if callable(own):
-        found: Likelihood | str = own()
-        return found
-    task = getattr(data, "task", None)
-    if isinstance(task, Task):
-        if type(task).loss is Classification.loss:
+    own = data.likelihood()
+    if own is not None:
+        return own
+    if data.task is not None:
+        if type(data.task).loss is Classification.loss:
             return CrossEntropy()
-        if type(task).loss is Regression.loss:
+        if type(data.task).loss is Regression.loss:
             return SquaredError()
     raise InputError(
         f"evaluator {owner}: tic does not know the likelihood behind the loss of {type(data).__name__}; "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,23 +11,19 @@ from torch import Tensor, nn
 
 from evaluators.data.base import Data
 from evaluators.data.preloaded import to_device
-from evaluators.distillation import Distillation
 from evaluators.optimisation import (
-    OptimiserName,
-    ScheduleName,
     make_optimiser,
     make_schedule,
     needs_two_samples,
     train_mode,
 )
 from evaluators.teaching import Teacher
-from evaluators.training import Training
+from evaluators.training_settings import DISTILLATION_WEIGHT, STEP_GENES, TrainingSettings
 from operators.forward import device_of, forward
 from spaces.channels.trace import mode
 from spaces.errors import InputError
 
-_WEIGHT = "distillation_weight"
-TUNABLE = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule", "clip", _WEIGHT)
+TUNABLE = (*STEP_GENES, DISTILLATION_WEIGHT)
 """Settings that a genome may hold."""
 
 _ENDLESS = 2**31
@@ -35,38 +31,13 @@ _ENDLESS = 2**31
 
 @dataclass(frozen=True)
 class BriefTraining:
-    """The settings of :class:`evaluators.Training`, for steps in place of epochs; the optimiser begins anew
-    and the last weights stay.
+    """Trains for so many steps in place of epochs; the optimiser begins anew and the last weights stay.
 
-    Raises:
-        InputError: a setting out of its range, named.
+    Attributes:
+        settings: of the steps.
     """
 
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    optimiser: OptimiserName = "adamw"
-    weight_decay: float = 0.01
-    schedule: ScheduleName = "one-cycle"
-    clip: float | None = None
-    distillation: Distillation | None = None
-
-    def __post_init__(self) -> None:
-        Training(
-            1,
-            self.optimiser,
-            self.learning_rate,
-            self.weight_decay,
-            self.batch_size,
-            self.schedule,
-            self.clip,
-        )  # says what is wrong
-
-    def changed(self, settings: Mapping[str, Any]) -> BriefTraining:
-        """Return it with some settings replaced: those of :data:`TUNABLE`; others are left out."""
-        taken = {name: value for name, value in settings.items() if name in TUNABLE and name != _WEIGHT}
-        if _WEIGHT in settings and self.distillation is not None:
-            taken["distillation"] = Distillation(self.distillation.temperature, settings[_WEIGHT])
-        return replace(self, **taken)
+    settings: TrainingSettings
 
     def __call__(
         self, model: nn.Module, data: Data, seed: int, steps: int, teacher: Teacher | None = None
@@ -76,9 +47,9 @@ class BriefTraining:
         """
         if not steps:
             return 0.0, 0
-        device = device_of(model)
-        optimiser = make_optimiser(self.optimiser, model, self.learning_rate, self.weight_decay)
-        schedule = make_schedule(self.schedule, optimiser, self.learning_rate, steps)
+        given, device = self.settings, device_of(model)
+        optimiser = make_optimiser(given.optimiser, model, given.learning_rate, given.weight_decay)
+        schedule = make_schedule(given.schedule, optimiser, given.learning_rate, steps)
         total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), mode(model, True):
             torch.manual_seed(seed)
@@ -90,13 +61,13 @@ class BriefTraining:
                 inputs, targets = to_device(batch, device)
                 outputs = forward(model, inputs)
                 losses = data.loss(outputs, targets)
-                if taught is not None and self.distillation is not None:
-                    losses = self.distillation(losses, outputs, taught, targets, labelled)
+                if taught is not None and given.distillation is not None:
+                    losses = given.distillation(losses, outputs, taught, targets, labelled)
                 loss = losses.mean()
                 optimiser.zero_grad()
                 loss.backward()
-                if self.clip is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), self.clip)
+                if given.clip is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), given.clip)
                 optimiser.step()
                 if schedule is not None and step < steps:  # the last step has no successor
                     schedule.step()
@@ -113,18 +84,18 @@ class BriefTraining:
         Those of less than `least` samples have no statistics; the rest of an epoch that fills no batch would
         be a noisy step, and is left out.
         """
-        if min(data.size("train"), self.batch_size) < least:
+        if min(data.size("train"), self.settings.batch_size) < least:
             raise InputError(
                 f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm"
             )
         for _ in range(_ENDLESS):
             plain = (
-                ((batch, None, None) for batch in data.batches("train", self.batch_size, order))
+                ((batch, None, None) for batch in data.batches("train", self.settings.batch_size, order))
                 if teacher is None
                 else None
             )
             full = least
-            for batch, taught, labelled in plain or teacher.batches(self.batch_size, order):  # type: ignore[union-attr]
+            for batch, taught, labelled in plain or teacher.batches(self.settings.batch_size, order):  # type: ignore[union-attr]
                 if len(batch[1]) >= full:
                     full = len(batch[1])
                     yield batch, taught, labelled

@@ -15,8 +15,7 @@ from evaluators.base import Candidate, Evaluator, Report
 from evaluators.counting import COSTS, count
 from evaluators.data.base import Data
 from evaluators.planned import PlannedCosts
-from spaces.base import Space
-from spaces.channels.plan import SlicePlan
+from spaces.base import Sliced, Space
 from spaces.errors import InputError
 
 _REMEMBERED = 10_000
@@ -40,7 +39,7 @@ class Cost(Evaluator):
         super().bind(space, data)
         self.__dict__.pop("_planned", None)
         self._counted: OrderedDict[bytes, tuple[float, ...]] = OrderedDict()
-        if data is None and not isinstance(getattr(space, "plan", None), SlicePlan):
+        if data is None and not isinstance(space, Sliced):
             raise InputError(
                 f"evaluator Cost: {type(space).__name__} has no slice plan, so models are run to count "
                 f"MACs; expected data with an example"
@@ -59,8 +58,7 @@ class Cost(Evaluator):
 
     @cached_property
     def _planned(self) -> PlannedCosts | None:
-        plan = getattr(self.space, "plan", None)
-        return PlannedCosts(plan) if isinstance(plan, SlicePlan) else None
+        return PlannedCosts(self.space.plan) if isinstance(self.space, Sliced) else None
 
     def _count(self, genome: np.ndarray) -> tuple[float, ...]:
         key = genome.tobytes()

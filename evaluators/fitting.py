@@ -18,6 +18,7 @@ from spaces.channels.trace import mode
 
 if TYPE_CHECKING:
     from evaluators.training import Training
+    from evaluators.training_settings import TrainingSettings
 
 _ASSESS_BATCH = 256
 
@@ -51,7 +52,7 @@ class Fitting:
         self,
         model: nn.Module,
         data: Data,
-        training: Training,
+        training: Training | TrainingSettings,
         teacher: nn.Module | None,
         watch: Watch | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,12 +15,8 @@ from torch import Tensor, nn
 from evaluators.data.base import Data
 from evaluators.growth import grow
 from operators.forward import device_of
-from spaces.base import Space
-from spaces.cells import SupernetSpace
+from spaces.base import Masked, Space, Trained
 from spaces.errors import InputError
-from spaces.joint import JointSpace
-from spaces.mixed_pairs import Pairs
-from spaces.trials import TrialSpace
 
 
 class Heritage(ABC):
@@ -30,8 +26,8 @@ class Heritage(ABC):
     def load(
         self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray
     ) -> None:
-        """Give a model, built for a genome ``(length,)``, its part of what the owner left, who had another
-        genome or the same.
+        """Give a model, built for a genome ``(length,)``, its part of what the owner left, which may have had
+        another genome.
         """
 
     @abstractmethod
@@ -44,19 +40,34 @@ class Heritage(ABC):
 
     @abstractmethod
     def redraw(self, model: nn.Module) -> None:
-        """Give a model, as it was built, weights that nobody had, by torch's random numbers."""
+        """Give a model, as it was built, new weights, by torch's random numbers."""
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """A space whose models hold slices of full tensors, as :class:`spaces.ChannelSpace` has them."""
+
+    def gather(self, genome: np.ndarray, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the ``state_dict`` of a compact model with the kept parts of full tensors."""
+
+    def scatter(
+        self, genome: np.ndarray, compact: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return full tensors with those of a compact model at their kept places; the rest is that of `base`,
+        or of the full model.
+        """
 
 
 class Slices(Heritage):
     """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies
-    for who grows it back.
+    for children that grow it back.
 
     Args:
-        space: with ``gather(genome, full)`` and ``scatter(genome, compact, base)``.
+        space: of the mask.
         loci: where its genome lies in that of the whole.
     """
 
-    def __init__(self, space: Any, loci: slice = slice(None)) -> None:
+    def __init__(self, space: Gathering, loci: slice = slice(None)) -> None:
         self.space, self.loci = space, loci
 
     def load(
@@ -163,30 +174,27 @@ def heritage_of(space: Space, data: Data) -> Heritage:
     Raises:
         InputError: they cannot.
     """
-    if _sliced(space):
-        return Slices(space)
-    if isinstance(space, JointSpace):
-        name, first = next(iter(space.spaces.items()))
-        if space.assemble is None and _sliced(first):
-            return Slices(first, space.parts[name])
-        cut = next((name for name, part in space.spaces.items() if _sliced(part)), None)
-        if cut is not None:
-            raise InputError(
-                f"evaluator LineageTraining: what {space.assemble and space.assemble.__qualname__} makes of "
-                f"the mask {cut!r} has no places "
-                "in the full tensors; expected the mask as the first part of a JointSpace without assemble, "
-                "or architectures alone"
-            )
-    if isinstance(space, Pairs | TrialSpace | SupernetSpace):
+    if isinstance(space, Masked | Trained):
         raise InputError(
             f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected "
             f"spaces.ChannelSpace, a space "
             "with its gather and scatter, or one of architectures such as spaces.ChoiceSpace"
         )
+    if isinstance(space, Gathering):
+        return Slices(space)
+    name, first = next(iter(space.spaces.items()), ("", space))
+    if space.assemble is None and isinstance(first, Gathering) and not isinstance(first, Masked):
+        return Slices(first, space.parts[name])
+    mask = next((name for name, part in space.spaces.items() if _is_mask(part)), None)
+    if mask is not None:
+        raise InputError(
+            f"evaluator LineageTraining: what {space.assemble and space.assemble.__qualname__} makes of "
+            f"the mask {mask!r} has no places "
+            "in the full tensors; expected the mask as the first part of a JointSpace without assemble, "
+            "or architectures alone"
+        )
     return Grown(space, data)
 
 
-def _sliced(space: Space) -> bool:
-    return not isinstance(space, Pairs) and all(
-        callable(getattr(space, name, None)) for name in ("gather", "scatter")
-    )
+def _is_mask(space: Space) -> bool:
+    return isinstance(space, Gathering) and not isinstance(space, Masked)

@@ -44,6 +44,7 @@ class Latency(Evaluator):
     """
 
     metrics = ("latency_ms",)
+    structural = metrics
     private = "latency is that of the machine where it was measured"
 
     def __init__(

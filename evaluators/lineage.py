@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from evaluators.accounting import Accounting
+from evaluators.allowance import Allowance
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.bias import BiasEstimate
 from evaluators.brief_training import TUNABLE, BriefTraining
@@ -24,25 +27,22 @@ from evaluators.genome_settings import check_settings, choices_of, settings_of
 from evaluators.heritage import heritage_of
 from evaluators.lineage_files import Inheritance, LineageFiles
 from evaluators.optimisation import OptimiserName, ScheduleName
+from evaluators.parentage import BASE, ORIGIN, ORIGINS, Parentage
 from evaluators.planned import PlannedCosts
 from evaluators.quality import Quality
-from evaluators.removal import Worth, has_norms
+from evaluators.removal import Worth
 from evaluators.teaching import Teacher
 from evaluators.tic import TIC
+from evaluators.training_settings import STEP_GENES, OwnsSettings, TrainingSettings
 from operators.forward import device_of
-from spaces.base import Space
-from spaces.channels.plan import SlicePlan
+from spaces.base import Sliced, Space
 from spaces.errors import InputError
+from spaces.names import with_former
 
-ORIGIN = "origin"
-"""The setting of a genome that says where its weights come from."""
-ORIGINS = ("inherited", "original", "fresh")
-"""Of the first parent; of the base model, as it was evaluated; drawn anew."""
-
-_BASE = -1  # the base model's id
+_DIGESTED = (*STEP_GENES, "distillation")
 
 
-class LineageTraining(Evaluator):
+class LineageTraining(OwnsSettings, Evaluator):
     """A few gradient steps on what the candidate's first parent ended with, then what :class:`Quality`
     measures. [O]
 
@@ -118,6 +118,7 @@ class LineageTraining(Evaluator):
     """
 
     inherits = True
+    _planned: PlannedCosts | None = None
 
     def __init__(
         self,
@@ -140,51 +141,61 @@ class LineageTraining(Evaluator):
         bias_samples: int = 64,
     ) -> None:
         self.steps = (steps,) if isinstance(steps, int | float) else tuple(steps)
-        if not self.steps:
-            raise InputError("evaluator LineageTraining: steps []; expected a number, or one for every rung")
-        least = min(self.steps)
-        for name, value in (
-            ("steps", least),
-            ("first_steps", first_steps or 0),
-            ("stretch", stretch),
-            ("mixtures", mixtures),
-        ):
-            if value < 0:
-                raise InputError(f"evaluator LineageTraining: {name} {value}; expected at least 0")
-        if bias_samples < 4:
-            raise InputError(f"evaluator LineageTraining: bias_samples {bias_samples}; expected at least 4")
-        if mixtures and distillation is None:
-            raise InputError(
-                f"evaluator LineageTraining: mixtures {mixtures}, which have no labels; expected a "
-                f"distillation"
-            )
-        self.training = BriefTraining(
-            batch_size, learning_rate, optimiser, weight_decay, schedule, clip, distillation
+        for ok, text in [
+            (self.steps, "steps []; expected a number, or one for every rung"),
+            (min(self.steps, default=0) >= 0, f"steps {min(self.steps, default=0)}; expected at least 0"),
+            (first_steps is None or first_steps >= 0, f"first_steps {first_steps}; expected at least 0"),
+            (
+                first_learning_rate is None or first_learning_rate > 0,
+                f"first_learning_rate {first_learning_rate}; expected a number above 0 or null",
+            ),
+            (stretch >= 0, f"stretch {stretch}; expected at least 0"),
+            (mixtures >= 0, f"mixtures {mixtures}; expected at least 0"),
+            (bias_samples >= 4, f"bias_samples {bias_samples}; expected at least 4"),
+            (
+                not mixtures or distillation is not None,
+                f"mixtures {mixtures}, which have no labels; expected a distillation",
+            ),
+        ]:
+            if not ok:
+                raise InputError(f"evaluator LineageTraining: {text}")
+        self.settings = TrainingSettings(
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimiser=optimiser,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            clip=clip,
+            distillation=distillation,
         )
-        self.first_rate = None if first_learning_rate is None else {"learning_rate": first_learning_rate}
-        self.training.changed(self.first_rate or {})  # says what is wrong
-        self.first_steps, self.stretch, self.worth, self.mixtures = first_steps, stretch, worth, mixtures
+        self.first_steps, self.first_learning_rate = first_steps, first_learning_rate
+        self.stretch, self.worth, self.mixtures = stretch, worth, mixtures
         self.tic, self.bias_samples = tic, bias_samples
-        self._teacher: Teacher | None = None
         self.quality = Quality(recalibration=recalibration, record_activations=record_activations)
+        self._teacher: Teacher | None = None
+
+    @property
+    def recalibration(self) -> Split | None:
+        return self.quality.recalibration
+
+    @property
+    def record_activations(self) -> bool:
+        return self.quality.record_activations
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        compute = ("training_macs",) if getattr(self, "_planned", None) else ()
-        rung = ("rung",) if self.rungs > 1 else ()
-        tic = ("tic_bias", "tic_error") if self.tic is not None else ()
         return (
             *(("train_loss",) if max(self.steps) else ()),
             *self.quality.metrics,
             "generation",
             "lineage_steps",
-            *rung,
-            *tic,
-            *compute,
+            *(("rung",) if self.rungs > 1 else ()),
+            *(("tic_bias", "tic_error") if self.tic is not None else ()),
+            *(("training_macs",) if self._planned is not None else ()),
         )
 
     @property
-    def rungs(self) -> int:
+    def rungs(self) -> int:  # type: ignore[override]
         """How often a candidate may be trained on."""
         return len(self.steps)
 
@@ -193,8 +204,7 @@ class LineageTraining(Evaluator):
         if data is None:
             raise InputError("evaluator LineageTraining: no data; expected data with a training split")
         self._heritage = heritage_of(space, data)
-        plan = getattr(space, "plan", None)
-        self._planned = PlannedCosts(plan) if isinstance(plan, SlicePlan) else None
+        self._planned = PlannedCosts(space.plan) if isinstance(space, Sliced) else None
         if self._planned is None and (self.stretch or self.worth):
             raise InputError(
                 f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice "
@@ -202,101 +212,111 @@ class LineageTraining(Evaluator):
             )
         self.quality.bind(space, data)
         self._check_settings(space)
-        training = vars(self.training) | {
-            "distillation": self.training.distillation and sorted(vars(self.training.distillation).items())
-        }
-        own = [
-            self.steps,
-            sorted(training.items()),
-            self.first_steps,
-            self.first_rate,
-            self.stretch,
-            self.mixtures,
-        ]
         self._teacher = None
         self._bias = (
             None
             if self.tic is None
             else BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
         )
-        text = json.dumps([space.fingerprint, data.fingerprint, own, self.quality.recalibration])
-        self._run = hashlib.sha256(text.encode()).hexdigest()
+        self._allowance = Allowance(self.steps, self.first_steps, self.stretch, self._planned, space.base)
+        self._accounting = Accounting(self._planned, data, self.recalibration)
+        self._runs = with_former(lambda: self._digest(space, data))
 
     def retain(self, ids: Collection[int]) -> None:
         if self.state is not None:
             LineageFiles(Path(self.state)).retain(ids)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        parentage = self._parentage
+        left = parentage.left_by(candidate)
+        found = left or self._train(model, candidate, parentage, self._inherit(model, candidate, parentage))
+        if left is not None:
+            self._heritage.load(model, candidate.genome, left.tensors, candidate.genome)
+        metrics, arrays, passes = self._measure(model, candidate, found)
+        # what failed leaves nothing: no candidate goes on from it
+        if left is None and all(map(math.isfinite, metrics.values())):
+            parentage.put_away(candidate, model, found)
+        worth, more = self._tell_worth(model, candidate, found)
+        macs = self._accounting(model, candidate.genome, found.samples, passes + more)
+        yield Report(metrics | macs, arrays=arrays | worth)
+
+    @property
+    def _parentage(self) -> Parentage:
         files = None if self.state is None else LineageFiles(Path(self.state))
-        own = None if files is None else files.read(candidate.id)
-        known = own is not None and own.owner == self._owner(candidate)
-        found = own if own is not None and known else self._descend(model, candidate, files)
-        if known:
-            self._heritage.load(model, candidate.genome, found.tensors, candidate.genome)
+        return Parentage(self.space, self._heritage, self._runs, self.first_steps is not None, files)
+
+    def _inherit(self, model: nn.Module, candidate: Candidate, parentage: Parentage) -> Inheritance | None:
+        """Give a model the weights that it begins with; return what they come from, None where it begins as
+        it is.
+        """
+        parent = parentage.parent(candidate, model)
+        if parent is not None:
+            self._heritage.load(model, candidate.genome, parent.tensors, parent.genome)
+        return parent
+
+    def _train(
+        self, model: nn.Module, candidate: Candidate, parentage: Parentage, parent: Inheritance | None
+    ) -> Inheritance:
+        """Train a model that has its weights, and return what is known of it, with the tensors that it went
+        on from.
+        """
+        assert self.data is not None
+        rung = parentage.rung(candidate, parent)
+        steps = self._allowance(candidate.genome, rung, parent is not None, not candidate.parents)
+        # whether this is the base model itself, in the weights that it was given
+        untrained = self.first_steps is not None and parent is None and parentage.origin(candidate) != "fresh"
+        settings = self.settings.changed(settings_of(self.space, candidate.genome))
+        if untrained and self.first_learning_rate is not None:
+            settings = replace(settings, learning_rate=self.first_learning_rate)
+        taught = self.settings.distillation is not None and candidate.id != BASE and not untrained
+        teacher = self._taught_by(parentage, device_of(model)) if taught and steps else None
+        loss, samples = BriefTraining(settings)(model, self.data, candidate.seed, steps, teacher)
+        owner = parentage.owner(candidate)
+        if parent is None:
+            return Inheritance({}, owner, loss, steps, 0, samples, rung)
+        return Inheritance(
+            parent.tensors, owner, loss, parent.steps + steps, parent.generation + 1, samples, rung
+        )
+
+    def _measure(
+        self, model: nn.Module, candidate: Candidate, found: Inheritance
+    ) -> tuple[dict[str, float], dict[str, np.ndarray], float]:
+        """Repair and measure a trained model; return metrics, arrays, and the sample passes that TIC took."""
         metrics: dict[str, float] = {"train_loss": found.train_loss} if max(self.steps) else {}
         (measured,) = self.quality.evaluate(model, candidate)
-        metrics |= measured.metrics | {
-            "generation": float(found.generation),
-            "lineage_steps": float(found.steps),
-        }
+        metrics |= measured.metrics
+        metrics |= {"generation": float(found.generation), "lineage_steps": float(found.steps)}
         if self.rungs > 1:
             metrics["rung"] = float(found.rung)
-        tried = 0.0
-        if self._bias is not None:
-            told = self._bias(model, metrics.get("train_loss", metrics["loss"]))
-            metrics |= (
-                {"tic_bias": math.nan, "tic_error": math.nan}
-                if told is None
-                else {"tic_bias": told.bias, "tic_error": told.error}
-            )
-            tried += self._bias.passes
-        if (
-            files is not None and not known and all(map(math.isfinite, metrics.values()))
-        ):  # else it failed, and nobody descends from it
-            compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-            files.write(
-                candidate.id,
-                found.with_tensors(self._heritage.leave(candidate.genome, compact, found.tensors)),
-            )
-        arrays = dict(measured.arrays)
-        if self.worth is not None:
-            space: Any = self.space
-            assert self.data is not None
-            passed = found.samples or max(self.steps) * self.training.batch_size
-            more, passes = self.worth(space, candidate.genome, model, self.data, 3.0 * passed)
-            arrays, tried = arrays | more, tried + passes
-        yield Report(metrics | self._compute(model, candidate, found.samples, tried), arrays=arrays)
+        if self._bias is None:
+            return metrics, dict(measured.arrays), 0.0
+        told = self._bias(model, metrics.get("train_loss", metrics["loss"]))
+        bias, error = (math.nan, math.nan) if told is None else (told.bias, told.error)
+        return metrics | {"tic_bias": bias, "tic_error": error}, dict(measured.arrays), self._bias.passes
 
-    def _compute(
-        self, model: nn.Module, candidate: Candidate, samples: int, tried: float
-    ) -> dict[str, float]:
-        """Return the MACs of all passes of an evaluation in whose training so many samples passed; none where
-        they are not known.
-        """
-        if self._planned is None:
-            return {}
+    def _tell_worth(
+        self, model: nn.Module, candidate: Candidate, found: Inheritance
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """Return what the channels are worth, where that is asked for, and the sample passes that it took."""
+        if self.worth is None:
+            return {}, 0.0
         assert self.data is not None
-        split = self.quality.recalibration
-        scored = self.data.size("search") + (self.data.size(split) if split and has_norms(model) else 0)
-        macs = float(self._planned(candidate.genome[None])["macs"][0])
-        return {"training_macs": macs * (3.0 * samples + scored + tried)}
-
-    def _training(self, candidate: Candidate) -> BriefTraining:
-        """Return how a candidate is trained: by its own settings, where its genome holds some."""
-        return self.training.changed(settings_of(self.space, candidate.genome))
+        space: Any = self.space
+        passed = found.samples or max(self.steps) * self.settings.batch_size
+        return self.worth(space, candidate.genome, model, self.data, 3.0 * passed)
 
     def _check_settings(self, space: Space) -> None:
         """Make sure that all settings that genomes may hold are known, and their values accepted."""
         check_settings(space, (ORIGIN, *TUNABLE), "LineageTraining")
         for name, values in choices_of(space).items():
-            if name == "distillation_weight" and self.training.distillation is None:
+            if name == "distillation_weight" and self.distillation is None:
                 raise InputError(
                     f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a "
                     f"distillation"
                 )
             for value in values:
                 if name != ORIGIN:
-                    self.training.changed({name: value})
+                    self.settings.changed({name: value})
                 elif value not in ORIGINS:
                     raise InputError(
                         f"evaluator LineageTraining: origin {value!r}; expected one of {', '.join(ORIGINS)}"
@@ -305,106 +325,34 @@ class LineageTraining(Evaluator):
                     with torch.random.fork_rng(devices=[]):
                         self._heritage.redraw(space.build(space.base))
 
-    def _steps(self, candidate: Candidate, parent: Inheritance | None) -> int:
-        """Return a candidate's gradient steps."""
-        steps = self.steps[min(self._rung(candidate, parent), self.rungs - 1)]
-        if self.first_steps is not None and parent is None:
-            steps = self.first_steps
-        elif self.first_steps is not None and not candidate.parents and self._is_base(candidate.genome):
-            return 0  # the base model itself, once more
-        if not self.stretch or self._planned is None or self.space.base is None:
-            return round(steps)
-        macs = self._planned(np.stack([candidate.genome, self.space.base]))["macs"]
-        return round(steps * float(macs[1] / max(macs[0], 1.0)) ** self.stretch)
-
-    def _descend(self, model: nn.Module, candidate: Candidate, files: LineageFiles | None) -> Inheritance:
-        """Give a model the weights that it begins with, train it, and return what is known of it, with the
-        tensors that it went on from.
-        """
-        parent = self._parent(model, candidate, files)
-        if parent is not None:
-            self._heritage.load(model, candidate.genome, parent.tensors, parent.genome)
-        before, generation = (0, 0) if parent is None else (parent.steps, parent.generation + 1)
-        steps = self._steps(candidate, parent)
-        untrained = (
-            self.first_steps is not None and parent is None and self._origin(candidate) != "fresh"
-        )  # the base model itself
-        taught = self.training.distillation is not None and candidate.id != _BASE and not untrained
-        teacher = self._taught_by(files, device_of(model)) if taught and steps else None
-        assert self.data is not None
-        training = self._training(candidate).changed(self.first_rate or {} if untrained else {})
-        loss, samples = training(model, self.data, candidate.seed, steps, teacher)
-        tensors = {} if parent is None else parent.tensors
-        return Inheritance(
-            tensors,
-            self._owner(candidate),
-            loss,
-            before + steps,
-            generation,
-            samples,
-            self._rung(candidate, parent),
-        )
-
-    def _parent(
-        self, model: nn.Module, candidate: Candidate, files: LineageFiles | None
-    ) -> Inheritance | None:
-        """Return what a candidate goes on from: its first parent, or as its genome says; None where it begins
-        as it was built or drawn.
-        """
-        first = candidate.parents[0] if candidate.parents else _BASE if self.first_steps is not None else None
-        parent = self._left(files, first) if first != candidate.id else None
-        origin = self._origin(candidate)
-        if origin == "inherited" or self._rung(
-            candidate, parent
-        ):  # whoever is trained on goes on from itself
-            return parent
-        if origin == "original":
-            return self._left(files, _BASE)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(candidate.seed)
-            self._heritage.redraw(model)
-        return None
-
-    def _left(self, files: LineageFiles | None, id: int | None) -> Inheritance | None:
-        """Return what a candidate of this run left; None where it left nothing."""
-        found = files.read(id) if files is not None and id is not None else None
-        return found if found is not None and found.owner["run"] == self._run else None
-
-    def _origin(self, candidate: Candidate) -> str:
-        return str(settings_of(self.space, candidate.genome).get(ORIGIN, "inherited"))
-
-    def _rung(self, candidate: Candidate, parent: Inheritance | None) -> int:
-        """Return how many of its last ancestors had a candidate's genome."""
-        again = (
-            parent is not None
-            and candidate.parents
-            and parent.owner["genome"] == self._owner(candidate)["genome"]
-        )
-        return parent.rung + 1 if again and parent is not None else 0
-
-    def _is_base(self, genome: np.ndarray) -> bool:
-        return self.space.base is not None and np.array_equal(genome, self.space.base)
-
-    def _taught_by(self, files: LineageFiles | None, device: torch.device) -> Teacher:
+    def _taught_by(self, parentage: Parentage, device: torch.device) -> Teacher:
         """Return the base model, as the engine evaluated it where it left its file, else as it was given."""
         if self._teacher is None:
             assert self.data is not None and self.space.base is not None
             with torch.random.fork_rng(devices=[]):
                 model = self.space.build(self.space.base)
-            left = self._left(files, _BASE)
+            left = parentage.left_by_base()
             if left is not None:
                 model.load_state_dict(dict(left.tensors))
             self._teacher = Teacher(model.to(device), self.data, mixtures=self.mixtures)
         return self._teacher
 
-    def _owner(self, candidate: Candidate) -> dict[str, Any]:
-        """What a file must say for a candidate to take it as its own."""
-        return {
-            "run": self._run,
-            "genome": candidate.genome.tobytes().hex(),
-            "seed": candidate.seed,
-            "parents": list(map(int, candidate.parents)),
-        }
+    def _digest(self, space: Space, data: Data) -> str:
+        """Return what the files of a run say: same space, data and settings, same run."""
+        settings = {name: getattr(self.settings, name) for name in _DIGESTED}
+        if self.distillation is not None:
+            settings["distillation"] = sorted(vars(self.distillation).items())
+        first = None if self.first_learning_rate is None else {"learning_rate": self.first_learning_rate}
+        own = [
+            self.steps,
+            sorted(settings.items()),
+            self.first_steps,
+            first,
+            self.stretch,
+            self.mixtures,
+        ]
+        text = json.dumps([space.fingerprint, data.fingerprint, own, self.recalibration])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_teacher": None}

@@ -76,7 +76,11 @@ def onnx_bytes(
 
 def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:
     assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
+    model = program.model_proto
+    for graph in (model.graph, *model.functions):
+        for node in graph.node:
+            del node.metadata_props[:]  # stack traces, with the paths of the machine that exported it
+    content: bytes = model.SerializeToString()
     return content
 
 

@@ -10,15 +10,16 @@ from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.checkpoint import Checkpoint
-from evaluators.data.base import SPLITS, Data, Split
+from evaluators.data.base import Data, Split
 from evaluators.distillation import Distillation
 from evaluators.fitting import Fitting, Watch
-from evaluators.optimisation import OPTIMISERS, SCHEDULES, OptimiserName, ScheduleName
+from evaluators.optimisation import OptimiserName, ScheduleName
+from evaluators.training_settings import OwnsSettings, TrainingSettings
 from spaces.base import Space
 from spaces.errors import InputError
 
 
-class Training(Evaluator):
+class Training(OwnsSettings, Evaluator):
     """Trains the candidate's model: ``train_loss`` (what was minimised), and ``loss`` and the data's metrics
     on the `monitor` split.
 
@@ -58,36 +59,24 @@ class Training(Evaluator):
         patience: int | None = None,
         distillation: Distillation | None = None,
     ) -> None:
-        for ok, text in [
-            (epochs >= 1, f"epochs {epochs}; expected at least 1"),
-            (batch_size >= 1, f"batch_size {batch_size}; expected at least 1"),
-            (learning_rate > 0, f"learning_rate {learning_rate}; expected a number above 0"),
-            (weight_decay >= 0, f"weight_decay {weight_decay}; expected a number of at least 0"),
-            (optimiser in OPTIMISERS, f"optimiser {optimiser!r}; expected {' or '.join(OPTIMISERS)}"),
-            (schedule in SCHEDULES, f"schedule {schedule!r}; expected {' or '.join(SCHEDULES)}"),
-            (clip is None or clip > 0, f"clip {clip}; expected a number above 0 or null"),
-            (patience is None or patience >= 1, f"patience {patience}; expected at least 1 or null"),
-            (
-                monitor in SPLITS and monitor != "test",
-                f"monitor {monitor!r}; expected train, calibration or search",
-            ),
-        ]:
-            if not ok:
-                raise InputError(f"training: {text}")
-        self.epochs, self.optimiser, self.learning_rate, self.weight_decay = (
+        self.settings = TrainingSettings(
             epochs,
             optimiser,
             learning_rate,
             weight_decay,
-        )
-        self.batch_size, self.schedule, self.clip = batch_size, schedule, clip
-        self.monitor, self.keep_best, self.patience, self.distillation = (
+            batch_size,
+            schedule,
+            clip,
             monitor,
             keep_best,
             patience,
             distillation,
         )
         self._teacher: nn.Module | None = None
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        return self.settings.epochs
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -107,7 +96,7 @@ class Training(Evaluator):
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
-        yield from fit(model, self.data, self, self.teacher())
+        yield from fit(model, self.data, self.settings, self.teacher())
 
     def teacher(self) -> nn.Module | None:
         """Return the base model where distillation is on; built once a process."""
@@ -124,7 +113,7 @@ class Training(Evaluator):
 def fit(
     model: nn.Module,
     data: Data,
-    training: Training,
+    training: Training | TrainingSettings,
     teacher: nn.Module | None = None,
     watch: Watch | None = None,
     checkpoint: Checkpoint | None = None,
@@ -137,6 +126,7 @@ def fit(
     training. The model comes back in the modes that it had.
 
     Args:
+        training: the settings, or the evaluator that owns them.
         teacher: learned from where `training` has a distillation; it stays as it is.
         watch: what else is measured after every epoch.
         checkpoint: written before an epoch is reported. What is there already is reported again, all of it,

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -21,24 +21,17 @@ from evaluators.data.preloaded import Preloaded
 from evaluators.genome_settings import check_settings, settings_of
 from evaluators.optimisation import OptimiserName, ScheduleName
 from evaluators.tic import TIC, RegimeGauge
-from evaluators.training import Training, fit
+from evaluators.training import fit
+from evaluators.training_settings import EPOCH_GENES, STEP_GENES, OwnsSettings, TrainingSettings
 from operators.forward import device_of
 from spaces.base import Space
 from spaces.errors import InputError
+from spaces.names import with_former
 
 RESUME = "resume"
 """Operator of a candidate that goes on where its last parent was stopped."""
 
-TUNABLE = (
-    "optimiser",
-    "learning_rate",
-    "weight_decay",
-    "batch_size",
-    "schedule",
-    "clip",
-    "keep_best",
-    "patience",
-)
+TUNABLE = (*STEP_GENES, *EPOCH_GENES)
 """Settings that a genome may hold, with ``training.`` before them or without."""
 
 STEADY = "steady_loss"
@@ -52,7 +45,7 @@ _FARTHEST = (
 _PREDICTED = ("tic_bias", "mean_bias", "tic_error", "predicted_loss", "movement")
 
 
-class TrialTraining(Evaluator):
+class TrialTraining(OwnsSettings, Evaluator):
     """Trains the candidate's model from scratch; the genome's settings stand over those given here.
 
     Reports, one an epoch: ``train_loss``, ``loss`` and the data's metrics on the `monitor` split; with `tic`
@@ -73,6 +66,8 @@ class TrialTraining(Evaluator):
     as none. Files stay when a trial has ended, three to five times the weights each. Workers on several
     machines need the folder on a file system that they share; where they do not, a trial begins anew.
 
+    The arguments from `optimiser` to `patience` are those of :class:`Training`.
+
     Args:
         epochs: the maximum resource, of a training that nobody stops.
         tic: predicts the test loss after every epoch; null: no prediction.
@@ -85,8 +80,6 @@ class TrialTraining(Evaluator):
         bias_share: of ``tic_bias`` in ``steady_loss``; .2 was settled on the tuning tasks of
             benchmarks/trial_pruning. [O]
         checkpoint_every: epochs from one checkpoint to the next; the last epoch is always written.
-        optimiser, learning_rate, weight_decay, batch_size, schedule, clip, monitor, keep_best, patience: as
-        in :class:`Training`.
 
     Raises:
         InputError: a setting out of its range, named; when it is bound: no data, a parameter of the space
@@ -127,21 +120,24 @@ class TrialTraining(Evaluator):
         ]:
             if not ok:
                 raise InputError(f"evaluator TrialTraining: {text}")
-        self.epochs, self.tic, self.bias_split, self.bias_samples = epochs, tic, bias_split, bias_samples
+        self.tic, self.bias_split, self.bias_samples = tic, bias_split, bias_samples
         self.train_loss, self.bias_share, self.checkpoint_every = train_loss, bias_share, checkpoint_every
-        self.settings: dict[str, Any] = {
-            "epochs": epochs,
-            "optimiser": optimiser,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "batch_size": batch_size,
-            "schedule": schedule,
-            "clip": clip,
-            "monitor": monitor,
-            "keep_best": keep_best,
-            "patience": patience,
-        }
-        Training(**self.settings)  # says what is wrong before anything starts
+        self.settings = TrainingSettings(
+            epochs,
+            optimiser,
+            learning_rate,
+            weight_decay,
+            batch_size,
+            schedule,
+            clip,
+            monitor,
+            keep_best,
+            patience,
+        )
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        return self.settings.epochs
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -167,9 +163,9 @@ class TrialTraining(Evaluator):
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
-        training = Training(**(self.settings | settings_of(self.space, candidate.genome)))
+        settings = self.settings.changed(settings_of(self.space, candidate.genome))
         watch = None if self._bias is None else _Prediction(self, self._bias, model, self._batches)
-        reports = fit(model, self.data, training, watch=watch, checkpoint=self._checkpoint(candidate))
+        reports = fit(model, self.data, settings, watch=watch, checkpoint=self._checkpoint(candidate))
         yield from _with_steady_loss(reports, self.bias_share)
 
     def _checkpoint(self, candidate: Candidate) -> Checkpoint | None:
@@ -183,11 +179,10 @@ class TrialTraining(Evaluator):
             else []
         )
         tic = None if self.tic is None else sorted(vars(self.tic).items())
-        own = [self.settings, self.bias_split, self.bias_samples, self.train_loss, tic]
-        key = json.dumps(
-            [self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, own],
-            default=str,
-        )
+        settings = {name: value for name, value in vars(self.settings).items() if name != "distillation"}
+        own = [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
+        genome, data = candidate.genome.tobytes().hex(), self.data.fingerprint
+        key = with_former(lambda: json.dumps([self.space.fingerprint, genome, data, own], default=str))
         return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
 
 

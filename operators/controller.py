@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from operators.mutation.base import Mutation
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 Rule = Literal["matching", "ucb"]
 RULES: tuple[Rule, ...] = ("matching", "ucb")
@@ -53,7 +53,8 @@ class Controller:
         floor: float = 0.05,
     ) -> None:
         arms = len(mutations)
-        for ok, text in [
+        require(
+            "controller",
             (arms >= 1, "no mutations; expected at least one"),
             (rule in RULES, f"rule {rule!r}; expected {' or '.join(RULES)}"),
             (0 < decay <= 1, f"decay {decay}; expected a number above 0 and at most 1"),
@@ -63,9 +64,7 @@ class Controller:
                 f"bounds {bounds}; expected two numbers above 0 and at most 1 in order",
             ),
             (0 <= floor * arms <= 1, f"floor {floor}; expected at most one divided by the {arms} mutations"),
-        ]:
-            if not ok:
-                raise InputError(f"controller: {text}")
+        )
         self.mutations, self.rule, self.decay, self.factor, self.floor = (
             tuple(mutations),
             rule,
@@ -75,7 +74,8 @@ class Controller:
         )
         self.bounds = (bounds[0], bounds[1])
         self._successes, self._trials = [0.0] * arms, [0.0] * arms
-        self._amounts = [float(np.clip(getattr(m, "amount", bounds[1]), *self.bounds)) for m in mutations]
+        amounts = (bounds[1] if m.amount is None else m.amount for m in mutations)
+        self._amounts = [float(np.clip(amount, *self.bounds)) for amount in amounts]
 
     @property
     def state(self) -> dict[str, list[float]]:
@@ -132,7 +132,7 @@ class Controller:
     def mutation(self, arm: int) -> Mutation:
         """Return the arm's mutation with the amount that it has come to."""
         mutation = copy.copy(self.mutations[arm])
-        if hasattr(mutation, "amount"):
+        if mutation.amount is not None:
             mutation.amount = self._amounts[arm]
         return mutation
 

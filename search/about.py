@@ -11,13 +11,11 @@ from typing import Any, cast
 import numpy as np
 
 from evaluators.base import Evaluator
-from search.coevolution.strategy import Coevolution
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
-from search.strategy import Strategy
-from spaces.base import Space
+from search.strategy import SearchStrategy
+from spaces.base import Space, Trained
 from spaces.errors import InputError
-from spaces.trials import TrialSpace
 
 NOTE = "about"
 
@@ -55,9 +53,8 @@ class About:
     edges: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, name: str, problem: Problem, strategy: Strategy | Coevolution | None = None) -> About:
+    def of(cls, name: str, problem: Problem, strategy: SearchStrategy | None = None) -> About:
         """Describe a problem, and what the strategy watches."""
-        report = getattr(problem.space, "report", None)
         return cls(
             name,
             [asdict(objective) for objective in problem.objectives],
@@ -67,10 +64,10 @@ class About:
             ],
             {metric: float(value) for metric, value in problem.base.items()},
             _labels(problem.space),
-            report() if callable(report) else {},
+            problem.space.report(),
             _parameters(problem.space),
-            str(getattr(strategy, "monitor", None) or ""),
-            *_graph(strategy),
+            "" if strategy is None else str(strategy.monitor or ""),
+            *((0, []) if strategy is None else strategy.cell_graph()),
         )
 
     def save(self, ledger: Ledger) -> None:
@@ -99,15 +96,8 @@ class About:
         return Problem(cast(Space, None), cast(Evaluator, None), objectives, constraints, dict(self.base))
 
 
-def _graph(strategy: Strategy | Coevolution | None) -> tuple[int, list[list[int]]]:
-    if not isinstance(strategy, Coevolution):
-        return 0, []
-    graph = strategy.topology.graph()
-    return len(graph), sorted(sorted(edge) for edge in graph.edges)
-
-
 def _parameters(space: Space) -> dict[str, str]:
-    if not isinstance(space, TrialSpace):
+    if not isinstance(space, Trained):
         return {}
     from optuna.distributions import distribution_to_json
 

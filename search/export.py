@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from evaluators.onnx_extra import onnx_bytes, onnx_session
 from search.recipe import RECIPE, WEIGHTS, Recipe, describe_genome, load, pack_weights, settings_of, slices_of
-from spaces.base import Space
-from spaces.cells import CellSpace
-from spaces.channels import ChannelSpace
+from spaces.base import Sliced, Space
 from spaces.errors import InputError
 from spaces.files import write_bytes
 
@@ -46,7 +44,7 @@ def base_of(space: Space, genome: np.ndarray) -> nn.Module:
     """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome
     builds.
     """
-    return space.model if isinstance(space, ChannelSpace) else space.build(genome)
+    return space.model if isinstance(space, Sliced) else space.build(genome)
 
 
 def export(
@@ -92,14 +90,13 @@ def export(
     weights, tied = pack_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
+    made_of, made_by = space.made_of(genome, origin.model, origin.space)
     recipe = Recipe(
         id=id,
-        model=_model(space, genome, origin),
-        space=dict(origin.space)
-        if origin.space is not None and not isinstance(space, ChannelSpace | CellSpace)
-        else None,
-        slices=slices_of(space, genome) if isinstance(space, ChannelSpace) else [],
-        attributes=settings_of(space, genome) if isinstance(space, ChannelSpace) else [],
+        model=made_of,
+        space=made_by,
+        slices=slices_of(space, genome) if isinstance(space, Sliced) else [],
+        attributes=settings_of(space, genome) if isinstance(space, Sliced) else [],
         tied=tied,
         genome=describe_genome(space, genome),
         metrics=_finite(metrics),
@@ -174,15 +171,6 @@ def outputs_of(result: Any) -> list[Tensor]:
     return (
         [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
     )
-
-
-def _model(space: Space, genome: np.ndarray, origin: Origin) -> dict[str, Any] | None:
-    """What makes the model that the recipe's slices cut, or with a cell space the very model; None where
-    nobody knows.
-    """
-    if origin.model is None or not isinstance(space, ChannelSpace | CellSpace):
-        return None
-    return space.model_spec(genome, origin.model) if isinstance(space, CellSpace) else dict(origin.model)
 
 
 def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:

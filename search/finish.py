@@ -8,42 +8,51 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, State
+from evaluators.base import Candidate, Evaluator, Evaluators
 from evaluators.counting import count
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
 from evaluators.latency import fastest_ms, measure, onnx_call
 from evaluators.training import Training
+from evaluators.training_settings import TrainingSettings
 from evaluators.weights import unpack_weights
 from operators.forward import forward
 from search.choice import choose, front_of
+from search.directory import RunDirectory
 from search.executors.base import Executor, Finished, Reported
 from search.export import ONNX, Origin, base_of, export, export_onnx
 from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
 from search.front import Front
-from search.identity import describe
 from search.ledger import Ledger
 from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
-from search.searched_cells import became, keep_cases
+from search.searched_cells import keep_cases
 from search.strategy import candidate_seed
+from search.tuned_members import TunedMembers
 from search.winner import Winner
-from spaces.cells import SupernetSpace
+from spaces.base import Masked, Trained
 from spaces.channels.trace import mode
 from spaces.errors import InputError
-from spaces.mixed_pairs import Pairs
-from spaces.trials import TrialSpace
 
 TOLERANCE = 1e-4
 """Largest relative difference between a compact model and the masked full one."""
 _PICTURES = 10
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and of how many."""
+
+
+class _Stage(NamedTuple):
+    """What is done to a member: by whom, its settings in one line, and what people are told."""
+
+    evaluator: Evaluator
+    settings: str
+    doing: str
 
 
 class Finish:
@@ -110,9 +119,7 @@ class Finish:
         self.training = Training(
             epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation
         )
-        self._settings = "; ".join(
-            f"{key}={value}" for key, value in describe("training", self.training).items()
-        )
+        self._settings = _in_words(self.training.settings)
 
     def run(
         self,
@@ -143,58 +150,52 @@ class Finish:
             first objective on.
         """
         tell = progress or (lambda text, done, total: None)
-        evaluator, settings = self._stage(problem)
+        stage = self._stage(problem)
         candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
         if (
             self.base
             and problem.space.base is not None
             and candidates
-            and not isinstance(problem.space, Pairs)
+            and not isinstance(problem.space, Masked)
         ):
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
-        todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), settings, directory)]
-        self._tune(
-            problem,
-            evaluator,
-            executor,
-            ledger,
-            [c for c in todo if not _is_tuned(ledger, c.id, settings)],
-            settings,
-            tell,
-        )
+        tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
+        tuned.sweep()
+        todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory)]
+        untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
+        self._tune(problem, stage, executor, tuned, untuned, tell)
         for done, candidate in enumerate(
             todo
         ):  # one after the other, with idle workers: latency is measured here
             tell("exporting the front", done, len(todo))
-            self._conclude(problem, ledger, directory, candidate, origin, settings)
+            self._conclude(problem, tuned, directory, candidate, origin, stage.settings)
         return load_finals(ledger)
 
-    def _stage(self, problem: Problem) -> tuple[Evaluator, str]:
-        """Return what is done to a member, and its settings in one line."""
-        if isinstance(problem.space, TrialSpace | SupernetSpace):
-            return Winner(problem.evaluator), "as trained in the search"
-        if (
-            isinstance(problem.space, Pairs) or problem.evaluator.inherits
-        ):  # it gives what was built the weights that the search left it
-            return Evaluators([problem.evaluator, FineTuning(self.training)]), self._settings
-        return FineTuning(self.training), self._settings
+    def _stage(self, problem: Problem) -> _Stage:
+        """Return what is done to a member."""
+        if isinstance(problem.space, Trained):
+            return _Stage(Winner(problem.evaluator), "as trained in the search", "testing the best trial")
+        tuning: Evaluator = FineTuning(self.training)
+        # the evaluator gives what was built the weights that the search left it
+        if isinstance(problem.space, Masked) or problem.evaluator.inherits:
+            tuning = Evaluators([problem.evaluator, tuning])
+        return _Stage(tuning, self._settings, "fine-tuning the front")
 
     def _tune(
         self,
         problem: Problem,
-        evaluator: Evaluator,
+        stage: _Stage,
         executor: Executor,
-        ledger: Ledger,
+        tuned: TunedMembers,
         todo: Sequence[Candidate],
-        settings: str,
         tell: Progress,
     ) -> None:
         """Fine-tune on the executor; each result is committed as it comes."""
         if not todo:
             return
-        doing = "testing the best trial" if isinstance(evaluator, Winner) else "fine-tuning the front"
+        evaluator = stage.evaluator
         evaluator.bind(problem.space, problem.evaluator.data)
         with _time_limit(executor, self.time_limit):
             executor.start(problem.space, evaluator)
@@ -207,20 +208,21 @@ class Finish:
                         epoch = event.report.step
                     elif isinstance(event, Finished):
                         done += 1
-                        _keep(ledger, event.evaluation, settings)
-                tell(f"{doing} (epoch {epoch})", done, len(todo))
+                        tuned.keep(event.evaluation, stage.settings)
+                tell(f"{stage.doing} (epoch {epoch})", done, len(todo))
 
     def _conclude(
         self,
         problem: Problem,
-        ledger: Ledger,
+        tuned: TunedMembers,
         directory: Path,
         candidate: Candidate,
         origin: Origin | None,
         settings: str,
     ) -> None:
         """Verify, export and measure a tuned member, and keep what was found."""
-        note, arrays = ledger.note(_tuned(candidate.id)), ledger.load_arrays(_tuned(candidate.id)) or {}
+        ledger = tuned.ledger
+        note, weights = tuned.read(candidate.id)
         searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
         final = Final(
             candidate.id,
@@ -228,34 +230,26 @@ class Finish:
             settings=settings,
             reason=note["reason"],
         )
-        if not final.reason:
+        if weights is not None:
             final = replace(
                 final,
                 test={name: value for name, value in note["metrics"].items() if name.startswith("test_")},
             )
-            space, genome = became(problem.space, candidate, lambda: ledger.evaluation(candidate.id).arrays)  # type: ignore[union-attr]
-            model = replace(candidate, genome=genome)
-            final = self._export(
-                replace(problem, space=space), directory, model, arrays["weights"], origin, final
+            ended = problem.space.finish(
+                candidate.genome,
+                lambda: ledger.evaluation(candidate.id).arrays,  # type: ignore[union-attr]
             )
+            space, genome = ended
+            model = replace(candidate, genome=genome)
+            final = self._export(replace(problem, space=space), directory, model, weights, origin, final)
             if final.folder:
                 keep_cases(
-                    problem,
-                    space,
-                    genome,
-                    unpack_weights(arrays["weights"]),
-                    ledger,
-                    candidate.id,
-                    directory / final.folder,
+                    problem, candidate, ended, unpack_weights(weights), ledger, directory / final.folder
                 )
-            if isinstance(problem.space, Pairs) and final.folder:
-                ledger.save_arrays(
-                    f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"])
-                )
+            if isinstance(problem.space, Masked) and final.folder:
+                ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, weights))
         final.save(ledger)
-        ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now
-        ledger.save_note(_tuned(candidate.id), None)
-        ledger.commit()
+        tuned.forget(candidate.id)
 
     def _export(
         self,
@@ -342,10 +336,9 @@ def verify(problem: Problem, genome: np.ndarray, tuned: nn.Module) -> dict[str, 
     Returns:
         ``before`` and ``after``: largest difference, relative to the largest output (at least 1).
     """
-    difference = getattr(problem.space, "difference", None)
-    if difference is None:
-        return {}
-    return {"before": difference(genome), "after": difference(genome, compact=tuned)}
+    before = problem.space.difference(genome)
+    after = None if before is None else problem.space.difference(genome, compact=tuned)
+    return {} if before is None or after is None else {"before": before, "after": after}
 
 
 def limits(problem: Problem, metrics: dict[str, float]) -> list[Limit]:
@@ -363,9 +356,6 @@ def limits(problem: Problem, metrics: dict[str, float]) -> list[Limit]:
 @contextlib.contextmanager
 def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
     """Give an executor that limits candidates in time another limit for a while."""
-    if not hasattr(executor, "time_limit"):
-        yield
-        return
     before = executor.time_limit
     executor.time_limit = seconds
     try:
@@ -390,27 +380,16 @@ def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> di
     return {"inputs": inputs.numpy(), "outputs": outputs.reshape(inputs.shape).numpy()}
 
 
-def _tuned(id: int) -> str:
-    return f"tuned/{id}"
-
-
-def _keep(ledger: Ledger, evaluation: Evaluation, settings: str) -> None:
-    failed = evaluation.state is not State.COMPLETE
-    note = {
-        "settings": settings,
-        "metrics": evaluation.metrics,
-        "reason": (evaluation.reason or evaluation.state.value) if failed else "",
-    }
-    ledger.save_note(_tuned(evaluation.candidate.id), note)
-    ledger.save_arrays(
-        _tuned(evaluation.candidate.id), {} if failed else {"weights": evaluation.arrays["weights"]}
-    )
-    ledger.commit()
-
-
-def _is_tuned(ledger: Ledger, id: int, settings: str) -> bool:
-    note = ledger.note(_tuned(id))
-    return note is not None and note["settings"] == settings
+def _in_words(settings: TrainingSettings) -> str:
+    """Return settings in one line. Ledgers hold it, and a member whose line is another is tuned again: its
+    words, the class names among them, stay what they were.
+    """
+    named: dict[str, object] = dict(vars(settings))
+    if settings.distillation is not None:
+        named["distillation"] = "evaluators.distillation.Distillation"
+        named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}
+    lines = [f"training.{name}={value}" for name, value in sorted(named.items())]
+    return "; ".join(["training=evaluators.training.Training", "training.teacher=None", *lines])
 
 
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:

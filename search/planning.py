@@ -18,13 +18,12 @@ from evaluators.base import Candidate, State
 from search.budget import Budget
 from search.executors.base import Finished, Reported
 from search.executors.work import evaluate
+from search.figures import number
 from search.problem import Problem
 from search.progress import duration
-from search.reach import Reach, number
+from search.reach import Reach
 from search.strategy import candidate_seed
-from spaces.base import Space
-from spaces.cells import SupernetSpace
-from spaces.trials import TrialSpace
+from spaces.base import Space, Trained
 
 _TIMED = 5
 """Candidates that are evaluated to know how long one takes; the first one warms up and does not count."""
@@ -114,11 +113,11 @@ class Plan:
     @property
     def estimate(self) -> str:
         """The time estimate in words."""
-        what = f"{self.candidate_seconds * 1e3:.3g} ms a candidate, {self.workers} at once"
+        what = f"{number(self.candidate_seconds * 1e3, digits=3)} ms a candidate, {self.workers} at once"
         if self.seconds is None:
             return f"time: {what}; the budget gives no end in time"
         count = "" if self.budget.evaluations is None else f"{self.budget.evaluations} evaluations: "
-        end = "if nobody is stopped" if self.parameters else "then fine-tuning"
+        end = "if no trial is stopped" if self.parameters else "then fine-tuning"
         return f"time: {count}about {duration(max(self.seconds, 1))} ({what}), {end}"
 
 
@@ -139,7 +138,7 @@ def make_plan(
         seconds: that a candidate takes; None: a few are evaluated in this process.
         device: where they are.
     """
-    report: Mapping[str, Any] = getattr(problem.space, "report", dict)()
+    report = problem.space.report()
     return Plan(
         {segment.name: segment.size for segment in problem.space.segments},
         {group["name"]: list(group["members"]) for group in report.get("groups", [])},
@@ -159,7 +158,7 @@ def parameters_of(space: Space) -> dict[str, str]:
     """Return the parameters of a trial space with their values in words; empty for other spaces."""
     return (
         {name: _values(distribution) for name, distribution in space.distributions.items()}
-        if isinstance(space, TrialSpace)
+        if isinstance(space, Trained)
         else {}
     )
 
@@ -176,8 +175,8 @@ def _seconds(problem: Problem, seed: int, device: str) -> float:
 
     Of a training, which says its epochs, two epochs are timed, of which the first one warms up.
     """
-    epochs = getattr(problem.evaluator, "epochs", None)
-    if isinstance(problem.space, TrialSpace | SupernetSpace) and isinstance(epochs, int):
+    epochs = problem.evaluator.epochs or 1
+    if isinstance(problem.space, Trained) and epochs > 1:
         return epochs * _epoch_seconds(problem, seed, device)
     genomes = problem.space.sample(_TIMED, np.random.default_rng(seed))
     times = []
@@ -199,18 +198,18 @@ def _epoch_seconds(problem: Problem, seed: int, device: str) -> float:
     """Median wall time of the second epoch of random candidates."""
     times = []
     for id, genome in enumerate(problem.space.sample(_TIMED, np.random.default_rng(seed))):
-        reports = 0
-        start = time.perf_counter()
+        start = 0.0
         for event in evaluate(
             problem.space,
             problem.evaluator,
             Candidate(id, genome, seed=candidate_seed(seed, id)),
             device=device,
         ):
-            if isinstance(event, Reported):
-                reports += 1
-                if reports == 2:
-                    times.append(time.perf_counter() - start)
-                    break
+            # reports before the first epoch are of other evaluators
+            step = event.report.step if isinstance(event, Reported) else 0
+            if step == 1:
                 start = time.perf_counter()
+            elif step == 2:
+                times.append(time.perf_counter() - start)
+                break
     return float(np.median(times)) if times else 0.0

@@ -74,6 +74,7 @@ class Problem:
     Attributes:
         base: metrics of the base model (empty where the space has none).
         guide: scores per locus of the base model, ``(length,)`` each, higher means keep.
+        of_parent: names in `guide` of what evaluations report of every parent, too.
     """
 
     space: Space
@@ -82,6 +83,14 @@ class Problem:
     constraints: tuple[Constraint, ...] = ()
     base: dict[str, float] = field(default_factory=dict)
     guide: dict[str, np.ndarray] = field(default_factory=dict)
+    of_parent: frozenset[str] = frozenset()
+
+    def screened_base(self) -> dict[str, float]:
+        """Return those metrics of the base model that need no evaluation; empty where there is none."""
+        genome = self.space.base
+        if genome is None:
+            return {}
+        return {name: float(values[0]) for name, values in self.evaluator.screen(genome[None]).items()}
 
     def values(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
         """Objective values, all to be minimised, float64 of shape ``(n, objectives)``; inf for what did not

@@ -1,5 +1,5 @@
-"""Whether what is asked can be had at all: metrics that somebody computes, limits that some
-candidate keeps.
+"""Whether what is asked can be had at all: metrics that an evaluator computes, limits that some candidate
+keeps.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluators.base import Candidate, Evaluator, Evaluators
+from evaluators.base import Candidate, Evaluator
 from evaluators.cost import COSTS, smallest
 from evaluators.data.base import Data
-from evaluators.latency import Latency
+from search.figures import number
 from search.problem import Constraint, Objective
 from spaces.base import Space
 from spaces.errors import InputError
@@ -47,11 +47,6 @@ class Reach:
             f" ({self.extreme / self.base:.3g} of the base model's {number(self.base)})" if self.base else ""
         )
         return f"the {word} reachable {self.constraint.metric} is {number(self.extreme)}{share}"
-
-
-def number(value: float) -> str:
-    """Write a metric for people: whole numbers with separators, others with four digits."""
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
 def check_metrics(
@@ -90,8 +85,8 @@ def reaches(
     constraints: Sequence[Constraint],
     base: Mapping[str, float],
 ) -> list[Reach]:
-    """Return what can be reached, for every constraint on a metric that needs no evaluation, and on measured
-    latency.
+    """Return what can be reached, for every constraint on a metric that needs no evaluation, and on those
+    that need no training, such as measured latency.
 
     Args:
         base: metrics of the base model, as far as they are known; a relative limit on another metric is left
@@ -107,7 +102,7 @@ def reaches(
         if name in screened:
             values = [float(value) for value in screened[name]]
             values += [smallest(space, data)[name]] if below and name in COSTS else []
-        elif below and (part := _latency(evaluator, name)) is not None:
+        elif below and (part := _measuring(evaluator, name)) is not None:
             values = [_measured(part, space, genomes[0], name)]
         else:
             continue
@@ -144,11 +139,10 @@ def _corners(space: Space) -> np.ndarray:
     )
 
 
-def _latency(evaluator: Evaluator, name: str) -> Latency | None:
-    parts = evaluator.parts if isinstance(evaluator, Evaluators) else (evaluator,)
-    return next((part for part in parts if isinstance(part, Latency) and name in part.metrics), None)
+def _measuring(evaluator: Evaluator, name: str) -> Evaluator | None:
+    return next((part for part in evaluator.parts if name in part.structural), None)
 
 
-def _measured(part: Latency, space: Space, genome: np.ndarray, name: str) -> float:
+def _measured(part: Evaluator, space: Space, genome: np.ndarray, name: str) -> float:
     *_, report = part.evaluate(space.build(genome), Candidate(-1, genome))
     return float(report.metrics[name])

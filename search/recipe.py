@@ -17,13 +17,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from spaces.base import Segment, Space
+from spaces.base import Segment, Sliced, Space
 from spaces.channels.plan import Attribute, AxisSlice, SlicePlan
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
-from spaces.channels.space import ChannelSpace
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
+from spaces.names import current_path
 
 FORMAT = 1
 EXPECTED = "expected the base model that was searched"
@@ -227,7 +227,7 @@ def shrink(
     return Slicer(model, plan).build(model, np.zeros(1, dtype=np.uint8))
 
 
-def slices_of(space: ChannelSpace, genome: np.ndarray) -> list[Slice]:
+def slices_of(space: Sliced, genome: np.ndarray) -> list[Slice]:
     """Return what a genome keeps of every axis that it shortens."""
     sizes = {(axis.tensor, axis.dim): len(axis.loci) for axis in space.plan.axes}
     indices = space.slice_indices(genome)
@@ -239,7 +239,7 @@ def slices_of(space: ChannelSpace, genome: np.ndarray) -> list[Slice]:
     ]
 
 
-def settings_of(space: ChannelSpace, genome: np.ndarray) -> list[Setting]:
+def settings_of(space: Sliced, genome: np.ndarray) -> list[Setting]:
     """Return the module attributes that follow."""
     return [
         Setting(module, name, value)
@@ -266,7 +266,7 @@ def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
         InputError: where the class does not import, is not of the kind, or does not take the arguments.
     """
     class_path = str(spec.get("class_path", ""))
-    module, _, name = class_path.rpartition(".")
+    module, _, name = current_path(class_path).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):

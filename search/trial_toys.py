@@ -29,7 +29,7 @@ class Curves(Evaluator):
     """
 
     def __init__(self, epochs: int = 9) -> None:
-        self.epochs = epochs
+        self.epochs: int = epochs
         self.metrics = ("train_loss", "loss", "tic_bias", "tic_error", "predicted_loss", "movement")
         self.steps: list[tuple[int, int]] = []
 

@@ -1,4 +1,4 @@
-"""The best trial of a hyper-parameter search, as it was trained, told on the test split."""
+"""The best trial of a hyper-parameter search, as it was trained, measured on the test split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded
 from evaluators.weights import pack_weights
 from operators.forward import device_of
-from spaces.base import Space
+from spaces.base import Space, Trained
 from spaces.errors import InputError
 
 _BATCH = 256
@@ -52,7 +52,7 @@ class Winner(Evaluator):
         last = Report({})
         before = (
             {f"{name}_before": value for name, value in self._tested(model).items()}
-            if getattr(self.space, "trained", False)
+            if isinstance(self.space, Trained) and self.space.trained
             else {}
         )
         for last in self.evaluator.evaluate(model, candidate):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.names import public_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,10 @@ class JointSpace(Space):
         return self._digest({name: space.fingerprint for name, space in self.spaces.items()})
 
     @property
+    def program(self) -> str:
+        return " ".join(space.program for space in self.spaces.values()).strip()
+
+    @property
     def kinship(self) -> str:
         """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a
         fingerprint of its own.
@@ -93,7 +99,7 @@ class JointSpace(Space):
         return self._digest({name: space.kinship or space.fingerprint for name, space in self.spaces.items()})
 
     def _digest(self, parts: Mapping[str, str]) -> str:
-        assemble = self.assemble and f"{self.assemble.__module__}.{self.assemble.__qualname__}"
+        assemble = self.assemble and public_name(self.assemble)
         return hashlib.blake2b(repr((list(parts.items()), assemble)).encode(), digest_size=16).hexdigest()
 
     @property
@@ -129,6 +135,16 @@ class JointSpace(Space):
             for name, part in self.split(genome).items()
             for key, value in part.describe().items()
         }
+
+    def genes(self, genome: np.ndarray) -> dict[str, Any]:
+        return {
+            name: value
+            for part in self.split(genome).values()
+            for name, value in part.space.genes(part.genome).items()
+        }
+
+    def gene_values(self) -> dict[str, tuple[Any, ...]]:
+        return {name: values for part in self.spaces.values() for name, values in part.gene_values().items()}
 
     def split(self, genome: np.ndarray) -> dict[str, Part]:
         """Return every part's share of a genome ``(length,)``."""

@@ -74,9 +74,9 @@ class Augmented(Data):
         return self.data.metric_names
 
     @property
-    def task(self) -> Task | None:
+    def task(self) -> Task | None:  # type: ignore[override]
         """What is learned, where the data say so."""
-        return getattr(self.data, "task", None)
+        return self.data.task
 
     @property
     def fingerprint(self) -> str:

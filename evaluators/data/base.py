@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from evaluators.data.task import Task
+    from evaluators.tic import Likelihood
 
 Split = Literal["train", "calibration", "search", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "search", "test")
@@ -19,7 +24,12 @@ class Data(ABC):
 
     ``train`` teaches weights; ``calibration`` (held out from training) feeds criteria and repairs; ``search``
     scores candidates; ``test`` is seen only once, by what the search has chosen.
+
+    Attributes:
+        task: what is learned; None: a loss and metrics of these data alone.
     """
+
+    task: Task | None = None
 
     @abstractmethod
     def batches(
@@ -61,6 +71,18 @@ class Data(ABC):
         """
         inputs, _ = next(self.batches("train", 2))
         return inputs if isinstance(inputs, tuple) else (inputs,)
+
+    def cases(self, split: Split) -> tuple[np.ndarray, list[str]] | None:
+        """Return the case that each sample belongs to, ``(samples,)``, and the names of the cases; None (the
+        default) where every sample is one.
+        """
+        return None
+
+    def likelihood(self) -> Likelihood | str | None:
+        """Return what :class:`evaluators.tic.TIC` takes as the loss of these data; None (the default): that
+        of the task.
+        """
+        return None
 
     def validate(self) -> None:  # noqa: B027
         """Raise :class:`spaces.errors.InputError`, naming the split and the sample, where values are NaN or

@@ -23,7 +23,7 @@ class Segmentation(Task):
 
     Class 0 is the background: it counts in the cross-entropy alone. ``dice`` is the mean over the structures
     of 2 |A and B| / (|A| + |B|) of the case; a structure that is neither in the labels nor predicted counts
-    1, and so does each ``dice_<class>`` then. ``dice_error`` is 1 - ``dice``, for whom less is better. The
+    1, and so does each ``dice_<class>`` then. ``dice_error`` is 1 - ``dice``, where less is to be better. The
     Dice loss is the soft one of V-Net (Milletari et al. 2016) with denominators of sums, and 1 added to both
     sides of the fraction. [P]
 
@@ -97,13 +97,13 @@ def overlap_by_case(
     """Return the names of a split's cases and their Dice overlaps, ``(cases, classes - 1)``, of a model in
     eval mode.
 
-    A case is what ``data.cases(split)`` says, a volume of several slices for instance; without such a method
+    A case is what ``data.cases(split)`` says, a volume of several slices for instance; where it says nothing
     every sample is one.
 
     Raises:
         InputError: the data are no segmentation.
     """
-    task = getattr(data, "task", None)
+    task = data.task
     if not isinstance(task, Segmentation):
         raise InputError(
             f"data: {type(data).__name__} has no labels a pixel; expected data whose task is Segmentation"
@@ -113,7 +113,7 @@ def overlap_by_case(
         for inputs, labels in data.batches(split, size):
             predicted.append(forward(model, inputs).argmax(1))
             targets.append(labels)
-    known = data.cases(split) if hasattr(data, "cases") else None
+    known = data.cases(split)
     overlap = task.overlap(
         torch.cat(predicted), torch.cat(targets), None if known is None else known[0]
     ).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from evaluators.assessment import assess
@@ -9,20 +11,9 @@ from evaluators.counting import count
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded
 from evaluators.training import Training, fit
+from evaluators.training_settings import TrainingSettings
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
-
-_TRAINING = (
-    "optimiser",
-    "learning_rate",
-    "weight_decay",
-    "batch_size",
-    "schedule",
-    "clip",
-    "monitor",
-    "keep_best",
-    "patience",
-)
 
 
 def retrain(
@@ -43,12 +34,12 @@ def retrain(
         epochs: of training, in place of those of `training`.
         training: other settings; None: the default ones.
     """
-    settings = training or Training()
-    arguments = {name: value for name, value in vars(settings).items() if name in _TRAINING}
+    given = TrainingSettings() if training is None else training.settings
+    settings = replace(given, epochs=epochs, distillation=None)  # a cell that is trained anew has no teacher
     torch.manual_seed(seed % 2**63)
     network = design.build(text.read(genotype)).to(device)
     metrics: dict[str, float] = {}
-    for report in fit(network, data, Training(**(arguments | {"epochs": epochs}))):
+    for report in fit(network, data, settings):
         metrics = report.metrics
     test = assess(network, data, Preloaded(data).batches("test", 256, torch.device(device)))
     cost = count(network, tuple(x.to(device) for x in data.example()))

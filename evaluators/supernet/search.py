@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,14 +24,26 @@ from evaluators.supernet.training import SupernetTraining, check_length
 from evaluators.training import Training, fit
 from operators.forward import device_of
 from operators.stability import Rule, Stability
-from spaces.base import Space
-from spaces.cells import SupernetSpace
+from spaces.base import Space, Trained
 from spaces.cells import found as files
 from spaces.cells import genotype as text
+from spaces.cells.design import Design
 from spaces.cells.network import CellNetwork
 from spaces.errors import InputError
+from spaces.names import public_name, with_former
 
 _BATCH = 256
+
+
+@runtime_checkable
+class Designed(Trained, Protocol):
+    """A space of searches of cells, as :class:`~spaces.cells.SupernetSpace` is.
+
+    Attributes:
+        design: what is searched.
+    """
+
+    design: Design
 
 
 class SupernetSearch(Evaluator):
@@ -62,6 +75,7 @@ class SupernetSearch(Evaluator):
             another space, or no data.
     """
 
+    _trained = False  # whether the network without cells was trained, so that there is something to compare
     private = "what a search of cells leaves behind lies in files of its run"
 
     def __init__(
@@ -77,7 +91,8 @@ class SupernetSearch(Evaluator):
                 f"evaluator SupernetSearch: epochs {epochs} and checkpoint_every {checkpoint_every}; "
                 f"expected at least 1"
             )
-        self.epochs, self.checkpoint_every = epochs, checkpoint_every
+        self.epochs: int = epochs
+        self.checkpoint_every = checkpoint_every
         self.rule = rule or Stability()
         self.supernet = supernet or SupernetSettings()
         self.training = training or Training(epochs=60, learning_rate=5e-3)
@@ -98,7 +113,7 @@ class SupernetSearch(Evaluator):
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
-        if not isinstance(space, SupernetSpace):
+        if not isinstance(space, Designed):
             raise InputError(
                 f"evaluator SupernetSearch: space {type(space).__name__}; expected spaces.cells.SupernetSpace"
             )
@@ -112,18 +127,12 @@ class SupernetSearch(Evaluator):
                 f"space: width {width}; expected a multiple of {self.supernet.share}, the share of partial "
                 f"channels"
             )
+        self._trained = space.trained
         self.training.bind(space, data)
         self._batches = Preloaded(data)
 
-    @property
-    def _trained(self) -> bool:
-        """Whether the network without cells was trained, so that there is something to compare with."""
-        return bool(getattr(getattr(self, "space", None), "trained", False))
-
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
-        assert (
-            self.data is not None and isinstance(self.space, SupernetSpace) and isinstance(model, CellNetwork)
-        )
+        assert self.data is not None and isinstance(self.space, Designed) and isinstance(model, CellNetwork)
         before = self._assessed(model, "_before") if self._trained else {}
         searching = SupernetTraining(
             self.space.design, self.data, self.supernet, torch.initial_seed() % 2**63
@@ -205,23 +214,19 @@ class SupernetSearch(Evaluator):
     def _checkpoint(self, candidate: Candidate, stage: str, more: list[str]) -> Checkpoint | None:
         if self.state is None:
             return None
-        assert self.data is not None and isinstance(self.space, SupernetSpace)
-        rule = [type(self.rule).__qualname__, sorted(vars(self.rule).items())]
-        trained = sorted(
-            (name, str(value))
-            for name, value in vars(self.training).items()
-            if name not in ("space", "data", "_teacher")
-        )
-        own = [self.epochs, rule, asdict(self.supernet), trained if stage == "trained" else [], more]
-        seed = torch.initial_seed()
-        key = json.dumps(
-            [self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, seed, own],
-            default=str,
-        )
+        assert self.data is not None and isinstance(self.space, Designed)
+        trained = sorted((name, str(value)) for name, value in vars(self.training.settings).items())
+        genome, data, seed = candidate.genome.tobytes().hex(), self.data.fingerprint, torch.initial_seed()
+
+        def key() -> str:
+            rule = [public_name(type(self.rule)).rpartition(".")[2], sorted(vars(self.rule).items())]
+            own = [self.epochs, rule, asdict(self.supernet), trained if stage == "trained" else [], more]
+            return json.dumps([self.space.fingerprint, genome, data, seed, own], default=str)
+
         folder = Path(self.state) / files.FOLDER
         return Checkpoint(
             folder / f"{candidate.id}.{stage}.pt",
-            key,
+            with_former(key),
             every=self.checkpoint_every if stage == "supernet" else 5,
         )
 

@@ -27,9 +27,6 @@ from spaces.cells.mixed import Supernet
 from spaces.cells.space import CellSpace
 from spaces.errors import InputError
 
-_WINDOW = 5
-"""Checks in a window of the divergences that are shown, where a rule has none of its own."""
-
 
 class SupernetTraining:
     """Trains a supernet epoch by epoch; what comes after an epoch follows from :meth:`state` alone, bit by
@@ -171,11 +168,10 @@ class SupernetTraining:
         }
 
     def _divergences(self, rule: Rule) -> dict[str, float | None]:
-        window = int(getattr(rule, "window", _WINDOW))
         found: dict[str, float | None] = dict.fromkeys(self.supernet.architecture.active)
         for edge, history in self.histories.edges.items():
             values = (
-                window_divergences(history.importances, window)
+                window_divergences(history.importances, rule.window)
                 if len(history.operations) > 1
                 else np.empty(0)
             )

@@ -20,6 +20,7 @@ class Activation(Criterion):
     """
 
     name = "activation"
+    of_parent = True
 
     def score(self, model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss) -> dict[str, Tensor]:
         with examined(model), torch.no_grad(), record(model, plan) as activations:

@@ -20,6 +20,11 @@ class Criterion(ABC):
     name: str
     """What the scores are called in a guide."""
 
+    of_parent: bool = False
+    """Whether evaluations report them of every parent. Those of the base model are called ``base_<name>``
+    then, and mutations that take whatever scores there are pass them over.
+    """
+
     @abstractmethod
     def score(self, model: nn.Module, batches: Batches, plan: SlicePlan, loss: Loss) -> dict[str, Tensor]:
         """Return the scores of every segment by its name, float32 of shape ``(segment size,)``, finite, on

@@ -8,7 +8,7 @@ import numpy as np
 
 from operators.base import Guide
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Mutation(ABC):
@@ -16,6 +16,10 @@ class Mutation(ABC):
 
     Args:
         probability: share of the genomes that are changed at all; the others come back as they are.
+
+    Attributes:
+        amount: how much one event takes, where a schedule or a controller may set it; None: there is no such
+            setting.
     """
 
     needs: tuple[str, ...] = ()
@@ -25,9 +29,12 @@ class Mutation(ABC):
     two.
     """
 
+    amount: float | None = None
+
     def __init__(self, probability: float = 1.0) -> None:
-        if not 0 <= probability <= 1:
-            raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
+        require(
+            type(self).__name__, (0 <= probability <= 1, f"probability must be in 0 .. 1, got {probability}")
+        )
         self.probability = probability
 
     def __call__(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from operators.base import Guide
-from operators.mutation.pruning import Pruning, by_locus, layers_of, living, outputs_of, units_of
+from operators.mutation.pruning import Pruning, by_locus, living, outputs_of
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class ConjunctivePruning(Pruning):
@@ -37,19 +37,18 @@ class ConjunctivePruning(Pruning):
         self, threshold: float = 0.1, cases: int = 100, amount: float = 1.0, probability: float = 1.0
     ) -> None:
         super().__init__(amount, probability)
-        if not 0 < threshold <= 1:
-            raise InputError(
-                f"{type(self).__name__}: threshold {threshold}; expected a number above 0 and at most 1"
-            )
-        if cases < 1:
-            raise InputError(f"{type(self).__name__}: cases {cases}; expected at least 1")
+        require(
+            type(self).__name__,
+            (0 < threshold <= 1, f"threshold {threshold}; expected a number above 0 and at most 1"),
+            (cases >= 1, f"cases {cases}; expected at least 1"),
+        )
         self.threshold, self.cases = threshold, cases
 
     def _doomed(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = outputs_of(space, len(genomes), guide, self)
-        units, layers = units_of(space), layers_of(space)
+        units, layers = space.units_of, space.unit_layers
         doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             cases = outputs[row][rng.permutation(len(outputs[row]))[: self.cases]]

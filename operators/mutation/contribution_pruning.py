@@ -6,7 +6,7 @@ import numpy as np
 
 from operators.base import Guide
 from operators.mutation.guided import entry
-from operators.mutation.pruning import Pruning, by_locus, outputs_of, units_of
+from operators.mutation.pruning import Pruning, by_locus, outputs_of
 from spaces.base import Space
 from spaces.errors import InputError
 
@@ -15,8 +15,8 @@ class ContributionPruning(Pruning):
     """The units that contribute least go, whatever layer they are in. [O]
 
     A contribution is the standard deviation of a unit's output over the recorded examples times the norm of
-    the weights that read it, over the mean of that in its segment: who hardly varies, or whom nobody listens
-    to, can go. Noise lets populations try different sets.
+    the weights that read it, over the mean of that in its segment: a unit that hardly varies, or that the
+    next layer hardly reads, can go. Noise lets populations try different sets.
 
     ``guide["outputs"]`` is as of :class:`VariancePruning`; ``guide["outgoing"]``, ``(length,)`` or
     ``(n, length)``, has the norms.
@@ -43,7 +43,7 @@ class ContributionPruning(Pruning):
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = outputs_of(space, len(genomes), guide, self)
         outgoing = np.broadcast_to(entry(guide, "outgoing", self), genomes.shape)
-        units = units_of(space)
+        units = space.units_of
         doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             spread = by_locus(units, outputs[row].std(axis=0, dtype=np.float64), np.nan)

@@ -12,16 +12,16 @@ from operators.base import Guide
 from operators.mutation.base import Mutation
 from operators.mutation.guided import entry, keep_bits
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Pruning(Mutation):
     """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
 
     ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
-    a space's ``active`` where it has one (:class:`spaces.MixedPairs`). No segment falls below what the space
-    keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples,
-    as many more fall, or are spared, as the nearest multiple asks for.
+    the space's ``active`` (:class:`spaces.MixedPairs`). No segment falls below what the space
+    keeps at least: there loci of the highest worth stay, though they were to go. Where a space counts in
+    multiples, as many more go, or stay, as the nearest multiple asks for.
 
     Args:
         amount: how much one event takes, 0 .. 1; each mutation says of what.
@@ -29,15 +29,15 @@ class Pruning(Mutation):
 
     Attributes:
         counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
-        spared: how many loci the last call spared lest a segment fall empty.
+        spared: how many loci the last call kept so that no segment became empty.
     """
 
     counts: Literal["loci", "params"] = "loci"
+    amount: float
 
     def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        if not 0 <= amount <= 1:
-            raise InputError(f"{type(self).__name__}: amount {amount}; expected a share of 0 to 1")
+        require(type(self).__name__, (0 <= amount <= 1, f"amount {amount}; expected a share of 0 to 1"))
         self.amount = amount
         self.spared = 0
 
@@ -53,10 +53,10 @@ class Pruning(Mutation):
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         own = np.broadcast_to(guide.get("own", True), genomes.shape).astype(bool) & keep_bits(space, self)
-        if hasattr(space, "active"):
-            own &= space.active(genomes)
+        own &= space.active(genomes)
         doomed, worth = self._doomed(space, genomes, own, guide, rng)
         may = own & (genomes == 1)
+        # repair says how many loci of a segment are accepted, and their worth decides which
         pruned = np.where(doomed & may, 0, genomes).astype(np.uint8)
         repaired = space.repair(pruned)
         for part in space.slices.values():
@@ -74,8 +74,8 @@ class Pruning(Mutation):
     def _doomed(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return which loci ought to go, bool, and what each is worth, float (the highest are spared first),
-        both ``(n, length)``.
+        """Return which loci ought to go, bool, and what each is worth, float (the highest stay first), both
+        ``(n, length)``.
 
         Args:
             own: the keep bits that may change, bool ``(n, length)``; what is said of others, or of bits that
@@ -85,39 +85,21 @@ class Pruning(Mutation):
     def _settle(
         self, before: np.ndarray, pruned: np.ndarray, target: int, may: np.ndarray, worth: np.ndarray
     ) -> None:
-        """Bring one segment's kept loci to the number that the space accepts, in place: by what was doomed,
-        or by what else may go.
+        """Bring one segment's kept loci to the number that the space accepts, in place: by loci that were to
+        go, or by others that may.
         """
         kept = int(pruned.sum())
-        if kept < target:
+        if kept < target:  # too few are left: the best of those that went come back
             fallen = np.flatnonzero((before == 1) & (pruned == 0))
             back = fallen[np.argsort(-worth[fallen], kind="stable")][: target - kept]
             pruned[back] = 1
             self.spared += len(back)
             return
         left = np.flatnonzero(may & (pruned == 1))
-        if len(left) < kept - target:
+        if len(left) < kept - target:  # too few may go to reach the lower number: the segment stays as it was
             pruned[:] = before
             return
         pruned[left[np.argsort(worth[left], kind="stable")][: kept - target]] = 0
-
-
-def units_of(space: Space) -> np.ndarray:
-    """Return the column of the recorded outputs that speaks about each locus, -1 for none; without a word of
-    the space its own.
-    """
-    known = getattr(space, "units_of", None)
-    return np.arange(space.length) if known is None else np.asarray(known)
-
-
-def layers_of(space: Space) -> np.ndarray:
-    """Return the layer of every recorded unit; without a word of the space the segments are the layers."""
-    known = getattr(space, "unit_layers", None)
-    return (
-        np.repeat(np.arange(len(space.segments)), [s.size for s in space.segments])
-        if known is None
-        else np.asarray(known)
-    )
 
 
 def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarray:
@@ -128,7 +110,7 @@ def outputs_of(space: Space, n: int, guide: Guide, operator: object) -> np.ndarr
     """
     outputs = np.asarray(entry(guide, "outputs", operator))
     table = outputs[None] if outputs.ndim == 2 else outputs
-    units = len(layers_of(space))
+    units = len(space.unit_layers)
     if table.ndim != 3 or len(table) not in (1, n) or table.shape[2] != units:
         raise InputError(
             f"{type(operator).__name__}: outputs {outputs.shape}; expected (examples, {units}) or ({n}, "

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from operators.base import Guide
-from operators.mutation.pruning import Pruning, by_locus, layers_of, living, outputs_of, units_of
+from operators.mutation.pruning import Pruning, by_locus, living, outputs_of
 from spaces.base import Space
 from spaces.errors import InputError
 
@@ -48,7 +48,7 @@ class VariancePruning(Pruning):
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = outputs_of(space, len(genomes), guide, self)
-        units, layers = units_of(space), layers_of(space)
+        units, layers = space.units_of, space.unit_layers
         chances = np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             spread = _scaled(

@@ -24,6 +24,9 @@ class Rule(ABC):
     anything.
     """
 
+    window: int = 5
+    """Checks in a window of the divergences that are shown of a search."""
+
     def keep(
         self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
     ) -> dict[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.base import Guide
-from operators.mutation.pruning import Pruning, layers_of
+from operators.mutation.pruning import Pruning
 from operators.testing.mutation import MutationContract
 from spaces.base import Space
 
@@ -24,7 +24,9 @@ class PruningContract(MutationContract):
         if "outputs" not in self.mutation().needs:
             return scores
         outputs = (
-            np.random.default_rng(8).normal(size=(n, self.examples, len(layers_of(space)))).astype(np.float32)
+            np.random.default_rng(8)
+            .normal(size=(n, self.examples, len(space.unit_layers)))
+            .astype(np.float32)
         )
         return {**scores, "outputs": outputs}
 
@@ -56,7 +58,7 @@ class PruningContract(MutationContract):
         assert (pruned[:, ~own] == genomes[:, ~own]).all()
         assert (pruned[:, own] < genomes[:, own]).any()
 
-    def test_no_segment_falls_empty_and_what_was_spared_is_told(self) -> None:
+    def test_no_segment_becomes_empty_and_what_was_kept_for_it_is_counted(self) -> None:
         space, mutation = self.space(), self.mutation()
         assert isinstance(mutation, Pruning)
         mutation.amount = 1.0

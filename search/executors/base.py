@@ -38,7 +38,18 @@ Event = Started | Reported | Finished
 class Executor(Protocol):
     """Evaluates candidates somewhere. Every candidate submitted ends in exactly one :class:`Finished`, unless
     it is withdrawn.
+
+    Attributes:
+        time_limit: seconds per candidate; None for no limit.
     """
+
+    time_limit: float | None
+
+    @property
+    def workers(self) -> int | None:
+        """How many candidates it is to work on at once, told before :meth:`start`; None: as many as there is
+        room for.
+        """
 
     @property
     def capacity(self) -> int:

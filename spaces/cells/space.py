@@ -29,14 +29,13 @@ class CellSpace(Space):
 
     Every node keeps `inputs_per_node` of its edges. With `run` the space is what a search of cells left: the
     operations that were still active, and its weights, sliced out of the supernet (with the partial channels
-    it had); without it cells begin anew.
+    it had); without it cells begin anew. The arguments from `model` to `freeze` are those of
+    :class:`~spaces.cells.design.Design`.
 
     Args:
         run: folder of a run of :class:`~evaluators.supernet.SupernetSearch` over the same network, graph and
             operations.
         candidate: of that run; null: the one of the lowest loss.
-        model, example, graph, operations, at, width, inputs_per_node, freeze: see
-        :class:`~spaces.cells.design.Design`.
 
     Raises:
         InputError: of the first that does not fit; a `run` that searched something else.
@@ -74,7 +73,7 @@ class CellSpace(Space):
         left: Mapping[str, Sequence[str]] = {}
         if run is not None:
             self.found, self._weights = found.read(run, candidate)
-            if self.found.design != design.fingerprint:
+            if not design.is_meant(self.found.design):
                 raise InputError(
                     f"space: run: {run} searched another network, graph or set of operations; expected the "
                     f"same as here"
@@ -245,6 +244,12 @@ class CellSpace(Space):
                 f"where there are fewer)"
             )
         return genome
+
+    def made_of(
+        self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the network with its cells; `model` is the one around them."""
+        return None if model is None else self.model_spec(genome, model), None
 
     def model_spec(self, genome: np.ndarray, model: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``class_path`` and ``init_args`` of what a genome builds, for its recipe; `model` are those

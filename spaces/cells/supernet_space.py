@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,17 +17,17 @@ from spaces.cells.network import CellNetwork
 from spaces.cells.operations import DARTS
 from spaces.cells.space import CellSpace
 
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
 
 class SupernetSpace(Space):
     """Repeats of one search of cells: a genome says which repeat, 0 to 255. What it builds is the network
     without cells.
 
     :class:`~evaluators.supernet.SupernetSearch` searches, and leaves in the network the cell that it found;
-    how many repeats there are is for the budget to say. :attr:`cells` is the space of what may be found.
-
-    Args:
-        model, example, graph, operations, at, width, inputs_per_node, freeze: see
-        :class:`~spaces.cells.design.Design`.
+    how many repeats there are is for the budget to say. :attr:`cells` is the space of what may be found. The
+    arguments are those of :class:`~spaces.cells.design.Design`.
 
     Raises:
         InputError: of the first that does not fit.
@@ -57,6 +58,11 @@ class SupernetSpace(Space):
         return not self.design.hollow
 
     @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """A genome holds no parameters of a trial."""
+        return {}
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.blake2b(f"searches {self.design.fingerprint}".encode(), digest_size=16).hexdigest()
 
@@ -73,3 +79,9 @@ class SupernetSpace(Space):
     def describe(self, genome: np.ndarray) -> dict[str, float | int | str]:
         self.check(genome[None])
         return {"repeat": int(genome[0])}
+
+    def finish(
+        self, genome: np.ndarray, arrays: Callable[[], Mapping[str, np.ndarray]]
+    ) -> tuple[Space, np.ndarray]:
+        """Return the space of cells and the cell that the search found, its array ``genotype``."""
+        return self.cells, self.cells.encode(str(arrays()["genotype"]))

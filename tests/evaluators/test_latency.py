@@ -102,6 +102,11 @@ def test_onnx_is_measured_as_it_is_deployed_for_batches_of_any_size():
     assert torch.allclose(torch.from_numpy(outputs), model(*five), atol=1e-5)
 
 
+def test_an_onnx_file_holds_no_paths_of_the_machine():
+    content = export(Perceptron((64, 8, 10)), IMAGE)
+    assert b".py" not in content and b"Perceptron" not in content, "stack traces of the exporter"
+
+
 class Fixed(nn.Module):
     """Takes three samples, no more and no less."""
 

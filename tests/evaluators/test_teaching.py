@@ -9,8 +9,8 @@ import torch
 
 from evaluators import Arrays, Candidate, Digits, Distillation, LineageTraining
 from evaluators.brief_training import BriefTraining
-from evaluators.lineage_files import LineageFiles
 from evaluators.teaching import Teacher
+from evaluators.training_settings import TrainingSettings
 from spaces import ChannelSpace
 from spaces.models import Perceptron
 
@@ -36,14 +36,14 @@ def test_children_learn_from_the_base_model_what_it_says_of_the_same_samples(tmp
     base = dense().base
     model = dense().build(base)
     list(evaluator.evaluate(model, Candidate(-1, base, seed=9)))
-    teacher = evaluator._taught_by(LineageFiles(tmp_path), torch.device("cpu"))
+    teacher = evaluator._taught_by(evaluator._parentage, torch.device("cpu"))
     for batch, taught, _ in teacher.batches(16, torch.Generator().manual_seed(3)):
         with torch.no_grad():
             torch.testing.assert_close(model(batch[0]), taught, rtol=1e-4, atol=1e-5)
     child = some(dense())
     reports = {}
     for name, distillation in (("taught", Distillation(1.0, 1.0)), ("alone", None)):
-        evaluator.training = replace(evaluator.training, distillation=distillation)
+        evaluator.settings = replace(evaluator.settings, distillation=distillation)
         pupil = dense().build(child)
         (reports[name],) = evaluator.evaluate(
             pupil, Candidate(1 if distillation else 2, child, (-1,), seed=1)
@@ -129,5 +129,5 @@ def test_what_passes_in_training_is_counted_mixtures_too(tmp_path):
 def test_steps_are_of_full_batches_where_there_are_any(size, mixtures, passed):
     space = dense()
     teacher = Teacher(space.model, DIGITS, mixtures=mixtures) if mixtures else None
-    training = BriefTraining(size, distillation=Distillation(1.0, 0.3))
+    training = BriefTraining(TrainingSettings(batch_size=size, distillation=Distillation(1.0, 0.3)))
     assert training(space.build(some(space)), DIGITS, 0, 5, teacher)[1] == passed  # of 60 samples

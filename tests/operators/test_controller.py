@@ -83,7 +83,7 @@ def test_mutations_stay_as_they_are_and_those_without_amount_are_taken():
     controller.told(0, True)
     controller.told(1, True)
     assert pruning.amount == 0.1 and controller.mutation(1).amount == pytest.approx(0.12)
-    assert controller.mutation(0).rate == 0.1 and not hasattr(flip, "amount")
+    assert controller.mutation(0).rate == 0.1 and flip.amount is None
 
 
 def test_the_state_travels_as_json():

@@ -18,6 +18,8 @@ from torch import nn
 
 from evaluators import Cost, Evaluator, Quality, Report, Training, assess, fit
 from evaluators.data import Digits
+from operators.criteria import Activation, Magnitude, Random
+from operators.mutation import CriterionGuided
 from search import Evolution, Finish, RandomSearch, Search
 from search.assembly import assemble
 from search.baseline import Baseline, load_checkpoint
@@ -365,6 +367,20 @@ def test_the_guide_has_the_scores_of_the_base_model(make, tmp_path):
     ledger.close()
     assert set(guide) == {"magnitude", "taylor", "base_activation"}
     assert all(scores.shape == (12,) and np.isfinite(scores).all() for scores in guide.values())
+
+
+class ActivationVariance(Magnitude):
+    name = "activation_variance"
+
+
+def test_a_criterion_of_any_name_guides_unless_evaluations_report_it_of_parents(model, data):
+    criteria = [ActivationVariance(), Activation(), Random()]
+    problem = Search(model, data, criteria=criteria).run(evaluations=2).problem
+    assert set(problem.guide) == {"activation_variance", "base_activation", "random"}
+    strategy = Evolution(population=4)
+    strategy.start(problem, 0)
+    (guided,) = [m for m in strategy._mutations if isinstance(m, CriterionGuided)]
+    assert guided.criteria == ("activation_variance",)
 
 
 def test_checkpoints(tmp_path):

@@ -218,6 +218,17 @@ def test_the_guide_holds_the_activations_of_the_parents_and_of_nobody_else():
     )
 
 
+def test_whatever_scores_there_are_guide_by_default_whatever_they_are_called():
+    problem = lotz(20)
+    names = ("activation_variance", "base_activation", "magnitude", "random")
+    problem.guide |= {name: np.arange(20.0) for name in names}
+    problem.of_parent = frozenset({"base_activation"})  # reports say it anew of every parent
+    strategy = Evolution(population=4)
+    strategy.start(problem, 0)
+    (guided,) = [m for m in strategy._mutations if isinstance(m, CriterionGuided)]
+    assert guided.criteria == ("activation_variance", "magnitude")
+
+
 def test_a_mutation_is_not_drawn_before_the_guide_has_what_it_needs():
     strategy = Evolution(population=4, mutations=[ActivationGuided(), BitFlip()])
     assert all("ActivationGuided" not in e.candidate.operator for e in play(strategy, lotz(16), 60))
