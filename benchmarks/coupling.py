@@ -41,7 +41,7 @@ Coupled = frozenset[tuple[str, str, int]]
 
 PATIENCE = 10
 PROBES = 4
-"""So many channels of every layer are compared."""
+"""The number of channels of a layer that are compared."""
 
 GRID = (
     "ours: features of a grid (heads, groups, equal parts) go as whole rows or columns; one by one the "

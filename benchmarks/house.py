@@ -15,7 +15,8 @@ one, and ``run_search.py``; benchmarks count where it is said. The figures:
 - ``long_lines_share``: lines of more than 100 columns among those that are not blank.
 - ``comment_lines_share``: lines with nothing but a comment, over lines of code; docstrings are neither.
 - ``circles``: sets of modules, benchmarks included, that import one another, be it at the top, inside a
-  function or for type checking; ``arrows_up``: imports of a higher floor, without those for type checking.
+  function or for type checking; ``circles_at_run_time``: without those for type checking; ``arrows_up``:
+  imports of a higher floor, without those for type checking.
 """
 
 from __future__ import annotations
@@ -205,9 +206,14 @@ def _imported(node: ast.AST, modules: set[str]) -> Iterator[str]:
             yield from [name for name in (whole, node.module) if name in modules][:1]
 
 
-def circles(sources: Sequence[Source]) -> list[list[str]]:
-    """Return the sets of modules that import one another, directly or by way of others."""
-    graph = nx.DiGraph([(source.module, name) for source, name, _ in imports(sources)])
+def circles(sources: Sequence[Source], typed: bool = True) -> list[list[str]]:
+    """Return the sets of modules that import one another, directly or by way of others.
+
+    Args:
+        typed: whether imports for type checking count.
+    """
+    edges = [(source.module, name) for source, name, checking in imports(sources) if typed or not checking]
+    graph = nx.DiGraph(edges)
     return sorted(sorted(part) for part in nx.strongly_connected_components(graph) if len(part) > 1)
 
 
@@ -243,6 +249,8 @@ def figures(root: Path) -> dict[str, Any]:
         "comment_lines_share": comments_share(product),
         "circles": len(circles(floors)),
         "circles_named": circles(floors),
+        "circles_at_run_time": len(circles(floors, typed=False)),
+        "circles_at_run_time_named": circles(floors, typed=False),
         "arrows_up": len(arrows_up(floors)),
         "arrows_up_named": arrows_up(floors),
         "readme_lines": len((root / "README.md").read_text().splitlines()),

@@ -137,7 +137,7 @@ def finish(run: Run) -> tuple[Any, Any]:
 
 
 def kill_again_and_again(run: Run, kills: int, rng: np.random.Generator) -> dict[str, int]:
-    """Kill the driver so often, then let it end; count what was lost and what was done twice."""
+    """Kill the driver `kills` times, then let it end; count what was lost and what was done twice."""
     committed: dict[int, dict[str, float]] = {}
     lost = most = 0
     for kill in range(kills + 1):

@@ -1,9 +1,9 @@
-"""One seed of one task, written down: a search of full length, every rule forked from it, and what the cells
-are worth once retrained.
+"""Records one seed of one task: a search of full length, the search of every rule, and the metrics of all
+cells after retraining.
 
-Rules fork: until a rule removes something, its search is the full one, so it goes on from the full search's
-state of the epoch before (of a training, exact to the bit), and that prefix is paid for in its account.
-Rivals stop at the cost of ours: what they have found by then counts.
+The search of a rule equals the full search until the rule removes something. So it is forked from there: it
+goes on from the full search's state of the epoch before, bit for bit, and the cost of the epochs up to there
+counts as its own. Rivals stop at the cost of ours; the cells that they have found by then count.
 """
 
 from __future__ import annotations

@@ -38,9 +38,8 @@ PLAIN: tuple[Widths, Widths] = WIDTHS[: LATENT + 1], WIDTHS[LATENT:]
 class Coevolved(Arm):
     """Pairs on a graph, pruned while they are trained; every pair that a cell ever held may be on the front.
 
-    How many batches a step has follows from the budget, with what the pairs will cost on the way to
-    ``smallest``; were they dearer than foreseen, the run would end where another step would take more MACs
-    than there are.
+    The number of batches of a step follows from the budget and from what the pairs will cost on the way to
+    ``smallest``. Where they cost more than foreseen, the run ends before a step that would exceed the budget.
 
     Attributes:
         pairs: widths of encoders and decoders; several are of different architectures on one graph.

@@ -95,7 +95,7 @@ class Match:
         return [self.ours[seed] / value for seed, value in self.theirs.items()]
 
     def figures(self) -> dict[str, Any]:
-        """All there is to say of the ratios."""
+        """The rival, the geometric mean of the ratios, its 90 % interval, and their spread."""
         return {
             "rival": self.rival,
             "mean": _geometric(self.ratios),

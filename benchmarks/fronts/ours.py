@@ -151,8 +151,8 @@ class Pruned(Arm):
         return 0.97 * low  # candidates may be a little larger than their rounds ask
 
     def _tried(self, ground: Ground, sizes: np.ndarray, training: np.ndarray) -> np.ndarray:
-        """Passes that trying removals takes at most: where trying all is clearly too dear they are estimated,
-        else it takes its share.
+        """Forward passes that trying removals takes at most: where trying all of them clearly exceeds the
+        share that trying may take, they are estimated instead.
         """
         if not isinstance(self.worth, RemovalTrials):
             return np.zeros_like(sizes)

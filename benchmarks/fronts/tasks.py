@@ -166,8 +166,8 @@ class Ground:
         return Ground(self.task, self.seed, lambda: self.task.shelf(1.0))
 
     def mixtures(self, repeats: float, budget: float) -> int:
-        """How many mixtures there must be beside the training samples for a budget to pass each of them all
-        so often; 0: none.
+        """Return the number of mixtures with which the budget passes over all samples, mixtures included,
+        `repeats` times; 0 repeats: no mixtures.
         """
         return int(max(budget / 3 / repeats - self.data.size("train"), 0)) if repeats else 0
 

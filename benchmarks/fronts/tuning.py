@@ -106,8 +106,8 @@ is made of; arms that are not here are made of ones that are."""
 
 
 def variant(arm: Arm, number: int) -> Arm:
-    """Return an arm in its so many-th setting, with a name of its own: that under which the setting was
-    recorded, else the arm's and eight digits that stand for the values.
+    """Return an arm in its setting of this number, with a name of its own: that under which the setting was
+    recorded, or else the arm's name and eight digits that stand for the values.
     """
     changed = _changed(arm, SETTINGS[arm.name][number])
     text = _text(changed.setting)

@@ -88,7 +88,7 @@ class Replay:
             self.trace.append((self.spent, config))
 
     def chosen(self, at: int | None = None) -> int:
-        """Return the configuration chosen after so many epochs; all of them: None."""
+        """Return the configuration chosen after `at` epochs; None: after all of them."""
         return next(config for spent, config in reversed(self.trace) if at is None or spent <= at)
 
 

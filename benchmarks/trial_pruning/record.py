@@ -153,7 +153,7 @@ def _curve(
             return
         with mode(model, False), torch.no_grad():
             found |= {"seconds": seconds, "movement": gauge(model)}
-            if epoch <= 3 or epoch % 3 == 0 or not TASKS[task].dear:
+            if epoch <= 3 or epoch % 3 == 0 or not TASKS[task].costly:
                 found |= _estimates(task, model, splits, regime)
         yield found
 
@@ -202,7 +202,7 @@ def _estimates(task: str, model: nn.Module, splits: Splits, regime: Regime) -> d
 
 
 def _rounded(table: np.ndarray, bits: int) -> np.ndarray:
-    """Keep so many bits of the fraction."""
+    """Round to `bits` bits of the fraction."""
     dropped = 23 - bits
     whole = np.ascontiguousarray(table).view(np.uint32)
     kept = (whole + np.uint32(1 << (dropped - 1))) & np.uint32((0xFFFFFFFF << dropped) & 0xFFFFFFFF)

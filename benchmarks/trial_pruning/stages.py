@@ -29,11 +29,13 @@ def shards() -> Iterator[Shard]:
     and reported, a hundred without validation split where results are reported, then 200 more where methods
     are tuned.
     """
-    cheap, dear = ([name for name in TASKS if TASKS[name].dear is is_dear] for is_dear in (False, True))
+    cheap, costly = (
+        [name for name in TASKS if TASKS[name].costly is is_costly] for is_costly in (False, True)
+    )
     tuning = [name for name in TASKS if TASKS[name].tuning]
     reported = [name for name in TASKS if not TASKS[name].tuning]
     stages: list[tuple[list[str], tuple[int, ...], Regime]] = [
-        (cheap + dear, _FEW, "split"),
+        (cheap + costly, _FEW, "split"),
         ([name for name in cheap if name in reported], _MANY, "split"),
         (reported, _FEW, "all"),
         (tuning, _MANY, "split"),

@@ -48,12 +48,12 @@ class Task(ABC):
     Attributes:
         loss: name of the loss, as TIC and :func:`losses` take it.
         tuning: whether methods were tuned on it, so that nothing may be claimed on it.
-        dear: whether an estimate costs so much that only every third epoch has one, beside the first three.
+        costly: whether an estimate costs so much that only every third epoch has one, beside the first three.
     """
 
     loss = "cross_entropy"
     tuning = False
-    dear = False
+    costly = False
 
     @abstractmethod
     def splits(self, seed: int) -> Splits:
@@ -237,7 +237,7 @@ class CharTransformer(Task):
     """
 
     length, vocabulary = 64, 96
-    dear = True
+    costly = True
 
     def splits(self, seed: int) -> Splits:
         text = _sources(seed)

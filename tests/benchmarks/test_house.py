@@ -18,7 +18,7 @@ TREE = {
         from typing import TYPE_CHECKING
 
         if TYPE_CHECKING:
-            from search.report import words
+            from search.engine import Engine
 
         class Space: ...
         class Masked(Space): ...  # beside code
@@ -65,7 +65,11 @@ def test_figures_of_a_small_tree(root):
     assert found["largest_complexity"] == 14, "one, an if, a choice, an or, ten times and"
     assert found["long_lines_share"] == 0 and found["benchmarks"]["long_lines_share"] == 1
     assert found["comment_lines_share"] == pytest.approx(1 / 19), "neither docstrings nor ends of lines"
-    assert found["circles_named"] == [["evaluators.cost", "evaluators.price"]]
+    assert found["circles_named"] == [
+        ["evaluators.cost", "evaluators.price"],
+        ["search.engine", "spaces.base", "spaces.grids"],
+    ]
+    assert found["circles_at_run_time_named"] == [["evaluators.cost", "evaluators.price"]]
     assert found["arrows_up_named"] == ["evaluators.cost -> search.engine"], "not the one for type checking"
     assert found["readme_lines"] == 2
 

@@ -85,7 +85,7 @@ def test_every_arm_of_the_trial_pruning_does_the_same_on_a_recorded_pool():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_whole_trial_pruning_gives_the_recorded_figures_unchanged():
     figures, settings = trial_pruning.measure(False)
     recorded = json.loads((RESULTS / "trial_pruning.json").read_text())
