@@ -5,6 +5,7 @@ runs in one process, how long a test may take, and what CPU time all of them too
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests import waiting
 from tests.cpu import Usage
+from tests.traces import Traces
 
 torch.set_num_threads(1)
 USAGE = Usage()
@@ -87,6 +89,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """End the shared Ray after the last test that it serves."""
     if shares_ray(item) and not shares_ray(nextitem):
         ray.shutdown()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traces() -> Iterator[None]:
+    """Trace equal networks once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spaces.channels.space.trace", Traces())
+        yield
 
 
 @pytest.fixture(scope="session")
