@@ -1,6 +1,7 @@
 # make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 2000" changes it
 # make test     the tests, under ten minutes on two cores;  make slow  the long ones, one at a time: Ray needs the cores;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
+# make docs     the documentation as a site, with the API reference, into build/site; a warning is an error
 VENV ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/digits_channels.yaml
@@ -9,7 +10,7 @@ WORKERS ?= 2
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: search install develop test slow lint clean
+.PHONY: search install develop test slow lint docs clean
 
 search: install
 	$(PY) run_search.py $(CONFIG) $(ARGS)
@@ -37,6 +38,9 @@ lint: develop
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+docs: develop
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build ./*.egg-info

@@ -101,19 +101,18 @@ def beside(finals: Sequence[Final]) -> list[Row]:
         known = ", ".join(dict.fromkeys(f"{p.network} ({p.macs / 1e6:.1f} M)" for p in PUBLISHED))
         raise InputError(f"run: its base model has {whole / 1e6:.1f} M MACs; expected that of {known}")
     members = [final for final in finals if final.id != BASE and not final.reason]
-    rows = []
-    for published in network:
-        small = [
-            final for final in members if final.realised["macs"] <= (published.share + _ROUNDING) * whole
-        ]
-        row = Row(published, 100 * base.test["test_accuracy"])
-        if small:
-            best = min(small, key=lambda final: final.searched["loss"])
-            row = Row(
-                published, row.base, 100 * best.test["test_accuracy"], best.realised["macs"] / whole, best.id
-            )
-        rows.append(row)
-    return rows
+    return [_row(published, base, members) for published in network]
+
+
+def _row(published: Published, base: Final, members: Sequence[Final]) -> Row:
+    """Return the best member that is small enough beside a published result."""
+    whole, accuracy = base.realised["macs"], 100 * base.test["test_accuracy"]
+    most = (published.share + _ROUNDING) * whole
+    small = [final for final in members if final.realised["macs"] <= most]
+    if not small:
+        return Row(published, accuracy)
+    best = min(small, key=lambda final: final.searched["loss"])
+    return Row(published, accuracy, 100 * best.test["test_accuracy"], best.realised["macs"] / whole, best.id)
 
 
 def table(rows: Sequence[Row]) -> str:

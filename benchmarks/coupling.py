@@ -7,8 +7,8 @@ channels.
   (``tests/zoo/cases.py``).
 - ``share_of_parameters_prunable``: per model, of all parameters those in tensors that some group shortens.
 - ``seconds_per_1000_ops``: tracing, rules and plan of a residual network of about 1,000 operations, per
-  1,000; processor time, one thread. Verification by running, which grows with the number of groups, is told
-  apart as ``seconds_to_verify``.
+  1,000; processor time, one thread. Verification by running, which grows with the number of groups, is
+  measured separately as ``seconds_to_verify``.
 - ``memory_over_model``: growth of the peak memory by tracing, rules and plan of such a network, over the
   bytes of its parameters; in a process of its own that has traced a small model before.
 - ``oracle_agreement``: of the channels that both prune (up to four a layer), the share whose coupled sets are
@@ -79,7 +79,7 @@ VERDICTS = {
     "added to, so that forward runs",
     "LinearAttention": "ours: what an einsum sums over is not what it gives; theirs ties both",
 }
-"""Why the sets of a model differ, and who is right."""
+"""Why the sets of a model differ, and which of the two are right."""
 
 
 class Deep(nn.Module):
@@ -248,17 +248,37 @@ def oracle(space: ChannelSpace, patience: int = PATIENCE) -> dict[str, Any]:
         name, position = differing[0]
         row["example"] = {
             "channel": f"{name}[{position}]",
-            "only_here": _told(mine[differing[0]] - both[differing[0]]),
-            "only_there": _told(both[differing[0]] - mine[differing[0]]),
+            "only_here": _in_words(mine[differing[0]] - both[differing[0]]),
+            "only_there": _in_words(both[differing[0]] - mine[differing[0]]),
         }
     return row
 
 
-def _told(coupled: frozenset[tuple[str, str, int]]) -> list[str]:
+def _in_words(coupled: frozenset[tuple[str, str, int]]) -> list[str]:
     positions: dict[tuple[str, str], list[int]] = defaultdict(list)
     for name, side, position in sorted(coupled):
         positions[name, side].append(position)
     return [f"{name} {side} {where[:8]}" for (name, side), where in positions.items()][:6]
+
+
+def agreement(oracles: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return how far our coupling and that of Torch-Pruning agree over all models that both can take.
+
+    Args:
+        oracles: what :func:`oracle` returns, by model.
+    """
+    compared = {name: row for name, row in oracles.items() if "same" in row}
+    differing = {name for name, row in compared.items() if row["same"] < row["channels"]}
+    same, channels = (sum(row[key] for row in compared.values()) for key in ("same", "channels"))
+    return {
+        "oracle_models": len(compared),
+        "oracle_agreement": same / channels,
+        "oracle_unexplained": sorted(differing - {*VERDICTS}),
+        "oracle": {
+            name: row | ({"verdict": VERDICTS[name]} if name in differing & {*VERDICTS} else {})
+            for name, row in oracles.items()
+        },
+    }
 
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -272,8 +292,6 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             bool(space._refused),
             oracle(space, 2 if quick else PATIENCE),
         )
-    compared = {name: row for name, row in oracles.items() if "same" in row}
-    differing = {name for name, row in compared.items() if row["same"] < row["channels"]}
     blocks = 40 if quick else 160
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         grown = pool.apply(memory, (blocks,))
@@ -285,14 +303,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "prunable_share_median": sorted(shares.values())[len(shares) // 2],
         **clock(blocks),
         "memory_over_model": grown,
-        "oracle_models": len(compared),
-        "oracle_agreement": sum(row["same"] for row in compared.values())
-        / sum(row["channels"] for row in compared.values()),
-        "oracle_unexplained": sorted(differing - {*VERDICTS}),
-        "oracle": {
-            name: row | ({"verdict": VERDICTS[name]} if name in differing & {*VERDICTS} else {})
-            for name, row in oracles.items()
-        },
+        **agreement(oracles),
     }, {
         "clock": f"{blocks} residual blocks",
         "threads": torch.get_num_threads(),

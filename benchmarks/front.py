@@ -44,11 +44,12 @@ from search.problem import Constraint, Objective, Problem
 from search.random_search import RandomSearch
 from search.strategy import Strategy
 from spaces import ChannelSpace
+from spaces.files import replacing
 from spaces.models import ResidualNet
 
 REFERENCE = (0.2, 1.0)
 LIMIT = Constraint("error", "<=", REFERENCE[0])
-"""Every arm that takes limits is told that nothing beyond the reference counts."""
+"""Given to every arm that takes constraints: nothing beyond the reference counts."""
 MEMBERS, EPOCHS = 5, 6
 STAGES = Path(__file__).parent / "results" / "front"
 
@@ -273,17 +274,18 @@ def _keep_best(genome: np.ndarray, part: slice, scores: np.ndarray, share: float
     genome[part.start + np.argsort(-scores[part], kind="stable")[:kept]] = 1
 
 
-def staged_seed(seed: int, evaluations: int, epochs: int) -> dict[str, Any]:
-    """Return what :func:`run_seed` does, kept beside the results: an interrupted benchmark goes on with the
-    missing seeds.
+def stage_file(seed: int, evaluations: int, epochs: int) -> Path:
+    """Where the results of a seed lie."""
+    return STAGES / f"{evaluations}-{epochs}-{seed}.json"
+
+
+def record(seed: int, evaluations: int, epochs: int) -> None:
+    """Write what :func:`run_seed` returns beside the results, so that an interrupted benchmark goes on with
+    the missing seeds.
     """
-    path = STAGES / f"{evaluations}-{epochs}-{seed}.json"
-    if not path.exists():
-        stage = {"commit": harness.environment()["commit"], "arms": run_seed(seed, evaluations, epochs)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".part").write_text(json.dumps(stage))
-        path.with_suffix(".part").rename(path)
-    return json.loads(path.read_text())
+    stage = {"commit": harness.environment()["commit"], "arms": run_seed(seed, evaluations, epochs)}
+    with replacing(stage_file(seed, evaluations, epochs)) as part:
+        part.write_text(json.dumps(stage))
 
 
 def run_seed(seed: int, evaluations: int, epochs: int) -> dict[str, dict[str, float]]:
@@ -309,8 +311,13 @@ def run_seed(seed: int, evaluations: int, epochs: int) -> dict[str, dict[str, fl
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
     seeds, evaluations, epochs = (range(1, 3), 200, 10) if quick else (range(1, 7), 3000, 30)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
-        stages = list(pool.map(staged_seed, seeds, [evaluations] * len(seeds), [epochs] * len(seeds)))
+    files = {seed: stage_file(seed, evaluations, epochs) for seed in seeds}
+    missing = [seed for seed, file in files.items() if not file.exists()]
+    if missing:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(mp_context=context, initializer=_quiet) as pool:
+            list(pool.map(record, missing, [evaluations] * len(missing), [epochs] * len(missing)))
+    stages = [json.loads(file.read_text()) for file in files.values()]
     rows = [stage["arms"] for stage in stages]
 
     def ratios(key: str) -> Iterator[float]:

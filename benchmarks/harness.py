@@ -26,16 +26,22 @@ def main(name: str, measure: Measure) -> None:
     arguments = parser.parse_args()
     where = environment()
     figures, settings = measure(arguments.quick)
-    result = {
-        "benchmark": name,
-        "figures": figures,
-        "settings": {"quick": arguments.quick} | settings,
-        "environment": where,
-    }
+    report(name, figures, {"quick": arguments.quick} | settings, where, arguments.json)
+
+
+def report(
+    name: str, figures: dict[str, Any], settings: dict[str, Any], where: dict[str, Any], file: Path | None
+) -> None:
+    """Print a result as JSON, and write it to a file, if one is named.
+
+    Args:
+        where: the environment it was measured in.
+    """
+    result = {"benchmark": name, "figures": figures, "settings": settings, "environment": where}
     text = json.dumps(rounded(result), indent=2)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
     print(text)
 
 
@@ -57,15 +63,15 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def environment() -> dict[str, str | int | float]:
-    """Return versions, processor, load and git commit."""
+def environment(checkout: Path | None = None) -> dict[str, str | int | float]:
+    """Return versions, processor, load, and the git commit of a checkout; None: of this one."""
     return {
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in ("torch", "ray", "numpy", "optuna")},
         "cpus": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "load": os.getloadavg()[0],
-        "commit": _commit(),
+        "commit": _commit(checkout or Path(__file__).resolve().parent),
     }
 
 
@@ -80,9 +86,9 @@ def _processor() -> str:
     )
 
 
-def _commit() -> str:
-    """The commit of this checkout, with a plus where files differ from it."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+def _commit(checkout: Path) -> str:
+    """The commit of a checkout, with a plus where files differ from it."""
+    git = ["git", "-C", str(checkout)]
     try:
         head = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True

@@ -118,7 +118,7 @@ def driver(
         executor.start(task.space, task.evaluator)  # what it takes to start Ray is no matter of the loop
         warm_up(executor, task.space, 8)
         wall, process = time.perf_counter(), time.process_time()
-        assert loop.run() == "evaluations"
+        assert loop.run().kind == "evaluations"
         wall, process = time.perf_counter() - wall, time.process_time() - process
         view.finish(0.0)
         ledger.close()
@@ -154,7 +154,7 @@ def ray_rate(workers: int, n: int, executor: RayExecutor, task: Problem) -> floa
     warm_up(executor, task.space, 4 * workers)
     loop = Loop(task, Drawing(), executor, Ledger(None, task.space), Budget(evaluations=n), lag=64, chunk=8)
     began = time.perf_counter()
-    assert loop.run() == "evaluations"
+    assert loop.run().kind == "evaluations"
     return n / (time.perf_counter() - began)
 
 
@@ -217,7 +217,9 @@ def simulated_busy(workers: int, evaluations: int, seed: int) -> float:
     assert (
         Loop(
             task, Drawing(), executor, Ledger(None, task.space), budget, lag=lag, chunk=8, listeners=[Watch()]
-        ).run()
+        )
+        .run()
+        .kind
         == "evaluations"
     )
     return busy[0]

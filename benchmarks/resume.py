@@ -81,7 +81,7 @@ def live(folder: Path, address: str, workers: int, evaluations: int, life: int) 
         lag=LAG,
         chunk=CHUNK,
     )
-    assert loop.run() == "evaluations"
+    assert loop.run().kind == "evaluations"
     executor.close()
     ledger.close()
     front = [[e.candidate.id, e.candidate.genome.tobytes().hex(), e.metrics] for e in loop.front.members]

@@ -45,6 +45,23 @@ class State(StrEnum):
     PRUNED = "pruned"
 
 
+class Cause(StrEnum):
+    """Why an evaluation is not complete."""
+
+    DIVERGED = "diverged"
+    """It was stopped: a report was not finite."""
+    PAUSED = "paused"
+    """It may go on later, as a new candidate."""
+    STOPPED = "stopped"
+    """It was stopped: the strategy saw no use in it."""
+    ERROR = "error"
+    """Something was raised."""
+    METRIC = "metric"
+    """A metric was missing or not finite at the end."""
+    TIME_LIMIT = "time limit"
+    LOST_WORKER = "lost worker"
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What came of a candidate: the screened metrics joined with those of its last report, or the reason of
@@ -54,8 +71,9 @@ class Evaluation:
         arrays: of the last report.
         reason: one line, only where the state is not COMPLETE.
         seconds: wall time of the evaluation where it ran.
-        worker: who evaluated it (a process, a node), for people.
+        worker: the process or node that evaluated it, for people.
         attempts: how often it was started.
+        cause: the reason as one of a few; None where the state is COMPLETE, or where nobody says.
     """
 
     candidate: Candidate
@@ -66,6 +84,7 @@ class Evaluation:
     seconds: float = 0.0
     worker: str = ""
     attempts: int = 1
+    cause: Cause | None = None
 
 
 class Evaluator(ABC):

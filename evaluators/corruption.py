@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evaluators.data.base import Data, Inputs
 from operators.forward import forward
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.pairs import VariationalPair
 
 Kind = Literal["zero", "gaussian", "flip"]
@@ -45,11 +45,16 @@ class Denoising(Corruption):
     """
 
     def __init__(self, share: float = 0.25, kind: Kind = "zero") -> None:
-        if kind not in KINDS:
-            raise InputError(f"training: corruption of kind {kind!r}; expected {', '.join(KINDS)}")
-        if not 0 <= share <= (float("inf") if kind == "gaussian" else 1):
-            expected = "a deviation of at least 0" if kind == "gaussian" else "a share of 0 to 1"
-            raise InputError(f"training: corruption with share {share}; expected {expected}")
+        noise = kind == "gaussian"
+        expected = "a deviation of at least 0" if noise else "a share of 0 to 1"
+        require(
+            "training",
+            (kind in KINDS, f"corruption of kind {kind!r}; expected {', '.join(KINDS)}"),
+            (
+                0 <= share <= (float("inf") if noise else 1),
+                f"corruption with share {share}; expected {expected}",
+            ),
+        )
         self.share, self.kind = share, kind
 
     def losses(

@@ -26,8 +26,8 @@ class Heritage(ABC):
     def load(
         self, model: nn.Module, genome: np.ndarray, left: Mapping[str, Tensor], owner: np.ndarray
     ) -> None:
-        """Give a model, built for a genome ``(length,)``, its part of what the owner left, who had another
-        genome or the same.
+        """Give a model, built for a genome ``(length,)``, its part of what the owner left, which may have had
+        another genome.
         """
 
     @abstractmethod
@@ -40,7 +40,7 @@ class Heritage(ABC):
 
     @abstractmethod
     def redraw(self, model: nn.Module) -> None:
-        """Give a model, as it was built, weights that nobody had, by torch's random numbers."""
+        """Give a model, as it was built, new weights, by torch's random numbers."""
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class Gathering(Protocol):
 
 class Slices(Heritage):
     """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies
-    for who grows it back.
+    for children that grow it back.
 
     Args:
         space: of the mask.

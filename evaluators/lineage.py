@@ -37,6 +37,7 @@ from evaluators.training_settings import STEP_GENES, OwnsSettings, TrainingSetti
 from operators.forward import device_of
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
+from spaces.names import with_former
 
 _DIGESTED = (*STEP_GENES, "distillation")
 
@@ -219,7 +220,7 @@ class LineageTraining(OwnsSettings, Evaluator):
         )
         self._allowance = Allowance(self.steps, self.first_steps, self.stretch, self._planned, space.base)
         self._accounting = Accounting(self._planned, data, self.recalibration)
-        self._run = self._digest(space, data)
+        self._runs = with_former(lambda: self._digest(space, data))
 
     def retain(self, ids: Collection[int]) -> None:
         if self.state is not None:
@@ -245,7 +246,7 @@ class LineageTraining(OwnsSettings, Evaluator):
     @property
     def _parentage(self) -> Parentage:
         files = None if self.state is None else LineageFiles(Path(self.state))
-        return Parentage(self.space, self._heritage, self._run, self.first_steps is not None, files)
+        return Parentage(self.space, self._heritage, self._runs, self.first_steps is not None, files)
 
     def _inherit(self, model: nn.Module, candidate: Candidate, parentage: Parentage) -> Inheritance | None:
         """Give a model the weights that it begins with; return what they come from, None where it begins as

@@ -31,7 +31,7 @@ from evaluators.stepping import (
 from operators.forward import device_of, forward
 from spaces.base import Masked, Sliced, Space
 from spaces.channels.trace import mode
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.pairs import between, decode
 
 _BATCH = 1024
@@ -87,7 +87,8 @@ class PairTraining(Evaluator):
         match_batch: int = 256,
         match_split: Split = "train",
     ) -> None:
-        for ok, text in [
+        require(
+            "training",
             (epochs >= 1, f"epochs {epochs}; expected at least 1"),
             (batches is None or batches >= 1, f"batches {batches}; expected at least 1 or null"),
             (batch_size >= 1, f"batch_size {batch_size}; expected at least 1"),
@@ -106,9 +107,7 @@ class PairTraining(Evaluator):
                 match_split in SPLITS and match_split != "test",
                 f"match_split {match_split!r}; expected train, calibration or search",
             ),
-        ]:
-            if not ok:
-                raise InputError(f"training: {text}")
+        )
         self.epochs: int = epochs
         self.batches, self.batch_size = batches, batch_size
         self.optimiser, self.learning_rate, self.weight_decay = optimiser, learning_rate, weight_decay
@@ -215,9 +214,11 @@ class PairTraining(Evaluator):
         done, steps = 0, self._steps()
         tail = TailAverage(list(parameters.values()), steps, self.average)
         device = device_of(pair)
+        # added up where the model is, so that no step waits for the device
         total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
-        masked, factors = [parameters[name] for name in alive], list(alive.values())
+        masked = [(parameters[name], mask) for name, mask in alive.items()]
         with mode(pair, True), torch.random.fork_rng(devices=[]):
+            # dropout draws from torch's own generator: its seed is the first that is drawn, the order is next
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             train_mode(pair)
             two = needs_two_samples(pair)
@@ -229,11 +230,7 @@ class PairTraining(Evaluator):
                 for parameter in parameters.values():
                     parameter.grad = None
                 losses.mean().backward()
-                known = [
-                    (p.grad, factor) for p, factor in zip(masked, factors, strict=True) if p.grad is not None
-                ]
-                if known:
-                    torch._foreach_mul_([gradient for gradient, _ in known], [factor for _, factor in known])
+                _zero_dead(masked)  # before the step, or moments of dead weights would grow
                 step(one_cycle((done := done + 1) / steps) if self.schedule == "one-cycle" else 1.0)
                 tail()
                 total += losses.detach().sum(dtype=torch.float64)
@@ -282,6 +279,13 @@ class PairTraining(Evaluator):
             for batch in islice(self._data.batches("train", self.batch_size, generator), left):
                 left -= 1
                 yield batch
+
+
+def _zero_dead(masked: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+    """Multiply the gradients of parameters by their masks, in place."""
+    known = [(parameter.grad, mask) for parameter, mask in masked if parameter.grad is not None]
+    if known:
+        torch._foreach_mul_([gradient for gradient, _ in known], [mask for _, mask in known])
 
 
 def kept(pair: nn.Module, masks: Masks | None = None) -> float:

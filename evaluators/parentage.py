@@ -30,21 +30,22 @@ class Parentage:
     Attributes:
         space: of the candidates.
         heritage: how tensors come from a parent to a child.
-        run: what the files of this run say; those of another run count as none.
+        runs: what the files of this run say, and what they said in format 1; others count as none.
         from_base: whether candidates without parents go on from the base model.
         files: of the run; None: nothing is kept, and all begin with the base model.
     """
 
     space: Space
     heritage: Heritage
-    run: str
+    runs: tuple[str, str]
     from_base: bool
     files: LineageFiles | None
 
     def left_by(self, candidate: Candidate) -> Inheritance | None:
         """Return what this very candidate left when it was evaluated before; None where it was not."""
         own = None if self.files is None else self.files.read(candidate.id)
-        return own if own is not None and own.owner == self.owner(candidate) else None
+        mine = [self.owner(candidate) | {"run": run} for run in self.runs]
+        return own if own is not None and own.owner in mine else None
 
     def left_by_base(self) -> Inheritance | None:
         """Return what the base model left; None where it left nothing."""
@@ -88,7 +89,7 @@ class Parentage:
     def owner(self, candidate: Candidate) -> dict[str, Any]:
         """Return what a file must say for a candidate to take it as its own."""
         return {
-            "run": self.run,
+            "run": self.runs[0],
             "genome": candidate.genome.tobytes().hex(),
             "seed": candidate.seed,
             "parents": list(map(int, candidate.parents)),
@@ -97,4 +98,4 @@ class Parentage:
     def _left(self, id: int | None) -> Inheritance | None:
         """Return what a candidate of this run left; None where it left nothing."""
         found = self.files.read(id) if self.files is not None and id is not None else None
-        return found if found is not None and found.owner["run"] == self.run else None
+        return found if found is not None and found.owner["run"] in self.runs else None

@@ -34,21 +34,15 @@ class PlannedCosts:
         )
         self._terms: dict[str, dict[tuple[int, ...], float]] = {name: defaultdict(float) for name in COSTS}
         for tensor in plan.tensors:
-            whole = math.prod(
-                size for size, axis in zip(tensor.shape, tensor.axes, strict=True) if axis is None
-            )
-            sliced = [axis for axis in tensor.axes if axis is not None]
-            gate = [] if tensor.gate < 0 else [np.array([tensor.gate])]
-            self._add("bytes", whole * tensor.itemsize, sliced + gate)
+            sizes = zip(tensor.shape, tensor.axes, strict=True)
+            whole = math.prod(size for size, axis in sizes if axis is None)
+            axes = [*(axis for axis in tensor.axes if axis is not None), *_gate(tensor.gate)]
+            self._add("bytes", whole * tensor.itemsize, axes)
             if tensor.parameter:
-                self._add("params", whole, sliced + gate)
+                self._add("params", whole, axes)
         for operation in plan.operations:
-            gate = [] if operation.gate < 0 else [np.array([operation.gate])]
-            self._add(
-                "macs",
-                operation.macs / math.prod(axis.shape[-1] for axis in operation.axes),
-                [*operation.axes, *gate],
-            )
+            one = operation.macs / math.prod(axis.shape[-1] for axis in operation.axes)
+            self._add("macs", one, [*operation.axes, *_gate(operation.gate)])
         longest = max((len(loci) for loci in self._loci), default=0)
         self._membership = np.zeros(
             (plan.length, len(self._loci)), dtype=np.float32 if longest < 2**24 else np.float64
@@ -107,3 +101,10 @@ class PlannedCosts:
                 term *= kept[column]
             total += term
         return total
+
+
+def _gate(locus: int) -> list[np.ndarray]:
+    """The locus of the block that something is in, as an axis of size 1, which makes it 0 without the block;
+    none outside of blocks (-1).
+    """
+    return [] if locus < 0 else [np.array([locus])]

@@ -10,13 +10,13 @@ from torch import nn
 
 from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluator, Report
-from evaluators.data.base import SPLITS, Data, Split
+from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Preloaded
 from operators.criteria.activations import record
 from operators.forward import device_of
 from operators.repair.batchnorm import recalibrate
 from spaces.base import Sliced, Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 _LOUDEST = float(np.finfo(np.float16).max)
 
@@ -52,17 +52,18 @@ class Quality(Evaluator):
         record_activations: bool = True,
         cache_mib: float = 512,
     ) -> None:
-        if batch_size < 2:
-            raise InputError(f"evaluator Quality: batch_size {batch_size}; expected at least 2")
-        if recalibration is not None and (recalibration not in SPLITS or recalibration in ("search", "test")):
-            raise InputError(
-                f"evaluator Quality: recalibration {recalibration!r}; expected calibration, train or null"
-            )
-        if recalibration_batches is not None and recalibration_batches < 1:
-            raise InputError(
-                f"evaluator Quality: recalibration_batches {recalibration_batches}; expected at least 1 or "
-                f"null"
-            )
+        require(
+            "evaluator Quality",
+            (batch_size >= 2, f"batch_size {batch_size}; expected at least 2"),
+            (
+                recalibration in (None, "calibration", "train"),
+                f"recalibration {recalibration!r}; expected calibration, train or null",
+            ),
+            (
+                recalibration_batches is None or recalibration_batches >= 1,
+                f"recalibration_batches {recalibration_batches}; expected at least 1 or null",
+            ),
+        )
         self.batch_size, self.recalibration, self.recalibration_batches = (
             batch_size,
             recalibration,

@@ -26,6 +26,7 @@ from evaluators.training_settings import EPOCH_GENES, STEP_GENES, OwnsSettings, 
 from operators.forward import device_of
 from spaces.base import Space
 from spaces.errors import InputError
+from spaces.names import with_former
 
 RESUME = "resume"
 """Operator of a candidate that goes on where its last parent was stopped."""
@@ -65,6 +66,8 @@ class TrialTraining(OwnsSettings, Evaluator):
     as none. Files stay when a trial has ended, three to five times the weights each. Workers on several
     machines need the folder on a file system that they share; where they do not, a trial begins anew.
 
+    The arguments from `optimiser` to `patience` are those of :class:`Training`.
+
     Args:
         epochs: the maximum resource, of a training that nobody stops.
         tic: predicts the test loss after every epoch; null: no prediction.
@@ -77,8 +80,6 @@ class TrialTraining(OwnsSettings, Evaluator):
         bias_share: of ``tic_bias`` in ``steady_loss``; .2 was settled on the tuning tasks of
             benchmarks/trial_pruning. [O]
         checkpoint_every: epochs from one checkpoint to the next; the last epoch is always written.
-        optimiser, learning_rate, weight_decay, batch_size, schedule, clip, monitor, keep_best, patience: as
-        in :class:`Training`.
 
     Raises:
         InputError: a setting out of its range, named; when it is bound: no data, a parameter of the space
@@ -180,10 +181,8 @@ class TrialTraining(OwnsSettings, Evaluator):
         tic = None if self.tic is None else sorted(vars(self.tic).items())
         settings = {name: value for name, value in vars(self.settings).items() if name != "distillation"}
         own = [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
-        key = json.dumps(
-            [self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, own],
-            default=str,
-        )
+        genome, data = candidate.genome.tobytes().hex(), self.data.fingerprint
+        key = with_former(lambda: json.dumps([self.space.fingerprint, genome, data, own], default=str))
         return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from operators.mutation.base import Mutation
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 Rule = Literal["matching", "ucb"]
 RULES: tuple[Rule, ...] = ("matching", "ucb")
@@ -53,7 +53,8 @@ class Controller:
         floor: float = 0.05,
     ) -> None:
         arms = len(mutations)
-        for ok, text in [
+        require(
+            "controller",
             (arms >= 1, "no mutations; expected at least one"),
             (rule in RULES, f"rule {rule!r}; expected {' or '.join(RULES)}"),
             (0 < decay <= 1, f"decay {decay}; expected a number above 0 and at most 1"),
@@ -63,9 +64,7 @@ class Controller:
                 f"bounds {bounds}; expected two numbers above 0 and at most 1 in order",
             ),
             (0 <= floor * arms <= 1, f"floor {floor}; expected at most one divided by the {arms} mutations"),
-        ]:
-            if not ok:
-                raise InputError(f"controller: {text}")
+        )
         self.mutations, self.rule, self.decay, self.factor, self.floor = (
             tuple(mutations),
             rule,

@@ -20,6 +20,7 @@ def draw(weights: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> n
     Returns:
         bool of shape ``(n, length)``.
     """
+    # a key a locus; the places of the sorted keys tell in one step, for all rows, which loci are drawn
     possible = weights > 0
     keys = np.where(
         possible, np.log1p(-rng.random(weights.shape)) / np.where(possible, weights, 1.0), -np.inf

@@ -25,9 +25,11 @@ def segment_ranks(space: Space, scores: np.ndarray) -> np.ndarray:
     sizes = np.array([segment.size for segment in space.segments])
     segment = np.repeat(np.arange(len(sizes), dtype=np.uint16), sizes)
     starts = np.cumsum(sizes) - sizes
+    # sorted by segment and by score within it: a rank is the place behind the start of the segment
     order = _order(table, segment)
     ordered = np.take_along_axis(table, order, axis=1)
     first, last = _ties(ordered, segment)
+    # NaN stand last in their segment, so those before them have the places of a segment without any
     known = np.add.reduceat(~np.isnan(table), starts, axis=1, dtype=np.int64)[:, segment]
     inner = ((first + last) / 2 - starts[segment]) / np.maximum(known - 1, 1)
     ranks = np.empty_like(table)

@@ -1,4 +1,4 @@
-"""Who reads a group's channels: the layers whose inputs a plan cuts."""
+"""Readers of a group's channels: the layers whose inputs a plan cuts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def readers(model: nn.Module, plan: SlicePlan) -> dict[str, tuple[Reader, np.nda
 
 
 def known(plan: SlicePlan, by: dict[str, tuple[Reader, np.ndarray]]) -> np.ndarray:
-    """Return the loci that nobody else reads, bool ``(plan.length,)``."""
+    """Return the loci that no other layer reads, bool ``(plan.length,)``."""
     told, whole = np.zeros(plan.length, dtype=bool), np.ones(plan.length, dtype=bool)
     for axis in plan.axes:
         if axis.role == "in":

@@ -6,19 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from evaluators.base import Evaluator
 from search.ledger import Ledger
 from search.problem import Constraint, Objective, Problem
+from search.strategy import SearchStrategy
 from spaces.base import Space, Trained
 from spaces.errors import InputError
-
-if TYPE_CHECKING:
-    from search.coevolution.strategy import Coevolution
-    from search.strategy import Strategy
 
 NOTE = "about"
 
@@ -56,7 +53,7 @@ class About:
     edges: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, name: str, problem: Problem, strategy: Strategy | Coevolution | None = None) -> About:
+    def of(cls, name: str, problem: Problem, strategy: SearchStrategy | None = None) -> About:
         """Describe a problem, and what the strategy watches."""
         return cls(
             name,
@@ -70,7 +67,7 @@ class About:
             problem.space.report(),
             _parameters(problem.space),
             "" if strategy is None else str(strategy.monitor or ""),
-            *((0, []) if strategy is None else strategy.cells()),
+            *((0, []) if strategy is None else strategy.cell_graph()),
         )
 
     def save(self, ledger: Ledger) -> None:

@@ -57,9 +57,7 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
     whole = model is not None and not getattr(
         type(model), "hollow", False
     )  # a stack of cells is nothing without them
-    trained = (
-        whole and settings.checkpoint is None and not isinstance(strategy, Coevolution)
-    )  # which trains from the start
+    trained = whole and settings.checkpoint is None and strategy.starts_from_base
     return Search(
         model,
         settings.make("data") if settings.has("data") else None,

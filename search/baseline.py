@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,9 +16,11 @@ from evaluators.base import Report
 from evaluators.data.base import Data
 from evaluators.training import Training, fit
 from evaluators.weights import pack_weights
-from search.identity import describe, weights_digest
+from search.identity import describe, source_digest, weights_digest
+from search.identity_format1 import former_structure, former_training
 from spaces.errors import InputError
 from spaces.files import replacing
+from spaces.names import former_names, public_name
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -90,6 +92,7 @@ class Baseline:
 
     Attributes:
         key: name of the trained weights: a hash of all that they come from, known before they are.
+        former_key: the name that they had in format 1.
     """
 
     def __init__(
@@ -102,25 +105,28 @@ class Baseline:
             seed,
             tuple(folders),
         )
-        lines = describe("training", training) | {
-            "model": f"{type(model).__module__}.{type(model).__qualname__}",
-            "structure": repr(model),
-            "start": weights_digest(model),
-            "data": data.fingerprint,
-            "seed": str(seed),
-        }
-        self.key = hashlib.sha256(
-            "\n".join(f"{name}: {lines[name]}" for name in sorted(lines)).encode()
-        ).hexdigest()[:16]
+        common = {"start": weights_digest(model), "data": data.fingerprint, "seed": str(seed)}
+        self.key = _key(
+            describe("training", training)
+            | common
+            | {"model": public_name(type(model)), "structure": repr(model), "source": source_digest(model)}
+        )
+        with former_names():
+            self.former_key = _key(
+                former_training("training", training)
+                | common
+                | {"model": public_name(type(model)), "structure": former_structure(model)}
+            )
 
     def load(self) -> bool:
         """Load the weights that were trained before; whether there were any."""
-        for folder in self.folders:
-            try:
-                self.model.load_state_dict(load_file(folder / f"{self.key}.safetensors"))
-            except (OSError, SafetensorError, RuntimeError):
-                continue  # not there, or damaged: looked for elsewhere, or trained anew
-            return True
+        for key in (self.key, self.former_key):
+            for folder in self.folders:
+                try:
+                    self.model.load_state_dict(load_file(folder / f"{key}.safetensors"))
+                except (OSError, SafetensorError, RuntimeError):
+                    continue  # not there, or damaged: looked for elsewhere, or trained anew
+                return True
         return False
 
     def train(self, progress: Callable[[Report], None], device: str = "cpu") -> None:
@@ -156,3 +162,8 @@ class Baseline:
             if not path.exists():
                 with replacing(path) as part:
                     part.write_bytes(packed)
+
+
+def _key(lines: Mapping[str, str]) -> str:
+    text = "\n".join(f"{name}: {lines[name]}" for name in sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Evaluator, State
 from search.executors.known import Known
-from search.identity import differences
+from search.identity import Identity
 from search.ledger import Ledger
 from spaces.base import Segment, Space
 
@@ -26,10 +25,10 @@ class CarriedResults:
     A result is taken over where the same model would be evaluated in the same way: model, weights, data and
     evaluators are those of the other run, and the space is, too, or differs in nothing but the values that
     its choices may take (:attr:`~spaces.base.Space.kinship`). The code of the user's classes is not compared.
-    Where a segment is new or gone nobody can tell whether the model is the same.
+    Where a segment is new or gone it is not known whether the model is the same.
 
-    What is taken over was evaluated with the seed that the candidate had there, and keeps it: whoever builds
-    the model again builds the one that was scored. Of several evaluations of a genome the one with the lowest
+    What is taken over was evaluated with the seed that the candidate had there, and keeps it: a model that is
+    built again is the one that was scored. Of several evaluations of a genome the one with the lowest
     id counts, whenever it came.
 
     Args:
@@ -37,15 +36,15 @@ class CarriedResults:
         run: what the other run is called.
         space: of this run.
         evaluator: of this run.
-        identity: of this run, as its ledger keeps it.
+        identity: of this run.
 
     Attributes:
         refusal: why no result can be taken over, in a few words; empty where they can.
-        worker: who is said to have evaluated what is taken over.
+        worker: what stands as the worker of results that are taken over.
     """
 
     def __init__(
-        self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Mapping[str, str]
+        self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Identity
     ) -> None:
         self._ledger, self.run, self.worker = ledger, run, f"from {run}"
         self.refusal = _refusal(ledger, space, evaluator, identity)
@@ -78,18 +77,14 @@ class CarriedResults:
         return ids
 
 
-def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Mapping[str, str]) -> str:
+def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Identity) -> str:
     if evaluator.inherits:
         return "candidates begin with weights that their parents left in that run"
     if evaluator.private:
         return evaluator.private
-    before, now = (
-        {key: text for key, text in lines.items() if key.split(".")[0] in _SAME}
-        for lines in (ledger.identity or {}, identity)
-    )
-    if different := differences(before, now):
+    if different := identity.differences(ledger.identity or {}, _SAME):
         return different[0] + (f", and {len(different) - 1} more" if different[1:] else "")
-    return "" if ledger.fingerprint == space.fingerprint else _difference(ledger, space)
+    return "" if space.is_meant(ledger.fingerprint) else _difference(ledger, space)
 
 
 def _difference(ledger: Ledger, space: Space) -> str:
@@ -97,21 +92,21 @@ def _difference(ledger: Ledger, space: Space) -> str:
     kind = type(space).__name__
     names, known = [segment.name for segment in space.segments], [segment.name for segment in ledger.segments]
     if new := [name for name in names if name not in known]:
-        return f"{', '.join(new)} of {kind} is new, so nobody can tell whether the models are the same"
+        return f"{', '.join(new)} of {kind} is new, so it is not known whether the models are the same"
     if gone := [name for name in known if name not in names]:
         return (
-            f"{', '.join(gone)} is no choice of {kind} any more, so nobody can tell whether the models are "
-            "the same"
+            f"{', '.join(gone)} is no choice of {kind} here, so it is not known whether the models are the "
+            "same"
         )
     if names != known or any(
         not _alike(ledger, space, *pair) for pair in zip(ledger.segments, space.segments, strict=True)
     ):
         return f"the choices of {kind} are not the same, or in another order"
     if not space.kinship or not ledger.kinship:
-        return f"another {kind}, and nobody can tell whether the same values give the same model"
+        return f"another {kind}, and it is not known whether the same values give the same model"
     return (
         ""
-        if ledger.kinship == space.kinship
+        if space.is_meant(ledger.kinship, "kinship")
         else f"its space is of another class than {kind} here, or was made with other arguments"
     )
 
@@ -126,10 +121,11 @@ def _alleles(ledger: Ledger, space: Space) -> np.ndarray:
     """Return for every locus and allele of the other run the allele here, ``(length, 256)``; -1 where its
     value is not to be had.
     """
+    same = space.is_meant(ledger.fingerprint)
     table = np.full((space.length, 256), -1, dtype=np.int64)
     for segment in ledger.segments:
         before, now = ledger.alleles.get(segment.name), space.alleles.get(segment.name)
-        if before is None or now is None or ledger.fingerprint == space.fingerprint:
+        if before is None or now is None or same:
             table[space.slices[segment.name], : segment.choices] = np.arange(segment.choices)
             continue
         places = {

@@ -14,11 +14,11 @@ _WRECK = 0.7
 
 
 def choose(front: Front, k: int) -> list[Evaluation]:
-    """Return at most `k` members of a front that stand for it: the best in the first objective, then whoever
-    adds most hypervolume. [O]
+    """Return at most `k` members of a front that stand for it: the best in the first objective, then the one
+    that adds most hypervolume, and so on. [O]
 
-    Wrecks are passed over while there are others: who lost more than seven tenths, in the first objective, of
-    what the worst member lost to the base model is not brought back by fine-tuning.
+    Collapsed members are passed over while there are others: fine-tuning does not bring back a model that
+    lost more than seven tenths, in the first objective, of what the worst member lost to the base model.
 
     Returns:
         The members in the order of the front.

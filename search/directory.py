@@ -152,10 +152,8 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if (
-            Path(git("rev-parse", "--show-toplevel")).resolve() != folder
-        ):  # installed inside somebody else's repository
-            return None
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
+            return None  # installed inside another repository
         return git("rev-parse", "HEAD") + (
             "+" if git("status", "--porcelain", "--untracked-files=no") else ""
         )

@@ -5,8 +5,6 @@ in here.
 from __future__ import annotations
 
 import contextlib
-import copy
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,40 +22,36 @@ from evaluators.training import Training
 from operators.criteria import Criterion
 from search.about import About
 from search.baseline import Baseline
-from search.budget import COMPUTE, Budget
-from search.coevolution import CellLoop, Coevolution, make_grid, step_seconds
-from search.coevolution.loop import rehearse
+from search.budget import Budget
 from search.directory import RunDirectory
+from search.ending import Ending, EndingKind
 from search.evolution import Evolution
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
 from search.export import Origin
 from search.finals import load_finals
 from search.finish import Finish
-from search.identity import describe
+from search.identity import Identity
+from search.identity_format1 import identify
 from search.interruption import interruptible
 from search.ledger import Ledger
 from search.lock import RunLock
-from search.loop import Loop
 from search.planning import Plan, make_plan
-from search.preparation import MakeSpace, Preparation, default_criteria, screened_base
+from search.preparation import MakeSpace, Preparation, default_criteria
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
 from search.reach import reaches
 from search.report import write_report
 from search.result import Result
-from search.strategy import Strategy
+from search.strategy import SearchStrategy
 from search.study import StudyView
+from search.tally import SearchLoop
 from search.warm_start import WarmStart
 from spaces.base import Space
 from spaces.channels import ChannelSpace
-from spaces.errors import InputError
-from spaces.trials import TrialSpace
 
 BASE, GUIDE, BUDGET = "base", "guide", "budget"
 """Names in the ledger: metrics of the base model, its scores, the budget of the latest call."""
-UNFINISHED = ("interrupted", "failures", "disk full")
-"""Beginnings of the reasons after which the same call goes on."""
 
 
 class Search:
@@ -79,7 +73,8 @@ class Search:
         evaluators: what is measured; None: cost, and quality on the search split.
         objectives: ``"macs"``, ``"min macs"`` or ``"max accuracy"``.
         constraints: ``"macs <= 50%"`` of the base model, ``"latency_ms <= 3"``.
-        strategy: how to look; None: :class:`Evolution`. A :class:`Coevolution` needs a space of pairs.
+        strategy: how to look; None: :class:`Evolution`. A :class:`~search.Coevolution` needs a space of
+            pairs.
         executor: where candidates are evaluated; None: in this process.
         directory: of the run; None keeps it in memory, without fine-tuning, export and report.
         training: how to train the base model first; None: it comes with its weights.
@@ -87,13 +82,13 @@ class Search:
             activation.
         finish: what becomes of the front at the end; None: its defaults.
         seed: of everything that is random.
-        order: see :class:`Loop`; so are `lag` and `chunk`.
+        order: see :class:`~search.loop.Loop`; so are `lag` and `chunk`.
         study: whether an Optuna view of the run is written.
         storage: database URL of that view; None: a file in the run's directory.
         origin: how recipes make the base model again; None: whoever loads an exported model gives it.
         config: text of the configuration, kept in the directory.
         progress: where the run is shown; None: nowhere.
-        listeners: told what :class:`Loop` tells its listeners.
+        listeners: told what :class:`~search.loop.Loop` tells its listeners.
         device: where this process trains and evaluates the base model, and times candidates for a plan; the
             search's are where the executor has them.
 
@@ -110,7 +105,7 @@ class Search:
         evaluators: Sequence[Evaluator] | None = None,
         objectives: Sequence[str] = ("error", "macs"),
         constraints: Sequence[str] = (),
-        strategy: Strategy | Coevolution | None = None,
+        strategy: SearchStrategy | None = None,
         executor: Executor | None = None,
         directory: str | Path | None = None,
         training: Training | None = None,
@@ -144,7 +139,7 @@ class Search:
             seed,
             device,
         )
-        self.strategy = strategy or Evolution()
+        self.strategy: SearchStrategy = strategy or Evolution()
         self._warm = WarmStart(
             self.strategy, None if self.directory is None else RunDirectory(self.directory).state
         )
@@ -154,12 +149,8 @@ class Search:
         self.study, self.storage, self.origin, self.config = study, storage, origin, config
         self.progress = progress or Progress.silent()
         self.listeners = tuple(listeners)
-        self._settings = describe("strategy", self.strategy) | {
-            "order": order,
-            "lag": str(lag),
-            "chunk": str(chunk),
-            "seed": str(seed),
-        }
+        settings = {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
+        self._settings = identify("strategy", self.strategy) | Identity(settings, settings)
         self._limits = Budget()
         self._prepared: Problem | None = None
         self._memory: Ledger | None = None
@@ -182,20 +173,26 @@ class Search:
         space = self.preparation.make_space()
         self._warm.check(space)
         problem = self.preparation.check(space, rehearse=True, reachable=False)
-        base = screened_base(problem)
+        base = problem.screened_base()
         found = reaches(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
         least = smallest(problem.space, self.preparation.data) if base else {}
-        workers = max(
-            self.executor.capacity, getattr(self.executor, "workers", 1) or os.cpu_count() or 1
-        )  # it has not been started
-        step = None
-        if isinstance(self.strategy, Coevolution):
-            step = step_seconds(problem, self.strategy, self.seed)
-            steps = self.strategy.candidates
-            evaluations = steps if evaluations is None else min(evaluations, steps)
+        # the executor has not been started: its capacity may still grow
+        workers = max(self.executor.capacity, self.executor.workers or os.cpu_count() or 1)
+        candidate_seconds = self.strategy.candidate_seconds(problem, self.seed)
+        most = self.strategy.most_candidates()
+        if most is not None:
+            evaluations = most if evaluations is None else min(evaluations, most)
         limits = Budget(evaluations, seconds, stall, epochs)
         return make_plan(
-            problem, base, least, found, workers, limits, self.seed, step, self.preparation.device
+            problem,
+            base,
+            least,
+            found,
+            workers,
+            limits,
+            self.seed,
+            candidate_seconds,
+            self.preparation.device,
         )
 
     def run(
@@ -222,11 +219,12 @@ class Search:
         budget = self._limits = Budget(evaluations, seconds, stall, epochs)
         with contextlib.ExitStack() as stack:
             directory, problem, ledger = self._enter(stack)
-            done = _is_searched(ledger, budget)
-            with self._view(directory, needed=not done):
-                reason = ledger.note("ended") if done else self._search(problem, ledger, budget)
-                changed = not reason.startswith(UNFINISHED) and self._finish(directory, problem, ledger)
-            return self._result(directory, problem, ledger, reason, complete=done and not changed)
+            earlier = _lasting_ending(ledger, budget)
+            with self._view(directory, needed=earlier is None):
+                ending = earlier or self._search(problem, ledger, budget)
+                changed = not ending.unfinished and self._finish(directory, problem, ledger)
+            complete = earlier is not None and not changed
+            return self._result(directory, problem, ledger, ending, complete)
 
     def export(self) -> Result:
         """Fine-tune and export members of the front as it is, without searching on; where the run is in
@@ -236,9 +234,8 @@ class Search:
             directory, problem, ledger = self._enter(stack)
             with self._view(directory, needed=False):
                 changed = self._finish(directory, problem, ledger)
-            return self._result(
-                directory, problem, ledger, ledger.note("ended") or "interrupted", complete=not changed
-            )
+            ending = Ending.read(ledger.note) or Ending(EndingKind.INTERRUPTED)
+            return self._result(directory, problem, ledger, ending, complete=not changed)
 
     def _weights_folders(self) -> list[Path]:
         """Where trained base weights lie: with the run, and with all runs beside it."""
@@ -258,19 +255,11 @@ class Search:
             stack.enter_context(RunLock(directory.lock))
         stack.callback(self.executor.close)
         problem = self._prepare(directory, space)
-        if isinstance(self.strategy, Coevolution) and not (directory and directory.ledger.exists()):
-            rehearse(problem, self.strategy, self.seed)  # what it refuses shall leave no run behind
+        if directory is None or not directory.ledger.exists():
+            self.strategy.rehearse(problem, self.seed)  # what it refuses shall leave no run behind
         if directory is None:
             ledger = self._memory = self._memory or Ledger(None, problem.space)
         else:
-            if (
-                isinstance(problem.space, TrialSpace)
-                and isinstance(self.strategy, Strategy)
-                and not directory.ledger.exists()
-            ):
-                copy.deepcopy(self.strategy).start(
-                    problem, self.seed
-                )  # what it refuses shall leave no run behind
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
             ledger.claim(self._identity(problem.space))
@@ -288,11 +277,9 @@ class Search:
         """The folder of heavy state, absolute: a worker runs in another one."""
         if directory is not None:
             return directory.state.absolute()
-        if not isinstance(self.strategy, Coevolution) and not self.preparation.evaluator.inherits:
+        if not self.strategy.needs_state and not self.preparation.evaluator.inherits:
             return None
-        self._temporary = self._temporary or tempfile.TemporaryDirectory(
-            prefix="secateur-"
-        )  # pairs, and what children inherit, are files
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="secateur-")
         return Path(self._temporary.name)
 
     def _first_space(self) -> Space | None:
@@ -312,7 +299,7 @@ class Search:
             preparation = self.preparation
             if preparation.untrained():
                 rehearsed = preparation.check(preparation.make_space(), rehearse=True)
-                self._loop(rehearsed, Ledger(None, rehearsed.space), self._limits)
+                self._loop(rehearsed, Ledger(None, rehearsed.space), self._limits)  # sees what does not fit
                 if directory is not None and directory.ledger.exists():
                     with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
                         ledger.claim(self._identity(rehearsed.space))
@@ -324,21 +311,18 @@ class Search:
             self._prepared = preparation.check(preparation.make_space() if space is None else space)
         return self._prepared
 
-    def _identity(self, space: Space) -> dict[str, str]:
-        return {"space": space.fingerprint[:16]} | self.preparation.identity() | self._settings
+    def _identity(self, space: Space) -> Identity:
+        return self.preparation.identity(space) | self._settings
 
     def _know_base(self, problem: Problem, ledger: Ledger) -> None:
         """Evaluate and score the base model once in the life of a run."""
         base = ledger.note(BASE)
-        if base is None and isinstance(self.strategy, Coevolution):
-            base = screened_base(
-                problem
-            )  # pairs begin with random weights: there is nothing to evaluate or to score
+        if base is None:
+            whole = self.strategy.starts_from_base
+            base = self.preparation.base(problem) if whole else problem.screened_base()
             ledger.save_note(BASE, base)
-        elif base is None:
-            base = self.preparation.base(problem)
-            ledger.save_note(BASE, base)
-            ledger.save_arrays(GUIDE, self.preparation.guide(problem))
+            if whole:
+                ledger.save_arrays(GUIDE, self.preparation.guide(problem))
         problem.base, problem.guide = base, ledger.load_arrays(GUIDE) or {}
         About.of(self.directory.name if self.directory else "search", problem, self.strategy).save(ledger)
         ledger.commit()
@@ -350,29 +334,9 @@ class Search:
         budget: Budget,
         listeners: Sequence[object] = (),
         executor: Executor | None = None,
-    ) -> Loop | CellLoop:
-        if isinstance(self.strategy, Coevolution):
-            if budget.epochs is not None:
-                raise InputError(
-                    f"budget.epochs {budget.epochs:g}: a coevolution ends by its steps; expected null"
-                )
-            grid = make_grid(self.executor)
-            return CellLoop(
-                problem,
-                self.strategy,
-                grid,
-                self.executor,
-                ledger,
-                budget,
-                seed=self.seed,
-                listeners=listeners,
-            )
-        strategy = copy.deepcopy(
-            self.strategy
-        )  # this one stays as it was given: the next call starts from it again
-        return Loop(
+    ) -> SearchLoop:
+        return self.strategy.make_loop(
             problem,
-            strategy,
             executor or self.executor,
             ledger,
             budget,
@@ -381,24 +345,10 @@ class Search:
             lag=self.lag,
             chunk=self.chunk,
             listeners=listeners,
-            epoch_macs=math.nan if budget.epochs is None else self._epoch_macs(problem),
         )
 
-    def _epoch_macs(self, problem: Problem) -> float:
-        """Return the multiply-accumulates of an epoch of training the base model, a backward pass counted as
-        two forward passes.
-        """
-        data, macs = self.preparation.data, screened_base(problem).get("macs")
-        if data is None or macs is None or COMPUTE not in problem.evaluator.metrics:
-            raise InputError(
-                f"budget.epochs: nobody counts what training takes; expected evaluators Cost and one that "
-                f"reports {COMPUTE}, such as "
-                "LineageTraining over a ChannelSpace"
-            )
-        return 3.0 * macs * data.size("train")
-
-    def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> str:
-        """Run the loop to its end, shown and interruptible; return the reason of the end."""
+    def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> Ending:
+        """Run the loop to its end, shown and interruptible; return why it ended."""
         done = ledger.counts()["evaluations"]
         place, earlier = (
             f" in {self.directory}" if self.directory else "",
@@ -410,13 +360,13 @@ class Search:
         ) as executor:
             loop = self._loop(problem, ledger, budget, (shown, *self.listeners), executor)
             with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
-                reason = loop.run()
+                ending = loop.run()
         for line in self._warm.summary(ledger):
             self.progress.say(line)
-        if not reason.startswith("disk full"):
+        if ending.kind is not EndingKind.DISK_FULL:
             ledger.save_note(BUDGET, asdict(budget))
             ledger.commit()
-        return reason
+        return ending
 
     def _finish(self, directory: RunDirectory | None, problem: Problem, ledger: Ledger) -> bool:
         """Fine-tune, verify and export what is not yet; whether anything was done."""
@@ -454,28 +404,27 @@ class Search:
                 self.progress.say(complaint)
 
     def _result(
-        self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, reason: str, complete: bool
+        self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, ending: Ending, complete: bool
     ) -> Result:
-        if (
-            directory is not None
-            and not (complete and directory.report.exists())
-            and not reason.startswith("disk full")
-        ):
+        written = directory is not None and complete and directory.report.exists()
+        if directory is not None and not written and ending.kind is not EndingKind.DISK_FULL:
             write_report(directory.path)
-        result = Result.read(ledger, problem, directory.path if directory else None, reason, complete)
+        result = Result.read(ledger, problem, directory.path if directory else None, ending, complete)
         return replace(result, keep=self._temporary)
 
 
-def _is_searched(ledger: Ledger, budget: Budget) -> bool:
-    """Whether the search came to an end that this budget does not undo."""
-    ended = ledger.note("ended")
-    if ended is None or ended.startswith(UNFINISHED):
-        return False
+def _lasting_ending(ledger: Ledger, budget: Budget) -> Ending | None:
+    """Return the end that the search came to, None where it has come to none or this budget undoes it."""
+    ending = Ending.read(ledger.note)
+    if ending is None or ending.unfinished:
+        return None
     if budget.evaluations is not None and ledger.counts()["evaluations"] >= budget.evaluations:
-        return True
+        return ending
     if budget.seconds is not None and (ledger.note("elapsed") or 0.0) >= budget.seconds:
-        return True
-    before, now = (ledger.note(BUDGET) or {}).get(ended), getattr(budget, ended, None)
-    return ended in ("exhausted", "steps") or (
-        ended in ("stall", "epochs") and before is not None and now is not None and now <= before
-    )
+        return ending
+    if ending.kind in (EndingKind.EXHAUSTED, EndingKind.STEPS):
+        return ending
+    if ending.kind in (EndingKind.STALL, EndingKind.EPOCHS):
+        before, now = (ledger.note(BUDGET) or {}).get(ending.kind), asdict(budget)[ending.kind]
+        return ending if before is not None and now is not None and now <= before else None
+    return None

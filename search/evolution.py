@@ -30,7 +30,7 @@ class Evolution(Strategy):
 
     It begins with the base genome, where the space has one, and `population` - 1 genomes of the
     initialisation (all that another run found, where it begins with one: :class:`~search.from_run.FromRun`).
-    Every further candidate has two parents, each the winner of a tournament; it is crossed, then changed by
+    Every further candidate has two parents, each the best of a tournament; it is crossed, then changed by
     one mutation drawn from those whose needs the guide meets; one that works alone (:attr:`Mutation.alone`)
     changes the first parent itself. :class:`~search.sieve.Sieve` sees to feasibility and duplicates,
     :class:`~search.population.Population` to survival. A candidate's ``operator`` names what made it, joined
@@ -46,10 +46,10 @@ class Evolution(Strategy):
             segments.
         mutations: each child draws one; by default all that fit the space and the guide; among them
             ``Growth`` only of architectures that inherit weights.
-        selection: who survives; by default NSGA-II, from four objectives on NSGA-III.
+        selection: of survivors; by default NSGA-II, from four objectives on NSGA-III.
         tournament: members that compete to be a parent; 1 is chance.
         redraws: how often a duplicate or infeasible child is drawn again before it is mended.
-        fidelity: whether candidates are looked at briefly first, and who of them is trained on; by default
+        fidelity: whether candidates are looked at briefly first, and which are trained on; by default
             all are evaluated once.
         surrogate: chooses the more promising of several children, where it has shown that it can; by default
             none does.
@@ -144,7 +144,7 @@ class Evolution(Strategy):
     def _children(self, n: int) -> list[Proposal]:
         mothers, fathers = self._members.choose(n, self.tournament), self._members.choose(n, self.tournament)
         if not mothers:
-            # Nobody has come back yet, or all have failed.
+            # no result has come back yet, or all have failed
             return self._initial(n)
         genomes, crossed = self._cross(mothers, fathers)
         children, crossed, mutated = self._mutate(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, State
+from evaluators.base import Candidate, Evaluator, Evaluators
 from evaluators.counting import count
 from evaluators.distillation import Distillation
 from evaluators.finetuning import FineTuning
@@ -24,7 +24,8 @@ from evaluators.training_settings import TrainingSettings
 from evaluators.weights import unpack_weights
 from operators.forward import forward
 from search.choice import choose, front_of
-from search.executors.base import Executor, Finished, Limited, Reported
+from search.directory import RunDirectory
+from search.executors.base import Executor, Finished, Reported
 from search.export import ONNX, Origin, base_of, export, export_onnx
 from search.finals import BASE, CHOSEN, COSTS, PICTURES, Final, Limit, load_finals
 from search.front import Front
@@ -33,6 +34,7 @@ from search.problem import Problem
 from search.recipe import RECIPE, WEIGHTS, Recipe, read_weights
 from search.searched_cells import keep_cases
 from search.strategy import candidate_seed
+from search.tuned_members import TunedMembers
 from search.winner import Winner
 from spaces.base import Masked, Trained
 from spaces.channels.trace import mode
@@ -159,14 +161,16 @@ class Finish:
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
+        tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
+        tuned.sweep()
         todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory)]
-        untuned = [c for c in todo if not _is_tuned(ledger, c.id, stage.settings)]
-        self._tune(problem, stage, executor, ledger, untuned, tell)
+        untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
+        self._tune(problem, stage, executor, tuned, untuned, tell)
         for done, candidate in enumerate(
             todo
         ):  # one after the other, with idle workers: latency is measured here
             tell("exporting the front", done, len(todo))
-            self._conclude(problem, ledger, directory, candidate, origin, stage.settings)
+            self._conclude(problem, tuned, directory, candidate, origin, stage.settings)
         return load_finals(ledger)
 
     def _stage(self, problem: Problem) -> _Stage:
@@ -184,7 +188,7 @@ class Finish:
         problem: Problem,
         stage: _Stage,
         executor: Executor,
-        ledger: Ledger,
+        tuned: TunedMembers,
         todo: Sequence[Candidate],
         tell: Progress,
     ) -> None:
@@ -204,20 +208,21 @@ class Finish:
                         epoch = event.report.step
                     elif isinstance(event, Finished):
                         done += 1
-                        _keep(ledger, event.evaluation, stage.settings)
+                        tuned.keep(event.evaluation, stage.settings)
                 tell(f"{stage.doing} (epoch {epoch})", done, len(todo))
 
     def _conclude(
         self,
         problem: Problem,
-        ledger: Ledger,
+        tuned: TunedMembers,
         directory: Path,
         candidate: Candidate,
         origin: Origin | None,
         settings: str,
     ) -> None:
         """Verify, export and measure a tuned member, and keep what was found."""
-        note, arrays = ledger.note(_tuned(candidate.id)), ledger.load_arrays(_tuned(candidate.id)) or {}
+        ledger = tuned.ledger
+        note, weights = tuned.read(candidate.id)
         searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
         final = Final(
             candidate.id,
@@ -225,7 +230,7 @@ class Finish:
             settings=settings,
             reason=note["reason"],
         )
-        if not final.reason:
+        if weights is not None:
             final = replace(
                 final,
                 test={name: value for name, value in note["metrics"].items() if name.startswith("test_")},
@@ -236,20 +241,15 @@ class Finish:
             )
             space, genome = ended
             model = replace(candidate, genome=genome)
-            final = self._export(
-                replace(problem, space=space), directory, model, arrays["weights"], origin, final
-            )
+            final = self._export(replace(problem, space=space), directory, model, weights, origin, final)
             if final.folder:
-                weights = unpack_weights(arrays["weights"])
-                keep_cases(problem, candidate, ended, weights, ledger, directory / final.folder)
-            if isinstance(problem.space, Masked) and final.folder:
-                ledger.save_arrays(
-                    f"{PICTURES}{candidate.id}", _pictures(problem, candidate, arrays["weights"])
+                keep_cases(
+                    problem, candidate, ended, unpack_weights(weights), ledger, directory / final.folder
                 )
+            if isinstance(problem.space, Masked) and final.folder:
+                ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, weights))
         final.save(ledger)
-        ledger.save_arrays(_tuned(candidate.id), {})  # the weights are in their file by now
-        ledger.save_note(_tuned(candidate.id), None)
-        ledger.commit()
+        tuned.forget(candidate.id)
 
     def _export(
         self,
@@ -356,9 +356,6 @@ def limits(problem: Problem, metrics: dict[str, float]) -> list[Limit]:
 @contextlib.contextmanager
 def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
     """Give an executor that limits candidates in time another limit for a while."""
-    if not isinstance(executor, Limited):
-        yield
-        return
     before = executor.time_limit
     executor.time_limit = seconds
     try:
@@ -393,29 +390,6 @@ def _in_words(settings: TrainingSettings) -> str:
         named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}
     lines = [f"training.{name}={value}" for name, value in sorted(named.items())]
     return "; ".join(["training=evaluators.training.Training", "training.teacher=None", *lines])
-
-
-def _tuned(id: int) -> str:
-    return f"tuned/{id}"
-
-
-def _keep(ledger: Ledger, evaluation: Evaluation, settings: str) -> None:
-    failed = evaluation.state is not State.COMPLETE
-    note = {
-        "settings": settings,
-        "metrics": evaluation.metrics,
-        "reason": (evaluation.reason or evaluation.state.value) if failed else "",
-    }
-    ledger.save_note(_tuned(evaluation.candidate.id), note)
-    ledger.save_arrays(
-        _tuned(evaluation.candidate.id), {} if failed else {"weights": evaluation.arrays["weights"]}
-    )
-    ledger.commit()
-
-
-def _is_tuned(ledger: Ledger, id: int, settings: str) -> bool:
-    note = ledger.note(_tuned(id))
-    return note is not None and note["settings"] == settings
 
 
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:

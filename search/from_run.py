@@ -29,7 +29,7 @@ class FromRun(Initialisation):
     got more choices, or others, since: a segment that the run does not know is as in the base model (at
     random where there is none), one that the space no longer has is left out, and a candidate that chose a
     value which is gone is not asked. A search takes the results along where they mean the same
-    (:class:`~search.carried_results.CarriedResults` says when), all of them, whoever asks for the candidate;
+    (:class:`~search.carried_results.CarriedResults` says when), all of them, whatever asks for the candidate;
     the others are evaluated anew.
 
     Args:

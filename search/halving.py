@@ -11,14 +11,15 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.base import Candidate, Cause, Evaluation, Report, State
 from search.monitor import Monitor, divergence
 from search.problem import Problem
 from search.sampling import SamplerName, Sampling
+from search.stop import Stop
 from search.strategy import Strategy
 from search.tuning import operator_name, reported
 from search.weighing import normal_scores, weighed
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 RESUME = "resume"
 """Operator of a candidate that goes on from the checkpoint of its parent."""
@@ -44,8 +45,8 @@ class _Place:
 
 @dataclass(eq=False)
 class _Rung:
-    """Who is to come to a rung and who has come: ``(candidate, values of the monitors)``, None for who cannot
-    go on.
+    """The candidates of a rung, and which have come: ``(candidate, values of the monitors)``, None for one
+    that cannot go on.
     """
 
     size: int
@@ -59,7 +60,8 @@ class SuccessiveHalving(Strategy):
     best 1/`eta` go on: they are asked as new candidates with the genome of the paused one, which is their
     parent, and train on from its checkpoint to `eta` times as many epochs, the last ones to the end. While a
     rung is not complete the next bracket is begun, so that no worker waits. Every decision depends on whole
-    rungs alone, so the run is the same on any number of workers. A budget counts who goes on once more.
+    rungs alone, so the run is the same on any number of workers. A trial that goes on
+    counts once more in a budget.
 
     With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others
     by `monitor`: half and half, by the validation loss and by the validation loss plus bias, was the safest
@@ -113,7 +115,8 @@ class SuccessiveHalving(Strategy):
         sampler: SamplerName | BaseSampler = "random",
         startup: int = 10,
     ) -> None:
-        for ok, text in [
+        require(
+            "strategy",
             (n >= 1, f"n {n}; expected at least 1"),
             (brackets is None or brackets >= 1, f"brackets {brackets}; expected at least 1 or null"),
             (minimum >= 1, f"minimum {minimum}; expected at least 1"),
@@ -134,9 +137,7 @@ class SuccessiveHalving(Strategy):
             ),
             (labels is None or labels >= 1, f"labels {labels}; expected at least 1 or null"),
             (startup >= 1, f"startup {startup}; expected at least 1"),
-        ]:
-            if not ok:
-                raise InputError(f"strategy: {text}")
+        )
         self.signals = dict(signals or {})
         self.weigh, self.labels = weigh, labels
         self.n, self.brackets, self.minimum, self.eta, self.maximum, self.mix = (
@@ -195,13 +196,13 @@ class SuccessiveHalving(Strategy):
     def waiting(self) -> bool:
         return bool(self._rungs)
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
         if why := divergence(report):
             return why
         rung = self._places[candidate.id].rung
         if rung == len(self.resources) or report.step < self.resources[rung]:
             return False
-        return f"paused at rung {rung} (step {self.resources[rung]})"
+        return Stop(f"paused at rung {rung} (step {self.resources[rung]})", Cause.PAUSED)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
@@ -320,7 +321,7 @@ def rungs(minimum: int, eta: int, maximum: int) -> list[int]:
 
 
 def best(values: dict[int, tuple[float, ...]], places: int, mix: float) -> set[int]:
-    """Return who goes on: for that share of the places the best by the last value, then the best others by
+    """Return which go on: for that share of the places the best by the last value, then the best others by
     the first.
     """
     seconds = sorted(values, key=lambda id: (values[id][-1], id))[: round(mix * places)]

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
+import inspect
+import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.names import is_own, public_name
+
+FORMAT = "2"
+"""Of the lines that :func:`describe` makes; an identity says under ``format`` which one it has."""
 _DEPTH = 8
 
 
 def describe(name: str, value: object) -> dict[str, str]:
-    """Flatten an object into lines of text: its class, and below it every attribute,
+    """Flatten an object into lines of text: its public name, and below it every argument of its constructor,
     ``strategy.population: 48``.
 
-    Reads an object as it was constructed, so call it before the object is bound or started. The same object
-    comes out the same in every process: no addresses, no order of sets, arrays by their contents.
+    An argument is read from the attribute or property of that name, from that name with an underscore, or
+    from what a method ``settings()`` of the object returns. No other private attribute counts. So call it
+    before the object is bound or started. The same object comes out the same in every process: no addresses,
+    no order of sets, arrays by their contents.
 
     Args:
         name: what the lines begin with.
@@ -33,36 +44,126 @@ def describe(name: str, value: object) -> dict[str, str]:
 
 
 def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> None:
-    if value is None or isinstance(value, bool | int | float | str | bytes | Path | np.generic):
-        lines[name] = str(value.value if isinstance(value, Enum) else value)
-    elif isinstance(value, Enum):
-        lines[name] = value.name
-    elif isinstance(value, nn.Module):
-        lines[name] = f"{_path(type(value))} {weights_digest(value)}"
-    elif isinstance(value, Tensor | np.ndarray):
-        lines[name] = array_digest(value)
+    plain = _plain(value)
+    if plain is not None:
+        lines[name] = plain
     elif isinstance(value, functools.partial):
         _describe(name, (value.func, value.args, value.keywords), lines, depth)
-    elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.MethodType):
-        lines[name] = _path(value)
     elif depth == 0:
-        lines[name] = _path(type(value))
+        lines[name] = public_name(type(value))
     elif isinstance(value, Mapping):
-        lines[name] = "{}" if not value else _path(type(value))
+        lines[name] = "" if value else "{}"
         for key in sorted(value, key=str):
             _describe(f"{name}.{key}", value[key], lines, depth - 1)
-    elif isinstance(value, set | frozenset):
-        lines[name] = " ".join(sorted(str(item) for item in value))
     elif isinstance(value, list | tuple):
-        if all(item is None or isinstance(item, bool | int | float | str) for item in value):
-            lines[name] = ", ".join(str(item) for item in value)
-        else:
-            for index, item in enumerate(value):
-                _describe(f"{name}.{index}", item, lines, depth - 1)
+        for index, item in enumerate(value):
+            _describe(f"{name}.{index}", item, lines, depth - 1)
     else:
-        lines[name] = _path(type(value))
-        for key, attribute in sorted(getattr(value, "__dict__", {}).items()):
-            _describe(f"{name}.{key.lstrip('_')}", attribute, lines, depth - 1)
+        lines[name] = public_name(type(value))
+        for key, argument in sorted(arguments(value).items()):
+            _describe(f"{name}.{key}", argument, lines, depth - 1)
+
+
+def _plain(value: object) -> str | None:
+    """Return the text of a value that fits one line; None of anything that has parts."""
+    if value is None or isinstance(value, bool | int | float | str | bytes | Path | np.generic):
+        return str(value.value if isinstance(value, Enum) else value)
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, nn.Module):
+        return f"{public_name(type(value))} {weights_digest(value)}"
+    if isinstance(value, Tensor | np.ndarray):
+        return array_digest(value)
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+        return public_name(value)
+    if isinstance(value, set | frozenset):
+        return " ".join(sorted(str(item) for item in value))
+    if isinstance(value, list | tuple) and all(
+        item is None or isinstance(item, bool | int | float | str) for item in value
+    ):
+        return ", ".join(str(item) for item in value)
+    return None
+
+
+def arguments(value: object) -> dict[str, Any]:
+    """Return the arguments that an object was constructed with, as far as it tells.
+
+    Where somebody else's class keeps one of them under another name, its public attributes are returned, too.
+
+    Raises:
+        TypeError: a class of ours does not tell one of them.
+    """
+    if callable(told := getattr(type(value), "settings", None)):
+        return dict(told(value))
+    kept = _attributes(value)
+    shown = {name for name in dir(type(value)) if isinstance(getattr(type(value), name, None), property)}
+    names = [
+        parameter.name
+        for parameter in inspect.signature(type(value)).parameters.values()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    found = {name: kept[key] for name in names for key in (f"_{name}", name) if key in kept}
+    found |= {name: getattr(value, name) for name in names if name not in found and name in shown}
+    if hidden := [name for name in names if name not in found]:
+        if is_own(type(value)):
+            raise TypeError(
+                f"{type(value).__name__} keeps {', '.join(hidden)} under no attribute of that name: it needs "
+                f"a method settings() that returns the arguments of its constructor"
+            )
+        found |= {key: attribute for key, attribute in kept.items() if not key.startswith("_")}
+    return found
+
+
+def _attributes(value: object) -> dict[str, Any]:
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(
+        value, "__dict__", {}
+    )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is, in today's lines and in those of format 1.
+
+    Attributes:
+        lines: of today's format.
+        former: the same in format 1, to be held against runs that were written then.
+    """
+
+    lines: Mapping[str, str]
+    former: Mapping[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: Identity) -> Identity:
+        return Identity({**self.lines, **other.lines}, {**self.former, **other.former})
+
+    def only(self, sections: Collection[str]) -> Identity:
+        """Return the lines of some sections: what stands before the first dot of their keys."""
+        return Identity(_of(self.lines, sections), _of(self.former, sections))
+
+    def has_format_of(self, stored: Mapping[str, str]) -> bool:
+        """Whether a stored identity is of today's format."""
+        return stored.get("format") == self.lines.get("format")
+
+    def differences(self, stored: Mapping[str, str], sections: Collection[str] = ()) -> list[str]:
+        """Return what is not as a ledger has it, a text a line.
+
+        Of an identity of format 1 the lines that both have are compared: what an object no longer says
+        follows from the rest, and what is new was not written then.
+
+        Args:
+            stored: the identity in the ledger, of either format.
+            sections: compare these alone; empty: everything.
+        """
+        here = self.only(sections) if sections else self
+        before = _of(stored, sections) if sections else dict(stored)
+        if self.has_format_of(stored):
+            return differences(before, here.lines)
+        common = [key for key in before if key in here.former]
+        return differences({key: before[key] for key in common}, {key: here.former[key] for key in common})
+
+
+def _of(lines: Mapping[str, str], sections: Collection[str]) -> dict[str, str]:
+    return {key: text for key, text in lines.items() if key.partition(".")[0] in sections}
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -79,8 +180,7 @@ def _short(value: str | None) -> str:
     return value if len(value) <= 40 else f"{value[:37]}..."
 
 
-def _path(thing: object) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+# -- digests -------------------------------------------------------------------------------------------------
 
 
 def array_digest(array: Tensor | np.ndarray) -> str:
@@ -105,3 +205,57 @@ def _feed(digest: hashlib._Hash, array: Tensor | np.ndarray) -> None:
     if isinstance(array, Tensor):
         array = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     digest.update(np.ascontiguousarray(array).tobytes())
+
+
+def source_digest(model: nn.Module) -> str:
+    """Return a short hash of what the classes of a model that are the user's own do in ``forward``.
+
+    Of every such class: the code of ``forward`` and of the methods that it names, without comments,
+    docstrings and layout. Torch's classes and ours are left out: their versions are kept elsewhere. ``-``
+    where there is none.
+    """
+    kinds = {public_name(type(module)): type(module) for module in model.modules()}
+    texts = [f"{name}: {_code(kind)}" for name, kind in sorted(kinds.items()) if not _is_library(kind)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] if texts else "-"
+
+
+def _is_library(kind: type) -> bool:
+    return is_own(kind) or kind.__module__.partition(".")[0] == "torch"
+
+
+def _code(kind: type) -> str:
+    """Return the syntax trees of ``forward`` and of the methods that it calls, class by class."""
+    methods = dict(_methods(kind, "forward", {}))
+    return " ".join(f"{name} {_tree(method)}" for name, method in sorted(methods.items()))
+
+
+def _methods(kind: type, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    for owner in kind.__mro__:
+        method = vars(owner).get(name)
+        key = f"{public_name(owner)}.{name}"
+        if not isinstance(method, types.FunctionType) or _is_library(owner) or key in found:
+            continue
+        found[key] = method
+        for called in method.__code__.co_names:
+            _methods(kind, called, found)
+    return found
+
+
+def _tree(method: types.FunctionType) -> str:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    except (OSError, SyntaxError, TypeError):  # typed in a console, or built at run time
+        return method.__code__.co_code.hex() + repr(_constants(method.__code__))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            del body[0]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _constants(code: types.CodeType) -> list[Any]:
+    return [item for item in code.co_consts if not isinstance(item, types.CodeType)]

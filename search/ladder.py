@@ -15,7 +15,7 @@ from search.monitor import Monitor
 from search.problem import Problem
 from search.proposals import Proposal
 from search.rank_correlation import RankCorrelation, rank_correlation
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 PROMOTED = "promoted"
 """Operator of a candidate that is its parent once more, trained on."""
@@ -32,8 +32,8 @@ class _Climber:
 
 @dataclass(eq=False)
 class _Cohort:
-    """Who is told at a rung until it is full: who may go on, their objective values and violations; `came`
-    counts the others as well.
+    """Results of a rung until it is full: candidates that may go on, their objective values and violations;
+    `came` counts the others as well.
     """
 
     came: int = 0
@@ -48,22 +48,22 @@ class Ladder:
 
     A new candidate stands on rung 0. Of every `cohort` told at a rung one in `eta` goes on: it is asked once
     more, as its own child, and the evaluator (:class:`evaluators.LineageTraining` with a list of `steps`)
-    trains it on from the weights that it ended with. Since children inherit weights as well, whoever is
-    trained on becomes a better parent, and no training is spent twice. The best of a cohort are those of the
-    lowest non-domination rank, feasible ones first, the less crowded before the others.
+    trains it on from the weights that it ended with. Since children inherit weights as well, a candidate
+    that is trained on becomes a better parent, and no training is spent twice. The best of a cohort are those
+    of the lowest non-domination rank, feasible ones first, the less crowded before the others.
 
     Whether a rung predicts anything is measured while it is used: :attr:`correlations` holds what it said
-    against what became of those who came to the top, as Kendall's rank correlation that is left when size is
-    held fixed. Of the places `chance` are drawn from those whom the rung did not choose, so that there is
+    against what became of those that came to the top, as Kendall's rank correlation that is left when size is
+    held fixed. Of the places `chance` are drawn from those that the rung did not choose, so that there is
     something to compare with. A rung that has not shown any correlation when 20 have come to the top lets
-    everybody pass until it does.
+    all pass until it does.
 
     A cohort is decided when it is full, in the order in which results are told, so the run does not depend on
     the number of workers.
 
     Args:
         eta: of a cohort one in `eta` goes on.
-        cohort: candidates among whom a rung decides.
+        cohort: candidates among which a rung decides.
         chance: share of the places that are drawn, 0 to 1.
         monitor: what ranks in place of the first objective: ``METRIC``, ``max METRIC`` or a sum such as
             ``loss + tic_bias``.
@@ -76,13 +76,12 @@ class Ladder:
     def __init__(
         self, eta: int = 3, cohort: int = 24, chance: float = 0.125, monitor: str | None = None
     ) -> None:
-        for ok, text in [
+        require(
+            "Ladder",
             (eta >= 2, f"eta {eta}; expected at least 2"),
             (cohort >= eta, f"cohort {cohort}; expected at least eta ({eta})"),
             (0 <= chance <= 1, f"chance {chance}; expected 0 to 1"),
-        ]:
-            if not ok:
-                raise InputError(f"Ladder: {text}")
+        )
         self.eta, self.cohort, self.chance = eta, cohort, chance
         self.monitor = Monitor(monitor) if monitor else None
 
@@ -106,13 +105,13 @@ class Ladder:
         )  # scores, value at the top, size
 
     def due(self, n: int) -> list[Proposal]:
-        """Return at most `n` of those who are to go on."""
+        """Return at most `n` of those that are to go on."""
         going = [self._due.popleft() for _ in range(min(n, len(self._due)))]
         self._climbing |= {climber.id: climber for climber in going}
         return [Proposal(climber.genome, (climber.id,), PROMOTED) for climber in going]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Take in results, of rung 0 and of those who went on."""
+        """Take in results, of rung 0 and of those that went on."""
         values, violations = self.problem.values(evaluations), self.problem.violations(evaluations)
         for evaluation, row, violation in zip(evaluations, values, violations, strict=True):
             candidate = evaluation.candidate
@@ -130,13 +129,13 @@ class Ladder:
 
     @property
     def ids(self) -> set[int]:
-        """Of those who may still go on, or who are about to."""
+        """Of those that may still go on, or are about to."""
         standing = {climber.id for cohort in self._filling for climber in cohort.climbers}
         return standing | {climber.id for climber in self._due} | self._climbing.keys()
 
     @property
     def correlations(self) -> list[RankCorrelation]:
-        """Of what each rung but the last said with what the last one did, over the latest 256 who
+        """Of what each rung but the last said with what the last one did, over the latest 256 that
         came there.
         """
         scores = np.array([scores for scores, _, _ in self._arrived]).reshape(-1, self.rungs - 1)
@@ -157,13 +156,15 @@ class Ladder:
             self._due += [cohort.climbers[row] for row in self._chosen(rung, cohort)]
 
     def _chosen(self, rung: int, cohort: _Cohort) -> list[int]:
-        """Return who goes on, by their places in the cohort: the best first."""
+        """Return which go on, by their places in the cohort: the best first."""
+        # a rung that has been used enough and predicts nothing does not choose
         n = len(cohort.climbers)
         known = self.correlations[rung]
         if n == 0 or (known.n >= _ENOUGH and not known.positive):
             return list(range(n))
         ranks, crowding = rank(np.stack(cohort.values), np.array(cohort.violations))
         order = np.lexsort((-crowding, ranks))
+        # some places go to others at random, or the correlation would be measured on the best alone
         places = min(n, self.cohort // self.eta)
         drawn = round(self.chance * places)
         best, others = order[: places - drawn], order[places - drawn :]

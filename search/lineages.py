@@ -15,16 +15,16 @@ from evaluators.base import Candidate, Evaluation, State
 from operators.mutation import Pruning, RemovalPruning
 from search.problem import Problem
 from search.strategy import Strategy
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 _AGAIN = 2
-"""A round of which everybody failed is tried again so often."""
+"""A round of which all failed is tried again so often."""
 
 
 @dataclass(eq=False)
 class _Line:
-    """A chain: how many rounds it has gone, who it ends with, and of the round under way how many children
-    there are and which came; `failed` counts how often in a row nobody of a round could be a parent."""
+    """A chain: how many rounds it has gone, the candidate that it ends with, and of the round under way how
+    many children there are and which came; `failed` counts how often in a row a round gave no parent."""
 
     rounds: int = 0
     failed: int = 0
@@ -42,7 +42,7 @@ class Lineages(Strategy):
     (gradual pruning, as in Zhu and Gupta 2017, arXiv 1710.01878, by channels). `cost` falls in equal ratios
     to `smallest` of the base model's; a round makes up for what the last one fell short of.
     The next round of a line is asked when the last one has been told, or the same once more, with other
-    seeds, where everybody failed; several lines keep as many workers busy.
+    seeds, where all failed; several lines keep as many workers busy.
 
     As models become cheap a round tries several children, of which the best in the first objective (of those
     that are feasible as far as possible) is the parent of the next: ``share ** -growth``, at most `brood`, at
@@ -75,13 +75,14 @@ class Lineages(Strategy):
         growth: float = 0.0,
         mutation: Pruning | None = None,
     ) -> None:
-        for name, value in (("lines", lines), ("rounds", rounds), ("brood", brood)):
-            if value < 1:
-                raise InputError(f"Lineages: {name} {value}; expected at least 1")
-        if not 0 < smallest < 1:
-            raise InputError(f"Lineages: smallest {smallest}; expected a share above 0 and below 1")
-        if growth < 0:
-            raise InputError(f"Lineages: growth {growth}; expected at least 0")
+        require(
+            "Lineages",
+            (lines >= 1, f"lines {lines}; expected at least 1"),
+            (rounds >= 1, f"rounds {rounds}; expected at least 1"),
+            (brood >= 1, f"brood {brood}; expected at least 1"),
+            (0 < smallest < 1, f"smallest {smallest}; expected a share above 0 and below 1"),
+            (growth >= 0, f"growth {growth}; expected at least 0"),
+        )
         self.lines, self.rounds, self.smallest, self.cost = lines, rounds, smallest, cost
         self.brood, self.growth = brood, growth
         self.mutation = mutation or RemovalPruning()
@@ -151,7 +152,7 @@ class Lineages(Strategy):
             children = self._children(line.latest, line.rounds)
             if children:
                 self._go(line, children)
-                # else it is small enough for this round already, or all that could go is spared: the next
+                # else it is small enough for this round already, or all that could go has to stay: the next
                 # asks for more
                 return
 

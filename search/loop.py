@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report, State
 from search.budget import COMPUTE, Budget
+from search.ending import Ending, EndingKind
 from search.executors.base import Event, Executor, Reported, Started
 from search.executors.work import pruned
-from search.front import Front
-from search.ledger import Ledger, LedgerError
+from search.ledger import Ledger
 from search.problem import Problem
-from search.strategy import Strategy
+from search.stop import Stop
+from search.tally import SearchLoop
 from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from search.strategy import Strategy
 
 Order = Literal["strict", "arrival"]
 _TICK = 0.5  # seconds after which the loop looks up, events or not
@@ -31,16 +34,9 @@ _GRACE = (
 )
 _TIDY = 64  # after so many results what nobody will inherit is deleted
 _TRIAL = 50  # so many results are enough to see that a run cannot succeed
-_ORDERLY = (
-    "",
-    "evaluations",
-    "stall",
-    "epochs",
-    "exhausted",
-)  # ends (or none yet) that let everything asked be finished
 
 
-class Loop:
+class Loop(SearchLoop):
     """Runs a strategy on an executor until a budget is spent, and keeps the ledger.
 
     Chunk j is asked after exactly the results of all chunks up to ``j - lag / chunk`` were told, so a run
@@ -65,16 +61,6 @@ class Loop:
         listeners: objects with ``evaluated(evaluation, joined_front)``, called for every new result as it is
             told, or ``tick(loop)``, called about twice a second and after every batch of events.
         epoch_macs: what an epoch of training the base model takes, where the budget counts epochs.
-
-    Attributes:
-        front: of everything told so far.
-        states: number of results in each state, told or waiting, those of earlier calls included.
-        feasible: number of results counted that are feasible.
-        restored: number of results taken from the ledger.
-        asked: number of candidates asked.
-        epochs: what training has taken, as :class:`Budget` counts it, where it is limited.
-        steps: of candidates that are not finished and have reported, the step (an epoch) of their last
-            report.
     """
 
     def __init__(
@@ -89,7 +75,7 @@ class Loop:
         order: Order = "strict",
         lag: int = 64,
         chunk: int = 16,
-        listeners: Sequence[Any] = (),
+        listeners: Sequence[object] = (),
         epoch_macs: float = math.nan,
     ) -> None:
         if chunk < 1 or lag < chunk or lag % chunk:
@@ -99,20 +85,9 @@ class Loop:
             )
         if order not in ("strict", "arrival"):
             raise InputError(f"search.order {order!r}: expected 'strict' or 'arrival'")
-        self.problem, self.strategy, self.executor, self.ledger, self.budget = (
-            problem,
-            strategy,
-            executor,
-            ledger,
-            budget,
-        )
+        super().__init__(problem, executor, ledger, budget, listeners)
+        self.strategy, self._epoch_macs = strategy, epoch_macs
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
-        self.front = Front(problem)
-        self.states: Counter[State] = Counter()
-        self.feasible = self.restored = self.asked = 0
-        self.epochs, self._epoch_macs = 0.0, epoch_macs
-        self._hear = [listener.evaluated for listener in listeners if hasattr(listener, "evaluated")]
-        self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
         self._limit = math.inf if budget.evaluations is None else budget.evaluations
         self._open: dict[int, Candidate] = {}  # asked, not told
         self._chunks: deque[list[Candidate]] = (
@@ -120,88 +95,72 @@ class Loop:
         )  # the same in the order in which they are told, where that is strict
         self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
         self._flying: dict[int, Candidate] = {}  # submitted, not finished
-        self.steps: dict[int, int] = {}
-        self._stopped: dict[int, tuple[Report, str]] = {}  # pruned by the strategy at this report, and why
+        self._stopped: dict[int, tuple[Report, Stop]] = {}  # by the strategy at this report, and why
         self._old: set[int] = set()  # results from the ledger that are not counted yet
         self._failures: Counter[str] = Counter()
-        self._told = self._tidied = self._counted = self._within = self._idle = 0
-        self._ended = ""  # why nothing more is asked
+        self._told = self._tidied = self._counted = self._within = 0
         self._leave = self._started = False
-        self._spent, self._began = 0.0, time.monotonic()
 
     @property
     def running(self) -> int:
         """Number of candidates submitted and not finished."""
         return len(self._flying)
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds of wall time, those of earlier calls included."""
-        return self._spent + time.monotonic() - self._began
-
-    def run(self) -> str:
+    def run(self) -> Ending:
         """Run to the end and return why it ended.
-
-        Returns:
-            ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``, ``interrupted``,
-            ``failures: <the commonest reason>``, or ``disk full: <what to do>``. The ledger keeps it as the
-            note "ended" (but for the last one).
 
         Raises:
             InputError: the ledger holds other candidates than the strategy asks.
         """
-        self._began = time.monotonic()
-        try:
-            self._replay()
-            while self._flying and not self._leave:
-                self._tick()
-            reason = self._settle()
-            self.ledger.save_note("elapsed", self.elapsed)
-            self.ledger.save_note("ended", reason)
-            self.ledger.commit()
-        except KeyboardInterrupt:
-            self.ledger.rollback()  # it may have struck halfway; what was committed is whole
-            return "interrupted"
-        except LedgerError as error:
-            return f"disk full: {error}"
-        return reason
+        return self.tally.run(self.ledger, self._search)
 
     def interrupt(self) -> None:
         """Ask nothing more and finish what is running; called again, leave at once. Safe in a
         signal handler.
         """
-        self._leave = self._ended == "interrupted"
-        self._ended = "interrupted"
+        interrupted = Ending(EndingKind.INTERRUPTED)
+        self._leave = self.tally.ending == interrupted
+        self.tally.ending = interrupted
 
     # -- one round -------------------------------------------------------------------------------------------
 
+    def _search(self) -> Ending:
+        self._replay()
+        while self._flying and not self._leave:
+            self._tick()
+        return self._settle()
+
     def _replay(self) -> None:
         """Bring strategy and front to where the ledger ends, and submit the first candidates."""
-        self._spent = float(self.ledger.note("elapsed") or 0.0)
+        self.tally.recall(self.ledger)
         self._recorded = self.ledger.counts()["candidates"]
         self._records = self.ledger.candidates()
         self._arrivals = self.ledger.evaluations(arrays=True)
-        if self._overtime():
-            self._ended = self._ended or "seconds"
+        if self.tally.overtime():
+            self.tally.end(EndingKind.SECONDS)
         self.strategy.start(self.problem, self.seed)
         self._advance()
 
     def _tick(self) -> None:
-        left = math.inf if self.budget.seconds is None or self._ended else self.budget.seconds - self.elapsed
+        left = math.inf if self.tally.ending else self.tally.seconds_left
         for event in self.executor.events(max(0.0, min(_TICK, left))):
             self._handle(event)
-        self.ledger.save_note("elapsed", self.elapsed)
+        self.tally.keep_time(self.ledger)
         self.ledger.commit()  # before anybody hears of it
-        if self._overtime():
-            self._ended = self._ended or "seconds"
-            self._leave = self._leave or self._overtime(*_GRACE)
+        if self.tally.overtime():
+            self.tally.end(EndingKind.SECONDS)
+            self._leave = self._leave or self.tally.overtime(*_GRACE)
         self._advance()
-        if self._ended not in _ORDERLY:
+        if not self._orderly:
             for id in self.executor.withdraw():
                 del self._flying[id]
         self._tidy()
-        for tick in self._look:
-            tick(self)
+        self.tally.tick(self)
+
+    @property
+    def _orderly(self) -> bool:
+        """Whether everything asked is to be finished."""
+        return self.tally.ending is None or self.tally.ending.orderly
 
     def _tidy(self) -> None:
         """Now and then have deleted what nobody will inherit any more; all that is told is in the ledger by
@@ -216,7 +175,7 @@ class Loop:
         self._tidied = self._told
         parents = {parent for candidate in self._open.values() for parent in candidate.parents}
         self.problem.evaluator.retain(
-            heirs | parents | self._open.keys() | {member.candidate.id for member in self.front.members}
+            heirs | parents | self._open.keys() | {member.candidate.id for member in self.tally.front.members}
         )
 
     def _handle(self, event: Event) -> None:
@@ -226,8 +185,8 @@ class Loop:
             if event.id not in self._stopped:
                 self.ledger.add_report(event.id, event.report)
                 self.steps[event.id] = event.report.step
-                if why := self.strategy.should_stop(self._flying[event.id], event.report):
-                    self._stopped[event.id] = event.report, why if isinstance(why, str) else ""
+                if stop := Stop.of(self.strategy.should_stop(self._flying[event.id], event.report)):
+                    self._stopped[event.id] = event.report, stop
                     self.executor.cancel(event.id)
         else:
             self._record(event.evaluation)
@@ -237,15 +196,16 @@ class Loop:
         if (
             id in self._stopped
         ):  # at that very report, however much further it came before it could be stopped
-            report, why = self._stopped.pop(id)
+            report, stop = self._stopped.pop(id)
             e = replace(
                 pruned(self.problem.evaluator, e.candidate, report, e.seconds, e.worker, e.attempts),
-                reason=why,
+                reason=stop.reason,
+                cause=stop.cause,
             )
         del self._flying[id]
         self.steps.pop(id, None)
         self.ledger.add_evaluation(e)
-        self.states[e.state] += 1
+        self.tally.states[e.state] += 1
         self._waiting[id] = e
 
     def _advance(self) -> None:
@@ -261,10 +221,6 @@ class Loop:
                 self._count(evaluation)
             self._ask()
 
-    def _overtime(self, seconds: float = 0.0, share: float = 0.0) -> bool:
-        """Whether the time is up, and so many seconds and this share of it have passed since."""
-        return self.budget.seconds is not None and self.elapsed >= self.budget.seconds * (1 + share) + seconds
-
     # -- asking ----------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
@@ -275,7 +231,7 @@ class Loop:
                     return
                 if self.asked < self._recorded:
                     raise self._other_run(self.asked, "is in the ledger, but the strategy asks nothing more")
-                self._ended = "exhausted"
+                self.tally.ending = Ending(EndingKind.EXHAUSTED)
                 return
             ids = [candidate.id for candidate in candidates]
             if ids != list(range(self.asked, self.asked + len(ids))):
@@ -295,8 +251,8 @@ class Loop:
 
     def _may_go_on(self) -> bool:
         if self.asked >= self._limit:
-            self._ended = self._ended or "evaluations"
-        return not self._ended
+            self.tally.end(EndingKind.EVALUATIONS)
+        return self.tally.ending is None
 
     def _recall(self, candidate: Candidate) -> bool:
         """Find a candidate's result in the ledger; return whether it is there."""
@@ -311,7 +267,7 @@ class Loop:
         evaluation = self.ledger.evaluation(candidate.id, arrays=self.order == "strict")
         if evaluation is None:
             return False
-        self.states[evaluation.state] += 1
+        self.tally.states[evaluation.state] += 1
         self.restored += 1
         self._old.add(candidate.id)
         self.strategy.recall(candidate, self.ledger.reports(candidate.id))
@@ -321,7 +277,7 @@ class Loop:
 
     def _submit(self, candidates: Sequence[Candidate]) -> None:
         candidates = [candidate for candidate in candidates if candidate.id < self._limit]
-        if not candidates or self._ended not in _ORDERLY:
+        if not candidates or not self._orderly:
             return
         if not self._started:  # not before: a run that is complete needs no workers
             self.executor.start(self.problem.space, self.problem.evaluator)
@@ -352,36 +308,49 @@ class Loop:
         return [self._waiting.pop(next(iter(self._waiting)))] if self._waiting else []
 
     def _count(self, evaluation: Evaluation) -> None:
-        joined = self.front.add(evaluation)
-        self.feasible += int(self.problem.violations([evaluation])[0] == 0)
-        self._idle = 0 if joined else self._idle + 1
-        if self._idle >= (self.budget.stall or math.inf):
-            self._ended = self._ended or "stall"
+        joined = self.tally.count(evaluation)
         if self.budget.epochs is not None:
             self.epochs += evaluation.metrics.get(COMPUTE, 0.0) / self._epoch_macs
             if self.epochs >= self.budget.epochs:
-                self._ended = self._ended or "epochs"
+                self.tally.end(EndingKind.EPOCHS)
         self._counted += 1
         self._within += evaluation.candidate.id < self._limit
         if evaluation.state is State.FAILED and self._counted <= (trial := min(_TRIAL, self._limit)):
             self._failures[evaluation.reason] += 1
-            if self._failures.total() > trial / 2 and self._ended in _ORDERLY:
-                self._ended = f"failures: {self._failures.most_common(1)[0][0]}"
+            if self._failures.total() > trial / 2 and self._orderly:
+                self.tally.ending = Ending(EndingKind.FAILURES, self._failures.most_common(1)[0][0])
         if evaluation.candidate.id in self._old:
             self._old.remove(evaluation.candidate.id)
             return
-        for evaluated in self._hear:
-            evaluated(evaluation, joined)
+        self.tally.tell(evaluation, joined)
 
-    def _settle(self) -> str:
+    def _settle(self) -> Ending:
         """Count what came out of turn, beside a gap or in a chunk that the budget cut off; return why the run
         ended.
         """
         if self.order == "strict":
             for id in sorted(self._waiting):
                 self._count(self._waiting.pop(id))
-        complete = self._within == self._limit and self._ended in (
-            "seconds",
-            "interrupted",
-        )  # they came too late to matter
-        return "evaluations" if complete else self._ended or "interrupted"
+        ending = self.tally.ending or Ending(EndingKind.INTERRUPTED)
+        if self._within == self._limit and ending.kind in (EndingKind.SECONDS, EndingKind.INTERRUPTED):
+            return Ending(EndingKind.EVALUATIONS)  # they came too late to matter
+        return ending
+
+
+def epoch_macs(problem: Problem, budget: Budget) -> float:
+    """Return the multiply-accumulates of an epoch of training the base model, a backward pass counted as two
+    forward passes; nan where the budget counts no epochs.
+
+    Raises:
+        InputError: the budget counts epochs, and nobody counts what training takes.
+    """
+    if budget.epochs is None:
+        return math.nan
+    data, macs = problem.evaluator.data, problem.screened_base().get("macs")
+    if data is None or macs is None or COMPUTE not in problem.evaluator.metrics:
+        raise InputError(
+            f"budget.epochs: nobody counts what training takes; expected evaluators Cost and one that "
+            f"reports {COMPUTE}, such as "
+            "LineageTraining over a ChannelSpace"
+        )
+    return 3.0 * macs * data.size("train")

@@ -69,6 +69,27 @@ def _sentence(
     place: str, chosen: str, what: str, value: str, kinds: str, known: Sequence[str], given: Sequence[str]
 ) -> str:
     where = f"{place} ({chosen})" if chosen and place else place
+    if found := _of_key(where, chosen, what, known, given):
+        return found
+    if match := re.match(r"Expected an? (.+?)\. Got value: (.*)$", what):
+        return f"{where}: expected {_kind(match[1])}, got {_short(match[2])}"
+    if found := _of_class(place, what, value):
+        return found
+    if what.startswith("Expected a") and kinds:
+        return f"{where}: expected {_kind(kinds)}, got {_short(value)}"
+    if what.startswith(("Problems parsing config", "Unexpected config")):
+        return (
+            f"config: not YAML with keys and values: {_short(what.split(':', 1)[1].strip() or 'empty', 160)}"
+        )
+    path = chosen or _class_path(value)
+    if path:
+        expected = "expected 'module.Class' that is installed, in the current folder or beside the config"
+        return f"{place}: class_path {path!r} does not import: {_import_error(path, what)}; {expected}"
+    return f"{where}: {what}" if where else what
+
+
+def _of_key(where: str, chosen: str, what: str, known: Sequence[str], given: Sequence[str]) -> str:
+    """The sentence on a key or option that is not known; empty where the message is another."""
     if match := re.match(r"Option '(.+)' is not accepted$", what):
         if not chosen:
             names = sorted({name.split(".")[0] for name in known})
@@ -91,8 +112,11 @@ def _sentence(
         return _unknown(
             option, [f"--{name}" for name in known], "", "the keys of the config, as --search.lag 64"
         )
-    if match := re.match(r"Expected an? (.+?)\. Got value: (.*)$", what):
-        return f"{where}: expected {_kind(match[1])}, got {_short(match[2])}"
+    return ""
+
+
+def _of_class(place: str, what: str, value: str) -> str:
+    """The sentence on a class that does not fit; empty where the message is another."""
     if match := re.match(r"Import path (\S+) does not correspond to a subclass of (\w+)", what):
         base = BASES.get(match[2], match[2])
         return (
@@ -111,17 +135,7 @@ def _sentence(
             f"{place}: parameter {match[1]!r} of {match[2]} has no type; annotate it, as in '{match[1]}: "
             "int', or give it a default"
         )
-    if what.startswith("Expected a") and kinds:
-        return f"{where}: expected {_kind(kinds)}, got {_short(value)}"
-    if what.startswith(("Problems parsing config", "Unexpected config")):
-        return (
-            f"config: not YAML with keys and values: {_short(what.split(':', 1)[1].strip() or 'empty', 160)}"
-        )
-    path = chosen or _class_path(value)
-    if path:
-        expected = "expected 'module.Class' that is installed, in the current folder or beside the config"
-        return f"{place}: class_path {path!r} does not import: {_import_error(path, what)}; {expected}"
-    return f"{where}: {what}" if where else what
+    return ""
 
 
 def _unknown(name: str, names: Sequence[str], place: str, among: str = "") -> str:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from evaluators.base import Report
+from evaluators.base import Cause, Report
 from evaluators.tic.prediction import attribute
 from search.problem import Objective
+from search.stop import Stop
 from spaces.errors import InputError
 
 BIAS, ERROR, MOVEMENT, PREDICTED = "tic_bias", "tic_error", "movement", "predicted_loss"
@@ -60,7 +61,9 @@ class Monitor:
         }
 
 
-def divergence(report: Report) -> str:
-    """Return ``diverged: train_loss is nan at step 3`` where a metric is not finite, else an empty string."""
-    wrong = next(((name, value) for name, value in report.metrics.items() if not math.isfinite(value)), None)
-    return f"diverged: {wrong[0]} is {wrong[1]} at step {report.step}" if wrong else ""
+def divergence(report: Report) -> Stop | None:
+    """Return ``diverged: train_loss is nan at step 3`` where a metric is not finite, else None."""
+    for name, value in report.metrics.items():
+        if not math.isfinite(value):
+            return Stop(f"diverged: {name} is {value} at step {report.step}", Cause.DIVERGED)
+    return None

@@ -18,9 +18,10 @@ from evaluators.base import Candidate, State
 from search.budget import Budget
 from search.executors.base import Finished, Reported
 from search.executors.work import evaluate
+from search.figures import number
 from search.problem import Problem
 from search.progress import duration
-from search.reach import Reach, number
+from search.reach import Reach
 from search.strategy import candidate_seed
 from spaces.base import Space, Trained
 
@@ -112,11 +113,11 @@ class Plan:
     @property
     def estimate(self) -> str:
         """The time estimate in words."""
-        what = f"{self.candidate_seconds * 1e3:.3g} ms a candidate, {self.workers} at once"
+        what = f"{number(self.candidate_seconds * 1e3, digits=3)} ms a candidate, {self.workers} at once"
         if self.seconds is None:
             return f"time: {what}; the budget gives no end in time"
         count = "" if self.budget.evaluations is None else f"{self.budget.evaluations} evaluations: "
-        end = "if nobody is stopped" if self.parameters else "then fine-tuning"
+        end = "if no trial is stopped" if self.parameters else "then fine-tuning"
         return f"time: {count}about {duration(max(self.seconds, 1))} ({what}), {end}"
 
 

@@ -1,4 +1,4 @@
-"""The candidates that may become parents: who they are, who survives, who is chosen."""
+"""The candidates that may become parents: their survival, and the choice among them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Population:
     """At most `size` members. What is told waits until a parent is wanted, so that one selection serves many
     results.
 
-    Whoever failed, was pruned or has a value that is not finite never gets in.
+    Candidates that failed, were pruned or have a value that is not finite are left out.
     """
 
     def __init__(self, problem: Problem, size: int, selection: Selection, rng: np.random.Generator) -> None:
@@ -52,18 +52,17 @@ class Population:
                     if array.shape == candidate.genome.shape
                 }
                 self._waiting.append(Member(candidate.id, candidate.genome, values, violation, statistics))
+            # at fixed counts, so that the outcome does not depend on how many were told at once
             if len(self._waiting) >= self.size:
                 self._survive()
 
     @property
     def ids(self) -> set[int]:
-        """Of all who may still be chosen."""
+        """Of all that may still be chosen."""
         return {member.id for member in (*self.members, *self._waiting)}
 
     def choose(self, n: int, size: int) -> list[Member]:
-        """Return the winners of `n` tournaments among `size` members each; none where there are
-        no members.
-        """
+        """Return the best members of `n` tournaments among `size` each; none where there are no members."""
         if self._waiting:
             self._survive()
         if not self.members:

@@ -19,13 +19,15 @@ from operators.criteria import Activation, Criterion, Magnitude, Taylor, score_a
 from search.baseline import Baseline
 from search.executors.base import Finished
 from search.executors.work import evaluate
-from search.identity import describe, weights_digest
+from search.identity import FORMAT, Identity, source_digest, weights_digest
+from search.identity_format1 import former_structure, identify
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress
 from search.reach import check_metrics, check_reach, reaches
 from search.strategy import candidate_seed
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
+from spaces.names import former_names, public_name
 
 MakeSpace = Callable[[nn.Module, tuple[Tensor, ...]], Space]
 _GUIDE_BATCH = 256
@@ -67,7 +69,7 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.data is not None:
             self.data.validate()
-        self._described = describe("evaluators", self.evaluator.parts)
+        self._described = identify("evaluators", self.evaluator.parts)
 
     def untrained(self) -> bool:
         """Load weights that were trained before; whether there are none, so that the base model is yet to be
@@ -82,26 +84,36 @@ class Preparation:
         with progress.stage():
             self.baseline.train(lambda report: progress.training(report, epochs), self.device)
 
-    def identity(self) -> dict[str, str]:
-        """Return what model, weights, data, goals and evaluators are; known before any training. The space is
-        not in it.
-        """
-        lines = {
+    def identity(self, space: Space) -> Identity:
+        """Return what space, model, weights, data, goals and evaluators are; known before any training."""
+        common = {
             "data": self.data.fingerprint if self.data is not None else "none",
-            "model": "none",
-            "weights": "none",
-        }
-        if self.model is not None:
-            structure = hashlib.sha256(repr(self.model).encode()).hexdigest()[:16]
-            lines["model"] = f"{type(self.model).__module__}.{type(self.model).__qualname__} {structure}"
-            lines["weights"] = (
-                f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
-            )
-        goals = {
             "objectives": ", ".join(map(str, self.objectives)),
             "constraints": ", ".join(map(str, self.constraints)),
         }
-        return lines | goals | self._described | describe("criteria", list(self.criteria))
+        with former_names():
+            former = {"space": space.fingerprint[:16]} | self._former_model()
+        lines = {"format": FORMAT, "space": space.fingerprint[:16]} | self._model(space)
+        described = self._described | identify("criteria", list(self.criteria))
+        return Identity(lines | common, former | common) | described
+
+    def _model(self, space: Space) -> dict[str, str]:
+        """Return what the base model is and computes, and where its weights come from."""
+        if self.model is None:
+            return {"model": "none", "weights": "none"}
+        program = space.program or source_digest(self.model)
+        weights = f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
+        return {"model": f"{public_name(type(self.model))} {program}", "weights": weights}
+
+    def _former_model(self) -> dict[str, str]:
+        """Return the same as format 1 had it, which knew a model by its layers alone."""
+        if self.model is None:
+            return {"model": "none", "weights": "none"}
+        structure = hashlib.sha256(former_structure(self.model).encode()).hexdigest()[:16]
+        weights = weights_digest(self.model)
+        if self.baseline is not None:
+            weights = f"trained {self.baseline.former_key}"
+        return {"model": f"{public_name(type(self.model))} {structure}", "weights": weights}
 
     def make_space(self) -> Space:
         """Return the space over the model as it is now."""
@@ -133,7 +145,7 @@ class Preparation:
         of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
         problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
         if reachable:
-            check_reach(reaches(space, self.data, evaluator, self.constraints, screened_base(problem)))
+            check_reach(reaches(space, self.data, evaluator, self.constraints, problem.screened_base()))
         return problem
 
     def base(self, problem: Problem) -> dict[str, float]:
@@ -173,11 +185,3 @@ class Preparation:
 def _name(criterion: Criterion) -> str:
     """Return what the base model's scores are called, beside those of every parent where there are such."""
     return f"base_{criterion.name}" if criterion.of_parent else criterion.name
-
-
-def screened_base(problem: Problem) -> dict[str, float]:
-    """Return those metrics of the base model that need no evaluation."""
-    genome = problem.space.base
-    if genome is None:
-        return {}
-    return {name: float(values[0]) for name, values in problem.evaluator.screen(genome[None]).items()}

@@ -85,6 +85,13 @@ class Problem:
     guide: dict[str, np.ndarray] = field(default_factory=dict)
     of_parent: frozenset[str] = frozenset()
 
+    def screened_base(self) -> dict[str, float]:
+        """Return those metrics of the base model that need no evaluation; empty where there is none."""
+        genome = self.space.base
+        if genome is None:
+            return {}
+        return {name: float(values[0]) for name, values in self.evaluator.screen(genome[None]).items()}
+
     def values(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
         """Objective values, all to be minimised, float64 of shape ``(n, objectives)``; inf for what did not
         complete.

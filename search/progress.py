@@ -19,9 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.base import Report, State
+from search.figures import number
 
 if TYPE_CHECKING:
-    from search.loop import Loop
+    from search.tally import SearchLoop
 
 _REFERENCE = 64
 """Candidates whose worst values are the reference point of the hypervolume that is shown."""
@@ -60,7 +61,7 @@ class Progress:
 
     def training(self, report: Report, epochs: int) -> None:
         """Show an epoch of training the base model."""
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
+        figures = ", ".join(f"{name} {number(value)}" for name, value in report.metrics.items())
         done = min(report.step, epochs)
         rich = Text.assemble(("training the base model ", "bold"), f"{done}/{epochs}  ", (figures, "dim"))
         self._show(rich, f"training the base model {done}/{epochs}: {figures}")
@@ -111,7 +112,7 @@ class SearchProgress:
         self._reference: np.ndarray | None = None
         self._times: deque[tuple[float, int]] = deque()
 
-    def tick(self, loop: Loop) -> None:
+    def tick(self, loop: SearchLoop) -> None:
         """Show where the search is; told by the loop."""
         if self._opening:
             self.progress.say(self._opening)
@@ -126,7 +127,7 @@ class SearchProgress:
         if self.progress.due:  # the text costs milliseconds, candidates may take less
             self.progress.search(self.text(loop), _done(loop), loop.budget.evaluations)
 
-    def text(self, loop: Loop) -> str:
+    def text(self, loop: SearchLoop) -> str:
         """The state of the search in one plain line."""
         total, workers, failed, left = (
             loop.budget.evaluations,
@@ -138,7 +139,9 @@ class SearchProgress:
         pruned = loop.states[State.PRUNED]
         parts = [
             f"{_done(loop)}{f'/{total}' if total is not None else ''} evaluations",
-            f"{loop.epochs:.3g}/{loop.budget.epochs:g} epochs" if loop.budget.epochs is not None else "",
+            f"{number(loop.epochs)}/{number(loop.budget.epochs)} epochs"
+            if loop.budget.epochs is not None
+            else "",
             f"{self.rate(loop):.3g}/s" if self.rate(loop) else "",
             f"{workers} worker{'s' if workers != 1 else ''}",
             steps(loop.steps.values()),
@@ -152,23 +155,23 @@ class SearchProgress:
         ]
         return ", ".join(part for part in parts if part)
 
-    def _found(self, loop: Loop) -> list[str]:
+    def _found(self, loop: SearchLoop) -> list[str]:
         """The front and its hypervolume; of one objective the best value."""
         objectives = loop.problem.objectives
         if len(objectives) > 1:
             return [f"front {len(loop.front)}", f"hypervolume {self.hypervolume(loop):.4f}"]
         return [
-            f"best {objectives[0].metric} {member.metrics[objectives[0].metric]:.4g}"
+            f"best {objectives[0].metric} {number(member.metrics[objectives[0].metric])}"
             for member in loop.front.members[:1]
         ]
 
-    def rate(self, loop: Loop) -> float:
+    def rate(self, loop: SearchLoop) -> float:
         """Evaluations per second, lately; 0 before anything can be said."""
         if not self._times or (passed := time.monotonic() - self._times[0][0]) < _LEAST:
             return 0.0
         return (_done(loop) - self._times[0][1]) / passed
 
-    def left(self, loop: Loop) -> float | None:
+    def left(self, loop: SearchLoop) -> float | None:
         """Seconds that the search is likely to take yet, None where nothing tells."""
         times, rate = [], self.rate(loop)
         if loop.budget.evaluations is not None and rate > 0:
@@ -179,7 +182,7 @@ class SearchProgress:
             times.append(max(loop.budget.epochs / loop.epochs - 1, 0.0) * loop.elapsed)
         return min(times) if times else None
 
-    def hypervolume(self, loop: Loop) -> float:
+    def hypervolume(self, loop: SearchLoop) -> float:
         """What the front dominates, as a share of the box between zero (or the best, below zero) and the
         worst of the first candidates.
         """
@@ -201,7 +204,7 @@ class SearchProgress:
         return loop.front.hypervolume(list(signs * reference)) / max(float(np.prod(box)), 1e-300)
 
 
-def _done(loop: Loop) -> int:
+def _done(loop: SearchLoop) -> int:
     return sum(loop.states.values())
 
 

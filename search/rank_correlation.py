@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
-
-from search.weighing import normal_scores
+from scipy.stats import kendalltau, norm, rankdata
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,14 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = No
         size = normal_scores(given)
         x, y = (_without(normal_scores(values), size) for values in (x, y))
     return RankCorrelation(float(kendalltau(x, y).statistic) if len(x) > 1 else math.nan, len(x))
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Return where each value ``(n,)`` stands among the others, as a quantile of the normal distribution; nan
+    counts as the highest.
+    """
+    filled = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
+    return norm.ppf((rankdata(filled) - 0.5) / len(values))
 
 
 def _without(values: np.ndarray, direction: np.ndarray) -> np.ndarray:

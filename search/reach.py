@@ -1,5 +1,5 @@
-"""Whether what is asked can be had at all: metrics that somebody computes, limits that some
-candidate keeps.
+"""Whether what is asked can be had at all: metrics that an evaluator computes, limits that some candidate
+keeps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from evaluators.base import Candidate, Evaluator
 from evaluators.cost import COSTS, smallest
 from evaluators.data.base import Data
+from search.figures import number
 from search.problem import Constraint, Objective
 from spaces.base import Space
 from spaces.errors import InputError
@@ -46,11 +47,6 @@ class Reach:
             f" ({self.extreme / self.base:.3g} of the base model's {number(self.base)})" if self.base else ""
         )
         return f"the {word} reachable {self.constraint.metric} is {number(self.extreme)}{share}"
-
-
-def number(value: float) -> str:
-    """Write a metric for people: whole numbers with separators, others with four digits."""
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
 def check_metrics(

@@ -23,6 +23,7 @@ from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
+from spaces.names import current_path
 
 FORMAT = 1
 EXPECTED = "expected the base model that was searched"
@@ -265,7 +266,7 @@ def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
         InputError: where the class does not import, is not of the kind, or does not take the arguments.
     """
     class_path = str(spec.get("class_path", ""))
-    module, _, name = class_path.rpartition(".")
+    module, _, name = current_path(class_path).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):

@@ -15,9 +15,10 @@ from torch import nn
 from evaluators.base import Evaluation
 from search import table
 from search.about import About
+from search.ending import Ending
 from search.executors.randomness import Randomness
 from search.export import base_of, export
-from search.figures import figure, title
+from search.figures import number, title
 from search.finals import Final, load_finals
 from search.finish import front_of
 from search.ledger import Ledger
@@ -33,8 +34,7 @@ class Result:
 
     Attributes:
         front: the feasible non-dominated evaluations, the best in the first objective first.
-        reason: why the search ended: ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``,
-            ``interrupted`` or ``failures: ...``.
+        ending: why the search ended.
         counts: of candidates and evaluations, in every state.
         finals: the base model and those members of the front that were fine-tuned, exported and measured.
         problem: that was searched; its ``base`` has the metrics of the base model.
@@ -46,7 +46,7 @@ class Result:
     """
 
     front: list[Evaluation]
-    reason: str
+    ending: Ending
     counts: dict[str, int]
     finals: list[Final]
     problem: Problem
@@ -58,14 +58,21 @@ class Result:
 
     @classmethod
     def read(
-        cls, ledger: Ledger, problem: Problem, directory: Path | None, reason: str, complete: bool = False
+        cls, ledger: Ledger, problem: Problem, directory: Path | None, ending: Ending, complete: bool = False
     ) -> Result:
         """Make it of the ledger."""
         front, about = front_of(problem, ledger).members, About.load(ledger)
         trials = gather_trials(ledger, about, curves=False)
         return cls(
-            front, reason, ledger.counts(), load_finals(ledger), problem, about, directory, complete, trials
+            front, ending, ledger.counts(), load_finals(ledger), problem, about, directory, complete, trials
         )
+
+    @property
+    def reason(self) -> str:
+        """Why the search ended, as text: ``evaluations``, ``seconds``, ``stall``, ``epochs``, ``exhausted``,
+        ``steps``, ``interrupted``, ``failures: ...`` or ``disk full: ...``.
+        """
+        return str(self.ending)
 
     def table(self) -> str:
         """Return base model and front side by side, as plain text: fine-tuned and measured where that was
@@ -163,5 +170,5 @@ class Result:
             *columns,
             *((f"candidate {member.candidate.id}", member.metrics) for member in members),
         ]:
-            rows.add_row(label, *(figure(metrics[name], name) if name in metrics else "" for name in names))
+            rows.add_row(label, *(number(metrics[name], name) if name in metrics else "" for name in names))
         return rows

@@ -96,7 +96,7 @@ class Sampling:
             )
         if isinstance(
             pruner, HyperbandPruner
-        ):  # its brackets begin now, or they would depend on who reports first
+        ):  # its brackets begin now, or they would depend on which trial reports first
             self.study.pruner.prune(self.study, create_trial(state=TrialState.RUNNING))
         self._known: set[bytes] = set()
 

@@ -23,6 +23,7 @@ from evaluators.data.base import Data
 from evaluators.training import Training
 from operators.criteria import Criterion
 from search.budget import Budget
+from search.class_paths import ClassPaths
 from search.coevolution import Coevolution
 from search.executors import RayExecutor
 from search.finish import Finish
@@ -171,8 +172,12 @@ class Settings:
         self.budget: Budget = self.make("search.budget")
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Settings:
+    def parse(cls, arguments: Sequence[str], homes: Mapping[str, str] | None = None) -> Settings:
         """Read ``[CONFIG.yaml, --key, value, ...]``.
+
+        Args:
+            arguments: of the command line.
+            homes: public name -> package, of the classes that may be named without one.
 
         Raises:
             InputError: one line that names the place and what is accepted.
@@ -189,7 +194,8 @@ class Settings:
             ]
         sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
         parser = _parser()
-        words = [*([f"--config={source}"] if source else []), *words]
+        names = ClassPaths(homes or {})
+        words = [*([f"--config={names.config(source)}"] if source else []), *names.words(words)]
         try:
             config = parser.parse_args(words)
             if (

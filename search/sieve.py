@@ -57,7 +57,7 @@ class Sieve:
         """Return `n` new proposals; fewer only where nothing new is found any more."""
         taken: list[Proposal] = []
         drawn: list[Proposal] = []
-        for _ in range(1 + self.redraws):
+        for _ in range(1 + self.redraws):  # what is missing is drawn again, and at last mended
             if len(taken) < n:
                 drawn = draw(n - len(taken))
                 taken += self._fit(drawn, n - len(taken))
@@ -107,6 +107,7 @@ class Sieve:
         origins = np.stack([proposals[row].genome for row in rows])
         goals = known[[int((known != origin).sum(axis=1).argmin()) for origin in origins]]
         differs = origins != goals
+        # loci are taken from the feasible genome in a random order; a bisection finds how many it takes
         turn = np.where(differs, self.rng.random(differs.shape), 2.0).argsort(axis=1).argsort(axis=1)
         steps, low, high = differs.sum(axis=1), np.zeros(len(rows)), np.ones(len(rows))
         arrived = goals.copy()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from evaluators.base import Candidate, Evaluation, Report
 from search.problem import Problem
+from search.stop import Stop
 from search.strategy import Strategy
 from spaces.errors import InputError
 
@@ -33,7 +34,7 @@ class Stages(Strategy):
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         self._stage = 0
-        self._owners: dict[int, int] = {}  # of those who are open: the stage that asked
+        self._owners: dict[int, int] = {}  # candidate that is open -> the stage that asked it
         for strategy in self.strategies:
             strategy.start(problem, seed)
 
@@ -66,7 +67,7 @@ class Stages(Strategy):
             else set().union(*(heirs for heirs in found if heirs is not None))
         )
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
         return self.strategies[self._owners[candidate.id]].should_stop(candidate, report)
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report
+from search.budget import Budget
+from search.executors.base import Executor
+from search.ledger import Ledger
+from search.loop import Loop, Order, epoch_macs
 from search.problem import Problem
+from search.stop import Stop
+from search.tally import SearchLoop
 
 
 def candidate_seed(seed: int, id: int) -> int:
@@ -16,7 +23,75 @@ def candidate_seed(seed: int, id: int) -> int:
     return int(np.random.SeedSequence((seed, id)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-class Strategy(ABC):
+class SearchStrategy(ABC):
+    """Decides what a search tries: makes the loop that runs it, and says what the engine has to know before.
+
+    Attributes:
+        monitor: metric, or sum of metrics, that is watched while a candidate is evaluated; None or empty:
+            none is.
+        needs_state: whether it keeps files in the run's folder of heavy state, in a search in memory, too.
+        starts_from_base: whether candidates come from the base model, which is trained, evaluated and scored
+            first; else only what is screened is known of it.
+    """
+
+    monitor: str | None = None
+    needs_state: bool = False
+    starts_from_base: bool = True
+
+    @abstractmethod
+    def make_loop(
+        self,
+        problem: Problem,
+        executor: Executor,
+        ledger: Ledger,
+        budget: Budget,
+        *,
+        seed: int = 0,
+        order: Order = "strict",
+        lag: int = 64,
+        chunk: int = 16,
+        listeners: Sequence[object] = (),
+    ) -> SearchLoop:
+        """Return the loop that runs a search by this strategy; the strategy itself stays as it was given, so
+        that the next call starts from it again.
+
+        Args:
+            problem: space, evaluator and goals.
+            executor: evaluates.
+            ledger: of the run.
+            budget: when to stop.
+            seed: of the run.
+            order, lag, chunk: see :class:`~search.loop.Loop`; of no effect where nothing is asked in chunks.
+            listeners: see :class:`~search.loop.Loop`.
+
+        Raises:
+            InputError: of what does not fit the problem or the budget.
+        """
+
+    def rehearse(self, problem: Problem, seed: int) -> None:
+        """See that the strategy fits a problem, before there is anything of the run.
+
+        Raises:
+            InputError: it does not.
+        """
+        return
+
+    def candidate_seconds(self, problem: Problem, seed: int) -> float | None:
+        """Return how long one of its candidates takes in this process, measured; None: as long as any random
+        candidate.
+        """
+        return None
+
+    def most_candidates(self) -> int | None:
+        """Return how many candidates there will be at most, None where nothing but the budget says."""
+        return None
+
+    def cell_graph(self) -> tuple[int, list[list[int]]]:
+        """Return the number of cells and the edges between them, where it runs cells on a graph."""
+        return 0, []
+
+
+class Strategy(SearchStrategy):
     """Proposes candidates, learns from evaluations.
 
     It must be a function of its arguments, the seed and the order of the calls alone: on resume it is
@@ -30,6 +105,38 @@ class Strategy(ABC):
     problem: Problem
     seed: int
     rng: np.random.Generator
+
+    def make_loop(
+        self,
+        problem: Problem,
+        executor: Executor,
+        ledger: Ledger,
+        budget: Budget,
+        *,
+        seed: int = 0,
+        order: Order = "strict",
+        lag: int = 64,
+        chunk: int = 16,
+        listeners: Sequence[object] = (),
+    ) -> SearchLoop:
+        return Loop(
+            problem,
+            copy.deepcopy(self),
+            executor,
+            ledger,
+            budget,
+            seed=seed,
+            order=order,
+            lag=lag,
+            chunk=chunk,
+            listeners=listeners,
+            epoch_macs=epoch_macs(problem, budget),
+        )
+
+    def rehearse(self, problem: Problem, seed: int) -> None:
+        """Where there is no base model, all that :meth:`start` asks of the problem is known by now."""
+        if problem.space.base is None:
+            copy.deepcopy(self).start(problem, seed)
 
     def start(self, problem: Problem, seed: int) -> None:
         """Receive the problem; called once, before the first :meth:`ask`."""
@@ -51,22 +158,17 @@ class Strategy(ABC):
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from results, failed ones included, in an order that the loop fixes."""
 
-    def cells(self) -> tuple[int, list[list[int]]]:
-        """Return how many cells evolve beside each other, and which of them meet, pairs of their numbers; 0
-        where there are no cells.
-        """
-        return 0, []
-
     def heirs(self) -> set[int] | None:
-        """Return the ids of those told who may still become parents, or None where that may be anybody.
+        """Return the ids of told candidates that may still become parents, or None where any may.
 
         What others left to children is deleted, so that a long search with inherited weights does not fill
         the disk.
         """
         return None
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
-        """Whether a running candidate is to be pruned after this report; a text says yes, and why.
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
+        """Whether a running candidate is to be pruned after this report; a text, or a
+        :class:`~search.stop.Stop`, says yes, and why.
 
         Where a worker was lost the reports of a candidate come once more, from the first one on.
         """

@@ -16,7 +16,7 @@ from operators.selection import rank
 from search.problem import Problem
 from search.proposals import Draw, Proposal
 from search.rank_correlation import RankCorrelation, rank_correlation
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Surrogate:
@@ -38,13 +38,12 @@ class Surrogate:
     """
 
     def __init__(self, times: int = 4, chance: float = 0.25, trees: int = 50) -> None:
-        for ok, text in [
+        require(
+            "Surrogate",
             (times >= 2, f"times {times}; expected at least 2"),
             (0 <= chance <= 1, f"chance {chance}; expected 0 to 1"),
             (trees >= 1, f"trees {trees}; expected at least 1"),
-        ]:
-            if not ok:
-                raise InputError(f"Surrogate: {text}")
+        )
         self.times, self.chance, self.trees = times, chance, trees
 
     def start(self, problem: Problem, rng: np.random.Generator) -> None:

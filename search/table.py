@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.about import About
-from search.figures import figure, share, title
+from search.figures import number, share, title
 from search.finals import BASE, COSTS, Final
 
 _WIDE = 140
@@ -38,30 +38,33 @@ def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
         caption_justify="left",
     )
     rows.add_column("model", no_wrap=True)
+    names: list[str] = []  # a newline stands between the two lines of a column's head
     for metric in measured:
-        rows.add_column(f"test {title(metric)}\nbefore", justify="right", no_wrap=True)
-        rows.add_column("\ntuned", justify="right", no_wrap=True)
+        names += [f"test {title(metric)}\nbefore", "\ntuned"]
     for cost in COSTS:
-        if cost in paired:
-            rows.add_column(f"{title(cost)}\nrequested", justify="right", no_wrap=True)
-        rows.add_column("\nrealised" if cost in paired else title(cost), justify="right", no_wrap=True)
-    rows.add_column("share\nof base", justify="right", no_wrap=True)
-    rows.add_column("ms\ntorch", justify="right", no_wrap=True)
-    rows.add_column("ms\nONNX", justify="right", no_wrap=True)
+        names += [f"{title(cost)}\nrequested", "\nrealised"] if cost in paired else [title(cost)]
+    for name in (*names, "share\nof base", "ms\ntorch", "ms\nONNX"):
+        rows.add_column(name, justify="right", no_wrap=True)
     base = next((final for final in finals if final.id == BASE), None)
     for final in finals:
         rows.add_row(*_cells(final, base, measured, paired, about), style="dim" if final.reason else "")
+    if notes := _notes(finals):
+        rows.caption = Text("\n".join(notes))
+    return rows
+
+
+def _notes(finals: Sequence[Final]) -> list[str]:
+    """What could not be finished, limits that are not met, and why there is no ONNX file."""
     notes = [f"{final.name}: {final.reason}" for final in finals if final.reason]
     notes += [
-        f"{final.name}: {limit.text} not met ({figure(limit.value, limit.text.split()[0])})"
+        f"{final.name}: {limit.text} not met ({number(limit.value, limit.text.split()[0])})"
         for final in finals
         for limit in final.limits
         if not limit.met
     ]
-    notes += sorted({f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx})
-    if notes:
-        rows.caption = Text("\n".join(notes))
-    return rows
+    return notes + sorted(
+        {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
+    )
 
 
 def show(finals: Sequence[Final], about: About, console: Console | None = None) -> None:
@@ -125,4 +128,4 @@ def _cells(
 
 
 def _cell(value: float | None, name: str) -> str:
-    return "" if value is None else figure(value, name)
+    return "" if value is None else number(value, name)

@@ -12,9 +12,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evaluators.base import Evaluation, State
+from evaluators.base import Cause, Evaluation, State
 from search.about import About
-from search.figures import figure, title
+from search.figures import number, setting, title
 from search.finals import Final
 from search.ledger import Ledger
 
@@ -42,11 +42,11 @@ class TrialRow:
 
     @property
     def diverged(self) -> bool:
-        return self.evaluation.reason.startswith("diverged")
+        return self.evaluation.cause is Cause.DIVERGED
 
     @property
     def paused(self) -> bool:
-        return self.evaluation.reason.startswith("paused")
+        return self.evaluation.cause is Cause.PAUSED
 
 
 def gather_trials(ledger: Ledger, about: About, curves: bool = True) -> list[TrialRow]:
@@ -79,18 +79,12 @@ def trials_table(
     rows: Sequence[TrialRow], about: About, finals: Sequence[Final] = (), most: int = 10
 ) -> Table:
     """Return the table at the end of a hyper-parameter search: the best trials with their parameters, and how
-    the winner was tested.
+    the best one was tested.
     """
     shown = best_first(rows, about)[:most]
     goals = [goal["metric"] for goal in about.objectives]
-    metrics = [
-        *goals,
-        *(
-            name
-            for name in TOLD
-            if name not in goals and any(name in row.evaluation.metrics for row in shown)
-        ),
-    ]
+    there = {name for row in shown for name in row.evaluation.metrics}
+    metrics = [*goals, *(name for name in TOLD if name not in goals and name in there)]
     names = [name for name in about.parameters if any(name in row.parameters for row in shown)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
@@ -99,27 +93,23 @@ def trials_table(
     for name in names:
         table.add_column(short(name), justify="right", no_wrap=True)
     for row in shown:
-        cells = [
-            figure(row.evaluation.metrics[name], name) if name in row.evaluation.metrics else ""
-            for name in metrics
-        ]
-        table.add_row(
-            str(row.id),
-            *cells,
-            *(value(row.parameters[name]) if name in row.parameters else "-" for name in names),
-        )
-    notes = [counted(rows)]
-    for final in finals:
-        told = ", ".join(
-            f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items()
-        )
-        notes.append(
-            f"trial {final.id}: {final.reason}"
-            if final.reason
-            else f"trial {final.id} on the test split: {told}"
-        )
-    table.caption = Text("\n".join(notes))
+        table.add_row(str(row.id), *_cells(row, metrics, names))
+    table.caption = Text("\n".join([counted(rows), *map(_note, finals)]))
     return table
+
+
+def _cells(row: TrialRow, metrics: Sequence[str], parameters: Sequence[str]) -> list[str]:
+    known = row.evaluation.metrics
+    cells = [number(known[name], name) if name in known else "" for name in metrics]
+    return cells + [setting(row.parameters[name]) if name in row.parameters else "-" for name in parameters]
+
+
+def _note(final: Final) -> str:
+    """How a trial was tested, or why it could not be."""
+    if final.reason:
+        return f"trial {final.id}: {final.reason}"
+    figures = (f"{title(name.removeprefix('test_'))} {number(at, name)}" for name, at in final.test.items())
+    return f"trial {final.id} on the test split: {', '.join(figures)}"
 
 
 def counted(rows: Sequence[TrialRow]) -> str:
@@ -137,10 +127,5 @@ def counted(rows: Sequence[TrialRow]) -> str:
 
 
 def short(name: str) -> str:
-    """Return a parameter's name without who takes it."""
+    """Return a parameter's name without the part that takes it: ``lr`` of ``optimiser.lr``."""
     return name.split(".", 1)[-1]
-
-
-def value(found: Any) -> str:
-    """Write a parameter's value for people."""
-    return f"{found:.3g}" if isinstance(found, float) else str(found)

@@ -251,7 +251,7 @@ class StudySearch(Searcher):
         """Join a trial of Ray, new, tried again or restored, with its trial of the study."""
         if self._metric is None:
             raise InputError(
-                "StudySearch: nobody says which result counts; expected metric=, TuneConfig.metric or "
+                "StudySearch: it is not known which result counts; expected metric=, TuneConfig.metric or "
                 "study.set_metric_names"
             )
         name = ray_trial.trial_id
@@ -363,8 +363,8 @@ class StudySearch(Searcher):
         )
 
     def _settle(self) -> None:
-        """End what Ray has ended without a word: a time budget and a stopper of the whole experiment tell
-        nobody.
+        """End what Ray has ended without a call: a time budget and a stopper of the whole experiment make
+        none.
         """
         for name in [name for name, ray_trial in self._ray_trials.items() if ray_trial.is_finished()]:
             if name in self._live:

@@ -9,17 +9,15 @@ from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.base import Candidate, Cause, Evaluation, Report, State
 from search.monitor import Monitor, divergence
 from search.problem import Problem
 from search.pruners import NonDominationPruner
 from search.sampling import SamplerName, Sampling
+from search.stop import Stop
 from search.strategy import Strategy
 from search.study.goals import repeats
 from spaces.errors import InputError
-
-DIVERGED = "diverged"
-"""How the reason begins for which a trial is stopped whose report is not finite."""
 
 
 class Tuning(Strategy):
@@ -109,11 +107,11 @@ class Tuning(Strategy):
             candidates.append(candidate)
         return candidates
 
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str:
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
         if why := divergence(report):
             return why
         if self.pruner is None or report.step <= self._last.get(candidate.id, 0):
-            return False  # nobody asks, or it has been judged: a lost worker begins again
+            return False  # no pruner, or judged already: a lost worker begins again
         self._last[candidate.id] = report.step
         if self._repeats(candidate.id, report):
             return False
@@ -140,7 +138,7 @@ class Tuning(Strategy):
                 self._sampling.complete(trial, evaluation.metrics)
             elif evaluation.state is State.FAILED:
                 self._sampling.failed(trial)
-            elif evaluation.reason.startswith(DIVERGED):
+            elif evaluation.cause is Cause.DIVERGED:
                 self._sampling.diverged(trial)
             else:
                 self._sampling.pruned(trial)

@@ -4,7 +4,7 @@ their results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from search.carried_results import CarriedResults
 from search.executors.base import Executor
 from search.executors.known import Known, KnownResults
 from search.from_run import FromRun
+from search.identity import Identity
 from search.ledger import Ledger
 from search.problem import Problem
 from spaces.base import Space
@@ -54,13 +55,13 @@ class WarmStart:
 
     @contextmanager
     def executor(
-        self, inner: Executor, problem: Problem, identity: Mapping[str, str], say: Callable[[str], None]
+        self, inner: Executor, problem: Problem, identity: Identity, say: Callable[[str], None]
     ) -> Iterator[Executor]:
         """Lend an executor that gives the results of these runs, where they mean the same, and leaves all
         else to `inner`.
 
         Args:
-            identity: of the search, as its ledger keeps it.
+            identity: of the search.
             say: told in one line for every run whether its results are taken over.
         """
         with ExitStack() as stack:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm, rankdata
+
+from search.rank_correlation import normal_scores
 
 
 def weighed(
@@ -40,11 +41,3 @@ def weighed(
         step = errors * level / np.sqrt(labels)
         score[fine] = val[fine] + share * bias[fine] + step * normal_scores(movement)[fine]
     return score
-
-
-def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Return where each value ``(n,)`` stands among the others, as a quantile of the normal distribution; nan
-    counts as the highest.
-    """
-    filled = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
-    return norm.ppf((rankdata(filled) - 0.5) / len(values))

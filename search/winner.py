@@ -1,4 +1,4 @@
-"""The best trial of a hyper-parameter search, as it was trained, told on the test split."""
+"""The best trial of a hyper-parameter search, as it was trained, measured on the test split."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from spaces.channels.plan import SlicePlan
+
+from spaces.names import with_former
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,17 @@ class Space(ABC):
         they always are.
         """
         return ""
+
+    @property
+    def program(self) -> str:
+        """Hash of what the base model computes, where the space traced it: an edited ``forward`` has another
+        one. Empty where nothing was traced.
+        """
+        return ""
+
+    def is_meant(self, written: str, kind: Literal["fingerprint", "kinship"] = "fingerprint") -> bool:
+        """Whether a fingerprint (or kinship) that was written down, perhaps in format 1, is this space's."""
+        return written in with_former(lambda: getattr(self, kind))
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -17,7 +17,8 @@ import numpy as np
 from torch import nn
 
 from spaces.base import Segment, Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
+from spaces.names import public_name
 
 Value = float | int | str
 """What a choice may hold (booleans are integers): all that JSON, a dashboard and a person can read."""
@@ -93,13 +94,15 @@ class Float(Dimension):
     """
 
     def __init__(self, low: float, high: float, levels: int = 32, log: bool = False) -> None:
-        if not low < high or (log and low <= 0):
-            raise InputError(
-                f"Float: low {low} and high {high} are not accepted; low must be less than "
-                f"high{', and above 0 for log' if log else ''}"
-            )
-        if not 2 <= levels <= 256:
-            raise InputError(f"Float: {levels} levels are not accepted; use 2 to 256")
+        require(
+            "Float",
+            (
+                low < high and not (log and low <= 0),
+                f"low {low} and high {high} are not accepted; low must be less than "
+                f"high{', and above 0 for log' if log else ''}",
+            ),
+            (2 <= levels <= 256, f"{levels} levels are not accepted; use 2 to 256"),
+        )
         grid = np.geomspace(low, high, levels) if log else np.linspace(low, high, levels)
         super().__init__([float(low), *(float(f"{value:.12g}") for value in grid[1:-1]), float(high)])
         self.log = log
@@ -186,8 +189,8 @@ class ChoiceSpace(Space):
     def fingerprint(self) -> str:
         """Of the class, its choices with their values, and the arguments that the space was made with.
 
-        The code of ``build_from`` is not part of it: who changes what it builds renames the class, or starts
-        a new run.
+        The code of ``build_from`` is not part of it: after a change of what it builds, rename the class or
+        start a new run.
         """
         path, arguments = self._made()
         choices = [
@@ -212,7 +215,7 @@ class ChoiceSpace(Space):
         args, kwargs = self._arguments
         given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
         given.apply_defaults()
-        return f"{cls.__module__}.{cls.__qualname__}", _plain(given.arguments)
+        return public_name(cls), _plain(given.arguments)
 
     @property
     def alleles(self) -> dict[str, tuple[Value, ...]]:
@@ -300,4 +303,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return public_name(type(value))

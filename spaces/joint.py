@@ -12,6 +12,7 @@ from torch import nn
 
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.names import public_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,10 @@ class JointSpace(Space):
         return self._digest({name: space.fingerprint for name, space in self.spaces.items()})
 
     @property
+    def program(self) -> str:
+        return " ".join(space.program for space in self.spaces.values()).strip()
+
+    @property
     def kinship(self) -> str:
         """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a
         fingerprint of its own.
@@ -94,7 +99,7 @@ class JointSpace(Space):
         return self._digest({name: space.kinship or space.fingerprint for name, space in self.spaces.items()})
 
     def _digest(self, parts: Mapping[str, str]) -> str:
-        assemble = self.assemble and f"{self.assemble.__module__}.{self.assemble.__qualname__}"
+        assemble = self.assemble and public_name(self.assemble)
         return hashlib.blake2b(repr((list(parts.items()), assemble)).encode(), digest_size=16).hexdigest()
 
     @property

@@ -5,10 +5,9 @@ latent.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ from spaces.base import Segment, Space
 from spaces.channels.reference import Reference
 from spaces.channels.space import _resize
 from spaces.errors import InputError
+from spaces.names import imported
 from spaces.pairs import HALVES, Granularity, Latent, PairSpace
 
 _ARCHITECTURE = tuple(f"architecture/{half}" for half in HALVES)
 _LATENT = "latent"
 _Key = tuple[str, int, str]
-"""Whose a segment is and what it is called there: a half, the number of its architecture, and the name; or
+"""What a segment belongs to and its name there: a half, the number of its architecture, and the name; or
 "latent", 0 and its number.
 """
 
@@ -71,7 +71,7 @@ class MixedPairs(Space):
             raise InputError(
                 f"space: {len(encoders)} encoders and {len(decoders)} decoders; expected at least one of each"
             )
-        join = _imported(pair, "pair")
+        join = imported(pair, "space: pair")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoders = tuple(_module(spec, f"encoders[{i}]") for i, spec in enumerate(encoders))
@@ -90,6 +90,10 @@ class MixedPairs(Space):
         self._number_units()
 
     # -- as every space --------------------------------------------------------------------------------------
+
+    @property
+    def program(self) -> str:
+        return " ".join(space.program for space in self._spaces.values())
 
     @property
     def fingerprint(self) -> str:
@@ -393,7 +397,7 @@ def _module(spec: Any, place: str) -> nn.Module:
             f"space: {place} {spec!r} is not accepted; expected a module, or class_path and init_args"
         )
     try:
-        made = _imported(spec["class_path"], place)(**(spec.get("init_args") or {}))
+        made = imported(spec["class_path"], f"space: {place}")(**(spec.get("init_args") or {}))
     except TypeError as error:
         raise InputError(f"space: {place}: init_args do not fit {spec['class_path']}: {error}") from None
     if not isinstance(made, nn.Module):
@@ -401,18 +405,6 @@ def _module(spec: Any, place: str) -> nn.Module:
             f"space: {place}: {spec['class_path']} made a {type(made).__name__}; expected a torch.nn.Module"
         )
     return made
-
-
-def _imported(path: str, place: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a "
-            f"dotted path"
-        ) from None
-    return found
 
 
 def _example(shape: Sequence[Any], symbols: int | None) -> tuple[Tensor, ...]:

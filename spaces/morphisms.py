@@ -1,7 +1,7 @@
 """Network morphisms of one layer: it goes on from a smaller one, or changes nothing, and the network computes
 what it did. In place.
 
-Sources: new units that their readers do not hear yet: Elsken et al. 2017 (arXiv 1711.04528) [P]; a new layer
+Sources: new units that their readers do not see yet: Elsken et al. 2017 (arXiv 1711.04528) [P]; a new layer
 that is the identity: Chen, Goodfellow and Shlens 2016 (Net2Net, arXiv 1511.05641) [P]; larger kernels, with a
 border of zeros: Wei et al. 2016 (arXiv 1603.01670) [P]; a residual branch that begins silent: Goyal et al.
 2017 (arXiv 1706.02677) [P].

@@ -12,7 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 Value = None | bool | int | float | str
 """What a parameter may be: that which Optuna takes."""
@@ -163,16 +163,16 @@ def _distribution(place: str, given: Mapping[str, Any]) -> BaseDistribution:
         if key in ("low", "high", "step") and value is not None
     }
     log = given.get("log", False)
-    wrong = [key for key in given if key not in ("low", "high", "log", "step")]
-    if (
-        wrong
-        or not isinstance(log, bool)
-        or None in numbers.values()
-        or not {"low", "high"} <= numbers.keys()
-    ):
-        raise InputError(f"{place}: {dict(given)!r} is not accepted; {_ACCEPTED}")
+    not_understood = f"{dict(given)!r} is not accepted; {_ACCEPTED}"
+    require(
+        place,
+        (given.keys() <= {"low", "high", "log", "step"}, not_understood),
+        (isinstance(log, bool), not_understood),
+        (None not in numbers.values() and {"low", "high"} <= numbers.keys(), not_understood),
+    )
     try:
         if all(isinstance(number, int) for number in numbers.values()):
+            # beyond it floats skip whole numbers, and a value lies in the eight bytes of a float
             if max(abs(number) for number in numbers.values() if number is not None) > _LARGEST:
                 raise ValueError("whole numbers beyond 2**53")
             return IntDistribution(**numbers, log=log)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ class SpaceContract(ABC):
         return self.made.sample(self.population if n is None else n, np.random.default_rng(seed))
 
     def wild(self) -> np.ndarray:
-        """Genomes within the choices of their loci that nobody has repaired, extremes included."""
+        """Genomes within the choices of their loci, extremes included, before any repair."""
         choices = self.made.choices
         drawn = np.random.default_rng(1).integers(0, choices, size=(self.population, len(choices)))
         return np.concatenate([np.zeros((1, len(choices))), choices[None] - 1, drawn]).astype(np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import importlib
 import inspect
 import json
 import math
@@ -20,6 +19,7 @@ from torch import nn
 
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.names import imported, public_name
 from spaces.parameters import (
     INACTIVE,
     SIZE,
@@ -47,7 +47,7 @@ class TrialSpace(Space):
     """Trials of Optuna as genomes: eight loci a parameter, the bytes of its value as a float64 (of a
     categorical: the position).
 
-    Names say who takes the value: ``model.width`` goes to the model's constructor, all else
+    Names say what takes the value: ``model.width`` goes to the model's constructor, all else
     (``training.learning_rate``) to the evaluator. A conditional parameter that is not asked for holds NaN.
 
     >>> space = TrialSpace({"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -378,14 +378,7 @@ def _builder(model: Any) -> tuple[Callable[..., nn.Module] | None, dict[str, Any
 
 
 def _imported(path: str, place: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"space: {place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a "
-            f"dotted path"
-        ) from None
+    found = imported(path, f"space: {place}")
     if not callable(found):
         raise InputError(f"space: {place} {path!r} is a {type(found).__name__}; expected a class or function")
     return found
@@ -401,8 +394,7 @@ def _signature(made: Callable[..., Any]) -> inspect.Signature | None:
 def _path(thing: Any) -> str:
     if isinstance(thing, functools.partial):
         return f"{_path(thing.func)}{thing.args}{sorted(thing.keywords.items())}"
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+    return public_name(thing if hasattr(thing, "__qualname__") else type(thing))
 
 
 def _readable(value: Value) -> float | int | str:

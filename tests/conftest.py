@@ -1,9 +1,10 @@
 """One thread for torch, set before it is imported: the machines that run the tests are small and shared. What
-runs in one process.
+runs in one process, how long a test may take, and what CPU time all of them took.
 """
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import numpy as np
+import psutil
 import pytest
+import ray
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import waiting
+from tests.cpu import Usage
+
 torch.set_num_threads(1)
+USAGE = Usage()
 
 
 class ByFile(LoadScopeScheduling):
@@ -32,6 +39,54 @@ class ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Take ours in place of xdist's."""
     return ByFile(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note how long this process took to start; count from here on, where the run is led: its workers are
+    counted with it.
+    """
+    waiting.measured(time.time() - psutil.Process().create_time())
+    if not hasattr(config, "workerinput"):
+        USAGE.start()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what CPU time the run took."""
+    user, system = (seconds / 60 for seconds in USAGE.total())
+    terminalreporter.write_line(
+        f"CPU: {user + system:.1f} minutes (user {user:.1f}, system {system:.1f}) of all processes"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests that share a Ray in a row; give each test as many times its seconds as this machine is
+    slower than a quiet one.
+    """
+    items.sort(key=lambda item: not shares_ray(item))  # in a row, for their Ray; first, as they take long
+    if config.getoption("timeout") is not None:
+        return  # the command line knows better
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        seconds = float(mark.args[0] if mark else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(seconds * waiting.slowness()), append=False)
+
+
+def shares_ray(item: pytest.Item | None) -> bool:
+    """Return whether a test works on the Ray that others work on too."""
+    return "shared_ray" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def shared_ray() -> None:
+    """Start a Ray that serves all tests in a row that ask for it; it is left as it was found."""
+    waiting.start_ray()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the shared Ray after the last test that it serves."""
+    if shares_ray(item) and not shares_ray(nextitem):
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

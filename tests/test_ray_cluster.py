@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from search.ledger import Ledger
+from tests.waiting import measured, until
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "tiny.yaml"
@@ -34,11 +35,24 @@ def free_port() -> int:
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    """Start a node that lives as long as its process group."""
+    """Start a node that lives as long as its process group; it has joined the cluster when this returns."""
     command = [str(RAY), "start", "--block", "--num-cpus=1", "--disable-usage-stats", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT
+    began = time.monotonic()
+    node = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=ENVIRONMENT,
     )
+    said = []
+    for line in node.stdout:
+        said.append(line)
+        if "Ray runtime started" in line:
+            measured(time.monotonic() - began)
+            return node
+    raise AssertionError(f"no node: {''.join(said)}")
 
 
 def kill(node: subprocess.Popen) -> None:
@@ -52,11 +66,10 @@ def cluster() -> Iterator[tuple[str, subprocess.Popen]]:
     """The address of a cluster of two nodes, and the one that may be killed."""
     port = free_port()
     address = f"127.0.0.1:{port}"
-    nodes = [start("--head", f"--port={port}", "--include-dashboard=false")]
+    nodes = []
     try:
-        time.sleep(8)
+        nodes.append(start("--head", f"--port={port}", "--include-dashboard=false"))
         nodes.append(start(f"--address={address}"))
-        time.sleep(8)
         yield address, nodes[1]
     finally:
         for node in reversed(nodes):
@@ -83,12 +96,12 @@ def test_a_lost_node_changes_neither_the_end_nor_the_front(cluster, tmp_path):
     subprocess.run(command(tmp_path, "alone"), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     words = command(tmp_path, "cluster", "--executor", "ray", "--ray.address", address, "--ray.batch", "1")
     run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
-    deadline = time.monotonic() + 120
     path = tmp_path / "cluster" / "ledger.db"
-    while time.monotonic() < deadline and run.poll() is None:
-        if path.exists() and len(found(tmp_path, "cluster")) >= 20:
-            break
-        time.sleep(0.2)
+    until(
+        lambda: run.poll() is not None or (path.exists() and len(found(tmp_path, "cluster")) >= 20),
+        "twenty results",
+        pause=0.2,
+    )
     kill(victim)
-    assert run.wait(timeout=240) == 0
+    assert run.wait() == 0
     assert found(tmp_path, "cluster") == found(tmp_path, "alone")

@@ -1,5 +1,5 @@
-"""The networks of the tasks: in training they see every image anew, or they would know their few images by
-heart.
+"""The networks of the tasks. They augment every batch while they are trained, since they would overfit the
+few images otherwise.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from spaces.cells import CellStack, SkipUNet
 class AugmentedStack(CellStack):
     """A stack of cells that shifts its images and adds noise while it is trained.
 
-    Without it a supernet knows its few hundred images by heart after twenty epochs, and then convolutions,
-    which have learned them, count less on held-out images than skips and poolings, which cannot: the collapse
-    of DARTS, for which Zela et al. (2020) name augmentation as a remedy. Search and retraining see the same.
+    Without it a supernet overfits its few hundred images within twenty epochs. Convolutions, which fit them,
+    then count less on held-out images than skips and poolings, which have nothing to fit: the
+    collapse of DARTS, for which Zela et al. (2020) name augmentation as a remedy. Search and retraining
+    augment alike.
 
     Args:
-        shift: largest, in pixels, of either axis; what comes in is `background`.
+        shift: largest shift along either axis, in pixels; the border is filled with `background`.
         noise: standard deviation.
         background: grey value.
         settings: of :class:`CellStack`.
@@ -46,8 +47,8 @@ class AugmentedStack(CellStack):
 
 
 class AugmentedUNet(SkipUNet):
-    """A U-Net that turns and mirrors a batch while it is trained, and what it makes of it back, so that
-    labels stay as they are.
+    """A U-Net that rotates and mirrors a batch while it is trained, and rotates and mirrors its outputs back,
+    so that labels stay as they are.
 
     Without it the search of seed 101 ended with skips and poolings, worse than its own cell of epoch 20 (Dice
     .661 and .680).

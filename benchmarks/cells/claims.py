@@ -2,10 +2,10 @@
 ``python -m benchmarks.cells [--quick] [--json FILE]``
 
 It replays the table that ``python -m benchmarks.cells.stages`` records (committed). Costs are CPU seconds of
-the searching process on one thread, since the wall clock of a shared machine tells of its neighbours; wall
-clock and multiply-accumulates stand beside them. Qualities are those of retrained cells on the test split,
-averaged over retrainings and paired by seed: data, first weights, order of samples and the seeds of
-retraining are the same for all rules.
+the searching process on one thread, since the wall clock of a shared machine depends on what else runs
+there; wall clock and multiply-accumulates stand beside them. Qualities are those of retrained cells on the
+test split, averaged over retrainings and paired by seed: data, first weights, order of samples and the seeds
+of retraining are the same for all rules.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.cells.rules import EQUAL_COST, HAND, OURS
-from benchmarks.cells.stages import FOLDER
-from benchmarks.cells.tasks import TASKS
+from benchmarks.cells.tasks import FOLDER, TASKS
 
 MARGIN = 0.01
 """A threshold by hand counts as good where its quality is at most that much below the full search's."""
@@ -92,60 +91,77 @@ def memory(shard: Shard, name: str) -> tuple[float, float]:
     return float(average), float(max(later) / max(full["memory"])) if later else 1.0
 
 
+def price(found: Sequence[Shard], name: str) -> float:
+    """Return what a rule costs on average."""
+    return float(np.mean([total(shard, name) for shard in found]))
+
+
+def best_threshold(found: Sequence[Shard]) -> tuple[str, bool]:
+    """Return the best threshold by hand, and whether it is good: the cheapest one of those that lose no more
+    than :data:`MARGIN` against the full search, or where none is, the one with the best cells.
+    """
+    over = {name: against(found, name, "full")["mean"] or 0.0 for name in HAND}
+    good = [name for name, mean in over.items() if mean >= -MARGIN]
+    if good:
+        return min(good, key=lambda name: price(found, name)), True
+    return max(HAND, key=over.__getitem__), False
+
+
+def over_random_cells(found: Sequence[Shard], randoms: Sequence[str]) -> dict[str, float | None]:
+    """Return the full search's quality over the mean one of random cells."""
+    return difference(
+        [quality(s, "full") - float(np.mean([quality(s, name) for name in randoms])) for s in found]
+    )
+
+
+def same_operations(shard: Shard) -> list[bool]:
+    """Return, edge by edge, whether ours ends with the operation that the full search ends with."""
+    ours, full = (shard["runs"][name]["best"] for name in (OURS, "full"))
+    return [ours[edge] == operation for edge, operation in full.items()]
+
+
+def of_arm(found: Sequence[Shard], name: str, searched: bool) -> dict[str, Any]:
+    """Return the figures of one rule, or of a random cell, which took no search."""
+    figures: dict[str, Any] = {
+        "quality": float(np.mean([quality(s, name) for s in found])),
+        "over_full": against(found, name, "full"),
+    }
+    if searched:
+        figures["cost_share"] = float(np.mean([total(s, name) / total(s, "full") for s in found]))
+        figures["epochs"] = float(np.mean([s["runs"][name]["epochs"] for s in found]))
+    return figures
+
+
 def of_task(found: Sequence[Shard]) -> dict[str, Any]:
     """Return all figures of one task."""
     randoms = [name for name in found[0]["runs"] if name.startswith("random ") and name.split()[1].isdigit()]
-    searched = difference(
-        [quality(s, "full") - float(np.mean([quality(s, name) for name in randoms])) for s in found]
-    )
-    good = [name for name in HAND if (against(found, name, "full")["mean"] or 0.0) >= -MARGIN]
-    prices = {name: float(np.mean([total(s, name) for s in found])) for name in (OURS, *HAND)}
-    best = (
-        min(good, key=prices.__getitem__)
-        if good
-        else max(HAND, key=lambda name: against(found, name, "full")["mean"] or 0.0)
-    )
+    searched = ("full", OURS, *HAND, *EQUAL_COST)
+    over_random = over_random_cells(found, randoms)
+    best, good = best_threshold(found)
     memories = np.array([memory(s, OURS) for s in found])
-    same = [
-        [s["runs"][OURS]["best"][edge] == operation for edge, operation in s["runs"]["full"]["best"].items()]
-        for s in found
-    ]
-    names = ("full", OURS, *HAND, *EQUAL_COST, *randoms)
+
+    def cheaper(key: str) -> float:
+        """How many times as much the full search costs."""
+        return geometric([total(s, "full", key) / total(s, OURS, key) for s in found])
+
     return {
         "seeds": [s["seed"] for s in found],
-        "cost_ratio": geometric([total(s, "full") / total(s, OURS) for s in found]),
-        "cost_ratio_wall": geometric(
-            [total(s, "full", "seconds") / total(s, OURS, "seconds") for s in found]
-        ),
-        "cost_ratio_macs": geometric([total(s, "full", "macs") / total(s, OURS, "macs") for s in found]),
+        "cost_ratio": cheaper("cpu_seconds"),
+        "cost_ratio_wall": cheaper("seconds"),
+        "cost_ratio_macs": cheaper("macs"),
         "quality_difference": against(found, OURS, "full"),
-        "searched_over_random_cells": searched,
-        "valid": bool(searched["error"] and (searched["mean"] or 0.0) >= 2 * searched["error"]),
-        "same_operation_share": float(np.mean(same)),
+        "searched_over_random_cells": over_random,
+        "valid": bool(over_random["error"] and (over_random["mean"] or 0.0) >= 2 * over_random["error"]),
+        "same_operation_share": float(np.mean([same_operations(s) for s in found])),
         "ours_over_rivals": {name: against(found, OURS, name) for name in EQUAL_COST},
-        "calibrated_cost_vs_best": prices[OURS] / prices[best],
+        "calibrated_cost_vs_best": price(found, OURS) / price(found, best),
         "best_threshold": best,
-        "best_threshold_is_good": bool(good),
+        "best_threshold_is_good": good,
         "memory_average": float(memories[:, 0].mean()),
         "memory_peak_after_removal": float(memories[:, 1].mean()),
         "before": float(np.mean([list(s["before"].values()) for s in found])) if found[0]["before"] else None,
-        "arms": {
-            name: {
-                "quality": float(np.mean([quality(s, name) for s in found])),
-                "over_full": against(found, name, "full"),
-                **(
-                    {"cost_share": float(np.mean([total(s, name) / total(s, "full") for s in found]))}
-                    if name not in randoms
-                    else {}
-                ),
-                **(
-                    {"epochs": float(np.mean([s["runs"][name]["epochs"] for s in found]))}
-                    if name not in randoms
-                    else {}
-                ),
-            }
-            for name in names
-        },
+        "arms": {name: of_arm(found, name, True) for name in searched}
+        | {name: of_arm(found, name, False) for name in randoms},
     }
 
 
@@ -176,11 +192,9 @@ def measure(quick: bool, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[st
     settings = {
         task: {
             "epochs": TASKS[task].epochs,
-            "warmup": TASKS[task].settings.warmup,
-            "retraining_epochs": TASKS[task].retraining.epochs,
-            "ours": {
-                name: value for name, value in vars(TASKS[task].ours).items() if not name.startswith("_")
-            },
+            "warmup": TASKS[task].search["warmup"],
+            "retraining_epochs": TASKS[task].retrain["epochs"],
+            "ours": TASKS[task].plain_rule,
         }
         for task in table
     }

@@ -76,7 +76,7 @@ def record(folder: Path, task: str, seed: int) -> None:
         for number in range(RETRAININGS):
             if str(number) not in found:
                 metrics = trainer.retrain(
-                    run["genotype"], 1000 * seed + number, kind.retraining.epochs, kind.retraining
+                    run["genotype"], 1000 * seed + number, kind.retrain["epochs"], kind.retraining
                 )
                 found[str(number)] = {
                     name: metrics[name] for name in (f"test_{kind.metric}", "test_loss", "params", "macs")
@@ -133,7 +133,7 @@ def first_removal(rule: Rule, records: list[EpochRecord], kind: Task, seed: int)
     """Return the epoch at whose end a rule first removes something of the full search; None: never."""
     histories = Histories()
     for epoch in records:
-        if epoch.epoch <= kind.settings.warmup:
+        if epoch.epoch <= kind.search["warmup"]:
             continue
         for edge, row in epoch.importances.items():
             histories.record(edge, tuple(row), list(row.values()))

@@ -40,13 +40,13 @@ def equal_cost_rules(
         left |= counts
         schedule[int(epoch)] = counts
     spent = np.cumsum([r.cpu_seconds for r in records])
-    stop = max(int(np.searchsorted(spent, limit)) + 1, kind.settings.warmup + 1)  # no cheaper than ours
+    stop = max(int(np.searchsorted(spent, limit)) + 1, kind.search["warmup"] + 1)  # no cheaper than ours
     return {
         "random removal": RandomRemoval(schedule),
         "fixed stop": FixedStop(min(stop, kind.epochs)),
         "ranks (DARTS+)": RankStop(10),
         "histograms (SGAS)": HistogramIntersection(
-            interval=max(1, round((stop - kind.settings.warmup) / len(edges)))
+            interval=max(1, round((stop - kind.search["warmup"]) / len(edges)))
         ),
         "entropy": Entropy(),
     }

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.cells.claims import quality, shards, total
 from benchmarks.cells.record import record
 from benchmarks.cells.rules import OURS
-from benchmarks.cells.tasks import TASKS
+from benchmarks.cells.tasks import FOLDER, TASKS
 
-FOLDER = Path(__file__).resolve().parent.parent / "results" / "cells"
 SEEDS = range(10, 20)
 
 
@@ -32,9 +32,7 @@ def _work(shard: tuple[Path, str, int]) -> float:
 
 
 def _summary(folder: Path, task: str, seed: int) -> str:
-    """Return cost ratio and qualities of a shard, for who tunes."""
-    from benchmarks.cells.claims import quality, shards, total
-
+    """Return the cost ratio and the qualities of a shard in one line."""
     (shard,) = shards(folder, task, [seed])
     values = ", ".join(f"{name} {quality(shard, name):.3f}" for name in shard["runs"])
     return f"cost ratio {total(shard, 'full') / total(shard, OURS):.2f}; {TASKS[task].metric}: {values}"

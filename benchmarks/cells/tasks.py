@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,60 @@ from evaluators.training import Training, fit
 from operators.stability import Rule, Stability
 from spaces.cells import Design, Edges
 
+FOLDER = Path(__file__).resolve().parent.parent / "results" / "cells"
+"""Where the shards lie: one file a task and seed, named by both."""
+Plain = dict[str, Any]
+"""Settings as plain values. Its keys are written into shards, so they stay as they are when a class of the
+product, or an argument of it, gets another name."""
+
 CHAIN = Edges(("a>0", "b>0", "0>1", "1>2"), outputs=("2",))
-"""All edges stay, so operations are all that is chosen, and one that is bad is in everybody's way."""
+"""All edges stay, so that only operations are chosen, and a bad one cannot be avoided by another edge."""
 WINDOW, STAGES = 4, (4, 2, 1)
-"""Of ours. Digits, seeds 100 to 103, three retrainings each: .938, the full search .935; with a window of 3
-.932, of 5 .931, with the published stages 5, 3, 1 .928, and memory falls less."""
+"""Window and stages of our rule. Digits, seeds 100 to 103, three retrainings each: .938, the full search
+.935; with a window of 3 .932, of 5 .931, with the published stages 5, 3, 1 .928, and memory falls less."""
 WARMUP, TOGETHER = 30, 2
 """Epochs and operations of a warm-up that is long and cheap. On digits, seeds 100 to 103, poolings are ahead
 after 5 epochs, since convolutions have not learned yet, and a rule that decides then is worse than the full
 search. After 20 epochs of all operations ours was better than it by .009 (accuracy .927), after 30 of two at
 a time it was .93 at less cost and memory (two retrainings each).
 """
+SEARCH: Plain = {
+    "warmup": WARMUP,
+    "warmup_operations": TOGETHER,
+    "batch_size": 32,
+    "learning_rate": 0.05,
+    "momentum": 0.9,
+    "weight_decay": 3e-4,
+    "clip": 5.0,
+    "architecture_learning_rate": 0.02,
+    "architecture_weight_decay": 1e-3,
+    "order": 1,
+    "share": 1,
+    "normalise": False,
+    "held_out": "calibration",
+}
+TRAINING: Plain = {
+    "epochs": 40,
+    "optimiser": "adamw",
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "batch_size": 32,
+    "schedule": "one-cycle",
+    "clip": None,
+    "monitor": "search",
+    "keep_best": False,
+    "patience": None,
+    "distillation": None,
+}
+RULE: Plain = {
+    "window": WINDOW,
+    "patience": 1,
+    "stages": STAGES,
+    "minimum": 1,
+    "threshold": "calibrated",
+    "level": 0.95,
+    "rank": True,
+}
 
 
 class Task(ABC):
@@ -39,27 +82,53 @@ class Task(ABC):
     Attributes:
         metric: of the test split, more is better.
         epochs: of the search of full length, and the limit of every other.
-        settings: of the search; retraining: of its cell.
-        ours: the rule.
+        search: arguments of :class:`SupernetSettings`, every one of them.
+        retrain: arguments of :class:`Training` for the cell that a search ends with.
+        rule: arguments of :class:`Stability`, the rule that is compared with the others.
     """
 
     metric: str
     epochs: int
-    settings: SupernetSettings
-    retraining: Training
-    ours: Rule = Stability(WINDOW, stages=STAGES)
+    search: Plain = SEARCH
+    retrain: Plain = TRAINING
+    rule: Plain = RULE
+
+    @property
+    def settings(self) -> SupernetSettings:
+        """How the supernet is trained."""
+        return SupernetSettings(**self.search)
+
+    @property
+    def retraining(self) -> Training:
+        """How a cell is retrained."""
+        return Training(**self.retrain)
+
+    @property
+    def ours(self) -> Rule:
+        """The rule that is compared with the others."""
+        return Stability(**self.rule)
+
+    @property
+    def plain_rule(self) -> Plain:
+        """The rule's arguments, and the number of epochs that it needs before it can decide."""
+        return {**self.rule, "needs": self.ours.needs}
+
+    @property
+    @abstractmethod
+    def particulars(self) -> Plain:
+        """What only this task has: its data and its network, as plain values."""
 
     @property
     def identity(self) -> str:
-        """What a recorded search depends on, as text: a shard of other settings is not mixed with these."""
-        names = [
-            name for kind in reversed(type(self).__mro__) for name in vars(kind) if not name.startswith("_")
-        ]
-        values = {name: getattr(self, name) for name in names if name != "identity"}
+        """All settings that a recorded search depends on, as text; a shard with another text is refused."""
         plain = {
-            name: value for name, value in values.items() if not callable(value) or isinstance(value, Rule)
+            "metric": self.metric,
+            "epochs": self.epochs,
+            "settings": self.search,
+            "retraining": self.retrain,
+            "ours": self.plain_rule,
         }
-        return json.dumps({name: _plain(value) for name, value in plain.items()}, sort_keys=True)
+        return json.dumps(plain | self.particulars, sort_keys=True)
 
     @abstractmethod
     def data(self, seed: int) -> Data:
@@ -67,8 +136,8 @@ class Task(ABC):
 
     @abstractmethod
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
-        """Return the network with its places, and what it is worth before it has cells (nothing, where it
-        cannot be).
+        """Return the network with the places of its cells, and its metrics before it has cells (none, where
+        it does not run without).
         """
 
 
@@ -77,17 +146,17 @@ class CrowdedDigits(Task):
     architecture.
 
     A stack of a reduction and a normal cell, 8 edges in all. At first searched cells were worse than random
-    ones. What it was, on seeds from 100 on (accuracies of retrained cells; a few seeds each, so causes are
-    likely, not shown):
+    ones. The likely causes, on seeds from 100 on (accuracies of retrained cells; a few seeds each, which
+    suggest them and do not prove them):
 
-    * There was nothing to win: under noise of .5, on 256 images, cells of average poolings alone reached .62,
-      of separable 3x3 convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of 5x5
-      ones, .92.
+    * Search could gain nothing: under noise of .5, on 256 images, cells of average poolings alone reached
+      .62, of separable 3x3 convolutions .54. With noise of .3 and 320 augmented images they reach .75 and, of
+      5x5 ones, .92.
     * Where a node chooses two of its inputs, nearly every random cell was good enough (.85 against .86 for
       the search, three seeds); where it chooses one, what counted was which (full searches .89, .90 and .81,
       random cells .79, .79 and .81). In a chain every operation counts, and edges are not chosen: .92 against
       .87 (seed 101).
-    * Partial channels: a quarter of 8 channels are 2, on which no convolution shows what it is worth. All
+    * Partial channels: a quarter of 8 channels are 2, too few to tell convolutions from the rest. All
       channels take part.
     * Edge normalisation: one edge of a node took nearly all the weight, and the operations of the others
       stayed as they began. There is none, as in DARTS.
@@ -98,12 +167,18 @@ class CrowdedDigits(Task):
 
     metric = "accuracy"
     epochs = 130
-    settings = SupernetSettings(
-        WARMUP, TOGETHER, 32, learning_rate=0.05, architecture_learning_rate=0.02, share=1, normalise=False
-    )
-    retraining = Training(epochs=40, batch_size=32, learning_rate=0.01, keep_best=False)
     canvas, noise, counts = 10, 0.3, (320, 512, 97, 868)
     shift, background = 2, -0.8
+
+    @property
+    def particulars(self) -> Plain:
+        return {
+            "canvas": self.canvas,
+            "noise": self.noise,
+            "counts": self.counts,
+            "shift": self.shift,
+            "background": self.background,
+        }
 
     def data(self, seed: int) -> Data:
         digits = Digits(seed=seed)
@@ -144,19 +219,21 @@ class SkipPhantoms(Task):
 
     metric = "dice"
     epochs = 180
-    settings = SupernetSettings(
-        2 * WARMUP,
-        TOGETHER,
-        20,
-        learning_rate=0.05,
-        architecture_learning_rate=0.02,
-        share=1,
-        normalise=False,
-    )
-    retraining = Training(epochs=30, batch_size=20, learning_rate=0.01, keep_best=False)
+    search = SEARCH | {"warmup": 2 * WARMUP, "batch_size": 20}
+    retrain = TRAINING | {"epochs": 30, "batch_size": 20}
     difficulty, counts = 0.5, {"train": 100, "calibration": 200, "search": 20, "test": 200}
     easy, easy_counts = 0.1, {"train": 480, "calibration": 1, "search": 20, "test": 1}
-    backbone = Training(epochs=40, batch_size=20, learning_rate=0.003, keep_best=False)
+    backbone = TRAINING | {"epochs": 40, "batch_size": 20, "learning_rate": 0.003}
+
+    @property
+    def particulars(self) -> Plain:
+        return {
+            "difficulty": self.difficulty,
+            "counts": self.counts,
+            "easy": self.easy,
+            "easy_counts": self.easy_counts,
+            "backbone": self.backbone,
+        }
 
     def data(self, seed: int) -> Data:
         return Phantoms(32, self.counts, self.difficulty, seed)  # type: ignore[arg-type]
@@ -164,20 +241,12 @@ class SkipPhantoms(Task):
     def design(self, data: Data, seed: int) -> tuple[Design, dict[str, float]]:
         torch.manual_seed(seed)
         network = AugmentedUNet((8, 16))
-        for _ in fit(network, Phantoms(32, self.easy_counts, self.easy, 5000 + seed), self.backbone):  # type: ignore[arg-type]
+        for _ in fit(
+            network, Phantoms(32, self.easy_counts, self.easy, 5000 + seed), Training(**self.backbone)
+        ):  # type: ignore[arg-type]
             pass
         before = assess(network, data, Preloaded(data).batches("test", 256))
         return Design(network, data.example(), CHAIN, width=4), {f"test_{self.metric}": before[self.metric]}
-
-
-def _plain(value: Any) -> Any:
-    """Return settings as plain data."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    held = getattr(value, "__dict__", None)
-    return (
-        {name: item for name, item in held.items() if not name.startswith("_")} if held is not None else value
-    )
 
 
 TASKS: dict[str, Task] = {"digits": CrowdedDigits(), "phantoms": SkipPhantoms()}

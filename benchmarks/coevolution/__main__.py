@@ -30,7 +30,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     torch.set_num_threads(1)
     cells = cell_figures(quick)
     if not quick:
-        figures, settings = _collected(faithful.FOLDER)
+        figures, settings = replay()
         return figures | cells, settings
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -39,11 +39,12 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             faithful.record(folder, "coevolution", arm, [0], epochs=4)
         for control in ARMS.values():
             record(folder, TASKS["digits"], control, 0, BUDGET / 100)
-        figures, settings = _collected(folder)
+        figures, settings = replay(folder)
         return figures | cells, settings
 
 
-def _collected(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def replay(folder: Path = faithful.FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the figures of what is recorded, and the settings they rest on, without running anything."""
     (figures, settings), (more, others) = faithful_figures(folder), front_figures(folder)
     return figures | more | improved_figures(folder) | mixed_figures(folder), settings | others
 

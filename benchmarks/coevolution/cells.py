@@ -79,7 +79,7 @@ def _busy_on_ray(path: Path, steps: int) -> float:
     executor = RayExecutor(workers=2)
     loop = _loop(path, RayGrid(executor), Torus(4, 4), steps, epochs=20)
     watch = _Watch()
-    loop._hear.append(watch.evaluated)
+    loop.tally.hearing.append(watch)
     try:
         loop.run()
     finally:

@@ -362,7 +362,7 @@ def tune(file: Path) -> None:
             tried.append(
                 {
                     "hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])),
-                    "arm": repr(arm),
+                    "arm": asdict(arm),
                 }
             )
             print(tried[-1], flush=True)
@@ -371,7 +371,7 @@ def tune(file: Path) -> None:
     shares: tuple[Share, ...] = ("macs", "epochs")
     arms = [IterativePruning(share=share) for share in shares]
     found["deeper"] = [
-        {"hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])), "arm": repr(arm)}
+        {"hypervolume": float(np.mean([_by_search(arm, seed) for seed in TUNING_SEEDS])), "arm": asdict(arm)}
         for arm in arms
     ]
     file.write_text(json.dumps(found, indent=1) + "\n")

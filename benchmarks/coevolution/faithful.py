@@ -2,8 +2,8 @@
 ``python -m benchmarks.coevolution.faithful [--workers 1] [--seeds 10]``.
 
 A shard is an arm in a setting with a seed, a small JSON file; what is there is not recorded again. Trials of
-several seeds are trained side by side, and every one has its own random streams, so that it comes out the
-same (up to rounding) whoever its companions are.
+several seeds are trained side by side, and every one has its own random streams, so that its result is the
+same (up to rounding) whichever seeds are trained beside it.
 
 What the published code does, where the paper leaves it open [P]:
 
@@ -199,6 +199,8 @@ def coevolve(
     working = torch.empty_like(grids[:, 0])
     trainer = Trainer(working, BATCH)
     for epoch in range(epochs):
+        # One cell of every trial at a time, in the trial's own order; it sees what its neighbours have become
+        # in this very epoch.
         for place in range(cells):
             centres = [int(order[place]) for order in orders]
             chosen = [
@@ -208,6 +210,7 @@ def coevolve(
             for i, (pair, c) in enumerate(zip(chosen, centres, strict=True)):
                 working[i] = grids[i, pair]
                 trained[i, c], records[i].dead[c] = trained[i, pair] + 1, records[i].dead[pair]
+            # The winner's pair and its history are copied; the learning rate is that of the cell.
             now = [float(rates[i, c]) for i, c in enumerate(centres)]
             mask = (working != 0).float() if arm.persistent else None
             for rows in batches:
@@ -215,6 +218,7 @@ def coevolve(
                 trainer.fresh(now)
                 if mask is not None:
                     working.mul_(mask)
+            # Prune, put the pair into its cell, and mutate the learning rate: draws come in this order.
             for i, (t, c) in enumerate(zip(trials, centres, strict=True)):
                 if epoch == epochs - 1:
                     before[i, c] = float(l1(working[i : i + 1], t.data.train))

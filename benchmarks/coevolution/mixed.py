@@ -1,9 +1,9 @@
 """Cells of different architectures on one graph, beside each architecture alone on it, at the same MACs of
 gradient steps.
 
-``python -m benchmarks.coevolution.mixed [--seeds 3]`` records shards. Nothing is asked of the figure but that
-it be told: .99, 3 seeds. Cells that may have any architecture settle on the shallow one, which alone is best
-here; being cheap, it leaves a third of their budget unspent when the foreseen steps are done.
+``python -m benchmarks.coevolution.mixed [--seeds 3]`` records shards. The figure has no target; it
+is .99 with 3 seeds. Cells that may have any architecture settle on the shallow one, which alone is best here;
+since it is cheap, a third of their budget is unspent when the foreseen steps are done.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, cast
 
 import moocore
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from benchmarks.fronts.tasks import Ground
 from evaluators.distillation import Distillation
 from evaluators.optimisation import parameter_groups
+from evaluators.removal import RemovalTrials
 from evaluators.teaching import Teacher
+from operators.criteria import Criterion
 from operators.repair.batchnorm import recalibrate
 
 
@@ -52,9 +55,24 @@ class Spent:
 
 
 class Arm(ABC):
-    """A way to come to a front of small networks."""
+    """A way to come to a front of small networks.
+
+    Its shards are found by its plain name; its settings stand in them as plain values. Neither changes when a
+    class or a module gets another name.
+
+    Attributes:
+        name: of its shards and in tables.
+        kind: plain name of what the class does.
+    """
 
     name: str
+    kind: ClassVar[str]
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """All that a run depends on beside task and seed, as plain values by the names of the fields."""
+        values = {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
+        return {"kind": self.kind} | {name: plain(value) for name, value in values.items() if name != "name"}
 
     @abstractmethod
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
@@ -63,10 +81,33 @@ class Arm(ABC):
         """
 
 
+def plain(value: object) -> Any:
+    """Return a part of an arm's settings as plain data: arms, recipes, criteria and removal trials by names
+    that are written down here.
+
+    Raises:
+        TypeError: a part that has no plain form yet.
+    """
+    if isinstance(value, Arm):
+        return value.setting
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Recipe):
+        return {"rate": value.rate, "decay": value.decay, "rise": value.rise}
+    if isinstance(value, Criterion):
+        return {"criterion": value.name}
+    if isinstance(value, RemovalTrials):
+        return {"removal trials": value.cases, "share": value.share, "recalibrate": value.recalibrate}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"settings of arms: {type(value).__name__} has no plain form; add it to plain()")
+
+
 @dataclass
 class OnShelf(Arm):
     """An arm that starts from the network of another make, at the same MACs."""
 
+    kind = "other network"
     name: str
     arm: Arm
 
@@ -79,6 +120,7 @@ class Narrower(Arm):
     """An arm that begins with fewer channels of every group, this share of them, their weights drawn anew:
     where a budget is short for the unpruned network, more steps of a smaller one are worth more."""
 
+    kind = "narrower"
     name: str
     arm: Arm
     width: float
@@ -106,17 +148,18 @@ def _elsewhere(arm: Arm, there: Ground, here: Ground, budget: float) -> tuple[li
 
 @dataclass
 class Raced(Arm):
-    """Two arms with a share of the budget each; the one that leads by the search split begins anew with the
-    rest, and all points count.
+    """Two arms run a short heat each; the one that leads by the search split begins anew with the rest of the
+    budget, and the points of all three runs count.
 
     Attributes:
-        heats: what runs in their places in the heats, where a heat of the arms themselves would be unfair:
-            the smaller network leads early.
+        heats: arms that run the heats in place of the two, where the two themselves would not compare
+            fairly: the smaller network leads early.
         share: of the budget, for each heat.
         least: of the task's whole budget, for each heat, but never above a third of what there is: with less
-            there is no front to tell two networks apart by.
+            there is no front by which two networks could be compared.
     """
 
+    kind = "race"
     name: str
     arms: tuple[Arm, Arm]
     share: float = 0.15

@@ -110,6 +110,7 @@ class Pruning(Arm):
             ours; 0: there are none.
     """
 
+    kind = "pruning"
     name: str
     once: bool = False
     dense: float = 0.2
@@ -177,6 +178,7 @@ class FromScratch(Arm):
         repeats: as in :class:`Pruning`.
     """
 
+    kind = "from scratch"
     name: str
     sizes: int = 10
     smallest: float = 0.06

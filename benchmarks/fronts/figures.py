@@ -14,9 +14,12 @@ from scipy import stats
 
 from benchmarks.fronts.latency import LATENCIES, latency_ratio
 from benchmarks.fronts.record import FOLDER
-from benchmarks.fronts.roster import ABLATIONS, MAIN, OURS, told
+from benchmarks.fronts.roster import ABLATIONS, MAIN, OURS, oracle_arm
 from benchmarks.fronts.rungs import RUNGS, correlations
 from benchmarks.harness import spread
+
+Table = dict[str, dict[str, dict[float, dict[int, dict[str, Any]]]]]
+"""Shards by task, arm, share of the budget and seed."""
 
 
 def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -26,44 +29,31 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     The best control of a task is the one with the largest mean over the seeds that it and ours were run on;
     ``hypervolume_ratio_strict`` takes the best of every single seed, which no user could have known, and
     which is luck in part; ``hypervolume_ratio_ablations`` is over the best of those that share ours' training
-    (:mod:`benchmarks.fronts.roster`). ``compute_ratio_told`` is of ours on the network that the best control
-    prunes, without the heats that find out which one to prune.
+    (:mod:`benchmarks.fronts.roster`). ``compute_ratio_told`` is that of the oracle network: ours on the
+    network that the best control prunes, without the heats that find out which one to prune.
     """
-    table: Table = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
-    for file in sorted(folder.glob("*.json")):
-        shard = json.loads(file.read_text())
-        table[shard["task"]][shard["arm"]][shard["share"]][shard["seed"]] = shard
+    table = read(folder)
     controls, ablations = _matches(table, _is_control), _matches(table, lambda arm: arm in ABLATIONS)
     computes = {task: _computes(table[task][MAIN], match) for task, match in controls.items()}
-    computes_told = {
-        task: _computes(table[task].get(told(match.rival), {}), match) for task, match in controls.items()
+    oracles = {
+        task: _computes(table[task].get(oracle_arm(match.rival), {}), match)
+        for task, match in controls.items()
     }
+    worst_ratio = min((_geometric(match.ratios) for match in controls.values()), default=None)
+    worst_compute = max((float(np.median(found)) for found in computes.values()), default=None)
     return {
         "hypervolume_ratio": _overall(controls),
-        "hypervolume_ratio_worst_task": min(
-            (_geometric(match.ratios) for match in controls.values()), default=None
-        ),
+        "hypervolume_ratio_worst_task": worst_ratio,
         "hypervolume_ratio_strict": _overall(_matches(table, _is_control, strict=True)),
         "hypervolume_ratio_by_task": {task: match.figures() for task, match in controls.items()},
         "hypervolume_ratio_ablations": _overall(ablations),
         "hypervolume_ratio_ablations_by_task": {task: match.figures() for task, match in ablations.items()},
-        "compute_ratio_worst_task": max(
-            (float(np.median(found)) for found in computes.values()), default=None
-        ),
+        "compute_ratio_worst_task": worst_compute,
         "compute_ratio": {task: spread(found) for task, found in computes.items()},
-        "compute_ratio_told": {task: spread(found) for task, found in computes_told.items() if found},
+        "compute_ratio_told": {task: spread(found) for task, found in oracles.items() if found},
         **(_pieces() if folder == FOLDER else {}),
         "loss_at_half": {task: _at_half(arms) for task, arms in table.items()},
-        "hypervolume": {
-            task: {
-                arm if share == 1 else f"{arm}, {share:g} of the budget": spread(
-                    s["hypervolume"] for s in seeds.values()
-                )
-                for arm, by in arms.items()
-                for share, seeds in by.items()
-            }
-            for task, arms in table.items()
-        },
+        "hypervolume": {task: _hypervolumes(arms) for task, arms in table.items()},
     }, {
         "seeds": {
             task: {arm: sorted(by.get(1.0, {})) for arm, by in arms.items()} for task, arms in table.items()
@@ -71,8 +61,24 @@ def figures(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
-Table = dict[str, dict[str, dict[float, dict[int, dict[str, Any]]]]]
-"""Shards by task, arm, share and seed."""
+def read(folder: Path) -> Table:
+    """Return all shards of a folder."""
+    table: Table = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    for file in sorted(folder.glob("*.json")):
+        shard = json.loads(file.read_text())
+        table[shard["task"]][shard["arm"]][shard["share"]][shard["seed"]] = shard
+    return table
+
+
+def _hypervolumes(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[str, dict[str, float]]:
+    """Hypervolumes on the test split, by arm and share of the budget."""
+    return {
+        arm if share == 1 else f"{arm}, {share:g} of the budget": spread(
+            shard["hypervolume"] for shard in seeds.values()
+        )
+        for arm, by in arms.items()
+        for share, seeds in by.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -166,11 +172,7 @@ def _at_half(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[st
         arm: {seed: shard["points"] for seed, shard in shares.get(1.0, {}).items()}
         for arm, shares in arms.items()
     }
-    whole: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for by in points.values():
-        for seed, found in by.items():
-            whole[seed] += [p for p in found if p["macs"] == 1.0]
-    best = {seed: _chosen(found) for seed, found in whole.items() if found}
+    best = _unpruned(points.values())
     differences = {
         arm: [
             _chosen(half) - best[seed]
@@ -180,6 +182,15 @@ def _at_half(arms: dict[str, dict[float, dict[int, dict[str, Any]]]]) -> dict[st
         for arm, by in points.items()
     }
     return {arm: spread(found) for arm, found in differences.items() if found}
+
+
+def _unpruned(arms: Iterable[dict[int, list[dict[str, float]]]]) -> dict[int, float]:
+    """Test loss of the best unpruned network of every seed."""
+    whole: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for by in arms:
+        for seed, found in by.items():
+            whole[seed] += [p for p in found if p["macs"] == 1.0]
+    return {seed: _chosen(found) for seed, found in whole.items() if found}
 
 
 def _chosen(points: Iterable[dict[str, float]]) -> float:

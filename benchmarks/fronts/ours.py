@@ -17,7 +17,7 @@ from operators.mutation import RemovalPruning
 from search import Lineages, Search
 
 _ORDERS = 8
-"""In which channels may go, all of which the budget is to hold."""
+"""Orders in which channels may go; the budget has to hold every one of them."""
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Pruned(Arm):
         repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`.
     """
 
+    kind = "lines"
     name: str = "lineages"
     lines: int = 1
     rounds: int = 30
@@ -166,8 +167,8 @@ class Pruned(Arm):
 
 
 def _reached(ground: Ground, sizes: np.ndarray, order: int) -> np.ndarray:
-    """Sizes that rounds come to where channels go in an order that is drawn; who is below the next size
-    already skips that round.
+    """Sizes that rounds come to where channels go in an order drawn from the seed `order`; a network that is
+    below the next size already skips that round.
 
     A channel is a large part of a small network, so that about a third of 30 rounds is skipped there.
     """

@@ -35,6 +35,7 @@ class TorchPruning(Arm):
         rounds: MACs fall in equal ratios, as near as steps of a channel come.
     """
 
+    kind = "Torch-Pruning"
     name: str = "Torch-Pruning, iterative Taylor"
     dense: float = 0.2
     rounds: int = 16
@@ -109,6 +110,7 @@ class Searched(Arm):
         finals: members of the front that are trained on.
     """
 
+    kind = "search over shares"
     name: str
     method: Literal["tpe", "nsga2", "regularised"]
     dense: float = 0.15

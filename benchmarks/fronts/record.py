@@ -4,7 +4,8 @@ recording goes on.
 ``python -m benchmarks.fronts.record [--seeds 5] [--tasks ...] [--arms ...] [--shares 1.0 0.5 0.75]``
 
 With less than all of the budget the main arm is run, and those of ours that are named:
-``--arms lineages --tasks hearts`` is what ``compute_ratio_told`` takes there.
+``--arms lineages --tasks hearts`` records what ``compute_ratio_told``, ours on the oracle network, takes
+there.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from spaces.files import replacing
 
 FOLDER = Path(__file__).parents[1] / "results" / "fronts"
 SHARES = (0.5, 0.75)
-"""Of the budget, at which ours are run as well: how early they reach what the best control ends with. Below a
-fifth a round has a step or two on hearts, of which one more weighs: what is spent goes over the budget, and
-such a run is refused.
+"""Shares of the budget with which our arms are run as well, for how early they reach what the best control
+ends with. Below a fifth a round has one or two steps on hearts, and one more takes a run over its budget,
+which is refused.
 """
 
 
@@ -58,7 +59,7 @@ def record(folder: Path, task: str, arm: Arm, seed: int, share: float = 1.0) -> 
             "arm": arm.name,
             "seed": seed,
             "share": share,
-            "setting": repr(arm),
+            "setting": arm.setting,
             "spent": spent / here.budget,
         }
         shard |= {"hypervolume": hypervolume(points), "hypervolume_search": hypervolume(points, "search")}

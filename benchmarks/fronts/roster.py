@@ -1,19 +1,19 @@
-"""Who takes part.
+"""Which arms take part, by the plain names of their shards.
 
-Ours was settled on seed 100 (docs/decisions.md, 2026-11-28), and that more of its settings were looked at
-than of any control's is the reason to read the table with care. Controls have the best of what
+Our settings were chosen on seed 100 (docs/decisions.md, 2026-11-28). More of ours were looked at than of any
+control's, so read the table with care. Controls have the best of the settings that
 ``benchmarks.fronts.tuning`` ran on that seed, by the search split over all tasks: "off the shelf", "uniform
 width", "iterative magnitude", that of the other network (on digits and characters, where it matters),
 "iterative magnitude, distilled", and Torch-Pruning (two settings, on digits and hearts). One-shot magnitude,
-random widths and distilled uniform ones have the settings of their kin, and the searches the ones that they
-were written with.
+random widths and distilled uniform networks take the settings of the arms that they are variants of, and the
+searches keep the ones that they were written with.
 
 The networks of another make ("off the shelf") turned out better than the given ones on two tasks, so both
 kinds are pruned, by ours and by iterative magnitude, and ours has to find out which of the two to prune.
 
 Ablations have what ours is made of but the search: they begin as narrow as ours, learn from the network that
-they begin with, its mixtures and labels, at the rates that suit ours, and are told which network to prune.
-What ours is ahead of them is what trying removals, and nothing else, is worth.
+they begin with, its mixtures and labels, at the rates that suit ours, and are given the oracle network, the
+better one of the two. What ours is ahead of them is the worth of trying removals, and of nothing else.
 """
 
 from __future__ import annotations
@@ -70,8 +70,10 @@ ABLATIONS: dict[str, Arm] = {
 ARMS = OURS | CONTROLS | ABLATIONS
 
 
-def told(rival: str) -> str:
-    """Ours on the network that a rival prunes: as the rival was, it is told which."""
+def oracle_arm(rival: str) -> str:
+    """Return the arm of ours on the oracle network: the one that a rival was given to prune, which ours has
+    to find out.
+    """
     arm = ARMS.get(rival)
     elsewhere = isinstance(arm, OnShelf) or (isinstance(arm, FromScratch) and arm.shelf)
     return "lineages, other network" if elsewhere else "lineages"

@@ -31,7 +31,7 @@ from spaces.files import replacing
 
 RUNGS = FOLDER.with_name("fronts_rungs")
 STEPS = (0, 16, 64, 256)
-"""Gradient steps of each rung; who has taken the last ones is fully tuned (about 70 epochs of the 300
+"""Gradient steps of each rung; after the last ones a mask is fully tuned (about 70 epochs of the 300
 digits).
 """
 MASKS, LARGEST, SMALLEST = 60, 0.6, 0.03

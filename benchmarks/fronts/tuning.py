@@ -3,6 +3,9 @@
 
 An arm's first setting is that of the roster. What was run is kept; the best by the search split, over all
 tasks, is for the roster to take.
+
+A setting that was run is found by its values: ``results/fronts_tuning_settings.json`` gives the plain name of
+every recorded setting and its plain values, whatever the classes are called by now.
 """
 
 from __future__ import annotations
@@ -10,20 +13,24 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
 from benchmarks.fronts.arms import RECIPE, Arm
-from benchmarks.fronts.record import FOLDER, record
+from benchmarks.fronts.record import FOLDER, record, shard_file
 from benchmarks.fronts.roster import ARMS, FAST
 from benchmarks.fronts.tasks import TASKS
 
 TRIED = FOLDER.with_name("fronts_tuning")
+NAMES = FOLDER.with_name("fronts_tuning_settings.json")
+"""Plain names of settings that were recorded before settings had a plain form, and what they stand for."""
 _FASTER, _SLOW = replace(RECIPE, rate=2.5), replace(RECIPE, rate=0.5)
 _PRUNING: list[dict[str, Any]] = [
     {},
@@ -99,11 +106,13 @@ is made of; arms that are not here are made of ones that are."""
 
 
 def variant(arm: Arm, number: int) -> Arm:
-    """Return an arm in its so many-th setting, named by what that is, so that its shard is not taken for that
-    of another.
+    """Return an arm in its so many-th setting, with a name of its own: that under which the setting was
+    recorded, else the arm's and eight digits that stand for the values.
     """
     changed = _changed(arm, SETTINGS[arm.name][number])
-    return cast(Arm, replace(cast(Any, changed), name=f"{arm.name} {key(repr(changed))}"))
+    text = _text(changed.setting)
+    name = _recorded().get((arm.name, text)) or f"{arm.name} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return cast(Arm, replace(cast(Any, changed), name=name))
 
 
 def _changed(arm: Arm, changes: dict[str, Any]) -> Arm:
@@ -116,9 +125,34 @@ def _changed(arm: Arm, changes: dict[str, Any]) -> Arm:
     )
 
 
-def key(setting: str) -> str:
-    """Eight digits that stand for a setting."""
-    return hashlib.sha256(re.sub(r" at 0x\w+", "", setting).encode()).hexdigest()[:8]
+@cache
+def _recorded() -> dict[tuple[str, str], str]:
+    """Names of the recorded settings, by arm and values."""
+    found = json.loads(NAMES.read_text())
+    return {(name.rpartition(" ")[0], _text(setting)): name for name, setting in found.items()}
+
+
+def _text(setting: dict[str, Any]) -> str:
+    return json.dumps(setting, sort_keys=True)
+
+
+def replay(folder: Path = TRIED, seed: int = 100) -> dict[str, dict[str, float]]:
+    """Return what today's settings reached where they are recorded, without running any: hypervolumes on the
+    search split by arm and number of its setting, then by task.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, settings in SETTINGS.items():
+        for number in range(len(settings)):
+            tried = variant(ARMS[name], number)
+            files = {task: shard_file(folder, task, tried.name, seed, 1.0) for task in TASKS}
+            reached = {
+                task: json.loads(file.read_text())["hypervolume_search"]
+                for task, file in files.items()
+                if file.exists()
+            }
+            if reached:
+                found[f"{name}, setting {number}"] = reached
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -129,7 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="*", default=list(SETTINGS))
     parser.add_argument("--share", type=float, default=1.0, help="of the budget")
     parser.add_argument("--settings", nargs="*", type=int, default=range(6), help="which of every arm's")
+    parser.add_argument("--replay", action="store_true", help="print what is recorded, and run nothing")
     given = parser.parse_args(arguments)
+    if given.replay:
+        print(json.dumps(replay(), indent=1))
+        return
     if any(seed < 100 for seed in given.seeds):
         parser.error("seeds below 100 are for the table")
     torch.set_num_threads(1)

@@ -156,9 +156,9 @@ class Halving(Arm):
         second: fills half of every rung's places where given, `score` the rest. [O]
         signals: more columns of which normal scores are added to those of `score`, with these weights. [O]
         cost: column of seconds that every look at a score costs.
-        waves: parts in which a bracket comes. Who was not promoted from one wave competes again with the
-            next, so that in the end a third of all has gone on, while the first trial is trained to the end
-            early. [O]
+        waves: parts in which a bracket comes. Trials of one wave that were not promoted compete again with
+            those of the next, so that in the end a third of all has gone on, while the first trial is trained
+            to the end early. [O]
     """
 
     score: Score
@@ -233,8 +233,8 @@ def steady(values: np.ndarray, window: int = 5) -> np.ndarray:
 
 
 def promoted(alive: np.ndarray, score: np.ndarray, second: np.ndarray | None, places: int) -> np.ndarray:
-    """Return who goes on: the best by the score; where there is a second one, it fills half of the places
-    first.
+    """Return the trials that go on: the best by the score; where there is a second score, its best fill half
+    of the places first.
     """
     best = alive[np.argsort(score, kind="stable")]
     if second is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -34,8 +34,13 @@ RESAMPLES = 2000
 GAP_EPOCHS = (3, 9, 27)
 _GAPS = ("gram@0.01", "gram@0.001", "gram@0.0001", "block", "diagonal", "trace", "trace_c")
 
+QUICK = ("no pruning", "median, val", "synchronous halving 27, val", "synchronous halving 81, val", OURS)
+"""Arms of a quick measurement."""
+
 Row = dict[str, np.ndarray]
 """What one arm came to in one unit: regrets, averaged over orders."""
+Table = dict[str, list[dict[str, Row]]]
+"""Rows by task, unit and arm."""
 
 
 def unit(pool: Pool, orders: int, arms: Sequence[str]) -> dict[str, Row]:
@@ -110,9 +115,7 @@ def gaps(pool: Pool) -> dict[str, list[float]]:
     return taus
 
 
-def ratios(
-    table: Mapping[str, Sequence[dict[str, Row]]], existing: Sequence[str], key: str = "checkpoint"
-) -> dict[str, float]:
+def ratios(table: Table, existing: Sequence[str], key: str = "checkpoint") -> dict[str, float]:
     """Return, per task, the regret of ours over that of the existing pruner with the lowest one."""
     found = {}
     for task, units in table.items():
@@ -140,71 +143,78 @@ def epochs_to_match(units: Sequence[dict[str, Row]], existing: Sequence[str]) ->
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
-    orders, few = (3, 1) if quick else (10, None)
-    arms = (
-        ["no pruning", "median, val", "synchronous halving 27, val", "synchronous halving 81, val", OURS]
-        if quick
-        else list(ARMS)
-    )
+    orders, resamples, arms = (3, 200, list(QUICK)) if quick else (10, RESAMPLES, list(ARMS))
     existing = [name for name in arms if name in EXISTING]
-    found = {task: some[:few] for task, some in all_pools(FOLDER).items()}
-    jobs = [(task, pool) for task, some in found.items() for pool in some]
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as workers:
-        outcomes = list(
-            workers.map(unit, [pool for _, pool in jobs], [orders] * len(jobs), [arms] * len(jobs))
-        )
-    table: dict[str, list[dict[str, Row]]] = {}
-    for (task, _), outcome in zip(jobs, outcomes, strict=True):
-        table.setdefault(task, []).append(outcome)
+    found = {task: some[:1] if quick else some for task, some in all_pools(FOLDER).items()}
+    table = replayed(found, orders, arms)
     reporting = {task: units for task, units in table.items() if not TASKS[task].tuning}
+    tuning = {task: units for task, units in table.items() if TASKS[task].tuning}
     each = ratios(reporting, existing)
-    rng = np.random.default_rng(0)
-    resampled = [
-        geometric(
-            list(
-                ratios(
-                    {t: [u[i] for i in rng.integers(0, len(u), len(u))] for t, u in reporting.items()},
-                    existing,
-                ).values()
-            )
-        )
-        for _ in range(200 if quick else RESAMPLES)
-    ]
-    no_validation = {}
-    for task, some in all_pools(FOLDER, "all").items():
-        split = {(pool.seed, pool.number): pool for pool in found[task]}
-        pairs = [
-            (alone, split[alone.seed, alone.number]) for alone in some if (alone.seed, alone.number) in split
-        ]
-        if task in reporting and pairs:
-            no_validation[task] = [without_validation(*pair, orders) for pair in pairs]
+    alone = no_validation(found, reporting, orders)
     matched = {task: epochs_to_match(units, existing) for task, units in reporting.items()}
     figures = {
         "regret_ratio": geometric(list(each.values())),
-        "regret_ratio_upper": _finite(float(np.quantile(resampled, 0.9, method="higher"))),
+        "regret_ratio_upper": _finite(upper_limit(reporting, existing, resamples)),
         "epochs_ratio": _finite(geometric(list(matched.values()))),
         "worst_task_regret_ratio": max(each.values()),
-        "no_validation_ratio": geometric([float(np.mean(v)) for v in no_validation.values()])
-        if no_validation
-        else None,
+        "no_validation_ratio": geometric(list(alone.values())) if alone else None,
         "regret_ratio_per_task": each,
         "regret_ratio_at_last_epoch_per_task": ratios(reporting, existing, "end"),
         "epochs_ratio_per_task": {task: _finite(value) for task, value in matched.items()},
-        "no_validation_ratio_per_task": {task: float(np.mean(v)) for task, v in no_validation.items()},
-        "tuning_tasks_regret_ratio": ratios({t: u for t, u in table.items() if TASKS[t].tuning}, existing),
+        "no_validation_ratio_per_task": alone,
+        "tuning_tasks_regret_ratio": ratios(tuning, existing),
         "arms": {
-            name: {task: _summary([u[name] for u in units]) for task, units in table.items()} for name in arms
+            name: {task: _summary([unit[name] for unit in units]) for task, units in table.items()}
+            for name in arms
         },
+        **{f"gap_tau_{name}": by_task for name, by_task in _taus(found).items()},
     }
-    for name, by_task in _taus(found).items():
-        figures[f"gap_tau_{name}"] = by_task
     return figures, {
         "budget_epochs": BUDGET,
         "orders": orders,
         "units": {task: len(units) for task, units in table.items()},
         "configurations_per_pool": {task: len(some[0].table) for task, some in found.items()},
-        "tuning_tasks": [task for task in table if TASKS[task].tuning],
+        "tuning_tasks": list(tuning),
     }
+
+
+def replayed(pools: Mapping[str, Sequence[Pool]], orders: int, arms: Sequence[str]) -> Table:
+    """Run arms on all pools, two at a time."""
+    jobs = [(task, pool) for task, some in pools.items() for pool in some]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as workers:
+        outcomes = workers.map(unit, [pool for _, pool in jobs], [orders] * len(jobs), [arms] * len(jobs))
+        table: Table = {}
+        for (task, _), outcome in zip(jobs, outcomes, strict=True):
+            table.setdefault(task, []).append(outcome)
+    return table
+
+
+def upper_limit(table: Table, existing: Sequence[str], resamples: int) -> float:
+    """Return the upper 90 % limit of the ratio of regrets, by bootstrap over the units of every task."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(resamples):
+        drawn = {
+            task: [units[i] for i in rng.integers(0, len(units), len(units))] for task, units in table.items()
+        }
+        found.append(geometric(list(ratios(drawn, existing).values())))
+    return float(np.quantile(found, 0.9, method="higher"))
+
+
+def no_validation(
+    pools: Mapping[str, Sequence[Pool]], reporting: Collection[str], orders: int
+) -> dict[str, float]:
+    """Return :func:`without_validation` by task, its mean over the pools that were recorded both ways."""
+    found = {}
+    for task, some in all_pools(FOLDER, "all").items():
+        split = {(pool.seed, pool.number): pool for pool in pools[task]}
+        values = [
+            without_validation(alone, split[alone.seed, alone.number], orders)
+            for alone in some
+            if task in reporting and (alone.seed, alone.number) in split
+        ]
+        if values:
+            found[task] = float(np.mean(values))
+    return found
 
 
 def _finite(value: float) -> float | None:

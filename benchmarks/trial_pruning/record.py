@@ -62,7 +62,10 @@ given.
 
 
 def configs(task: str, shard: int) -> list[dict[str, Any]]:
-    """Return the configurations of a shard, the same for every data split."""
+    """Return the configurations of a shard, the same for every data split.
+
+    They are drawn with the task's place in ``TASKS``, so that new tasks go to the end of it.
+    """
     rng = np.random.default_rng([list(TASKS).index(task), shard])
     return [TASKS[task].config(rng) | {"seed": int(rng.integers(2**31))} for _ in range(SHARD)]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.task import Classification, Regression, Task
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 SHARES: dict[Split, float] = {"train": 0.5, "calibration": 0.1, "search": 0.2, "test": 0.2}
 
@@ -201,30 +201,26 @@ def _tensor(array: Any, name: str) -> Tensor:
             f"data: {name} of type {type(array).__name__} are no array of numbers "
             f"({str(error).splitlines()[0]}); expected a numpy array"
         ) from None
-    if tensor.ndim == 0:
-        raise InputError(f"data: {name} are a single number; expected an array (samples, ...)")
-    if tensor.is_complex():
-        raise InputError(f"data: {name} are complex; expected real numbers")
+    require(
+        "data",
+        (tensor.ndim > 0, f"{name} are a single number; expected an array (samples, ...)"),
+        (not tensor.is_complex(), f"{name} are complex; expected real numbers"),
+    )
     return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64)
 
 
 def _split(n: int, shares: Mapping[Any, Any], rng: np.random.Generator) -> dict[Split, Tensor]:
     """Return the rows of every split, disjoint and none of them empty."""
-    if set(shares) != set(SPLITS):
-        raise InputError(
-            f"data: shares for {', '.join(map(str, shares)) or 'nothing'}; expected one for each of "
-            f"{', '.join(SPLITS)}"
-        )
+    require(
+        "data",
+        (
+            set(shares) == set(SPLITS),
+            f"shares for {', '.join(map(str, shares)) or 'nothing'}; expected one for each of "
+            f"{', '.join(SPLITS)}",
+        ),
+    )
     if all(np.ndim(share) == 0 for share in shares.values()):
-        parts = np.array([shares[split] for split in SPLITS], dtype=np.float64)
-        if not (parts > 0).all() or parts.sum() > 1 + 1e-9:
-            raise InputError(
-                f"data: shares {', '.join(f'{p:g}' for p in parts)}; expected positive numbers that sum to "
-                f"at most 1"
-            )
-        edges = np.round(np.cumsum([0, *parts]) * n).astype(int)
-        order = rng.permutation(n)
-        rows = {split: order[a:b] for split, a, b in zip(SPLITS, edges, edges[1:], strict=False)}
+        rows = _drawn(n, [shares[split] for split in SPLITS], rng)
     else:
         rows = {split: np.asarray(shares[split]) for split in SPLITS}
     for split, chosen in rows.items():
@@ -244,3 +240,18 @@ def _split(n: int, shares: Mapping[Any, Any], rng: np.random.Generator) -> dict[
             f"overlap"
         )
     return {split: torch.from_numpy(chosen.astype(np.int64)) for split, chosen in rows.items()}
+
+
+def _drawn(n: int, shares: Sequence[float], rng: np.random.Generator) -> dict[Split, np.ndarray]:
+    """Cut a random order of the rows at the shares."""
+    parts = np.array(shares, dtype=np.float64)
+    require(
+        "data",
+        (
+            (parts > 0).all() and parts.sum() <= 1 + 1e-9,
+            f"shares {', '.join(f'{p:g}' for p in parts)}; expected positive numbers that sum to at most 1",
+        ),
+    )
+    edges = np.round(np.cumsum([0, *parts]) * n).astype(int)
+    order = rng.permutation(n)
+    return {split: order[a:b] for split, a, b in zip(SPLITS, edges, edges[1:], strict=False)}

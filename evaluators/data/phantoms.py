@@ -9,7 +9,7 @@ import numpy as np
 from evaluators.data.arrays import Arrays
 from evaluators.data.base import SPLITS, Split
 from evaluators.data.segmentation import Segmentation
-from spaces.errors import InputError
+from spaces.errors import require
 
 SAMPLES: dict[Split, int] = {"train": 240, "calibration": 48, "search": 120, "test": 120}
 RIGHT, WALL, CAVITY = 1, 2, 3
@@ -45,16 +45,16 @@ class Phantoms(Arrays):
         difficulty: float = 0.5,
         seed: int = 0,
     ) -> None:
-        if size < 16:
-            raise InputError(f"data: size {size}; expected at least 16 pixels")
-        if not 0 <= difficulty <= 1:
-            raise InputError(f"data: difficulty {difficulty}; expected a number of 0 to 1")
         counts = {**SAMPLES, **(samples or {})}
         wrong = next(
             (f"{split}: {count}" for split, count in counts.items() if split not in SPLITS or count < 1), None
         )
-        if wrong:
-            raise InputError(f"data: samples {wrong}; expected at least 1 for any of {', '.join(SPLITS)}")
+        require(
+            "data",
+            (size >= 16, f"size {size}; expected at least 16 pixels"),
+            (0 <= difficulty <= 1, f"difficulty {difficulty}; expected a number of 0 to 1"),
+            (not wrong, f"samples {wrong}; expected at least 1 for any of {', '.join(SPLITS)}"),
+        )
         streams = dict(zip(SPLITS, np.random.SeedSequence(seed).spawn(len(SPLITS)), strict=True))
         drawn = [
             draw_hearts(counts[split], size, difficulty, np.random.default_rng(streams[split]))

@@ -41,9 +41,8 @@ class Preloaded:
         kept: list[Batch] = []
         used = 0
         while True:
-            with torch.inference_mode(
-                False
-            ):  # who reads first may be in inference mode; who reads next may want gradients
+            # the first reader may be in inference mode, and a later one may want gradients
+            with torch.inference_mode(False):
                 batch = next(batches, None)
             if batch is None:
                 break

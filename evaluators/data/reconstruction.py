@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.task import Task, _fit, per_sample
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 LossName = Literal["l1", "mse", "bce"]
 LOSSES: tuple[LossName, ...] = ("l1", "mse", "bce")
@@ -37,13 +37,15 @@ class Restoring(Task):
     unit: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in LOSSES:
-            raise InputError(f"data: loss {self.name!r}; expected {', '.join(LOSSES)}")
-        if self.name == "bce" and not self.unit:
-            raise InputError(
-                "data: loss 'bce' for values beyond 0 .. 1; expected l1, mse, or values scaled to 0 .. 1 "
-                "(unit: true)"
-            )
+        require(
+            "data",
+            (self.name in LOSSES, f"loss {self.name!r}; expected {', '.join(LOSSES)}"),
+            (
+                self.name != "bce" or self.unit,
+                "loss 'bce' for values beyond 0 .. 1; expected l1, mse, or values scaled to 0 .. 1 "
+                "(unit: true)",
+            ),
+        )
 
     @property
     def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -23,7 +23,7 @@ class Segmentation(Task):
 
     Class 0 is the background: it counts in the cross-entropy alone. ``dice`` is the mean over the structures
     of 2 |A and B| / (|A| + |B|) of the case; a structure that is neither in the labels nor predicted counts
-    1, and so does each ``dice_<class>`` then. ``dice_error`` is 1 - ``dice``, for whom less is better. The
+    1, and so does each ``dice_<class>`` then. ``dice_error`` is 1 - ``dice``, where less is to be better. The
     Dice loss is the soft one of V-Net (Milletari et al. 2016) with denominators of sums, and 1 added to both
     sides of the fraction. [P]
 

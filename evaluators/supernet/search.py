@@ -30,6 +30,7 @@ from spaces.cells import genotype as text
 from spaces.cells.design import Design
 from spaces.cells.network import CellNetwork
 from spaces.errors import InputError
+from spaces.names import public_name, with_former
 
 _BATCH = 256
 
@@ -214,18 +215,18 @@ class SupernetSearch(Evaluator):
         if self.state is None:
             return None
         assert self.data is not None and isinstance(self.space, Designed)
-        rule = [type(self.rule).__qualname__, sorted(vars(self.rule).items())]
         trained = sorted((name, str(value)) for name, value in vars(self.training.settings).items())
-        own = [self.epochs, rule, asdict(self.supernet), trained if stage == "trained" else [], more]
-        seed = torch.initial_seed()
-        key = json.dumps(
-            [self.space.fingerprint, candidate.genome.tobytes().hex(), self.data.fingerprint, seed, own],
-            default=str,
-        )
+        genome, data, seed = candidate.genome.tobytes().hex(), self.data.fingerprint, torch.initial_seed()
+
+        def key() -> str:
+            rule = [public_name(type(self.rule)).rpartition(".")[2], sorted(vars(self.rule).items())]
+            own = [self.epochs, rule, asdict(self.supernet), trained if stage == "trained" else [], more]
+            return json.dumps([self.space.fingerprint, genome, data, seed, own], default=str)
+
         folder = Path(self.state) / files.FOLDER
         return Checkpoint(
             folder / f"{candidate.id}.{stage}.pt",
-            key,
+            with_former(key),
             every=self.checkpoint_every if stage == "supernet" else 5,
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evaluators.data.base import SPLITS, Split
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class SupernetSettings:
     held_out: Split = "calibration"
 
     def __post_init__(self) -> None:
-        for ok, text in [
+        require(
+            "supernet",
             (self.warmup >= 0, f"warmup {self.warmup}; expected at least 0"),
             (
                 self.warmup_operations is None or self.warmup_operations >= 1,
@@ -75,6 +76,4 @@ class SupernetSettings:
                 self.held_out in SPLITS and self.held_out not in ("test", "train"),
                 f"held_out {self.held_out!r}; expected calibration or search",
             ),
-        ]:
-            if not ok:
-                raise InputError(f"supernet: {text}")
+        )

@@ -86,6 +86,7 @@ class LinearBlock(Block):
         return norms[0], norms[1:].flatten()
 
     def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        # <a x^T, b y^T> = <a, b> <x, y>: products of gradients without gradients; a bias adds one to <x, y>
         inputs = torch.addmm(self._inputs.new_full((1, 1), self._one), self._inputs, self._inputs.T)
         norms = inputs.diagonal() * self._gradient.square().sum(1)
         inputs = self._tiled(inputs)
@@ -96,6 +97,7 @@ class LinearBlock(Block):
         )
 
     def squares(self, shares: Tensor, drawn_shares: Tensor) -> Iterator[Rows]:
+        # (a x^T)^2 = a^2 (x^2)^T entry by entry, so a weighted sum of squares is one product of matrices
         inputs, g, phi = self._inputs.square(), self._gradient.square(), self._drawn.square()
         repeated = inputs.repeat(self._passes, 1)
         of_g = [(g * share.to(g)[:, None]).T for share in shares]

@@ -19,7 +19,7 @@ from evaluators.tic.gradients import Inputs, Path, gradients
 from evaluators.tic.likelihood import CrossEntropy, Likelihood, as_likelihood
 from evaluators.tic.prediction import Prediction
 from operators.forward import device_of
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 EstimatorName = Literal["exact", "block", "diagonal", "trace", "gram"]
 _FEWEST = 4
@@ -72,7 +72,8 @@ class TIC:
         memory: int = 256 * 2**20,
         path: Path | None = None,
     ) -> None:
-        for ok, text in [
+        require(
+            "tic",
             (estimator in ESTIMATORS, f"estimator {estimator!r}; expected {' | '.join(ESTIMATORS)}"),
             (damping > 0, f"damping {damping}; expected a number above 0"),
             (scale in ("1/n", "1"), f"scale {scale!r}; expected '1/n' or '1'"),
@@ -82,9 +83,7 @@ class TIC:
             ),
             (splits >= 0, f"splits {splits}; expected at least 0"),
             (path in (None, "hooks", "functional"), f"path {path!r}; expected hooks, functional or null"),
-        ]:
-            if not ok:
-                raise InputError(f"tic: {text}")
+        )
         self.estimator, self.damping, self.scale, self.fisher = estimator, damping, scale, fisher
         self.seed, self.splits, self.memory, self.path = seed, splits, memory, path
 
@@ -116,19 +115,12 @@ class TIC:
         """
         began = time.perf_counter()
         inputs, targets = batch
-        if len(targets) < _FEWEST:
-            raise InputError(f"TIC: a batch of {len(targets)} samples; expected at least {_FEWEST}")
+        require(
+            "TIC",
+            (len(targets) >= _FEWEST, f"a batch of {len(targets)} samples; expected at least {_FEWEST}"),
+        )
         layers = list(model.modules())
-        if any(isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in layers):
-            name = next(
-                name
-                for name, layer in model.named_modules()
-                if isinstance(layer, _BatchNorm) and layer.running_mean is None
-            )
-            raise InputError(
-                f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; "
-                f"expected it with them"
-            )
+        _check_norms(model, layers)
         device = device_of(model)
         moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
         with _evaluating(layers), torch.no_grad():
@@ -167,6 +159,17 @@ class TIC:
         factor = 1 / math.sqrt(likelihood.weight(outputs) * self.fisher)
         true, *drawn = likelihood.slopes(outputs, targets, generator, self.fisher)
         return [true, *(drawn if factor == 1 else (slope * factor for slope in drawn))]
+
+
+def _check_norms(model: nn.Module, layers: Sequence[nn.Module]) -> None:
+    """Refuse a BatchNorm that would take its statistics from the batch."""
+    mixing = [layer for layer in layers if isinstance(layer, _BatchNorm) and layer.running_mean is None]
+    if mixing:
+        name = next(name for name, layer in model.named_modules() if layer is mixing[0])
+        raise InputError(
+            f"TIC: {name} is a BatchNorm without running statistics, so samples depend on each other; "
+            f"expected it with them"
+        )
 
 
 @contextmanager

@@ -41,9 +41,8 @@ class Halves:
         orders = [torch.randperm(samples, generator=generator) for _ in range(splits)]
         parts = [part for order in orders for part in (order[:half], order[half : 2 * half])]
         self.indices = torch.stack(parts) if parts else torch.empty(0, half, dtype=torch.long)
-        self.rows = torch.cat(
-            [self.indices + samples * i for i in range(passes)], 1
-        )  # the same samples in every drawn pass
+        # the rows of a drawn pass stand behind those of the pass before: a half has the same samples in each
+        self.rows = torch.cat([self.indices + samples * i for i in range(passes)], 1)
         self._width = samples * passes
         self.shares = self._shares(self.indices, samples, half)
         self.drawn_shares = self._shares(self.rows, samples * passes, half)
@@ -85,10 +84,8 @@ class Estimator(ABC):
         halves = _halves(found.samples, found.passes, self.splits)
         g, f = self._norms(found)
         floor = damping * max(float(f.sum()), LEAST * float(g.sum())) / found.samples
-        if floor == 0:
-            return torch.zeros(
-                1 + len(halves.indices), dtype=torch.float64
-            )  # nothing moves any loss: nothing was fitted
+        if floor == 0:  # no parameter moves any loss, so nothing was fitted
+            return torch.zeros(1 + len(halves.indices), dtype=torch.float64)
         return self._estimate(found, floor, halves)
 
     def _norms(self, found: Gradients) -> Rows:
@@ -186,6 +183,7 @@ def _in_sample_space(found: Gradients, floor: float, halves: Halves) -> Tensor:
     """(Tr C - Tr(B (K + lambda I)^-1 B^T)) / lambda with B = G Phi^T / m and K = Phi Phi^T / m; Tr(B ... B^T)
     / m as C is a mean.
     """
+    # Woodbury: the inverse of a d x d matrix of rank r becomes one of an r x r matrix
     cross, kernel, g = found.products
     whole = _bias(g.mean(), cross[None], kernel[None], floor, found.samples)
     if not len(halves.indices):
@@ -199,7 +197,6 @@ def _bias(trace: Tensor, cross: Tensor, kernel: Tensor, floor: float, samples: i
     damped = kernel / samples
     damped.diagonal(dim1=-2, dim2=-1).add_(floor)
     root = torch.linalg.cholesky(damped)
-    solved = torch.linalg.solve_triangular(
-        root, cross.transpose(-1, -2), upper=False
-    )  # |L^-1 B^T|^2 = Tr(B (K + lambda I)^-1 B^T)
+    # |L^-1 B^T|^2 = Tr(B (K + lambda I)^-1 B^T)
+    solved = torch.linalg.solve_triangular(root, cross.transpose(-1, -2), upper=False)
     return (trace - solved.square().sum((-1, -2)) / samples**2) / floor

@@ -125,17 +125,14 @@ def _agrees(model: nn.Module, inputs: Inputs, memory: int) -> bool:
 
 
 def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gradients:
+    # one forward pass, and one backward pass a kind of error: of every call of a layer they leave its inputs
+    # and the gradients at its outputs, whose products are the gradients of its parameters, sample by sample
     with _recorded(model) as record, torch.enable_grad():
         outputs = forward(model, inputs)
-    edges = [edge for _, edge, _ in record]
     slopes = errors(outputs.detach())
-    by_pass = [
-        torch.autograd.grad(outputs, edges, slope, retain_graph=True, allow_unused=True) for slope in slopes
-    ]
-    calls = [
-        (use, torch.stack([outputs.new_zeros(shape) if found[i] is None else found[i] for found in by_pass]))
-        for i, (use, _, shape) in enumerate(record)
-    ]
+    calls = _slopes(outputs, record, slopes)
+    # a parameter that is used more than once (tied, or in a loop) belongs to the block of its first use, with
+    # all its uses: its gradient is their sum
     uses: dict[nn.Parameter, list[tuple[Use, str, Tensor]]] = defaultdict(list)
     for use, found in calls:
         for name, parameter in use.parameters.items():
@@ -150,6 +147,22 @@ def _hooked(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -> Gr
         elif own:
             blocks.append(LayerBlock([(p, uses[p]) for p in own], memory))
     return Gradients(blocks, len(outputs), len(slopes) - 1)
+
+
+def _slopes(
+    outputs: Tensor, record: Sequence[tuple[Use, Any, torch.Size]], slopes: Sequence[Tensor]
+) -> list[tuple[Use, Tensor]]:
+    """Return every recorded use with the gradients at its outputs, ``(passes, ...)``; zeros where the model's
+    outputs do not depend on it.
+    """
+    edges = [edge for _, edge, _ in record]
+    by_pass = [
+        torch.autograd.grad(outputs, edges, slope, retain_graph=True, allow_unused=True) for slope in slopes
+    ]
+    return [
+        (use, torch.stack([outputs.new_zeros(shape) if found[i] is None else found[i] for found in by_pass]))
+        for i, (use, _, shape) in enumerate(record)
+    ]
 
 
 @contextmanager

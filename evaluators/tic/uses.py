@@ -20,10 +20,8 @@ class Use(ABC):
     """
 
     def __init__(self, layer: nn.Module, inputs: Tensor) -> None:
-        self.layer, self.inputs = (
-            layer,
-            inputs,
-        )  # used without gradients: detaching every one would cost as much as a product
+        # the inputs are used without gradients: detaching every one would cost as much as a product
+        self.layer, self.inputs = layer, inputs
         self.parameters = own_parameters(layer)
 
     @abstractmethod
@@ -168,6 +166,5 @@ def use_of(layer: nn.Module, inputs: Tensor) -> Use:
 
 def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of a layer's own that learn, by name."""
-    return {
-        name: p for name, p in layer._parameters.items() if p is not None and p.requires_grad
-    }  # the public way takes ten times as long
+    # named_parameters takes ten times as long
+    return {name: p for name, p in layer._parameters.items() if p is not None and p.requires_grad}

@@ -1,4 +1,4 @@
-"""The control: importance by lot."""
+"""The control: importance at random."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Random(Criterion):
     """Uniform scores in 0 .. 1, the same for the same seed. A method that does not beat it has found nothing.
 
     Args:
-        seed: of the lot.
+        seed: of the random numbers.
     """
 
     name = "random"

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Crossover(ABC):
@@ -19,8 +19,9 @@ class Crossover(ABC):
     """
 
     def __init__(self, probability: float = 0.9) -> None:
-        if not 0 <= probability <= 1:
-            raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
+        require(
+            type(self).__name__, (0 <= probability <= 1, f"probability must be in 0 .. 1, got {probability}")
+        )
         self.probability = probability
 
     def __call__(

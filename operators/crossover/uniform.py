@@ -6,7 +6,7 @@ import numpy as np
 
 from operators.crossover.base import Crossover
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Uniform(Crossover):
@@ -19,8 +19,7 @@ class Uniform(Crossover):
 
     def __init__(self, share: float = 0.5, probability: float = 0.9) -> None:
         super().__init__(probability)
-        if not 0 <= share <= 1:
-            raise InputError(f"{type(self).__name__}: share must be in 0 .. 1, got {share}")
+        require(type(self).__name__, (0 <= share <= 1, f"share must be in 0 .. 1, got {share}"))
         self.share = share
 
     def _apply(

@@ -10,7 +10,7 @@ from operators.base import Guide
 from operators.initialisation.base import Initialisation, keep_range
 from operators.ranks import segment_ranks
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class FromCriteria(Initialisation):
@@ -41,15 +41,17 @@ class FromCriteria(Initialisation):
         global_share: float = 0.4,
         own_share: float = 0.4,
     ) -> None:
-        if isinstance(names, str) or (names is not None and not names):
-            raise InputError(
-                f"{type(self).__name__}: names must be a list of at least one name, or None, got {names!r}"
-            )
-        if min(global_share, own_share) < 0 or global_share + own_share > 1:
-            raise InputError(
-                f"{type(self).__name__}: global_share and own_share must add up to 0 .. 1, got "
-                f"{global_share} and {own_share}"
-            )
+        require(
+            type(self).__name__,
+            (
+                names is None or (names and not isinstance(names, str)),
+                f"names must be a list of at least one name, or None, got {names!r}",
+            ),
+            (
+                min(global_share, own_share) >= 0 and global_share + own_share <= 1,
+                f"global_share and own_share must add up to 0 .. 1, got {global_share} and {own_share}",
+            ),
+        )
         self.names = None if names is None else tuple(names)
         self.min_keep, self.max_keep = keep_range(min_keep, max_keep)
         self.global_share, self.own_share = global_share, own_share

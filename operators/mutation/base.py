@@ -9,7 +9,7 @@ import numpy as np
 
 from operators.base import Guide
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Mutation(ABC):
@@ -22,7 +22,7 @@ class Mutation(ABC):
         amount: how much one event takes, where a schedule or a controller may set it; None: there is no such
             setting.
         counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
-        spared: how many loci the last call spared lest a segment fall empty.
+        spared: how many loci the last call kept so that no segment became empty.
     """
 
     needs: tuple[str, ...] = ()
@@ -37,8 +37,9 @@ class Mutation(ABC):
     spared: int = 0
 
     def __init__(self, probability: float = 1.0) -> None:
-        if not 0 <= probability <= 1:
-            raise InputError(f"{type(self).__name__}: probability must be in 0 .. 1, got {probability}")
+        require(
+            type(self).__name__, (0 <= probability <= 1, f"probability must be in 0 .. 1, got {probability}")
+        )
         self.probability = probability
 
     def __call__(

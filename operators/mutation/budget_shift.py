@@ -12,7 +12,7 @@ from operators.mutation.base import Mutation
 from operators.mutation.guided import flip_weights, keep_bits
 from operators.ranks import UNKNOWN, drawn_ranks
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class BudgetShift(Mutation):
@@ -41,12 +41,12 @@ class BudgetShift(Mutation):
         probability: float = 1.0,
     ) -> None:
         super().__init__(probability)
-        if not 0 < span <= 1:
-            raise InputError(f"{type(self).__name__}: span must be above 0 and at most 1, got {span}")
-        if segments <= 0:
-            raise InputError(f"{type(self).__name__}: segments must be above 0, got {segments}")
-        if pressure < 0:
-            raise InputError(f"{type(self).__name__}: pressure must be at least 0, got {pressure}")
+        require(
+            type(self).__name__,
+            (0 < span <= 1, f"span must be above 0 and at most 1, got {span}"),
+            (segments > 0, f"segments must be above 0, got {segments}"),
+            (pressure >= 0, f"pressure must be at least 0, got {pressure}"),
+        )
         self.span, self.segments, self.criteria, self.pressure = span, segments, tuple(criteria), pressure
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:

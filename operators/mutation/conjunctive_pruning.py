@@ -7,7 +7,7 @@ import numpy as np
 from operators.base import Guide
 from operators.mutation.pruning import Pruning, by_locus, living, outputs_of
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class ConjunctivePruning(Pruning):
@@ -37,12 +37,11 @@ class ConjunctivePruning(Pruning):
         self, threshold: float = 0.1, cases: int = 100, amount: float = 1.0, probability: float = 1.0
     ) -> None:
         super().__init__(amount, probability)
-        if not 0 < threshold <= 1:
-            raise InputError(
-                f"{type(self).__name__}: threshold {threshold}; expected a number above 0 and at most 1"
-            )
-        if cases < 1:
-            raise InputError(f"{type(self).__name__}: cases {cases}; expected at least 1")
+        require(
+            type(self).__name__,
+            (0 < threshold <= 1, f"threshold {threshold}; expected a number above 0 and at most 1"),
+            (cases >= 1, f"cases {cases}; expected at least 1"),
+        )
         self.threshold, self.cases = threshold, cases
 
     def _doomed(

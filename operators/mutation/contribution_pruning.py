@@ -15,8 +15,8 @@ class ContributionPruning(Pruning):
     """The units that contribute least go, whatever layer they are in. [O]
 
     A contribution is the standard deviation of a unit's output over the recorded examples times the norm of
-    the weights that read it, over the mean of that in its segment: who hardly varies, or whom nobody listens
-    to, can go. Noise lets populations try different sets.
+    the weights that read it, over the mean of that in its segment: a unit that hardly varies, or that the
+    next layer hardly reads, can go. Noise lets populations try different sets.
 
     ``guide["outputs"]`` is as of :class:`VariancePruning`; ``guide["outgoing"]``, ``(length,)`` or
     ``(n, length)``, has the norms.

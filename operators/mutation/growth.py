@@ -10,7 +10,7 @@ from operators.base import Guide
 from operators.draw import draw
 from operators.mutation.base import Mutation
 from spaces.base import Segment, Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Growth(Mutation):
@@ -35,8 +35,7 @@ class Growth(Mutation):
 
     def __init__(self, span: float = 0.1, probability: float = 1.0) -> None:
         super().__init__(probability)
-        if not 0 < span <= 1:
-            raise InputError(f"{type(self).__name__}: span must be above 0 and at most 1, got {span}")
+        require(type(self).__name__, (0 < span <= 1, f"span must be above 0 and at most 1, got {span}"))
         self.span = span
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:

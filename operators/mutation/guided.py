@@ -10,7 +10,7 @@ from operators.base import Guide
 from operators.draw import draw
 from operators.mutation.base import Mutation
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 FLOOR = 0.05
 """Added to every rank, so that the best channel can go and the worst can come back: no genome is out of
@@ -36,10 +36,11 @@ class Guided(Mutation):
 
     def __init__(self, rate: float = 0.03, pressure: float = 2.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        if not 0 < rate <= 1:
-            raise InputError(f"{type(self).__name__}: rate must be above 0 and at most 1, got {rate}")
-        if pressure < 0:
-            raise InputError(f"{type(self).__name__}: pressure must be at least 0, got {pressure}")
+        require(
+            type(self).__name__,
+            (0 < rate <= 1, f"rate must be above 0 and at most 1, got {rate}"),
+            (pressure >= 0, f"pressure must be at least 0, got {pressure}"),
+        )
         self.rate, self.pressure = rate, pressure
 
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from operators.base import Guide
 from operators.mutation.base import Mutation
 from operators.mutation.guided import entry, keep_bits
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Pruning(Mutation):
@@ -19,21 +19,19 @@ class Pruning(Mutation):
 
     ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
     the space's ``active`` (:class:`spaces.MixedPairs`). No segment falls below what the space
-    keeps at least: there the doomed loci of the highest worth are spared. Where a space counts in multiples,
-    as many more fall, or are spared, as the nearest multiple asks for.
+    keeps at least: there loci of the highest worth stay, though they were to go. Where a space counts in
+    multiples, as many more go, or stay, as the nearest multiple asks for.
 
     Args:
         amount: how much one event takes, 0 .. 1; each mutation says of what.
         probability: share of the genomes that are changed at all.
-
     """
 
     amount: float
 
     def __init__(self, amount: float = 1.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        if not 0 <= amount <= 1:
-            raise InputError(f"{type(self).__name__}: amount {amount}; expected a share of 0 to 1")
+        require(type(self).__name__, (0 <= amount <= 1, f"amount {amount}; expected a share of 0 to 1"))
         self.amount = amount
         self.spared = 0
 
@@ -52,6 +50,7 @@ class Pruning(Mutation):
         own &= space.active(genomes)
         doomed, worth = self._doomed(space, genomes, own, guide, rng)
         may = own & (genomes == 1)
+        # repair says how many loci of a segment are accepted, and their worth decides which
         pruned = np.where(doomed & may, 0, genomes).astype(np.uint8)
         repaired = space.repair(pruned)
         for part in space.slices.values():
@@ -69,8 +68,8 @@ class Pruning(Mutation):
     def _doomed(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return which loci ought to go, bool, and what each is worth, float (the highest are spared first),
-        both ``(n, length)``.
+        """Return which loci ought to go, bool, and what each is worth, float (the highest stay first), both
+        ``(n, length)``.
 
         Args:
             own: the keep bits that may change, bool ``(n, length)``; what is said of others, or of bits that
@@ -80,18 +79,18 @@ class Pruning(Mutation):
     def _settle(
         self, before: np.ndarray, pruned: np.ndarray, target: int, may: np.ndarray, worth: np.ndarray
     ) -> None:
-        """Bring one segment's kept loci to the number that the space accepts, in place: by what was doomed,
-        or by what else may go.
+        """Bring one segment's kept loci to the number that the space accepts, in place: by loci that were to
+        go, or by others that may.
         """
         kept = int(pruned.sum())
-        if kept < target:
+        if kept < target:  # too few are left: the best of those that went come back
             fallen = np.flatnonzero((before == 1) & (pruned == 0))
             back = fallen[np.argsort(-worth[fallen], kind="stable")][: target - kept]
             pruned[back] = 1
             self.spared += len(back)
             return
         left = np.flatnonzero(may & (pruned == 1))
-        if len(left) < kept - target:
+        if len(left) < kept - target:  # too few may go to reach the lower number: the segment stays as it was
             pruned[:] = before
             return
         pruned[left[np.argsort(worth[left], kind="stable")][: kept - target]] = 0

@@ -10,7 +10,7 @@ from operators.base import Guide
 from operators.mutation.guided import entry
 from operators.mutation.pruning import Pruning
 from spaces.base import Space
-from spaces.errors import InputError
+from spaces.errors import require
 
 _LEAST = 1e-12
 
@@ -48,9 +48,12 @@ class RemovalPruning(Pruning):
         probability: float = 1.0,
     ) -> None:
         super().__init__(amount, probability)
-        for name, value in (("power", power), ("noise", noise), ("tilt", tilt)):
-            if value < 0:
-                raise InputError(f"{type(self).__name__}: {name} {value}; expected at least 0")
+        require(
+            type(self).__name__,
+            (power >= 0, f"power {power}; expected at least 0"),
+            (noise >= 0, f"noise {noise}; expected at least 0"),
+            (tilt >= 0, f"tilt {tilt}; expected at least 0"),
+        )
         self.power, self.noise, self.tilt = power, noise, tilt
 
     def quiet(self) -> RemovalPruning:
@@ -66,6 +69,7 @@ class RemovalPruning(Pruning):
         )
         doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
+            # the cheapest in loss go first until their costs add up to the amount, which the last may exceed
             may = own[row] & (genome == 1) & np.isfinite(rises[row]) & np.isfinite(costs[row])
             cost = np.maximum(costs[row], _LEAST)
             worth[row] = np.where(may, np.maximum(rises[row], _LEAST) / cost**self.power, 0.0)

@@ -1,4 +1,4 @@
-"""What makes a pruned model well again before anybody judges it."""
+"""What repairs a pruned model before it is measured."""
 
 from operators.repair.batchnorm import recalibrate
 from operators.repair.folding import fold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Schedule(ABC):
@@ -21,8 +21,7 @@ class Schedule(ABC):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise InputError(f"schedule {type(self).__name__}: p {p}; expected a probability of 0 to 1")
+        require(f"schedule {type(self).__name__}", (0 <= p <= 1, f"p {p}; expected a probability of 0 to 1"))
         self.p = p
 
     @abstractmethod

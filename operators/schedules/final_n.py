@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operators.schedules.base import Schedule
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class FinalN(Schedule):
@@ -15,8 +15,9 @@ class FinalN(Schedule):
 
     def __init__(self, p: float = 0.5, share: float = 0.25) -> None:
         super().__init__(p)
-        if not 0 < share <= 1:
-            raise InputError(f"schedule FinalN: share {share}; expected a number above 0 and at most 1")
+        require(
+            "schedule FinalN", (0 < share <= 1, f"share {share}; expected a number above 0 and at most 1")
+        )
         self.share = share
 
     def probability(self, step: int, steps: int, population: int = 1) -> float:

@@ -1,4 +1,4 @@
-"""Who survives, and who becomes a parent."""
+"""Selection of survivors and of parents."""
 
 from operators.selection.base import Selection
 from operators.selection.nsga2 import NSGA2Selection

@@ -1,4 +1,4 @@
-"""Selection: who survives; a selection writes ``_select`` for what is feasible, the base class sees to the
+"""Selection of survivors: a selection writes ``_select`` for what is feasible, the base class sees to the
 rest.
 """
 
@@ -20,7 +20,7 @@ class Selection(ABC):
         """Return the rows that survive, int64 of shape ``(min(k, n),)`` without repeats.
 
         Args:
-            values: objective values, all to be minimised, ``(n, m)``; whoever has one that is not finite
+            values: objective values, all to be minimised, ``(n, m)``; a row with one that is not finite
                 counts as failed.
             violation: 0 where feasible, larger the worse, ``(n,)``; inf or NaN for what failed.
             k: how many survive.
@@ -35,6 +35,7 @@ class Selection(ABC):
                 f"expected values (n, m), violation (n,) and k >= 0, got {values.shape}, {violation.shape} "
                 f"and {k}"
             )
+        # constraint-domination: infeasible rows take the places that feasible ones leave, failed ones last
         violation = effective_violation(values, violation)
         feasible = np.flatnonzero(violation == 0)
         if len(feasible) <= k:

@@ -22,7 +22,7 @@ class NSGA3Selection(Selection):
 
     Args:
         divisions: of each axis of the simplex that carries the reference points; by default as many as give
-            at most one point a survivor, so that every direction can be held by somebody.
+            at most one point a survivor, so that every direction can have a survivor.
     """
 
     def __init__(self, divisions: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Choice of parents: who is better, and binary tournaments."""
+"""Choice of parents: ranks, crowding distances, and tournaments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tournament(
     rng: np.random.Generator,
     size: int = 2,
 ) -> np.ndarray:
-    """Return the winners of `k` tournaments among `size` rows each, int64 of shape ``(k,)``; repeats happen.
+    """Return the best rows of `k` tournaments among `size` each, int64 of shape ``(k,)``; repeats happen.
 
     The smaller violation wins, then the smaller rank, then the larger crowding distance, then chance (Deb et
     al. 2002 [P]). Rows with a violation of inf (what failed) are never drawn; for an array without any other
@@ -52,6 +52,8 @@ def tournament(
     alive = np.flatnonzero(np.isfinite(violation))
     if len(alive) == 0:
         return np.zeros(0, dtype=np.int64)
+    # the last key of lexsort counts most: violation, then rank, then crowding, then chance; after that the
+    # best of a tournament is the one that stands first in the order
     order = np.lexsort((rng.random(len(alive)), -crowding[alive], ranks[alive], violation[alive]))
     drawn = rng.integers(len(alive), size=(k, size))
     return alive[order[drawn.min(axis=1)]]

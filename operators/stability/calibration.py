@@ -70,7 +70,8 @@ def lost_ground(
 
     Args:
         importances: ``(checks, operations)``, at least 2 `window` checks.
-        ours, theirs: the two parts, bool ``(operations,)``, neither of them empty.
+        ours: the first part, bool ``(operations,)``, not empty.
+        theirs: the second part, likewise.
         window: checks in a window, at least 2.
         level: 0 .. 1.
     """

@@ -18,7 +18,8 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     by 1e-4, and a difference of entropies would lose that to rounding.
 
     Args:
-        p, q: at least 0 with the sum 1 along the last axis; they broadcast.
+        p: at least 0 with the sum 1 along the last axis.
+        q: the same; they broadcast.
     """
     p, q = np.broadcast_arrays(np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64))
     total = p + q

@@ -9,7 +9,7 @@ import numpy as np
 from operators.stability.base import Rule
 from operators.stability.divergence import entropy
 from operators.stability.history import EdgeHistory
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class Entropy(Rule):
@@ -24,8 +24,7 @@ class Entropy(Rule):
     """
 
     def __init__(self, threshold: float = 0.9) -> None:
-        if not 0 <= threshold <= 1:
-            raise InputError(f"rule Entropy: threshold {threshold}; expected a share of 0 to 1")
+        require("rule Entropy", (0 <= threshold <= 1, f"threshold {threshold}; expected a share of 0 to 1"))
         self.threshold = threshold
 
     def _keep(

@@ -8,7 +8,7 @@ import numpy as np
 
 from operators.stability.base import Rule
 from operators.stability.history import EdgeHistory
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class FixedStop(Rule):
@@ -26,9 +26,11 @@ class FixedStop(Rule):
     """
 
     def __init__(self, epoch: int = 45, keep: int = 1) -> None:
-        for name, number in (("epoch", epoch), ("keep", keep)):
-            if number < 1:
-                raise InputError(f"rule FixedStop: {name} {number}; expected at least 1")
+        require(
+            "rule FixedStop",
+            (epoch >= 1, f"epoch {epoch}; expected at least 1"),
+            (keep >= 1, f"keep {keep}; expected at least 1"),
+        )
         self.epoch, self.keep_best = epoch, keep
 
     def _keep(

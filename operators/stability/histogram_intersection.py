@@ -9,7 +9,7 @@ import numpy as np
 from operators.stability.base import Rule
 from operators.stability.divergence import entropy, intersection
 from operators.stability.history import EdgeHistory
-from spaces.errors import InputError
+from spaces.errors import require
 
 
 class HistogramIntersection(Rule):
@@ -32,9 +32,11 @@ class HistogramIntersection(Rule):
     """
 
     def __init__(self, history: int = 4, interval: int = 5) -> None:
-        for name, number in (("history", history), ("interval", interval)):
-            if number < 1:
-                raise InputError(f"rule HistogramIntersection: {name} {number}; expected at least 1")
+        require(
+            "rule HistogramIntersection",
+            (history >= 1, f"history {history}; expected at least 1"),
+            (interval >= 1, f"interval {interval}; expected at least 1"),
+        )
         self.history, self.interval = history, interval
         self.needs = history + 1
 

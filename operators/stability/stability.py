@@ -12,7 +12,7 @@ from operators.stability.base import Rule
 from operators.stability.calibration import NULLS, lost_ground, null_threshold
 from operators.stability.divergence import jensen_shannon, window_means
 from operators.stability.history import EdgeHistory
-from spaces.errors import InputError
+from spaces.errors import require
 
 Threshold = float | Literal["calibrated", "noise", "walk"]
 
@@ -61,25 +61,23 @@ class Stability(Rule):
         level: float = 0.95,
         rank: bool = True,
     ) -> None:
-        for name, number, least in (
-            ("window", window, 2),
-            ("patience", patience, 1),
-            ("minimum", minimum, 1),
-        ):
-            if number < least:
-                raise InputError(f"rule Stability: {name} {number}; expected at least {least}")
-        if not stages or min(stages) < 1 or any(a <= b for a, b in pairwise(stages)):
-            raise InputError(
-                f"rule Stability: stages {list(stages)}; expected falling numbers of operations of at least "
-                f"1, such as 5, 3, 1"
-            )
         words = ("calibrated", *NULLS)
-        if threshold not in words if isinstance(threshold, str) else not 0 <= threshold <= 1:
-            raise InputError(
-                f"rule Stability: threshold {threshold}; expected 0 to 1 or one of {', '.join(words)}"
-            )
-        if not 0 < level < 1:
-            raise InputError(f"rule Stability: level {level}; expected a number between 0 and 1")
+        require(
+            "rule Stability",
+            (window >= 2, f"window {window}; expected at least 2"),
+            (patience >= 1, f"patience {patience}; expected at least 1"),
+            (minimum >= 1, f"minimum {minimum}; expected at least 1"),
+            (
+                stages and min(stages) >= 1 and all(a > b for a, b in pairwise(stages)),
+                f"stages {list(stages)}; expected falling numbers of operations of at least 1, such as "
+                "5, 3, 1",
+            ),
+            (
+                threshold in words if isinstance(threshold, str) else 0 <= threshold <= 1,
+                f"threshold {threshold}; expected 0 to 1 or one of {', '.join(words)}",
+            ),
+            (0 < level < 1, f"level {level}; expected a number between 0 and 1"),
+        )
         self.window, self.patience, self.stages, self.minimum = window, patience, tuple(stages), minimum
         self.threshold, self.level, self.rank = threshold, level, rank
         self.needs = 2 * window + patience - 1

@@ -58,7 +58,7 @@ class PruningContract(MutationContract):
         assert (pruned[:, ~own] == genomes[:, ~own]).all()
         assert (pruned[:, own] < genomes[:, own]).any()
 
-    def test_no_segment_falls_empty_and_what_was_spared_is_told(self) -> None:
+    def test_no_segment_becomes_empty_and_what_was_kept_for_it_is_counted(self) -> None:
         space, mutation = self.space(), self.mutation()
         assert isinstance(mutation, Pruning)
         mutation.amount = 1.0

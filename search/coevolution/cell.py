@@ -53,8 +53,8 @@ class Outcome:
 
 
 class CellStep:
-    """The work of all cells: who they are follows from the id of the candidate, ``step * cells + cell``. Goes
-    to the workers once.
+    """The work of all cells: step and cell follow from the id of the candidate, ``step * cells + cell``. It
+    goes to the workers once.
 
     Args:
         rules: of the coevolution.
@@ -137,9 +137,11 @@ class CellStep:
         self, candidate: Candidate, states: Sequence[PairState], moments: Moments
     ) -> tuple[Outcome, Candidate]:
         rules, step = self.rules, candidate.id // self.cells
+        # two streams of random numbers, both of the candidate alone; the order of draws is part of a run
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, candidate.id, 1)))
         torch_rng = torch.Generator().manual_seed(candidate.seed)
         pairs = [self._load(place, state) for place, state in enumerate(states)]
+        # meet: every encoder of the neighbourhood with every decoder, on one batch
         inputs, targets = self.training.draw(torch_rng)
         losses = (
             self.training.losses([p.encoder for p in pairs], [p.decoder for p in pairs], inputs, targets)
@@ -149,6 +151,7 @@ class CellStep:
         i, j = self._select(losses, rng)
         child = Child(self._genome(states[i].encoder, states[j].decoder))
         pair = self._join(pairs, states, i, j)
+        # prune, before the training or after it, and train the child with a learning rate of its own
         controller = rules.controller.at(states[0].memory) if rules.controller is not None else None
         event = rng.random() < rules.probability(step)
         arm = -1
@@ -175,6 +178,7 @@ class CellStep:
             )
             controller.told(arm, after <= float(losses[i, j]) * (1 + rules.tolerance))
         memory = {} if controller is None else controller.state
+        # the child takes the cell where it is better; else the cell keeps its pair, with the new rate
         if diverged:
             return self._reseed(candidate, states, losses, moments, memory)
         mixture = None

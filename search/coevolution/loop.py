@@ -4,12 +4,10 @@ call ended.
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evaluators.base import Evaluation, State
 from evaluators.pair_state import CellFiles
@@ -17,18 +15,21 @@ from evaluators.pairs import PairTraining
 from search.budget import Budget
 from search.coevolution.cell import CellStep, Outcome
 from search.coevolution.grid import Grid, Stepped
-from search.coevolution.strategy import Coevolution
+from search.ending import Ending, EndingKind
 from search.executors.base import Executor
-from search.front import Front
-from search.ledger import Ledger, LedgerError
+from search.ledger import Ledger
 from search.problem import Problem
+from search.tally import SearchLoop
 from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from search.coevolution.strategy import Coevolution
 
 _TICK = 0.5  # seconds after which the loop looks up, events or not
 _LOSSES = 3  # so often in a row may work be lost without a step done in between
 
 
-class CellLoop:
+class CellLoop(SearchLoop):
     """Runs the cells of a coevolution until all their steps are done or a budget is spent.
 
     A step is submitted once its neighbours' steps are, at most ``ahead`` steps before the last cell: there is
@@ -47,7 +48,6 @@ class CellLoop:
         listeners: as of :class:`search.loop.Loop`.
 
     Attributes:
-        front, states, feasible, restored, asked, steps: as of :class:`search.loop.Loop`.
         busy: seconds that workers spent in steps.
 
     Raises:
@@ -64,20 +64,13 @@ class CellLoop:
         budget: Budget,
         *,
         seed: int = 0,
-        listeners: Sequence[Any] = (),
+        listeners: Sequence[object] = (),
     ) -> None:
         rules.check(problem)
-        self.problem, self.rules, self.grid, self.executor, self.ledger = (
-            problem,
-            rules,
-            grid,
-            executor,
-            ledger,
-        )
-        self.front = Front(problem)
-        self.states: Counter[State] = Counter()
-        self.feasible = self.restored = self.asked = 0
-        self.busy = 0.0
+        self._total = rules.candidates
+        self._limit = min(self._total, budget.evaluations or self._total)
+        super().__init__(problem, executor, ledger, replace(budget, evaluations=self._limit), listeners)
+        self.rules, self.grid, self.busy = rules, grid, 0.0
         folder = problem.evaluator.state
         if folder is None:
             raise InputError("strategy: Coevolution keeps pairs in files; expected a run with a directory")
@@ -85,71 +78,47 @@ class CellLoop:
         self._work = CellStep(rules, problem.space, problem.evaluator, training_of(problem), seed, self.files)  # type: ignore[arg-type]
         self._meets = rules.neighbourhoods
         self._cells = len(self._meets)
-        self._total = rules.candidates
-        self._limit = min(self._total, budget.evaluations or self._total)
-        self.budget = replace(budget, evaluations=self._limit)
-        self._hear = [listener.evaluated for listener in listeners if hasattr(listener, "evaluated")]
-        self._look = [listener.tick for listener in listeners if hasattr(listener, "tick")]
         self._next = [0] * self._cells  # the step that each cell does next
         self._sent = [0] * self._cells  # the step that is submitted next
-        self.steps: dict[int, int] = {}  # as of a search: a cell tells nothing before its step is done
         self._flying: set[int] = set()
         self._kept: set[int] = set()  # files on disk
-        self._idle = self._lost = 0
-        self._ended = ""
+        self._lost = 0
         self._leave = False
-        self._spent, self._began = 0.0, time.monotonic()
 
     @property
     def running(self) -> int:
         """Number of steps submitted and not done."""
         return len(self._flying)
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds of wall time, those of earlier calls included."""
-        return self._spent + time.monotonic() - self._began
-
-    def run(self) -> str:
-        """Run to the end and return why it ended: see :meth:`search.loop.Loop.run`; ``steps`` where all are
-        done.
-        """
-        self._began = time.monotonic()
+    def run(self) -> Ending:
+        """Run to the end and return why it ended: STEPS where all are done."""
         try:
-            self._replay()
-            self._begin()
-            while self._flying and not self._leave:
-                self._tick()
-            reason = self._ended or (
-                "steps"
-                if self._done == self._total
-                else "evaluations"
-                if self._done >= self._limit
-                else "interrupted"
-            )
-            self.ledger.save_note("elapsed", self.elapsed)
-            self.ledger.save_note("ended", reason)
-            self.ledger.commit()
-        except KeyboardInterrupt:
-            self.ledger.rollback()
-            return "interrupted"
-        except LedgerError as error:
-            return f"disk full: {error}"
+            return self.tally.run(self.ledger, self._search)
         finally:
             self.grid.close()
-        return reason
 
     def interrupt(self) -> None:
         """Submit nothing more and give up the steps under way, at most one a worker; what is done is kept.
         Safe in a signal handler.
         """
-        self._leave, self._ended = True, "interrupted"
+        self._leave, self.tally.ending = True, Ending(EndingKind.INTERRUPTED)
+
+    def _search(self) -> Ending:
+        self._replay()
+        self._begin()
+        while self._flying and not self._leave:
+            self._tick()
+        if self._done == self._total:
+            self.tally.end(EndingKind.STEPS)
+        elif self._done >= self._limit:
+            self.tally.end(EndingKind.EVALUATIONS)
+        return self.tally.ending or Ending(EndingKind.INTERRUPTED)
 
     # -- from the ledger -------------------------------------------------------------------------------------
 
     def _replay(self) -> None:
         """Bring front and cells to where the ledger ends."""
-        self._spent = float(self.ledger.note("elapsed") or 0.0)
+        self.tally.recall(self.ledger)
         for _, evaluation in self.ledger.evaluations():
             if evaluation.state is not State.COMPLETE:
                 continue
@@ -182,30 +151,33 @@ class CellLoop:
     # -- one round -------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        left = math.inf if self.budget.seconds is None else self.budget.seconds - self.elapsed
-        stepped = self.grid.events(max(0.0, min(_TICK, left)))
+        stepped = self.grid.events(max(0.0, min(_TICK, self.tally.seconds_left)))
         lost = [event for event in stepped if event.evaluation is None]
         for event in stepped:
             if event.evaluation is not None:
                 self._record(event.evaluation)
-        self.ledger.save_note("elapsed", self.elapsed)
+        self.tally.keep_time(self.ledger)
         self.ledger.commit()  # before anybody hears of it, and before any file goes
-        if self.budget.seconds is not None and self.elapsed >= self.budget.seconds:
-            self._leave, self._ended = True, self._ended or "seconds"
+        if self.tally.overtime():
+            self._stop(EndingKind.SECONDS)
         if lost and not self._leave:
             self._recover(lost)
         else:
             self._tidy()
             self._submit()
-        for tick in self._look:
-            tick(self)
+        self.tally.tick(self)
+
+    def _stop(self, kind: EndingKind, detail: str = "") -> None:
+        self._leave = True
+        self.tally.end(kind, detail)
 
     def _record(self, evaluation: Evaluation) -> None:
         id = evaluation.candidate.id
         self._flying.discard(id)
         if evaluation.state is State.FAILED:  # the neighbours wait for it: nothing can go on
             step, cell = divmod(id, self._cells)
-            self._leave, self._ended = True, f"failures: cell {cell}, step {step}: {evaluation.reason}"
+            self._leave = True
+            self.tally.ending = Ending(EndingKind.FAILURES, f"cell {cell}, step {step}: {evaluation.reason}")
             return
         self._lost = 0
         self._next[id % self._cells] = id // self._cells + 1
@@ -214,29 +186,28 @@ class CellLoop:
         self.ledger.add_evaluation(evaluation)
         joined = self._count(evaluation)
         self.busy += evaluation.seconds
-        for evaluated in self._hear:
-            evaluated(evaluation, joined)
+        self.tally.tell(evaluation, joined)
 
     def _count(self, evaluation: Evaluation) -> bool:
-        self.states[evaluation.state] += 1
-        joined = self.front.add(evaluation)
-        self.feasible += int(self.problem.violations([evaluation])[0] == 0)
-        self._idle = 0 if joined else self._idle + 1
-        if self._idle >= (self.budget.stall or math.inf):
-            self._leave, self._ended = True, self._ended or "stall"
+        self.tally.states[evaluation.state] += 1
+        joined = self.tally.count(evaluation)
+        self._leave = self._leave or self.tally.ending is not None
         return joined
 
     def _recover(self, lost: Sequence[Stepped]) -> None:
         """What Ray has given up is done again, from the files."""
         self._lost += 1
         if self._lost > _LOSSES:
-            self._leave, self._ended = True, f"failures: workers are lost again and again: {lost[0].lost}"
+            self._leave = True
+            self.tally.ending = Ending(
+                EndingKind.FAILURES, f"workers are lost again and again: {lost[0].lost}"
+            )
             return
         self._begin()
 
     def _submit(self) -> None:
         """Submit what may be: within the budget, not too far ahead, neighbours first."""
-        if self._ended:
+        if self.tally.ending:
             return
         highest = min(self._next) + self.rules.ahead
         while step := self._lowest(highest):

@@ -11,11 +11,19 @@ from evaluators.data.base import SPLITS, Split
 from operators.controller import Controller
 from operators.mutation.base import Mutation
 from operators.schedules import Never, Schedule
+from search.budget import Budget
 from search.coevolution.concepts import BestCase, SolutionConcept
+from search.coevolution.grids import make_grid
+from search.coevolution.loop import CellLoop, rehearse, step_seconds
 from search.coevolution.replacement import Always, Replacement
 from search.coevolution.topology import Ring, Topology
+from search.executors.base import Executor
+from search.ledger import Ledger
+from search.loop import Order
 from search.problem import Problem
-from spaces.errors import InputError
+from search.strategy import SearchStrategy
+from search.tally import SearchLoop
+from spaces.errors import InputError, require
 from spaces.mixed_pairs import Pairs
 
 Mates = Literal["apart", "whole", "together"]
@@ -25,7 +33,7 @@ GUIDE = {"outputs", "outgoing", "removal", "cost"}
 loss rises by where one is removed, and the share of the parameters that go with it."""
 
 
-class Coevolution:
+class Coevolution(SearchStrategy):
     """Populations of encoders and decoders on a graph of cells, pruned while they are trained (Hemberg et
     al., GECCO 2025 [P]).
 
@@ -38,7 +46,7 @@ class Coevolution:
     replacement; a new learning rate.
 
     Args:
-        topology: who meets whom; None: a ring of ten cells [P].
+        topology: which cells meet; None: a ring of ten cells [P].
         radius: edges within which cells meet.
         steps: of every cell; schedules depend on it.
         concept: what an individual is worth that met several partners; None: its best case [P].
@@ -75,7 +83,8 @@ class Coevolution:
         InputError: a setting out of its range, or a topology that is not connected.
     """
 
-    monitor: str | None = None
+    needs_state = True  # pairs are files
+    starts_from_base = False  # pairs begin with random weights: there is nothing to evaluate or to score
 
     def __init__(
         self,
@@ -104,7 +113,8 @@ class Coevolution:
     ) -> None:
         low, high = learning_rate_bounds
         mutations = (*pruning, *(controller.mutations if controller is not None else ()))
-        for ok, text in [
+        require(
+            "strategy",
             (steps >= 1, f"steps {steps}; expected at least 1"),
             (mates in MATES, f"mates {mates!r}; expected {', '.join(MATES)}"),
             (tournament >= 1, f"tournament {tournament}; expected at least 1"),
@@ -144,9 +154,7 @@ class Coevolution:
                 controller is None or not pruning,
                 "pruning beside a controller; expected one of them: the controller has mutations of its own",
             ),
-        ]:
-            if not ok:
-                raise InputError(f"strategy: {text}")
+        )
         self.topology, self.radius, self.steps, self.tournament = (
             topology or Ring(),
             radius,
@@ -171,15 +179,45 @@ class Coevolution:
             radius
         )  # now: a graph that does not fit shows at once
 
+    def make_loop(
+        self,
+        problem: Problem,
+        executor: Executor,
+        ledger: Ledger,
+        budget: Budget,
+        *,
+        seed: int = 0,
+        order: Order = "strict",
+        lag: int = 64,
+        chunk: int = 16,
+        listeners: Sequence[object] = (),
+    ) -> SearchLoop:
+        if budget.epochs is not None:
+            raise InputError(
+                f"budget.epochs {budget.epochs:g}: a coevolution ends by its steps; expected null"
+            )
+        return CellLoop(
+            problem, self, make_grid(executor), executor, ledger, budget, seed=seed, listeners=listeners
+        )
+
+    def rehearse(self, problem: Problem, seed: int) -> None:
+        """Make and measure the first cell's first pair."""
+        rehearse(problem, self, seed)
+
+    def candidate_seconds(self, problem: Problem, seed: int) -> float:
+        return step_seconds(problem, self, seed)
+
+    def most_candidates(self) -> int:
+        return self.candidates
+
+    def cell_graph(self) -> tuple[int, list[list[int]]]:
+        graph = self.topology.graph()
+        return len(graph), sorted(sorted(edge) for edge in graph.edges)
+
     @property
     def neighbourhoods(self) -> list[tuple[int, ...]]:
         """For every cell itself and those that it meets."""
         return self._neighbourhoods
-
-    def cells(self) -> tuple[int, list[list[int]]]:
-        """Return how many cells there are, and which of them meet, pairs of their numbers."""
-        graph = self.topology.graph()
-        return len(graph), sorted(sorted(edge) for edge in graph.edges)
 
     @property
     def candidates(self) -> int:

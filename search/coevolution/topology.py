@@ -1,4 +1,4 @@
-"""Who meets whom: the graph of cells."""
+"""The graph of cells: which ones meet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 
 class Topology(ABC):
@@ -24,16 +24,17 @@ class Topology(ABC):
             InputError: a graph that is not connected, is directed, or has other nodes than whole numbers from
                 0 on.
         """
-        if radius < 1:
-            raise InputError(f"strategy: radius {radius}; expected at least 1")
+        require("strategy", (radius >= 1, f"radius {radius}; expected at least 1"))
         graph, name = self.graph(), type(self).__name__
-        if graph.is_directed():
-            raise InputError(f"topology {name}: the graph is directed; expected an undirected networkx.Graph")
-        if set(graph) != set(range(len(graph))) or not len(graph):
-            raise InputError(
-                f"topology {name}: nodes {_shortened(sorted(graph, key=str))}; expected the whole numbers 0 "
-                f"to {len(graph) - 1}"
-            )
+        require(
+            f"topology {name}",
+            (not graph.is_directed(), "the graph is directed; expected an undirected networkx.Graph"),
+            (
+                len(graph) and set(graph) == set(range(len(graph))),
+                f"nodes {_shortened(sorted(graph, key=str))}; expected the whole numbers 0 to "
+                f"{len(graph) - 1}",
+            ),
+        )
         if not nx.is_connected(graph):
             lost = sorted(set(graph) - nx.node_connected_component(graph, 0))
             raise InputError(
@@ -102,7 +103,7 @@ class RandomRegular(Topology):
 
 
 class Complete(Topology):
-    """Everybody meets everybody: one population."""
+    """Every cell meets every other: one population."""
 
     def __init__(self, cells: int = 5) -> None:
         self.cells = _at_least("Complete", "cells", cells, 1)
@@ -140,8 +141,7 @@ def _simple(graph: nx.Graph) -> nx.Graph:
 
 
 def _at_least(topology: str, name: str, value: int, least: int) -> int:
-    if value < least:
-        raise InputError(f"topology {topology}: {name} {value}; expected at least {least}")
+    require(f"topology {topology}", (value >= least, f"{name} {value}; expected at least {least}"))
     return value
 
 

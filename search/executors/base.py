@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from evaluators.base import Candidate, Evaluation, Evaluator, Report
 from spaces.base import Space
@@ -38,7 +38,18 @@ Event = Started | Reported | Finished
 class Executor(Protocol):
     """Evaluates candidates somewhere. Every candidate submitted ends in exactly one :class:`Finished`, unless
     it is withdrawn.
+
+    Attributes:
+        time_limit: seconds per candidate; None for no limit.
     """
+
+    time_limit: float | None
+
+    @property
+    def workers(self) -> int | None:
+        """How many candidates it is to work on at once, told before :meth:`start`; None: as many as there is
+        room for.
+        """
 
     @property
     def capacity(self) -> int:
@@ -67,14 +78,3 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop everything and let go of all resources."""
-
-
-@runtime_checkable
-class Limited(Protocol):
-    """An executor that limits candidates in time.
-
-    Attributes:
-        time_limit: seconds per candidate; None: there is no limit.
-    """
-
-    time_limit: float | None

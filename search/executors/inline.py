@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from evaluators.base import Candidate, Evaluator, Report
+from evaluators.base import Candidate, Cause, Evaluator, Report
 from search.executors.base import Event, Finished, Reported
 from search.executors.work import evaluate, failed, pruned, worker_name
 from spaces.base import Space
@@ -25,7 +25,7 @@ class InlineExecutor:
             stays outside the interpreter (one long call into a library) is stopped when it comes back.
     """
 
-    capacity = 1
+    capacity = workers = 1
 
     def __init__(self, time_limit: float | None = None) -> None:
         self.time_limit = time_limit
@@ -82,6 +82,7 @@ class InlineExecutor:
                     f"exceeded the time limit of {self.time_limit:g} s",
                     self.time_limit or 0,
                     worker_name(),
+                    cause=Cause.TIME_LIMIT,
                 )
             )
         self._seconds += time.perf_counter() - began

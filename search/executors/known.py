@@ -38,6 +38,18 @@ class KnownResults:
     def capacity(self) -> int:
         return self.inner.capacity
 
+    @property
+    def workers(self) -> int | None:
+        return self.inner.workers
+
+    @property
+    def time_limit(self) -> float | None:
+        return self.inner.time_limit
+
+    @time_limit.setter
+    def time_limit(self, seconds: float | None) -> None:
+        self.inner.time_limit = seconds
+
     def start(self, space: Space, evaluator: Evaluator) -> None:
         self.inner.start(space, evaluator)
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,15 @@ import ray
 from ray import cloudpickle
 
 from spaces.errors import InputError
+from spaces.names import OWN
 
 _KNOCK_SECONDS = 3.0
-_PROBE_SECONDS = 10.0
-_OWN = {"spaces", "operators", "evaluators", "search", "run_search"}
+# seconds in which to join, once Ray is imported: at least, as a multiple of that import, and at most
+_PROBE_SECONDS = (10.0, 5.0, 60.0)
+_OWN = {*OWN, "run_search"}
 _PROBE = (
-    "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
-    "ray.shutdown()"
+    "import sys, ray; print('imported', flush=True); "
+    "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
 )
 
 
@@ -108,17 +111,23 @@ def _probe(address: str) -> None:
         except (OSError, OverflowError) as error:
             raise InputError(f"ray.address {address!r}: nobody answers ({error}); {expected}") from None
     command = [sys.executable, "-c", _PROBE, address]
-    try:
-        done = subprocess.run(command, timeout=_PROBE_SECONDS, capture_output=True, text=True, check=False)
-    except subprocess.TimeoutExpired:
-        silent = (
-            f"no answer within {_PROBE_SECONDS:g} s (a cluster with a token answers to RAY_AUTH_TOKEN only)"
-        )
-        raise InputError(f"ray.address {address!r}: {silent}; {expected}") from None
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [
-            "it ended without a word"
-        ]
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as probe:
+        try:
+            assert probe.stdout is not None
+            probe.stdout.readline()
+            least, times, most = _PROBE_SECONDS
+            patience = min(max(least, times * (time.monotonic() - began)), most)  # the machine may be busy
+            _, said = probe.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            silent = (
+                f"no answer within {patience:.0f} s (a cluster with a token answers to RAY_AUTH_TOKEN only)"
+            )
+            raise InputError(f"ray.address {address!r}: {silent}; {expected}") from None
+        finally:
+            probe.kill()
+    if probe.returncode:
+        lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it ended without a word"]
         raise InputError(f"ray.address {address!r}: cannot be joined ({lines[-1][:200]}); {expected}")
 
 

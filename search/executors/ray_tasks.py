@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, RayTaskError, TaskUnschedulableError
 
-from evaluators.base import Candidate, Evaluation, Evaluator, Report
+from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report
 from search.executors import ray_connection
 from search.executors.base import Event, Finished, Reported, Started
 from search.executors.ray_worker import Message, work
@@ -308,14 +308,15 @@ class RayExecutor:
                 else error
             )
             for item in task.items:
-                self._fail(item, f"the worker could not begin: {reason(cause)}")
+                self._fail(item, f"the worker could not begin: {reason(cause)}", Cause.LOST_WORKER)
             return
         if task.items:  # the first one was running, or is the first suspect
             suspect = task.items[0]
             suspect.losses += 1
             suspect.kills += not isinstance(error, NodeDiedError)
             if suspect.kills >= KILLS or suspect.losses >= LOSSES:
-                self._fail(task.items.popleft(), f"its worker died {suspect.losses} times ({reason(error)})")
+                why = f"its worker died {suspect.losses} times ({reason(error)})"
+                self._fail(task.items.popleft(), why, Cause.LOST_WORKER)
         self._singles.extend(task.items)
 
     def _next_limit(self) -> float:
@@ -337,6 +338,7 @@ class RayExecutor:
                 self._fail(
                     self._abandon(stream, force=True),
                     f"exceeded the time limit of {self.time_limit:g} s",
+                    Cause.TIME_LIMIT,
                     self.time_limit,
                 )
 
@@ -348,6 +350,8 @@ class RayExecutor:
         self._queue.extendleft(reversed(task.items))
         return item
 
-    def _fail(self, item: _Item, why: str, seconds: float = 0.0) -> None:
-        evaluation: Evaluation = failed(item.candidate, why, seconds, attempts=max(1, item.attempts))
+    def _fail(self, item: _Item, why: str, cause: Cause, seconds: float = 0.0) -> None:
+        evaluation: Evaluation = failed(
+            item.candidate, why, seconds, attempts=max(1, item.attempts), cause=cause
+        )
         self._ready.append(Finished(evaluation))

@@ -24,8 +24,10 @@ class SimulatedExecutor:
         duration: seconds of virtual time that a candidate takes.
     """
 
+    time_limit: float | None = None  # of no effect: candidates take as long as it is told
+
     def __init__(self, workers: int, duration: Callable[[Candidate], float]) -> None:
-        self.capacity = workers
+        self.capacity = self.workers = workers
         self.duration = duration
         self.now = 0.0
         self._busy = 0.0

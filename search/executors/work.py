@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from evaluators.base import Candidate, Evaluation, Evaluator, Report, State
+from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report, State
 from search.executors.base import Event, Finished, Reported, Started
 from search.executors.randomness import Randomness
 from spaces.base import Space
@@ -40,7 +40,12 @@ def evaluate(
 
 
 def failed(
-    candidate: Candidate, reason: str, seconds: float = 0.0, worker: str = "", attempts: int = 1
+    candidate: Candidate,
+    reason: str,
+    seconds: float = 0.0,
+    worker: str = "",
+    attempts: int = 1,
+    cause: Cause = Cause.ERROR,
 ) -> Evaluation:
     """Return the evaluation of a candidate that gave nothing, with its reason in one line."""
     return Evaluation(
@@ -51,6 +56,7 @@ def failed(
         seconds=seconds,
         worker=worker,
         attempts=attempts,
+        cause=cause,
     )
 
 
@@ -67,7 +73,9 @@ def pruned(
     """
     report = report or Report({})
     metrics = _screened(evaluator, candidate) | report.metrics
-    return Evaluation(candidate, State.PRUNED, metrics, report.arrays, "", seconds, worker, attempts)
+    return Evaluation(
+        candidate, State.PRUNED, metrics, report.arrays, "", seconds, worker, attempts, Cause.STOPPED
+    )
 
 
 def worker_name() -> str:
@@ -83,7 +91,7 @@ class _Run:
         self._reports = _reports(space, evaluator, candidate, device)
         self._randomness = Randomness(candidate.seed)
         self._last: Report | None = None
-        self._reason = ""
+        self._reason, self._cause = "", Cause.ERROR
         self._seconds = 0.0
 
     def step(self) -> Report | None:
@@ -108,11 +116,11 @@ class _Run:
         if not self._reason:
             try:
                 metrics = _screened(self._evaluator, self._candidate) | last.metrics
-                self._reason = _fault(self._evaluator, metrics)
+                self._reason, self._cause = _fault(self._evaluator, metrics), Cause.METRIC
             except Exception as error:
                 self._reason = reason(error)
         if self._reason:
-            return failed(self._candidate, self._reason, self._seconds, worker_name(), attempts)
+            return failed(self._candidate, self._reason, self._seconds, worker_name(), attempts, self._cause)
         return Evaluation(
             self._candidate, State.COMPLETE, metrics, last.arrays, "", self._seconds, worker_name(), attempts
         )

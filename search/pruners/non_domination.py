@@ -26,7 +26,7 @@ def doomed(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached
     ``ceil(n / reduction)``.
 
     Points that are on the same front are equals: crowding would stop a non-dominated trial only because it
-    lies near another one. So a non-dominated point is never doomed. [O]; fronts [P] Deb et al. 2002, by
+    lies near another one. So a non-dominated point is never stopped. [O]; fronts [P] Deb et al. 2002, by
     moocore.
 
     Args:
@@ -55,7 +55,7 @@ class NonDominationPruner:
     Optuna's ``trial.report`` and ``trial.should_prune`` refuse such studies, so this is no ``BasePruner``: it
     keeps the reports as user attributes ``objectives:{step}`` of the trial, in the study's own directions. At
     each step from `min_resource` on a trial is compared with what the others reported at the same step; rungs
-    as in :class:`search.pruners.TICPruner`. Failed trials are nobody's rivals.
+    as in :class:`search.pruners.TICPruner`. Failed trials are not compared with.
 
     Example:
         >>> import optuna
@@ -87,6 +87,7 @@ class NonDominationPruner:
     def __init__(self, *, reduction: float = 3, min_resource: int = 1, startup_trials: int = 5) -> None:
         if startup_trials < 0:
             raise ValueError(f"startup_trials cannot be negative, but got {startup_trials}.")
+        self._min_resource, self._reduction = min_resource, reduction
         self._rungs = Rungs(min_resource, reduction)
         self._startup_trials = startup_trials
 
@@ -120,13 +121,7 @@ class NonDominationPruner:
             return True
         if step < self._rungs.first:
             return False
-        others = [
-            reports
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number
-            and other.state != TrialState.FAIL
-            and (reports := _reports(other.user_attrs))
-        ]
+        others = _of_others(study, trial)
         lasts = [max(reports) for reports in others]
         if sum(last >= self._rungs.first for last in lasts) < self._startup_trials:
             return False
@@ -134,10 +129,22 @@ class NonDominationPruner:
             [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
         )
         rivals = np.array([reports[step] for reports in others if step in reports]).reshape(-1, len(signs))
+        # of those that have begun the rung one in `reduction` goes on, however many have come as far as here
         start = self._rungs.start(step)
         return doomed(
             signs * own[step], signs * rivals, self._rungs.reduction, 1 + sum(last >= start for last in lasts)
         )
+
+
+def _of_others(study: Study, trial: Trial | FrozenTrial) -> list[dict[int, list[float]]]:
+    """The reports of every other trial that has some and has not failed."""
+    return [
+        reports
+        for other in study.get_trials(deepcopy=False)
+        if other.number != trial.number
+        and other.state != TrialState.FAIL
+        and (reports := _reports(other.user_attrs))
+    ]
 
 
 def _reports(attributes: Mapping[str, Any]) -> dict[int, list[float]]:

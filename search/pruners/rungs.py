@@ -1,4 +1,4 @@
-"""The rungs of successive halving, asynchronous: who counts, and how many of them go on."""
+"""The rungs of successive halving, asynchronous: which trials count, and how many of them go on."""
 
 from __future__ import annotations
 

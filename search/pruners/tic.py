@@ -36,7 +36,7 @@ class TICPruner(BasePruner):
     Why so:
 
     - The bound that counts is the worst of the incumbents, taken as the ``ceil(n / reduction)`` best *upper*
-      bounds. Were they the best *values*, one lucky value with a huge error would keep everybody; an unsure
+      bounds. Were they the best *values*, one lucky value with a huge error would keep all trials; an unsure
       trial is no incumbent.
     - Two 90 % intervals that do not overlap are a harder test than one of the difference at 90 %, which is
       the margin for looking again at every step.
@@ -48,7 +48,7 @@ class TICPruner(BasePruner):
     The fallback decides where there is no interval: for studies without Secateur, and where the weights have
     moved so far (`max_movement`) that the theory does not hold. The trial's user attribute
     ``pruner:fallback`` then names the step and the reason. A value that is not a number is pruned at any
-    step. Failed trials are nobody's rivals.
+    step. Failed trials are not compared with.
 
     Example:
         >>> import optuna
@@ -101,6 +101,7 @@ class TICPruner(BasePruner):
             raise ValueError(f"startup_trials cannot be negative, but got {startup_trials}.")
         if max_movement is not None and not max_movement >= 0:
             raise ValueError(f"max_movement must be a number from 0 or None, but got {max_movement}.")
+        self._min_resource, self._reduction, self._confidence = min_resource, reduction, confidence
         self._rungs = Rungs(min_resource, reduction)
         self._fallback = fallback or MedianPruner(
             n_startup_trials=startup_trials, n_warmup_steps=min_resource

@@ -101,14 +101,11 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
     """Return the graph of the cells, coloured by the last values of the objective."""
     graph = nx.empty_graph(cells.count)
     graph.add_edges_from(facts.about.edges)
-    degrees = [degree for _, degree in graph.degree()]
-    places = (
-        nx.circular_layout(graph)
-        if max(degrees, default=0) <= 2 or cells.count < 5
-        else nx.kamada_kawai_layout(graph)
-    )
+    places = _places(graph)
+    # of every cell the last value that is one; cells without any are drawn as the worst
     last = [row[np.isfinite(row)][-1] if np.isfinite(row).any() else None for row in cells.grid()]
     worst = max((value for value in last if value is not None), default=0.0)
+    # all edges in one trace: a None between two of them lifts the pen
     lines = [(places[a], places[b]) for a, b in graph.edges]
     plot = go.Figure(
         go.Scatter(
@@ -141,9 +138,18 @@ def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
     return plot.update_yaxes(visible=False, scaleanchor="x")
 
 
+def _places(graph: nx.Graph) -> dict[int, np.ndarray]:
+    """Where the nodes of a graph stand: rings, paths and small graphs in a circle."""
+    is_ring = max((degree for _, degree in graph.degree()), default=0) <= 2
+    places: dict[int, np.ndarray] = (
+        nx.circular_layout(graph) if is_ring or len(graph) < 5 else nx.kamada_kawai_layout(graph)
+    )
+    return places
+
+
 def alive_figure(cells: CellFacts) -> go.Figure:
-    """Return the kept share of every segment over the steps, the mean of the cells that have it; below, who
-    has which architecture.
+    """Return the kept share of every segment over the steps, the mean of the cells that have it; below, how
+    many cells have each architecture.
     """
     architectures = cells.architectures()
     upper, lower, between = 250, 110, 34 + _ROW * math.ceil(len(architectures) / 2)

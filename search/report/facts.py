@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from evaluators.base import Evaluation, State
 from search.about import About
+from search.ending import Ending
 from search.finals import BASE, Final, load_finals
 from search.front import Front
 from search.ledger import Ledger
@@ -70,7 +70,7 @@ class Facts:
     states: Counter[str]
     seconds: float
     segments: list[tuple[str, int, int]]
-    ended: str = ""
+    ending: Ending | None = None
     trials: list[TrialRow] = field(default_factory=list)
     cells: CellFacts | None = None
     courses: list[Course] = field(default_factory=list)
@@ -122,6 +122,7 @@ def gather(ledger: Ledger) -> Facts:
     seconds = 0.0
     cells = CellFacts.empty(about, ledger)
     count = 0
+    # in the order of arrival, so that a front grows here as it grew in the search
     for count, (_, evaluation) in enumerate(ledger.evaluations(), start=1):
         candidate = evaluation.candidate
         parents[candidate.id] = (candidate.parents, candidate.operator)
@@ -134,6 +135,7 @@ def gather(ledger: Ledger) -> Facts:
             if evaluation.state is State.FAILED:
                 reasons[evaluation.reason] += 1
             continue
+        # all below is about evaluations that gave metrics: one row each in every array
         if cells is not None:
             cells.add(evaluation)
         joins = front.add(evaluation)
@@ -145,6 +147,7 @@ def gather(ledger: Ledger) -> Facts:
         joined.append(joins)
         if joins:
             changes.append((count, front.values))
+    # an operator that made a member with another one is counted for it as well
     members = front.members
     for member in members:
         for name in parts_of(member.candidate.operator):
@@ -166,7 +169,7 @@ def gather(ledger: Ledger) -> Facts:
         states=states,
         seconds=seconds,
         segments=[(segment.name, segment.size, segment.choices) for segment in ledger.segments],
-        ended=_reason(ledger.note("ended")),
+        ending=Ending.read(ledger.note),
         trials=gather_trials(ledger, about),
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
@@ -176,11 +179,6 @@ def gather(ledger: Ledger) -> Facts:
 def parts_of(operator: str) -> list[str]:
     """Return the operators that made a candidate: crossover and mutation are counted each for itself."""
     return operator.split("+")
-
-
-def _reason(note: Any) -> str:
-    """Why the search ended last: the note is the reason, or holds it beside the budget."""
-    return str((note.get("reason") if isinstance(note, dict) else note) or "")
 
 
 def _history(changes: Sequence[tuple[int, np.ndarray]], count: int) -> list[tuple[int, float]]:

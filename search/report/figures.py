@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
+from evaluators.base import Evaluation
 from search.figures import title
 from search.report import style
 from search.report.facts import Facts, parts_of
@@ -41,13 +42,8 @@ def channels_figure(facts: Facts) -> go.Figure:
     from small to large.
     """
     cost = facts.objectives[-1]
-    members = sorted(facts.front, key=lambda member: member.metrics[cost])
     chosen = {final.id for final in facts.members}
-    if len(members) > _COLUMNS:
-        spread = {round(place) for place in np.linspace(0, len(members) - 1, _COLUMNS - len(chosen))}
-        members = [
-            member for place, member in enumerate(members) if place in spread or member.candidate.id in chosen
-        ]
+    members = _columns(facts, chosen)
     shares = np.array([facts.shares(member.candidate.genome) for member in members]).reshape(len(members), -1)
     sizes = np.array([size for _, size, _ in facts.segments])
     labels = [f"{name}  <span style='color:{style.FAINT}'>{size}</span>" for name, size, _ in facts.segments]
@@ -55,19 +51,21 @@ def channels_figure(facts: Facts) -> go.Figure:
         f"<b>{m.candidate.id}</b>" if m.candidate.id in chosen else str(m.candidate.id) for m in members
     ]
     counts = np.rint(shares * sizes).astype(int)
+    # of masks people want to know how many channels stay, of levels only a share makes sense
     masks = all(choices == 2 for _, _, choices in facts.segments)
     hover = [
         [f"{counts[j, i]} of {sizes[i]}" if masks else f"{shares[j, i]:.2f}" for j in range(len(members))]
         for i in range(len(sizes))
     ]
+    room = masks and len(members) <= _COLUMNS and len(sizes) <= 40
     plot = go.Figure(
         go.Heatmap(
             z=np.round(shares.T, 4).tolist(),
             x=list(range(len(members))),
             y=list(range(len(sizes))),
             customdata=hover,
-            text=counts.T.tolist() if masks and len(members) <= _COLUMNS and len(sizes) <= 40 else None,
-            texttemplate="%{text}" if masks and len(members) <= _COLUMNS and len(sizes) <= 40 else None,
+            text=counts.T.tolist() if room else None,
+            texttemplate="%{text}" if room else None,
             textfont={"size": 11},
             zmin=0,
             zmax=1,
@@ -98,6 +96,20 @@ def channels_figure(facts: Facts) -> go.Figure:
     )
 
 
+def _columns(facts: Facts, chosen: set[int]) -> list[Evaluation]:
+    """Members of the front from small to large; where there are too many, the chosen ones and others spread
+    over the front.
+    """
+    cost = facts.objectives[-1]
+    members = sorted(facts.front, key=lambda member: member.metrics[cost])
+    if len(members) <= _COLUMNS:
+        return members
+    spread = {round(place) for place in np.linspace(0, len(members) - 1, _COLUMNS - len(chosen))}
+    return [
+        member for place, member in enumerate(members) if place in spread or member.candidate.id in chosen
+    ]
+
+
 def lineage_figure(facts: Facts) -> go.Figure:
     """Return the ancestors of the exported members (else of members spread over the front): asked when, at
     what cost, by which operator.
@@ -109,6 +121,7 @@ def lineage_figure(facts: Facts) -> go.Figure:
     shown = set(nodes)
     front = {member.candidate.id for member in facts.front}
     plot = go.Figure()
+    # candidates without metrics (failed ones) have no place to be drawn at; all edges are one trace
     edges = [(a, b) for a, b in graph.edges if a in shown and b in shown]
     plot.add_trace(
         go.Scatter(
@@ -124,35 +137,32 @@ def lineage_figure(facts: Facts) -> go.Figure:
         f"<b>candidate %{{customdata[0]}}</b><br>by %{{customdata[2]}}<br>of "
         f"%{{customdata[1]}}<br>{title(cost)} %{{y:.4s}}<extra></extra>"
     )
-    for place, name in enumerate(record.name for record in facts.operators):
-        made = [node for node in nodes if parts_of(facts.parents[node][1])[-1] == name]
-        if not made:
-            continue
-        plot.add_trace(
-            go.Scatter(
-                x=made,
-                y=[values[node] for node in made],
-                mode="markers",
-                name=name,
-                customdata=[
-                    [
-                        node,
-                        ", ".join(map(str, facts.parents[node][0])) or "none",
-                        facts.parents[node][1].replace("+", " + "),
-                    ]
-                    for node in made
-                ],
-                marker={
-                    "color": style.CYCLE[place % len(style.CYCLE)],
-                    "size": [12 if node in front else 6 for node in made],
-                    "line": {"width": [1.6 if node in front else 0 for node in made], "color": style.INK},
-                },
-                hovertemplate=hover,
-            )
-        )
+    # a candidate has the colour of the operator that had the last word on it
+    for place, record in enumerate(facts.operators):
+        made = [node for node in nodes if parts_of(facts.parents[node][1])[-1] == record.name]
+        if made:
+            trace = _made(facts, made, front, style.CYCLE[place % len(style.CYCLE)])
+            plot.add_trace(trace.update(y=[values[n] for n in made], name=record.name, hovertemplate=hover))
     style.dress(plot, 400)
     plot.update_xaxes(title_text="candidate (in the order of asking)", rangemode="tozero")
     return plot.update_yaxes(title_text=title(cost), tickformat="~s")
+
+
+def _made(facts: Facts, nodes: list[int], front: set[int], color: str) -> go.Scatter:
+    """Candidates that one operator made; larger and outlined where they are on the front."""
+    return go.Scatter(
+        x=nodes,
+        mode="markers",
+        customdata=[
+            [node, ", ".join(map(str, parents)) or "none", operator.replace("+", " + ")]
+            for node, (parents, operator) in ((node, facts.parents[node]) for node in nodes)
+        ],
+        marker={
+            "color": color,
+            "size": [12 if node in front else 6 for node in nodes],
+            "line": {"width": [1.6 if node in front else 0 for node in nodes], "color": style.INK},
+        },
+    )
 
 
 def operators_figure(facts: Facts) -> go.Figure:

@@ -202,8 +202,8 @@ def _scale(facts: Facts, cost: str) -> dict[str, object]:
 
 
 def _focus(facts: Facts, quality: str) -> list[float] | None:
-    """The range of the first objective that a person would look at, where wrecks of the front stretch the
-    axis.
+    """The range of the first objective that a person would look at, where collapsed members of the front
+    stretch the axis.
     """
     base = facts.about.base.get(quality)
     values = np.array([member.metrics[quality] for member in facts.front])

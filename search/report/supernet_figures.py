@@ -5,7 +5,7 @@ cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,29 +41,24 @@ def graph_figure(course: Course) -> go.Figure:
             _arrow(plot, places[source], places[target], axis, operation, colour.get(operation, style.INK))
         for node in nodes:
             _arrow(plot, places[node], (last, 0.0), axis, "", style.FAINT)
-        inputs = [node for node in places if node not in nodes]
-        names = [*places, "out"]
-        points = [*places.values(), (last, 0.0)]
-        plot.add_trace(
-            go.Scatter(
-                x=[x for x, _ in points],
-                y=[y for _, y in points],
-                text=names,
-                mode="markers+text",
-                textposition="middle center",
-                textfont={"color": style.PAPER, "size": 12},
-                marker={
-                    "size": 30,
-                    "color": [style.SOFT if name in inputs or name == "out" else style.INK for name in names],
-                },
-                hoverinfo="skip",
-                showlegend=False,
-            ),
-            row,
-            1,
-        )
+        plot.add_trace(_nodes({**places, "out": (last, 0.0)}, nodes), row, 1)
     style.dress(plot, 60 + 300 * len(cells), showlegend=False)
     return plot.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
+def _nodes(places: Mapping[str, tuple[float, float]], inner: Sequence[str]) -> go.Scatter:
+    """The nodes of a graph; inputs and output are paler than the inner ones."""
+    return go.Scatter(
+        x=[x for x, _ in places.values()],
+        y=[y for _, y in places.values()],
+        text=list(places),
+        mode="markers+text",
+        textposition="middle center",
+        textfont={"color": style.PAPER, "size": 12},
+        marker={"size": 30, "color": [style.INK if name in inner else style.SOFT for name in places]},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def layout(edges: Sequence[tuple[str, str]]) -> dict[str, tuple[float, float]]:

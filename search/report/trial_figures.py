@@ -20,11 +20,11 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from evaluators.base import State
-from search.figures import title
+from search.figures import setting, title
 from search.report import style
 from search.report.facts import Facts
 from search.sampling import quiet
-from search.trials import TrialRow, best_first, short, value
+from search.trials import TrialRow, best_first, short
 
 _CURVES = 400
 """Most curves: beyond, the stopped ones are thinned, and the legend says so."""
@@ -40,12 +40,8 @@ _KINDS = (
 
 def curves_figure(facts: Facts) -> go.Figure:
     """Return what was watched over the epochs: a line is a trial, and ends where the trial was stopped."""
-    best = next((row.id for row in best_first(facts.trials, facts.about)), None)
-    kinds: dict[str, list[TrialRow]] = {name: [] for name, *_ in _KINDS}
-    for row in facts.trials:
-        if row.curve or row.diverged:
-            kinds[_kind(row, best)].append(row)
     plot = go.Figure()
+    kinds = _by_kind(facts)
     for name, color, width, opacity in _KINDS:
         rows = kinds[name]
         if not rows:
@@ -54,38 +50,55 @@ def curves_figure(facts: Facts) -> go.Figure:
         if len(rows) > _CURVES:
             rows = [rows[place] for place in np.linspace(0, len(rows) - 1, _CURVES).round().astype(int)]
             label = f"{name} ({_CURVES:,} of {len(kinds[name]):,} shown)"
-        points = [
-            point for row in rows for point in (*((row.id, *at) for at in row.curve), (None, None, None))
-        ]
-        plot.add_trace(
-            go.Scatter(
-                x=[step for _, step, _ in points],
-                y=[found if found is not None and math.isfinite(found) else None for *_, found in points],
-                customdata=[id for id, *_ in points],
-                mode="lines",
-                line={"color": color, "width": width},
-                opacity=opacity,
-                name=label,
-                hovertemplate="<b>trial %{customdata}</b><br>step %{x}: %{y:.4g}<extra></extra>",
-            )
-        )
+        lines = _curves(rows)
+        plot.add_trace(lines.update(line={"color": color, "width": width}, opacity=opacity, name=label))
         ends = [row for row in rows if row.curve and name in ("paused or stopped", "diverged")]
-        plot.add_trace(
-            go.Scatter(
-                x=[row.curve[-1][0] for row in ends],
-                y=[row.curve[-1][1] if math.isfinite(row.curve[-1][1]) else None for row in ends],
-                customdata=[[row.id, row.evaluation.reason or "stopped"] for row in ends],
-                mode="markers",
-                marker={"color": color, "size": 5, "symbol": "x" if name == "diverged" else "circle"},
-                showlegend=False,
-                hovertemplate="<b>trial %{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
-            )
-        )
+        symbol = "x" if name == "diverged" else "circle"
+        plot.add_trace(_ends(ends).update(marker={"color": color, "size": 5, "symbol": symbol}))
     style.dress(plot, 430)
     plot.update_xaxes(title_text="step (epoch)", rangemode="tozero")
     plot.update_yaxes(title_text=title(facts.about.monitor or facts.objectives[0]))
     focus = _focus(facts)
     return plot.update_yaxes(range=focus) if focus else plot
+
+
+def _by_kind(facts: Facts) -> dict[str, list[TrialRow]]:
+    """Trials that there is something to draw of, by what became of them."""
+    best = next((row.id for row in best_first(facts.trials, facts.about)), None)
+    kinds: dict[str, list[TrialRow]] = {name: [] for name, *_ in _KINDS}
+    for row in facts.trials:
+        if row.curve or row.diverged:
+            kinds[_kind(row, best)].append(row)
+    return kinds
+
+
+def _curves(rows: Sequence[TrialRow]) -> go.Scatter:
+    """The curves of several trials as one trace with gaps, which is drawn sooner than one trace each."""
+    points = [point for row in rows for point in (*((row.id, *at) for at in row.curve), (None, None, None))]
+    return go.Scatter(
+        x=[step for _, step, _ in points],
+        y=[_finite(found) for *_, found in points],
+        customdata=[id for id, *_ in points],
+        mode="lines",
+        hovertemplate="<b>trial %{customdata}</b><br>step %{x}: %{y:.4g}<extra></extra>",
+    )
+
+
+def _ends(rows: Sequence[TrialRow]) -> go.Scatter:
+    """Marks where curves end, with the reason."""
+    return go.Scatter(
+        x=[row.curve[-1][0] for row in rows],
+        y=[_finite(row.curve[-1][1]) for row in rows],
+        customdata=[[row.id, row.evaluation.reason or "stopped"] for row in rows],
+        mode="markers",
+        showlegend=False,
+        hovertemplate="<b>trial %{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """None, which leaves a gap, for what is not finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def importances(facts: Facts) -> dict[str, float]:
@@ -191,20 +204,18 @@ def _axis(name: str, distribution: BaseDistribution, found: list[Any]) -> dict[s
     place of its own, below.
     """
     if isinstance(distribution, CategoricalDistribution):
-        labels, places = (
-            list(map(str, distribution.choices)),
-            [distribution.to_internal_repr(x) if x is not None else None for x in found],
-        )
-        if None in distribution.choices:
-            places = [distribution.to_internal_repr(x) for x in found]
+        # None is a choice of its own where it is among them, and else a parameter that is not active
+        is_choice = None in distribution.choices
+        places = [distribution.to_internal_repr(x) if x is not None or is_choice else None for x in found]
+        labels = list(map(str, distribution.choices))
         ticks = [float(place) for place in range(len(labels))]
     else:
         assert isinstance(distribution, FloatDistribution | IntDistribution)
-        log = distribution.log
-        places = [None if x is None else math.log10(x) if log else float(x) for x in found]
-        low, high = (math.log10(x) if log else float(x) for x in (distribution.low, distribution.high))
-        ticks = np.linspace(low, high, 5).tolist()
-        labels = [value(float(f"{10**tick if log else tick:.3g}")) for tick in ticks]
+        scale = math.log10 if distribution.log else float
+        places = [None if x is None else scale(x) for x in found]
+        ticks = np.linspace(scale(distribution.low), scale(distribution.high), 5).tolist()
+        values = [10**tick if distribution.log else tick for tick in ticks]
+        labels = [setting(float(f"{at:.3g}")) for at in values]
     if None in places:
         below = ticks[0] - 0.12 * ((ticks[-1] - ticks[0]) or 1)
         places = [below if place is None else place for place in places]

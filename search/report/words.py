@@ -11,42 +11,43 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.base import State
-from search.figures import bound, figure, share, title
+from search.ending import Ending, EndingKind
+from search.figures import bound, number, setting, share, title
 from search.finals import BASE, COSTS, Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
 from search.table import main_cost, tested_metrics
-from search.trials import TOLD, TrialRow, best_first, counted, short, value
+from search.trials import TOLD, TrialRow, best_first, counted, short
 
 _ENDS = {
-    "evaluations": "the budget of evaluations was spent",
-    "seconds": "the time was up",
-    "stall": "the front had stopped improving",
-    "epochs": "the budget of training was spent",
-    "exhausted": "there was nothing left to ask",
-    "steps": "all cells had done their steps",
-    "interrupted": "it was interrupted",
-    "failures": "most of the first ones had failed",
-    "disk full": "the disk was full",
+    EndingKind.EVALUATIONS: "the budget of evaluations was spent",
+    EndingKind.SECONDS: "the time was up",
+    EndingKind.STALL: "the front had stopped improving",
+    EndingKind.EPOCHS: "the budget of training was spent",
+    EndingKind.EXHAUSTED: "there was nothing left to ask",
+    EndingKind.STEPS: "all cells had done their steps",
+    EndingKind.INTERRUPTED: "it was interrupted",
+    EndingKind.FAILURES: "most of the first ones had failed",
+    EndingKind.DISK_FULL: "the disk was full",
 }
+
+
+_NOTHING = '<td class="faint">–</td>'
+"""The cell of what is not known."""
 
 
 def sentence(facts: Facts) -> str:
     """Say in plain words what the run did."""
     if facts.trials:
         return _tuned(facts)
-    aims = " and ".join(
-        ("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives
-    )
     bounds = ", ".join(bound(c) for c in facts.about.constraints)
     parts = [
-        f"A search for {aims}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates were "
-        f"evaluated"
+        f"A search for {_aims(facts)}{f', with {bounds}' if bounds else ''}. {facts.evaluated:,} candidates "
+        f"were evaluated"
     ]
-    if facts.ended:
-        reason, _, detail = facts.ended.partition(": ")
-        parts.append(f", until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
+    if facts.ending:
+        parts.append(f", until {_ended(facts.ending)}")
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
     if facts.members:
@@ -57,15 +58,20 @@ def sentence(facts: Facts) -> str:
     return "".join(parts)
 
 
+def _aims(facts: Facts) -> str:
+    goals = facts.about.objectives
+    return " and ".join(("most " if o["maximise"] else "least ") + title(o["metric"]) for o in goals)
+
+
+def _ended(ending: Ending) -> str:
+    return _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
+
+
 def _tuned(facts: Facts) -> str:
     """Say in plain words what a hyper-parameter search did."""
-    aims = " and ".join(
-        ("most " if o["maximise"] else "least ") + title(o["metric"]) for o in facts.about.objectives
-    )
-    parts = [f"A search for the hyper-parameters of {aims}. {counted(facts.trials)}"]
-    if facts.ended:
-        reason, _, detail = facts.ended.partition(": ")
-        parts.append(f"; it went on until {_ENDS.get(reason, reason)}{f' ({detail})' if detail else ''}")
+    parts = [f"A search for the hyper-parameters of {_aims(facts)}. {counted(facts.trials)}"]
+    if facts.ending:
+        parts.append(f"; it went on until {_ended(facts.ending)}")
     steps, whole = _steps(facts)
     if whole > steps:
         parts.append(
@@ -75,8 +81,8 @@ def _tuned(facts: Facts) -> str:
 
 
 def _steps(facts: Facts) -> tuple[int, int]:
-    """Steps that were trained, and those that training everybody to the end would have taken; who went on
-    does not count twice.
+    """Steps that were trained, and those that training every trial to the end would have taken; a trial that
+    went on under another number does not count twice.
     """
     goes_on = {parent for row in facts.trials for parent in row.evaluation.candidate.parents}
     rows = [row for row in facts.trials if row.id not in goes_on]
@@ -97,8 +103,8 @@ def trial_cards(facts: Facts) -> list[str]:
             if tested is not None
             else (title(goal), best.evaluation.metrics[goal])
         )
-        note = f"{title(goal)} on the search split {figure(best.evaluation.metrics[goal], goal)}"
-        found.append(card(f"trial {best.id}: {name}", figure(shown, goal), "", note, lead=True))
+        note = f"{title(goal)} on the search split {number(best.evaluation.metrics[goal], goal)}"
+        found.append(card(f"trial {best.id}: {name}", number(shown, goal), "", note, lead=True))
     steps, whole = _steps(facts)
     if whole:
         found.append(
@@ -106,7 +112,7 @@ def trial_cards(facts: Facts) -> list[str]:
                 "epochs trained",
                 f"{steps:,}",
                 "",
-                f"{100 * steps / whole:.0f} % of {whole:,}, had nobody been stopped",
+                f"{100 * steps / whole:.0f} % of {whole:,}, had no trial been stopped",
             )
         )
     stopped = sum(row.evaluation.state is State.PRUNED for row in facts.trials)
@@ -139,9 +145,9 @@ def trials_table(facts: Facts, most: int = 20) -> str:
             else str(row.id)
         )
         known = row.evaluation.metrics
-        cells = [name, *(figure(known[metric], metric) if metric in known else "" for metric in metrics)]
+        cells = [name, *(number(known[metric], metric) if metric in known else "" for metric in metrics)]
         cells += [
-            escape(value(row.parameters[name])) if name in row.parameters else "-"
+            escape(setting(row.parameters[name])) if name in row.parameters else "-"
             for name in facts.about.parameters
         ]
         body.append(cells)
@@ -157,7 +163,7 @@ def trials_table(facts: Facts, most: int = 20) -> str:
 
 def _tested(final: Final) -> str:
     return final.reason or ", ".join(
-        f"{title(name.removeprefix('test_'))} {figure(found, name)}" for name, found in final.test.items()
+        f"{title(name.removeprefix('test_'))} {number(found, name)}" for name, found in final.test.items()
     )
 
 
@@ -197,7 +203,7 @@ def cards(facts: Facts) -> list[str]:
         found.append(
             card(
                 f"base model, {title(quality)}",
-                figure(value, quality),
+                number(value, quality),
                 "",
                 f"{split}; {_costs(facts.about.base)}",
             )
@@ -233,7 +239,7 @@ def cards(facts: Facts) -> list[str]:
 
 def _costs(base: dict[str, float]) -> str:
     return ", ".join(
-        f"{figure(base[name], name)} {'' if name == 'bytes' else title(name)}".strip()
+        f"{number(base[name], name)} {'' if name == 'bytes' else title(name)}".strip()
         for name in COSTS
         if name in base
     )
@@ -261,7 +267,7 @@ def _trade(facts: Facts) -> str:
     )
     words = "no worse than the base model" if good else "best of the exported"
     less = 100 * (1 - best.realised[cost] / base.realised[cost])
-    change = f"test {title(quality)} {figure(best.test[key], quality)}, base at best {figure(limit, quality)}"
+    change = f"test {title(quality)} {number(best.test[key], quality)}, base at best {number(limit, quality)}"
     return card(f"{words}: {best.name}", f"−{less:.0f} %", title(cost), change, lead=True)
 
 
@@ -321,39 +327,36 @@ def _final_row(
             _cell(final.test.get(f"test_{metric}"), metric, "strong"),
         ]
     for cost in costs:
-        requested, realised = final.requested.get(cost), final.realised.get(cost)
-        equal = (
-            requested is None
-            or realised is None
-            or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
-        )
-        cells += [_cell(requested, cost), _cell(realised, cost, "" if equal else "bad")]
+        cells += _requested_and_realised(final, cost)
         if cost == main:
             whole = base.realised.get(cost) if base is not None else None
-            cells.append(f'<td class="strong">{share(realised, whole) if realised is not None else ""}</td>')
+            part = share(final.realised[cost], whole) if cost in final.realised else ""
+            cells.append(f'<td class="strong">{part}</td>')
     for latency in ("latency_ms", "onnx_latency_ms"):
-        cells.append(
-            f"<td>{final.realised[latency]:.3f}</td>"
-            if latency in final.realised
-            else '<td class="faint">–</td>'
-        )
+        cells.append(f"<td>{final.realised[latency]:.3f}</td>" if latency in final.realised else _NOTHING)
     worst = max(final.differences.values(), default=None)
-    cells.append(f'<td class="ok">{_tiny(worst)}</td>' if worst is not None else '<td class="faint">–</td>')
-    difference = final.onnx.get("max_difference")
-    cells.append(
-        f'<td class="ok">{_tiny(difference)}</td>' if difference is not None else '<td class="faint">–</td>'
-    )
+    cells += [_check(worst), _check(final.onnx.get("max_difference"))]
     return f"<tr{' class=base' if final.id == BASE else ''}>{''.join(cells)}</tr>"
 
 
-def _cell(value: float | None, name: str, kind: str = "") -> str:
-    return (
-        f'<td class="{kind}">{figure(value, name)}</td>' if value is not None else '<td class="faint">–</td>'
+def _requested_and_realised(final: Final, cost: str) -> list[str]:
+    """Two cells; the second is marked where the exported model costs something else than was searched for."""
+    requested, realised = final.requested.get(cost), final.realised.get(cost)
+    same = (
+        requested is None or realised is None or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
     )
+    return [_cell(requested, cost), _cell(realised, cost, "" if same else "bad")]
 
 
-def _tiny(value: float) -> str:
-    return f"{value:.0e}" if value else "0"
+def _cell(value: float | None, name: str, kind: str = "") -> str:
+    return f'<td class="{kind}">{number(value, name)}</td>' if value is not None else _NOTHING
+
+
+def _check(difference: float | None) -> str:
+    """A cell with the largest difference that a check found, by its order of magnitude."""
+    if difference is None:
+        return _NOTHING
+    return f'<td class="ok">{f"{difference:.0e}" if difference else "0"}</td>'
 
 
 def _notes(facts: Facts) -> str:
@@ -367,11 +370,11 @@ def _notes(facts: Facts) -> str:
             if limit.text == constraint["text"]
         ]
         broken = [
-            f"{final.name} ({figure(limit.value, constraint['metric'])})"
+            f"{final.name} ({number(limit.value, constraint['metric'])})"
             for final, limit in held
             if not limit.met
         ]
-        text = f"{bound(constraint)} ({figure(constraint['limit'], constraint['metric'])})"
+        text = f"{bound(constraint)} ({number(constraint['limit'], constraint['metric'])})"
         if held:
             lines.append(
                 _line("bad", f"{text}: not met by {', '.join(broken)}")
@@ -393,7 +396,7 @@ def front_table(facts: Facts, most: int = 100) -> str:
     body = [
         [
             str(m.candidate.id),
-            *(figure(m.metrics[name], name) if name in m.metrics else "" for name in names),
+            *(number(m.metrics[name], name) if name in m.metrics else "" for name in names),
             escape(m.candidate.operator.replace("+", " + ")),
         ]
         for m in facts.front[:most]

@@ -45,70 +45,20 @@ def write_report(directory: str | Path) -> Path:
 
 def report_html(facts: Facts, directory: Path) -> str:
     """Return the report as one HTML document."""
-    two = len(facts.objectives) > 1
-    several = len(facts.objectives) > 2
-    tuning = bool(facts.trials)
-    masks = not tuning and not facts.courses
-    frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
+    surroundings = words.surroundings(directory)
     parts = [
-        *(_trials(facts) if tuning else []),
+        *(_trials(facts) if facts.trials else []),
         *(_cells(facts, facts.cells) if facts.cells is not None else []),
         *(_courses(facts) if facts.courses else []),
-        section("The front", drawing(front_figure(facts), "front"), _front_words(facts))
-        if two and len(facts.ids)
-        else "",
-        section(
-            "All objectives",
-            drawing(figures.objectives_figure(facts), "objectives"),
-            "A line is a member of the front.",
-        )
-        if several and facts.front
-        else "",
-        section("Finished models", words.finals_table(facts), _TRAINED if facts.courses else _FINISHED)
-        if facts.finals and not tuning
-        else "",
-        pair(
-            section(
-                "Progress",
-                drawing(figures.history_figure(facts), "history"),
-                "Hypervolume of the front after so many evaluations; 1 is the box from the best to the "
-                "worst values that any front had.",
-            ),
-            section(
-                "Operators",
-                drawing(figures.operators_figure(facts), "operators"),
-                "Which operators make members of the front. Beside each name: its candidates.",
-            ),
-        )
-        if facts.history and not (tuning and not two) and not facts.courses
-        else "",
+        *_front(facts),
+        _progress(facts),
         section("The rungs", ladder, _RUNGS) if (ladder := words.rungs_table(facts)) else "",
-        section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS)
-        if facts.front and masks
-        else "",
-        section("Where they come from", drawing(figures.lineage_figure(facts), "lineage"), _LINEAGE)
-        if facts.front and facts.parents and masks
-        else "",
-        pair(
-            section(
-                "What cannot be pruned", frozen, "Every axis that the search leaves whole, with the reason."
-            )
-            if frozen
-            else "",
-            section(
-                "Failures",
-                failures,
-                f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on.",
-            )
-            if failures
-            else "",
-        ),
+        *(_masks(facts) if not facts.trials and not facts.courses else []),
+        _trouble(facts),
         section("The front in numbers", words.front_table(facts), "As the search saw it; also in front.csv.")
-        if facts.front and not (tuning and not two)
+        if facts.front and not _has_one_best(facts)
         else "",
-        section("Settings and environment", surroundings)
-        if (surroundings := words.surroundings(directory))
-        else "",
+        section("Settings and environment", surroundings) if surroundings else "",
     ]
     now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     footer = (
@@ -116,6 +66,67 @@ def report_html(facts: Facts, directory: Path) -> str:
         "loads nothing from anywhere."
     )
     return page(facts.about.name, words.sentence(facts), words.cards(facts), parts, footer)
+
+
+def _has_one_best(facts: Facts) -> bool:
+    """Whether the front is the best trial, which its own sections show."""
+    return bool(facts.trials) and len(facts.objectives) == 1
+
+
+def _front(facts: Facts) -> list[str]:
+    """The front as figures, and what became of its members."""
+    parts = []
+    if len(facts.objectives) > 1 and len(facts.ids):
+        parts.append(section("The front", drawing(front_figure(facts), "front"), _front_words(facts)))
+    if len(facts.objectives) > 2 and facts.front:
+        lines = drawing(figures.objectives_figure(facts), "objectives")
+        parts.append(section("All objectives", lines, "A line is a member of the front."))
+    if facts.finals and not facts.trials:
+        about = _TRAINED if facts.courses else _FINISHED
+        parts.append(section("Finished models", words.finals_table(facts), about))
+    return parts
+
+
+def _progress(facts: Facts) -> str:
+    """How the front grew, and by which operators."""
+    if not facts.history or _has_one_best(facts) or facts.courses:
+        return ""
+    return pair(
+        section(
+            "Progress",
+            drawing(figures.history_figure(facts), "history"),
+            "Hypervolume of the front after so many evaluations; 1 is the box from the best to the worst "
+            "values that any front had.",
+        ),
+        section(
+            "Operators",
+            drawing(figures.operators_figure(facts), "operators"),
+            "Which operators make members of the front. Beside each name: its candidates.",
+        ),
+    )
+
+
+def _masks(facts: Facts) -> list[str]:
+    """What members of the front keep, and their ancestors."""
+    parts = []
+    if facts.front:
+        kept = drawing(figures.channels_figure(facts), "channels")
+        parts.append(section("What stays of each layer", kept, _CHANNELS))
+    if facts.front and facts.parents:
+        ancestors = drawing(figures.lineage_figure(facts), "lineage")
+        parts.append(section("Where they come from", ancestors, _LINEAGE))
+    return parts
+
+
+def _trouble(facts: Facts) -> str:
+    """What could not be pruned, and which candidates failed."""
+    frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
+    failed = f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on."
+    about = "Every axis that the search leaves whole, with the reason."
+    return pair(
+        section("What cannot be pruned", frozen, about) if frozen else "",
+        section("Failures", failures, failed) if failures else "",
+    )
 
 
 def _trials(facts: Facts) -> list[str]:
@@ -144,7 +155,7 @@ def _trials(facts: Facts) -> list[str]:
             )
             if found
             else "",
-            section("Who was stopped", stopped, "Trials that did not come to their end, and why.")
+            section("Stopped trials", stopped, "Trials that did not come to their end, and why.")
             if (stopped := words.stopped_table(facts))
             else "",
         ),
@@ -213,7 +224,7 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
                 f"Share of each segment not pruned{several}.",
             ),
             section(
-                "Who meets whom",
+                "Which cells meet",
                 drawing(cell_figures.graph_figure(facts, cells), "graph"),
                 "Cells, darker where they are better.",
             ),
@@ -229,38 +240,27 @@ def front_csv(facts: Facts) -> str:
     names = list(dict.fromkeys(name for member in facts.front for name in member.metrics))
     tested = list(dict.fromkeys(name for final in finals.values() for name in final.test))
     realised = list(dict.fromkeys(name for final in finals.values() for name in final.realised))
-    segments = [] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
     parameters = {row.id: row.parameters for row in facts.trials}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(
-        [
-            "candidate",
-            "operator",
-            "parents",
-            *names,
-            *tested,
-            *(f"realised_{name}" for name in realised),
-            "folder",
-            *segments,
-            *facts.about.parameters,
-        ]
-    )
+    of_final = [*tested, *(f"realised_{name}" for name in realised), "folder"]
+    # a trial is told by its parameters, everything else by the kept shares of its segments
+    last = [*facts.about.parameters] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
+    table.writerow(["candidate", "operator", "parents", *names, *of_final, *last])
     for member in facts.front:
         candidate, final = member.candidate, finals.get(member.candidate.id)
-        table.writerow(
-            [
-                candidate.id,
-                candidate.operator,
-                " ".join(map(str, candidate.parents)),
-                *(member.metrics.get(name, "") for name in names),
-                *(final.test.get(name, "") if final else "" for name in tested),
-                *(final.realised.get(name, "") if final else "" for name in realised),
-                final.folder if final else "",
-                *(f"{share:.4g}" for share in (facts.shares(candidate.genome) if segments else ())),
-                *(parameters[candidate.id].get(name, "") for name in facts.about.parameters),
-            ]
-        )
+        row = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
+        row += [member.metrics.get(name, "") for name in names]
+        if final is None:
+            row += [""] * len(of_final)
+        else:
+            row += [final.test.get(name, "") for name in tested]
+            row += [*(final.realised.get(name, "") for name in realised), final.folder]
+        if facts.trials:
+            row += [parameters[candidate.id].get(name, "") for name in facts.about.parameters]
+        else:
+            row += [f"{share:.4g}" for share in facts.shares(candidate.genome)]
+        table.writerow(row)
     return file.getvalue()
 
 
@@ -319,6 +319,6 @@ _DIVERGENCES = (
 _RUNGS = (
     "How many candidates were looked at on each rung and trained on from there; and Kendall's rank "
     "correlation of what it said with what "
-    "became of those who came to the last one, size held fixed: 1 is the same order, 0 chance."
+    "became of those that came to the last one, size held fixed: 1 is the same order, 0 chance."
 )
 _COST = "Multiply-accumulates of an epoch, and the memory of a training step."

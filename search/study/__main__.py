@@ -13,13 +13,14 @@ from pathlib import Path
 
 import optuna
 
+from search.ledger_store import StoreError
 from search.study.view import View
 
 _PAUSE = 0.25  # seconds between two looks when there is nothing to write
 
 
 def _told_to_end(seconds: float) -> bool:
-    """Wait, and say whether whoever started this process has closed its end of the pipe (or is gone)."""
+    """Wait, and say whether the process that started this one has closed its end of the pipe (or is gone)."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(ready) and not os.read(sys.stdin.fileno(), 4096)
 
@@ -47,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fcntl.flock(owner, fcntl.LOCK_EX)  # the view of a killed driver may still be writing
         try:
             view = View(options.directory, options.storage)
-        except LookupError as error:
-            sys.exit(f"error: {error}")
+        except (LookupError, StoreError) as error:
+            sys.exit(f"error: {options.directory}: {error}")
         following = options.follow
         while not asked_to_hurry:
             busy = view.step()

@@ -15,7 +15,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from search.study.rows import Rows
+from search.ledger_store import Packing
 
 PARAMETERS = 64
 """Most parameters of a trial: the dashboard is of little use beyond, and every one costs 20 microseconds a
@@ -28,15 +28,18 @@ class Parameters:
     parameters.
 
     Args:
-        rows: of the run.
+        segments: of the ledger's space: name, size and choices of each.
         labels: what the alleles of a segment stand for.
         declared: the distributions of a trial space as JSON, empty for other spaces.
     """
 
     def __init__(
-        self, rows: Rows, labels: Mapping[str, Sequence[Any]], declared: Mapping[str, str] | None = None
+        self,
+        segments: Sequence[tuple[str, int, int]],
+        labels: Mapping[str, Sequence[Any]],
+        declared: Mapping[str, str] | None = None,
     ) -> None:
-        self._rows = rows
+        self._packing = Packing(segments)
         self._trials = Decoder(declared) if declared else None
         self._parts: list[tuple[str, slice, Sequence[Any] | None]] = []
         self.distributions: dict[str, BaseDistribution] = {}
@@ -45,7 +48,7 @@ class Parameters:
             self.distributions = self._trials.distributions
             return
         start = 0
-        for name, size, choices in rows.segments:
+        for name, size, choices in segments:
             whole = slice(start, start + size)
             loci = (
                 [(name, whole)]
@@ -62,7 +65,7 @@ class Parameters:
             start += size
 
     def __call__(self, packed: bytes) -> dict[str, Any]:
-        genome = self._rows.genome(packed)
+        genome = self._packing.unpack(packed)
         if self._trials is not None:
             return self._trials(genome)
         parameters: dict[str, Any] = {}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import math
-import sqlite3
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +14,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.ledger_store import EvaluationRow, LedgerStore
 from search.study.goals import Goals, curve
 from search.study.parameters import Parameters
-from search.study.rows import Rows
 
 MEMBER = "## On the front"
 """How the notes of the front's members begin."""
@@ -34,12 +32,12 @@ class Study:
         name: str,
         goals: Goals,
         parameters: Parameters,
-        rows: Rows,
+        store: LedgerStore,
         last: int,
         monitor: str = "",
     ) -> None:
         self._monitor = monitor or goals.objectives[0][0]
-        self._storage, self._goals, self._parameters, self._rows = storage, goals, parameters, rows
+        self._storage, self._goals, self._parameters, self._store = storage, goals, parameters, store
         self._study = self._open(name)
         self.trials = self._known()
         if self.trials and max(self.trials) > last:  # of another ledger: a view is rebuilt, never mended
@@ -73,28 +71,28 @@ class Study:
             int(trial.user_attrs["seq"]): trial._trial_id for trial in trials if "seq" in trial.user_attrs
         }
 
-    def write(self, row: sqlite3.Row) -> None:
+    def write(self, row: EvaluationRow) -> None:
         """Write one evaluation as one finished trial: a single entry of the journal."""
-        self.trials[row["seq"]] = self._storage.create_new_trial(self._study._study_id, self._trial(row))
+        self.trials[row.seq] = self._storage.create_new_trial(self._study._study_id, self._trial(row))
 
-    def _trial(self, row: sqlite3.Row) -> FrozenTrial:
-        metrics, state = json.loads(row["metrics"]), _STATES[row["state"]]
-        steps = self._rows.reports(row["id"])
-        parameters = self._parameters(row["genome"])
+    def _trial(self, row: EvaluationRow) -> FrozenTrial:
+        candidate, metrics, state = row.candidate, row.metrics, _STATES[row.state]
+        steps = self._store.reports(candidate.id)
+        parameters = self._parameters(candidate.genome)
         excesses = self._goals.excesses(metrics) if state is TrialState.COMPLETE else {}
         attributes: dict[str, Any] = {
-            "candidate": row["id"],
-            "operator": row["operator"],
-            "parents": ", ".join(map(str, json.loads(row["parents"]))),
+            "candidate": candidate.id,
+            "operator": candidate.operator,
+            "parents": ", ".join(map(str, candidate.parents)),
         }
         if state is TrialState.COMPLETE:
             attributes["feasible"] = "yes" if self._goals.feasible(metrics) else "no"
-        if row["reason"]:
-            attributes["reason"] = row["reason"]
+        if row.reason:
+            attributes["reason"] = row.reason
         attributes |= {
             name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
         }  # a browser reads no nan
-        attributes |= {"seconds": round(row["seconds"], 4), "worker": row["worker"], "seq": row["seq"]}
+        attributes |= {"seconds": round(row.seconds, 4), "worker": row.worker, "seq": row.seq}
         trial = create_trial(
             state=state,
             values=self._goals.values(metrics) if state is TrialState.COMPLETE else None,
@@ -109,8 +107,8 @@ class Study:
             if len(steps) > 1 or state is TrialState.PRUNED
             else {},
         )
-        trial.datetime_complete = dt.datetime.fromtimestamp(row["at"])
-        trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row["seconds"])
+        trial.datetime_complete = dt.datetime.fromtimestamp(row.at)
+        trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row.seconds)
         return trial
 
     def annotate(self, seq: int | None, text: str) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import sqlite3
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
+from search.ending import Ending
+from search.figures import number
+from search.ledger_store import EvaluationRow
+from search.sqlite_store import SQLiteStore
 from search.study.goals import Goals
 from search.study.parameters import Parameters
-from search.study.rows import Rows
 from search.study.trials import MEMBER, Study
 
 LOG = "study.log"
@@ -29,12 +31,14 @@ class View:
 
     def __init__(self, directory: Path, storage: str | None) -> None:
         self._directory = directory
-        self._rows = Rows(directory / "ledger.db")
-        about = self._about = self._rows.note("about")
+        self._store = SQLiteStore.reader(directory / "ledger.db")
+        about = self._about = self._store.note("about")
         if about is None:
-            raise LookupError(f"{directory}: this run has not begun to evaluate; expected one that has")
+            raise LookupError("this run has not begun to evaluate; expected one that has")
         self._goals = Goals(about)
-        self._parameters = Parameters(self._rows, about.get("labels", {}), about.get("parameters"))
+        self._parameters = Parameters(
+            self._store.about("space")["segments"], about.get("labels", {}), about.get("parameters")
+        )
         opened = (
             get_storage(storage)
             if storage
@@ -45,30 +49,29 @@ class View:
             about["name"],
             self._goals,
             self._parameters,
-            self._rows,
-            self._rows.last(),
+            self._store,
+            self._store.last_seq,
             about.get("monitor") or "",
         )
         self._scanned = self._filled = 0
+        self._front: dict[int, EvaluationRow] = {}  # what is on the front, by number
         self._noted = 0.0
 
     def step(self) -> bool:
         """Write some trials; whether there is more to write."""
-        joined = []
-        for seq, state, metrics in self._rows.outcomes(self._scanned):
-            self._scanned = seq
-            if state == "complete" and self._goals.join(seq, metrics) and seq not in self._study.trials:
-                joined.append(seq)
-        front = set(self._goals.front)
-        for row in self._rows.exactly(
-            [seq for seq in joined if seq in front]
-        ):  # who was pushed off meanwhile waits for its turn
-            self._study.write(row)
-        rows = self._rows.after(self._filled, _CHUNK)
-        for row in rows:
-            if row["seq"] not in self._study.trials:
+        for row in self._store.evaluations(self._scanned):
+            self._scanned = row.seq
+            if row.state == "complete" and self._goals.join(row.seq, row.metrics):
+                self._front[row.seq] = row
+        self._front = {seq: self._front[seq] for seq in self._goals.front}
+        for seq, row in self._front.items():  # what was pushed off meanwhile waits for its turn
+            if seq not in self._study.trials:
                 self._study.write(row)
-            self._filled = row["seq"]
+        rows = list(islice(self._store.evaluations(self._filled), _CHUNK))
+        for row in rows:
+            if row.seq not in self._study.trials:
+                self._study.write(row)
+            self._filled = row.seq
         if time.monotonic() - self._noted > _NOTES_EVERY:
             self.annotate()
         return bool(rows)
@@ -78,15 +81,16 @@ class View:
         have left it.
         """
         self._noted = time.monotonic()
-        finals, members = self._rows.notes("final/"), set(self._goals.front)
-        for row in self._rows.exactly([seq for seq in self._goals.front if seq in self._study.trials]):
-            self._study.annotate(row["seq"], self._member(row, finals.get(str(row["id"]))))
-        for seq in self._study.annotated - members:
+        finals = self._store.notes("final/")
+        for seq, row in self._front.items():
+            if seq in self._study.trials:
+                self._study.annotate(seq, self._member(row, finals.get(str(row.candidate.id))))
+        for seq in self._study.annotated - self._front.keys():
             self._study.annotate(seq, "Was on the front; dominated by now.")
-        self._study.annotate(None, self._summary(len(members)))
+        self._study.annotate(None, self._summary(len(self._front)))
 
     def _summary(self, members: int) -> str:
-        written, total = len(self._study.trials), self._rows.last()
+        written, total = len(self._study.trials), self._store.last_seq
         lines = [
             f"## {self._about['name']}",
             "A view of the ledger: it may be deleted and is written again.",
@@ -108,7 +112,7 @@ class View:
             else best
         )
         if self._about["base"]:
-            base = [f"| {name} | {_number(value)} |" for name, value in self._about["base"].items()]
+            base = [f"| {name} | {number(value)} |" for name, value in self._about["base"].items()]
             lines += ["", "| metric | base model |", "| --- | --- |", *base]
         if self._about.get("parameters"):
             lines.append(
@@ -116,31 +120,30 @@ class View:
             )
         lines += [
             "",
-            *(f"- constraint `{c['text']}`: limit {_number(c['limit'])}" for c in self._about["constraints"]),
+            *(f"- constraint `{c['text']}`: limit {number(c['limit'])}" for c in self._about["constraints"]),
         ]
         if self._parameters.left_out:
             lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
-        ended = self._rows.note("ended")
-        reason = ended.get("reason") if isinstance(ended, dict) else ended
-        return "\n".join([*lines, *([f"- the search ended: {reason}"] if reason else [])])
+        ending = Ending.read(self._store.note)
+        return "\n".join([*lines, *([f"- the search ended: {ending}"] if ending else [])])
 
-    def _member(self, row: sqlite3.Row, final: Mapping[str, Any] | None) -> str:
-        base, metrics = self._about["base"], json.loads(row["metrics"])
-        lines = [f"{MEMBER}: candidate {row['id']}", ""]
+    def _member(self, row: EvaluationRow, final: Mapping[str, Any] | None) -> str:
+        base, metrics, candidate = self._about["base"], row.metrics, row.candidate
+        lines = [f"{MEMBER}: candidate {candidate.id}", ""]
         if base:
             lines += ["| metric | value | base model |", "| --- | --- | --- |"]
             lines += [
-                f"| {name} | {_number(value)} | {_number(base[name]) if name in base else ''} |"
+                f"| {name} | {number(value)} | {number(base[name]) if name in base else ''} |"
                 for name, value in metrics.items()
             ]
         else:
             lines += [
                 "| metric | value |",
                 "| --- | --- |",
-                *(f"| {name} | {_number(value)} |" for name, value in metrics.items()),
+                *(f"| {name} | {number(value)} |" for name, value in metrics.items()),
             ]
-        parents = ", ".join(map(str, json.loads(row["parents"])))
-        lines += ["", f"From `{row['operator']}`" + (f" of {parents}." if parents else ".")]
+        parents = ", ".join(map(str, candidate.parents))
+        lines += ["", f"From `{candidate.operator}`" + (f" of {parents}." if parents else ".")]
         if final:
             heading = (
                 "On the test split"
@@ -148,17 +151,13 @@ class View:
                 else "After fine-tuning, on the test split"
             )
             lines += ["", f"### {heading}", "", "| metric | value |", "| --- | --- |"]
-            lines += [f"| {name} | {_number(value)} |" for name, value in final.get("test", {}).items()]
-            folder = self._directory / "models" / str(row["id"])
+            lines += [f"| {name} | {number(value)} |" for name, value in final.get("test", {}).items()]
+            folder = self._directory / "models" / str(candidate.id)
             lines += [
                 "",
                 *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith(".")),
             ]
         return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _sound(log: Path) -> Path:

@@ -46,7 +46,7 @@ def key(edge: Edge) -> str:
 def live(plan: Plan, edges: Mapping[Edge, object]) -> list[Edge]:
     """Return those of the edges that are on a way to an output, in the plan's order."""
     heard = set(plan.outputs)
-    for source, target in reversed(plan.edges):  # sorted by target: whoever reads a node comes later
+    for source, target in reversed(plan.edges):  # sorted by target, so readers of a node come first here
         if target in heard and (source, target) in edges:
             heard.add(source)
     return [edge for edge in plan.edges if edge in edges and edge[1] in heard]
@@ -60,7 +60,7 @@ class Cell(nn.Module):
         place: where it stands.
         plan: its graph.
         edges: a module for every edge that is there, ``(batch, width, h, w)`` to ``(batch, width, h', w')``.
-            Nodes that no output hears of, and inputs that no edge reads, are left out.
+            Nodes without a way to an output, and inputs that no edge reads, are left out.
         width: channels of the nodes.
         affine: whether the BatchNorms of the entries learn a scale; not while operations compete. [P] DARTS
     """
@@ -70,33 +70,29 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.place, self.plan, self.width = place, plan, width
+        # what has no way to an output is not made at all, neither edges nor entries nor nodes
         here = live(plan, edges)
         halved = place.halved or (False,) * len(plan.inputs)
         read = {source for source, _ in here}
         self.entries = nn.ModuleDict(
             {
-                name: FactorizedReduction(channels, width, affine)
-                if shrinks
-                else nn.Sequential(
-                    nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
-                )
+                name: _entry(channels, width, shrinks, affine)
                 for name, channels, shrinks in zip(plan.inputs, place.inputs, halved, strict=True)
                 if name in read
             }
         )
         self.edges = nn.ModuleDict({key(edge): edges[edge] for edge in here})
-        self.outputs = tuple(node for node in plan.outputs if any(target == node for _, target in here))
+        reached = {target for _, target in here}
+        self.outputs = tuple(node for node in plan.outputs if node in reached)
         joined = width * len(self.outputs)
         self.exit: nn.Module = nn.Identity()
         if place.residual or joined != place.outputs:
             norm = nn.BatchNorm2d(place.outputs)
-            if place.residual:
+            if place.residual:  # the cell adds nothing at first
                 nn.init.zeros_(norm.weight)
             self.exit = nn.Sequential(nn.Conv2d(joined, place.outputs, 1, bias=False), norm)
         self._incoming = [
-            (node, [edge for edge in here if edge[1] == node])
-            for node in plan.nodes
-            if any(e[1] == node for e in here)
+            (node, [edge for edge in here if edge[1] == node]) for node in plan.nodes if node in reached
         ]
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -117,6 +113,15 @@ class Cell(nn.Module):
         return inputs[0] + out if self.place.residual else out
 
 
+def _entry(channels: int, width: int, shrinks: bool, affine: bool) -> nn.Module:
+    """Return what brings an input to the width of the nodes; where it shrinks, also to their size."""
+    if shrinks:
+        return FactorizedReduction(channels, width, affine)
+    return nn.Sequential(
+        nn.ReLU(), nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+    )
+
+
 class Partial(nn.Module):
     """An operation on the first 1/`share` of the channels; the rest goes by (at stride 2 through a max
     pooling); channels are shuffled.
@@ -135,7 +140,7 @@ class Partial(nn.Module):
 
 
 class Weighted(nn.Module):
-    """An operation times a number that came out of a supernet and is not trained any more."""
+    """An operation times a number that came out of a supernet and stays as it is."""
 
     weight: Tensor
 

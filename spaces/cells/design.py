@@ -17,7 +17,8 @@ from spaces.cells.insertion import find_places
 from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import DARTS, Operations
-from spaces.errors import InputError
+from spaces.errors import InputError, require
+from spaces.names import public_name, with_former
 
 
 class Design:
@@ -50,12 +51,14 @@ class Design:
         inputs_per_node: int = 2,
         freeze: bool | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model: a {type(model).__name__}; expected a torch.nn.Module")
-        if inputs_per_node < 1:
-            raise InputError(f"space: inputs_per_node {inputs_per_node}; expected at least 1")
-        if width is not None and width < 1:
-            raise InputError(f"space: width {width}; expected at least 1 or null")
+        require(
+            "model", (isinstance(model, nn.Module), f"a {type(model).__name__}; expected a torch.nn.Module")
+        )
+        require(
+            "space",
+            (inputs_per_node >= 1, f"inputs_per_node {inputs_per_node}; expected at least 1"),
+            (width is None or width >= 1, f"width {width}; expected at least 1 or null"),
+        )
         self.host, self.example = model, example
         self.hollow = bool(getattr(type(model), "hollow", False))
         self.freeze = not self.hollow if freeze is None else freeze
@@ -71,7 +74,7 @@ class Design:
         part of it.
         """
         parts = [
-            f"{type(self.host).__module__}.{type(self.host).__qualname__}",
+            public_name(type(self.host)),
             repr(self.host),
             asdict(self.plan),
             [asdict(place) for place in self.places],
@@ -79,6 +82,10 @@ class Design:
             [self.width, self.inputs_per_node, self.freeze],
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+    def is_meant(self, fingerprint: str) -> bool:
+        """Whether a fingerprint that was written down, perhaps in format 1, is of this design."""
+        return fingerprint in with_former(lambda: self.fingerprint)
 
     def network(self, share: int = 1, affine: bool = True) -> CellNetwork:
         """Return a copy of the network, without cells yet; a hollow one with new weights from torch's

@@ -11,7 +11,7 @@ from itertools import permutations
 
 import networkx as nx
 
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 _NAME = re.compile(r"\w+")
 
@@ -41,8 +41,13 @@ class Dense(CellGraph):
     """
 
     def __init__(self, nodes: int = 4, inputs: int = 2) -> None:
-        if not 1 <= nodes <= 16 or not 1 <= inputs <= 8:
-            raise InputError(f"graph: {nodes} nodes and {inputs} inputs; expected 1 to 16 and 1 to 8")
+        require(
+            "graph",
+            (
+                1 <= nodes <= 16 and 1 <= inputs <= 8,
+                f"{nodes} nodes and {inputs} inputs; expected 1 to 16 and 1 to 8",
+            ),
+        )
         self.nodes, self.inputs = nodes, inputs
 
     def graph(self) -> nx.DiGraph:
@@ -113,45 +118,23 @@ class Plan:
                 input; they are named.
         """
         graph = given.graph() if isinstance(given, CellGraph) else given
-        if not isinstance(graph, nx.DiGraph):
-            raise InputError(f"graph: a {type(graph).__name__}; expected a networkx.DiGraph")
+        require(
+            "graph",
+            (isinstance(graph, nx.DiGraph), f"a {type(graph).__name__}; expected a networkx.DiGraph"),
+        )
         graph = nx.relabel_nodes(graph, {node: str(node) for node in graph})
-        for node in graph:
-            if not _NAME.fullmatch(node):
-                raise InputError(f"graph: node {node!r}; expected a name of letters, digits and _")
-        if not nx.is_directed_acyclic_graph(graph):
-            cycle = [source for source, *_ in nx.find_cycle(graph)]
-            raise InputError(f"graph: a cycle {' > '.join([*cycle, cycle[0]])}; expected a graph without one")
+        # without marks, inputs are what no edge leads to, and outputs all the others
+        _check_names_and_cycles(graph)
         marked = [node for node, about in graph.nodes(data=True) if about.get("input")]
         inputs = marked or [node for node in graph if not graph.in_degree(node)]
         others = [node for node in graph if node not in inputs]
-        if not inputs or not others:
-            raise InputError(
-                f"graph: {len(inputs)} inputs and {len(others)} other nodes; expected at least one of each"
-            )
-        if read := [f"{source}>{target}" for source, target in graph.edges if target in inputs]:
-            raise InputError(
-                f"graph: {', '.join(read)} leads into an input; expected edges into the other nodes alone"
-            )
         outputs = [node for node in others if graph.nodes[node].get("output")] or others
-        seen = set(inputs).union(*(nx.descendants(graph, node) for node in inputs))
-        if lost := [node for node in others if node not in seen]:
-            raise InputError(
-                f"graph: no input leads to {', '.join(lost)}; expected every node to be reached from "
-                f"{', '.join(inputs)}"
-            )
-        heard = set(outputs).union(*(nx.ancestors(graph, node) for node in outputs))
-        if lost := [node for node in (*inputs, *others) if node not in heard]:
-            raise InputError(
-                f"graph: {', '.join(lost)} leads to no output; expected a way to {', '.join(outputs)} from "
-                f"every node"
-            )
+        _check_ways(graph, inputs, others, outputs)
+        # of several orders of execution the one nearest to the order in which the nodes were added
         place = {node: number for number, node in enumerate(graph)}
-        order = tuple(
-            node
-            for node in nx.lexicographical_topological_sort(graph, key=lambda n: place[n])
-            if node not in inputs
-        )
+        sources_first = nx.lexicographical_topological_sort(graph, key=lambda node: place[node])
+        order = tuple(node for node in sources_first if node not in inputs)
+        # edges by their targets, so that all edges into a node come before those out of it
         rank = {node: number for number, node in enumerate((*inputs, *order))}
         edges = sorted(graph.edges, key=lambda edge: (rank[edge[1]], rank[edge[0]]))
         return cls(tuple(inputs), order, tuple(edges), tuple(node for node in order if node in outputs))
@@ -177,3 +160,43 @@ class Plan:
             if all((node in self.outputs) == (name in self.outputs) for node, name in renamed.items()):
                 found.append(renamed)
         return tuple(found)
+
+
+def _check_names_and_cycles(graph: nx.DiGraph) -> None:
+    for node in graph:
+        require("graph", (_NAME.fullmatch(node), f"node {node!r}; expected a name of letters, digits and _"))
+    if not nx.is_directed_acyclic_graph(graph):
+        cycle = [source for source, *_ in nx.find_cycle(graph)]
+        raise InputError(f"graph: a cycle {' > '.join([*cycle, cycle[0]])}; expected a graph without one")
+
+
+def _check_ways(
+    graph: nx.DiGraph, inputs: Sequence[str], others: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Refuse edges into an input, and nodes that no input leads to or that lead to no output."""
+    backwards = [f"{source}>{target}" for source, target in graph.edges if target in inputs]
+    seen = set(inputs).union(*(nx.descendants(graph, node) for node in inputs))
+    unseen = [node for node in others if node not in seen]
+    heard = set(outputs).union(*(nx.ancestors(graph, node) for node in outputs))
+    unheard = [node for node in (*inputs, *others) if node not in heard]
+    require(
+        "graph",
+        (
+            inputs and others,
+            f"{len(inputs)} inputs and {len(others)} other nodes; expected at least one of each",
+        ),
+        (
+            not backwards,
+            f"{', '.join(backwards)} leads into an input; expected edges into the other nodes alone",
+        ),
+        (
+            not unseen,
+            f"no input leads to {', '.join(unseen)}; expected every node to be reached from "
+            f"{', '.join(inputs)}",
+        ),
+        (
+            not unheard,
+            f"{', '.join(unheard)} leads to no output; expected a way to {', '.join(outputs)} from every "
+            f"node",
+        ),
+    )

@@ -4,7 +4,7 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -148,14 +148,13 @@ def find_places(
         InputError: as :func:`chosen`, or where a place gives another number of inputs than the graph has, or
             no images.
     """
-    names = chosen(network, at)
-    modules = {name: network.get_submodule(name) for name in names}
-    found: dict[str, Place] = {}
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    hooks = []
+    modules = {name: network.get_submodule(name) for name in chosen(network, at)}
+    untold = {name: module for name, module in modules.items() if not isinstance(module, Insertion)}
+    shapes = _seen(network, untold, example) if untold else {}
+    places = []
     for name, module in modules.items():
         if isinstance(module, Insertion):
-            found[name] = Place(
+            place = Place(
                 name,
                 module.kind,
                 module.inputs,
@@ -164,36 +163,45 @@ def find_places(
                 module.halved,
                 module.residual,
             )
-        elif is_skip(module):
-            hooks.append(module.submodule.register_forward_hook(_watch(shapes, name, both=True)))  # type: ignore[union-attr]
         else:
-            hooks.append(module.register_forward_hook(_watch(shapes, name, both=False)))
-    try:
-        if len(found) < len(names):
-            with mode(network, False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-                network(*example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for name in names:
-        if name in found:
-            given = len(found[name].inputs)
-        else:
-            seen = shapes.get(name, [])
-            if not seen or any(len(shape) != 4 for shape in seen):
-                raise InputError(
-                    f"space: at: {name!r} gives {seen or 'nothing'}; expected images (batch, channels, "
-                    f"height, width)"
-                )
-            skip = is_skip(modules[name])
-            channels = tuple(shape[1] for shape in seen) if skip else (seen[0][1],) * inputs
-            given = len(channels)
-            found[name] = Place(name, "cell", channels, channels[0], residual=True)
+            place = _place(name, module, shapes.get(name, []), inputs)
+        given = len(place.inputs)
         if given != inputs:
             raise InputError(
                 f"space: graph has {inputs} input(s), the place {name!r} gives {given}; expected as many"
             )
-    return tuple(found[name] for name in names)
+        places.append(place)
+    return tuple(places)
+
+
+def _seen(
+    network: nn.Module, modules: Mapping[str, nn.Module], example: tuple[Tensor, ...]
+) -> dict[str, list[tuple[int, ...]]]:
+    """Run a network once; return the shapes of what these modules put out, of skip connections also of the
+    skip, by name.
+    """
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    hooks = []
+    for name, module in modules.items():
+        watched: Any = module.submodule if is_skip(module) else module
+        hooks.append(watched.register_forward_hook(_watch(shapes, name, both=is_skip(module))))
+    try:
+        with mode(network, False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            network(*example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def _place(name: str, module: nn.Module, seen: Sequence[tuple[int, ...]], inputs: int) -> Place:
+    """Return the place behind a module, or on a skip connection, by the shapes that were seen there."""
+    if not seen or any(len(shape) != 4 for shape in seen):
+        raise InputError(
+            f"space: at: {name!r} gives {seen or 'nothing'}; expected images (batch, channels, height, width)"
+        )
+    channels = tuple(shape[1] for shape in seen) if is_skip(module) else (seen[0][1],) * inputs
+    return Place(name, "cell", channels, channels[0], residual=True)
 
 
 def open_sockets(network: nn.Module, names: Sequence[str], inputs: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.errors import InputError
+from spaces.names import imported
 
 NONE = "none"
 """The operation that gives nothing. It takes part in the mixture, and is never what an edge ends with."""
@@ -177,13 +177,8 @@ class Operations:
 def _make(path: str, place: str) -> Make:
     if path in OPERATIONS:
         return OPERATIONS[path]
-    module, _, name = path.rpartition(".")
-    if not module:
+    if "." not in path:
         raise InputError(
             f"{place}: no operation {path!r}; expected a class_path, or one of {', '.join(DARTS)}"
         )
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{place}: {path!r} does not import: {error}; expected module.Class") from None
-    return found
+    return imported(path, place)

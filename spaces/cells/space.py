@@ -29,14 +29,13 @@ class CellSpace(Space):
 
     Every node keeps `inputs_per_node` of its edges. With `run` the space is what a search of cells left: the
     operations that were still active, and its weights, sliced out of the supernet (with the partial channels
-    it had); without it cells begin anew.
+    it had); without it cells begin anew. The arguments from `model` to `freeze` are those of
+    :class:`~spaces.cells.design.Design`.
 
     Args:
         run: folder of a run of :class:`~evaluators.supernet.SupernetSearch` over the same network, graph and
             operations.
         candidate: of that run; null: the one of the lowest loss.
-        model, example, graph, operations, at, width, inputs_per_node, freeze: see
-        :class:`~spaces.cells.design.Design`.
 
     Raises:
         InputError: of the first that does not fit; a `run` that searched something else.
@@ -74,7 +73,7 @@ class CellSpace(Space):
         left: Mapping[str, Sequence[str]] = {}
         if run is not None:
             self.found, self._weights = found.read(run, candidate)
-            if self.found.design != design.fingerprint:
+            if not design.is_meant(self.found.design):
                 raise InputError(
                     f"space: run: {run} searched another network, graph or set of operations; expected the "
                     f"same as here"

@@ -26,11 +26,8 @@ class SupernetSpace(Space):
     without cells.
 
     :class:`~evaluators.supernet.SupernetSearch` searches, and leaves in the network the cell that it found;
-    how many repeats there are is for the budget to say. :attr:`cells` is the space of what may be found.
-
-    Args:
-        model, example, graph, operations, at, width, inputs_per_node, freeze: see
-        :class:`~spaces.cells.design.Design`.
+    how many repeats there are is for the budget to say. :attr:`cells` is the space of what may be found. The
+    arguments are those of :class:`~spaces.cells.design.Design`.
 
     Raises:
         InputError: of the first that does not fit.

@@ -72,11 +72,13 @@ class Analysis(Grouping):
         if refused:
             self._freeze_segments(members, refused)
             segments, members = self._segments()
+        # freezing a group can leave another one without a grid, so until none is left
         while ragged := self._ragged(members):
             self._freeze_segments(
                 members, dict.fromkeys(ragged, "a part of an axis of several divisions that is no grid")
             )
             segments, members = self._segments()
+        # from here on loci are final; an axis of several levels (heads and places) has a slice for each
         by_axis = {key: self._loci(axis.atoms) for key, axis in self._axes.items()}
         by_axis = {key: loci for key, loci in by_axis.items() if (loci >= 0).any()}
         axes = tuple(
@@ -221,16 +223,13 @@ class Analysis(Grouping):
             for (tensor, dim), loci in by_axis.items()
             for a in self._of_layer(tensor, dim, loci)
         }
-        others = [(place, label) for place, label in self._known.items()]
+        others = [*self._known.items()]
         others += [((f.module, f.name), self.literals[f.literal].label) for f in self.followers]
         for path, rewriting in self.rewritings.items():
-            sizes = [
-                ((path, name), self.literals[number.literal].label)
-                for name, number in rewriting.sizes.items()
-            ]
-            pinned = [pin.label for pin in self.pins if pin.path == path]
-            if any((self._loci(label) >= 0).any() for label in [*pinned, *(label for _, label in sizes)]):
+            sizes = self._rewritten_sizes(path, rewriting)
+            if sizes is not None:
                 others += sizes
+                # a pinned number is an attribute as well, and as long as what it counts: nothing goes there
                 found |= {
                     (path, name): Attribute(path, name, np.full(value, -1))
                     for name, value in rewriting.pins.items()
@@ -245,26 +244,20 @@ class Analysis(Grouping):
                 found[module, name] = Attribute(module, name, loci)
         return list(found.values())
 
+    def _rewritten_sizes(
+        self, path: str, rewriting: Rewriting
+    ) -> list[tuple[tuple[str, str], np.ndarray]] | None:
+        """Return the attributes of a rewritten module with their labels, None where nothing there varies."""
+        sizes = [
+            ((path, name), self.literals[number.literal].label) for name, number in rewriting.sizes.items()
+        ]
+        labels = [*(pin.label for pin in self.pins if pin.path == path), *(label for _, label in sizes)]
+        return sizes if any((self._loci(label) >= 0).any() for label in labels) else None
+
     def _of_layer(self, tensor: str, dim: int, loci: np.ndarray) -> list[Attribute]:
-        path, _, name = tensor.rpartition(".")
-        if ".parametrizations." in tensor:  # computed of these: the layer is the one above
-            path, _, rest = tensor.partition(".parametrizations.")
-            name = rest.partition(".")[0] if rest.endswith("1") or "original." in rest + "." else ""
-        module = self.model.get_submodule(path)
-        fields: tuple[str, ...] = ()
-        if isinstance(module, _ConvNd) and name == "weight" and module.groups == 1:
-            fields = (
-                ("out_channels",) if (dim == 0) != isinstance(module, _ConvTransposeNd) else ("in_channels",)
-            )
-        elif isinstance(module, nn.Linear) and name == "weight":
-            fields = ("out_features",) if dim == 0 else ("in_features",)
-        elif isinstance(module, _BatchNorm) and name in ("weight", "running_mean"):
-            fields = ("num_features",)
-        elif isinstance(module, nn.Embedding) and dim == 1:
-            fields = ("embedding_dim",)
-        elif isinstance(module, nn.PReLU):
-            fields = ("num_parameters",)
-        return [Attribute(path, field, loci) for field in fields if dim < 2]
+        path, name = _layer_of(tensor)
+        field = _size_field(self.model.get_submodule(path), name, dim)
+        return [Attribute(path, field, loci)] if field and dim < 2 else []
 
     def _sizes(self, by_axis: dict[tuple[str, int], np.ndarray]) -> tuple[TensorSize, ...]:
         first = canonical_names(self.model)
@@ -345,3 +338,31 @@ class Analysis(Grouping):
             "reason": "" if groups else "no layer puts out these positions",
             "where": "",
         }
+
+
+def _layer_of(tensor: str) -> tuple[str, str]:
+    """Return the path of the layer that a parameter belongs to, and its name there, empty where it is none of
+    the layer's own.
+    """
+    if ".parametrizations." in tensor:  # the layer is the one above, whose parameter is computed of this one
+        path, _, rest = tensor.partition(".parametrizations.")
+        return path, rest.partition(".")[0] if rest.endswith("1") or "original." in rest + "." else ""
+    path, _, name = tensor.rpartition(".")
+    return path, name
+
+
+def _size_field(module: nn.Module, name: str, dim: int) -> str:
+    """Return the attribute in which a layer of torch keeps the size of an axis of a parameter, empty for
+    none.
+    """
+    if isinstance(module, _ConvNd) and name == "weight" and module.groups == 1:
+        # the weight of a transposed convolution begins with the inputs
+        is_output = (dim == 0) != isinstance(module, _ConvTransposeNd)
+        return "out_channels" if is_output else "in_channels"
+    if isinstance(module, nn.Linear) and name == "weight":
+        return "out_features" if dim == 0 else "in_features"
+    if isinstance(module, _BatchNorm) and name in ("weight", "running_mean"):
+        return "num_features"
+    if isinstance(module, nn.Embedding) and dim == 1:
+        return "embedding_dim"
+    return "num_parameters" if isinstance(module, nn.PReLU) else ""

@@ -35,6 +35,7 @@ class Attention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return as ``nn.MultiheadAttention.forward`` does, arguments and shapes are the same."""
+        # from here on there is a batch, of one sample where none was given, and it is the first axis
         batched = query.dim() == 3
         if not batched:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
@@ -42,12 +43,9 @@ class Attention(nn.MultiheadAttention):
         elif not self.batch_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         q, k, v = self._projected(query, key, value)
-        mask = None if attn_mask is None else self._per_head(_additive(attn_mask, q))
-        if key_padding_mask is not None:
-            padding = _additive(key_padding_mask, q)[:, None, None]
-            mask = padding if mask is None else mask + padding
+        mask = self._mask(attn_mask, key_padding_mask, q)
         dropout, scale = self.dropout if self.training else 0.0, self.head_dim**-0.5
-        if need_weights:
+        if need_weights:  # which the fused operation does not give
             scores = q @ k.transpose(-2, -1) * scale
             weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
             heads = weights @ v
@@ -76,6 +74,14 @@ class Attention(nn.MultiheadAttention):
             F.linear(x, weight, bias) for x, weight, bias in zip(inputs, matrices, biases, strict=True)
         )
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
+
+    def _mask(self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, like: Tensor) -> Tensor | None:
+        """Return what is added to the scores of every head, of the type of `like`; None: nothing."""
+        mask = None if attn_mask is None else self._per_head(_additive(attn_mask, like))
+        if key_padding_mask is None:
+            return mask
+        padding = _additive(key_padding_mask, like)[:, None, None]
+        return padding if mask is None else mask + padding
 
     def _per_head(self, mask: Tensor) -> Tensor:
         """A mask is for all, ``(L, S)``, or for every sample and head, ``(N * heads, L, S)``."""

@@ -64,18 +64,15 @@ def chosen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 def examine(trace: Trace, path: str, labels_of: dict[str, Any], loci: Loci) -> Block | str:
     """Return how a module can be left out, or why it cannot."""
     nodes = [node for node in trace.graph.graph.nodes if node.op == "call_function" and path in _paths(node)]
-    if not nodes:
-        return "it is not called" if not _called_again(trace, path) else "it is called more than once"
     if _called_again(trace, path):
         return "it is called more than once"
-    inside = {*nodes}
-    outputs = [
-        n
-        for n in nodes
-        if any(user not in inside for user in n.users) and isinstance(trace.values.get(n.name), Tensor)
-    ]
+    if not nodes:
+        return "it is not called"
+    outputs = _outputs(nodes, trace)
     if len(outputs) != 1:
         return f"it gives {len(outputs)} values"
+    # what stands in for the block's output is one of the values that the block gets, and only one may fit
+    inside = {*nodes}
     sources = dict.fromkeys(source for n in nodes for source in n.all_input_nodes if source not in inside)
     fitting = [
         s for s in sources if s.name not in trace.state and _fits(s, outputs[0], trace, labels_of, loci)
@@ -83,6 +80,16 @@ def examine(trace: Trace, path: str, labels_of: dict[str, Any], loci: Loci) -> B
     if len(fitting) != 1:
         return "what it gives has not the channels of what it gets"
     return Block(path, outputs[0].name, fitting[0].name)
+
+
+def _outputs(nodes: Sequence[fx.Node], trace: Trace) -> list[fx.Node]:
+    """Return those of the nodes whose tensors are read by others."""
+    inside = {*nodes}
+    return [
+        node
+        for node in nodes
+        if any(user not in inside for user in node.users) and isinstance(trace.values.get(node.name), Tensor)
+    ]
 
 
 def _paths(node: fx.Node) -> set[str]:

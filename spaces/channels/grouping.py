@@ -55,26 +55,15 @@ class Grouping(Notes):
         """Cut the loci into segments: those with the same places on the same axes form one. In order of
         execution.
         """
-        signature: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
-        produced: dict[int, str] = {}
-        for (tensor, dim), axis in self._axes.items():
-            occurring = Counter(root for atom in axis.atoms.tolist() for root in self.loci.resolve(atom))
-            for root, times in occurring.items():
-                signature[root].append((tensor, dim, times))
-                if axis.role == "out":
-                    produced.setdefault(root, tensor)
-        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for root in sorted(produced):
-            groups[(self.loci.birth(root), *signature[root])].append(root)
         segments: list[Segment] = []
         members: dict[int, str] = {}
         taken: dict[str, int] = defaultdict(int)
         self.locus_of = {}
-        for roots in groups.values():
+        for producer, roots in self._alike():
             if len(roots) < 2:
                 self.loci.freeze(np.array(roots), Reason("a single channel, which always stays"))
                 continue
-            name = produced[roots[0]].rpartition(".")[0] or produced[roots[0]]
+            name = producer.rpartition(".")[0] or producer
             tag = self.loci.tag_of(roots[0])
             name = f"{name}.{tag}" if tag else name
             taken[name] += 1
@@ -89,11 +78,30 @@ class Grouping(Notes):
         self._segment_of = {locus: members[root] for root, locus in self.locus_of.items()}
         return segments, members
 
+    def _alike(self) -> list[tuple[str, list[int]]]:
+        """Return the loci that a layer puts out, those of one birth and with the same places together, each
+        group with the parameter that makes it.
+        """
+        signature: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+        produced: dict[int, str] = {}
+        for (tensor, dim), axis in self._axes.items():
+            occurring = Counter(root for atom in axis.atoms.tolist() for root in self.loci.resolve(atom))
+            for root, times in occurring.items():
+                signature[root].append((tensor, dim, times))
+                if axis.role == "out":
+                    produced.setdefault(root, tensor)
+        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        # atoms are numbered in the order of execution, and so are the groups
+        for root in sorted(produced):
+            groups[(self.loci.birth(root), *signature[root])].append(root)
+        return [(produced[roots[0]], roots) for roots in groups.values()]
+
     def _ragged(self, members: dict[int, str]) -> list[str]:
         """Return the groups of products that are no full grid: what is kept of them could not be told by
         counts.
         """
         ragged: dict[str, None] = {}
+        # axes and operations: the costs of both are products of kept counts, which only grids have
         labels = [axis.atoms for axis in self._axes.values()] + [
             label for _, scaled in self._operations.values() for label in scaled
         ]
@@ -102,6 +110,7 @@ class Grouping(Notes):
             if loci.ndim > 1:
                 for columns in classes(loci, self._segment_of):
                     part = loci[:, columns]
+                    # a full grid has every pair of its levels, and each of them equally often
                     cells, times = np.unique(part, axis=1, return_counts=True)
                     if (
                         cells.shape[1] != np.prod([len(np.unique(row)) for row in part])

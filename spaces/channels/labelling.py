@@ -41,7 +41,7 @@ class Labelling:
         labels_of: labels of every node that gives a tensor (a list of them for several), by node name.
         live: nodes that depend on an input of the model.
         seen: nodes on which an output depends, or that change something. What the others do with channels
-            changes nothing (attention weights that nobody looks at).
+            changes nothing (attention weights that nothing reads).
     """
 
     def __init__(self, notebook: Notebook, trace: Trace, counts: bool) -> None:
@@ -175,22 +175,25 @@ class Labelling:
 
     def tap(self, node: fx.Node, tensor: str, dim: int, label: Label, at_input: bool = False) -> None:
         path, source = module_path(node), node.args[0]
-        if (
-            not self.counts
-            or node not in self.live
-            or self.shape(source if at_input else node)[:1] != (self.trace.batch,)
-        ):
-            return  # criteria look at outputs sample by sample
-        beyond = [source] if at_input else [*node.users]  # what a hook sees is what comes in or goes out
-        if any(isinstance(other, fx.Node) and is_within(other, path) for other in beyond):
+        if not self.counts or node not in self.live or not self._is_hookable(node, path, at_input):
             return
         if not self.notebook.record_tap(path, tensor, dim, label, at_input) or at_input:
             return
+        # a BatchNorm right behind its layer shows the same channels, and closer to what the next layer gets
         is_norm = rules.operation_name(node.target).startswith("batch_norm")
         if is_norm and isinstance(source, fx.Node) and len(source.users) == 1 and len(source.args) > 1:
             before = self.tensor(source.args[1])
             if before is not None:
                 self.notebook.drop_tap(module_path(source))
+
+    def _is_hookable(self, node: fx.Node, path: str, at_input: bool) -> bool:
+        """Whether a hook on the module sees this value, sample by sample, as criteria look at it."""
+        source = node.args[0]
+        if self.shape(source if at_input else node)[:1] != (self.trace.batch,):
+            return False
+        # a hook sees what comes into the module and what goes out of it
+        beyond = [source] if at_input else [*node.users]
+        return not any(isinstance(other, fx.Node) and is_within(other, path) for other in beyond)
 
 
 def _changes_something(node: fx.Node) -> bool:

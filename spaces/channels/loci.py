@@ -4,6 +4,7 @@ some may not fall at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -147,49 +148,55 @@ class Loci:
         for place, atom in enumerate(atoms.tolist()):
             for root in self.resolve(atom):
                 places.setdefault(root, []).append(place)
-        found: list[list[list[int]]] = [[[] for _ in range(s)] for s in sizes]
+        # A locus that fills whole rows of one new axis is a factor of those rows. Any other locus is taken
+        # for a product of fresh atoms, one a position of every new axis.
+        factors: list[list[list[int]]] = [[[] for _ in range(size)] for size in sizes]
         rest: list[tuple[int, np.ndarray]] = []
         for root, flat in places.items():
             where = np.stack(np.unravel_index(np.array(flat), sizes))
-            slab = next(
-                (
-                    d
-                    for d, s in enumerate(sizes)
-                    if len(flat) == len(i := np.unique(where[d])) * (atoms.size // s) and len(i) < s
-                ),
-                None,
-            )
-            if slab is None and len(flat) == atoms.size:
-                slab = int(np.argmax(sizes))
-            if slab is None:
+            axis = _axis_of(where, sizes)
+            if axis is None:
                 rest.append((root, where))
             else:
-                for index in np.unique(where[slab]).tolist():
-                    found[slab][index].append(root)
+                for index in np.unique(where[axis]).tolist():
+                    factors[axis][index].append(root)
         if rest:
-            fresh = [self.new(s) if s > 1 else None for s in sizes]
-            free = np.ones(atoms.size, dtype=bool)
-            for root, where in rest:
-                for place in where.T.tolist():
-                    self._unite(
-                        root,
-                        self.product([int(f[i]) for f, i in zip(fresh, place, strict=True) if f is not None]),
-                    )
-                free[np.ravel_multi_index(tuple(where), sizes)] = False
-            for axis, made in enumerate(fresh):
-                if made is not None:
-                    held = np.unique(np.stack(np.unravel_index(np.flatnonzero(free), sizes))[axis])
-                    self.freeze(
-                        made[held], reason
-                    )  # a position that always stays keeps its row and its column
-                    for index in range(sizes[axis]):
-                        found[axis][index].append(int(made[index]))
-        return [
-            np.array([self.product(sorted(f)) if f else self.frozen(reason) for f in axis], dtype=np.int64)
-            if any(axis)
-            else self.plain(reason)
-            for axis in found
-        ]
+            self._cross(rest, sizes, reason, factors)
+        return [self._axis(positions, reason) for positions in factors]
+
+    def _cross(
+        self,
+        loci: Sequence[tuple[int, np.ndarray]],
+        sizes: Sequence[int],
+        reason: Reason,
+        factors: list[list[list[int]]],
+    ) -> None:
+        """Make loci products of fresh atoms of all new axes, which become factors of their positions.
+
+        Args:
+            loci: each with its places in the grid, ``(axes, places)``.
+        """
+        fresh = [self.new(size) if size > 1 else None for size in sizes]
+        empty = np.ones(math.prod(sizes), dtype=bool)
+        for root, where in loci:
+            for place in where.T.tolist():
+                row = [int(made[i]) for made, i in zip(fresh, place, strict=True) if made is not None]
+                self._unite(root, self.product(row))
+            empty[np.ravel_multi_index(tuple(where), sizes)] = False
+        # a place that none of these loci has always stays, and so do its row and its column
+        always = np.stack(np.unravel_index(np.flatnonzero(empty), sizes))
+        for axis, made in enumerate(fresh):
+            if made is not None:
+                self.freeze(made[np.unique(always[axis])], reason)
+                for position, atom in zip(factors[axis], made.tolist(), strict=True):
+                    position.append(atom)
+
+    def _axis(self, positions: Sequence[Sequence[int]], reason: Reason) -> np.ndarray:
+        """Return the atoms of an axis from the factors of its positions; one without factors is frozen."""
+        if not any(positions):
+            return self.plain(reason)
+        atoms = [self.product(sorted(own)) if own else self.frozen(reason) for own in positions]
+        return np.array(atoms, dtype=np.int64)
 
     def merge(self, parts: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
         """Flatten several axes into one: return its atoms ``(product of sizes,)``, or ``(1,)`` where none
@@ -220,6 +227,7 @@ class Loci:
 
     def _find(self, atom: int) -> int:
         parent = self._parent
+        # every second atom on the way up gets its grandparent for a parent, which keeps ways short
         while parent[atom] != atom:
             parent[atom] = parent[parent[atom]]
             atom = parent[atom]
@@ -237,6 +245,7 @@ class Loci:
         if mine is None and others is None:
             self._join(x, y)
         elif mine is not None and others is not None:
+            # joined before their factors are evened out: these may lead back to this very pair
             self._join(x, y)
             if len(mine) == len(others):
                 self._even_out([self._find(a) for a in mine], [self._find(b) for b in others])
@@ -279,3 +288,15 @@ class Loci:
     def _hold(self, atoms: list[int]) -> None:
         if atoms:
             self.freeze(np.array(atoms), Reason("two divisions of one axis meet that do not fit each other"))
+
+
+def _axis_of(where: np.ndarray, sizes: Sequence[int]) -> int | None:
+    """Return the axis of a grid of these sizes of which places ``(axes, places)`` fill some rows whole; the
+    longest one where they fill the grid, None where they fill no rows.
+    """
+    cells, places = math.prod(sizes), where.shape[1]
+    for axis, size in enumerate(sizes):
+        rows = len(np.unique(where[axis]))
+        if rows < size and places == rows * (cells // size):
+            return axis
+    return int(np.argmax(sizes)) if places == cells else None

@@ -219,7 +219,7 @@ def _match(
         if (family := FAMILIES.get(getattr(node.target, "__name__", str(node.target))))
     ]
     sizes: dict[str, Number] = {}
-    position = 0
+    position = 0  # of the first call behind the one that was paired last: both orders are the same
     for operation in operations:
         name = operation_name(operation.target).split(".")[0]
         of_operation = [number for number in numbers if number.node == operation.name]
@@ -232,22 +232,27 @@ def _match(
         ]
         for index in range(position, len(calls)):
             call, family = calls[index]
-            if family == FAMILIES[name] and any(
-                _is_shape(found.get(item), wanted) for item in call.all_input_nodes
-            ):
-                position = index + 1  # a whole shape, computed of another: it follows by itself
-                break
-            run = _run(
-                [found.get(item) if isinstance(item, fx.Node) else item for _, item in sizes_of(call)], wanted
-            )
-            if family == FAMILIES[name] and run is not None:
+            start = _start(call, found, wanted) if family == FAMILIES[name] else None
+            if start is not None:
                 position = index + 1
-                sizes |= {f"{SIZE}{call.name}_{run + number.place}": number for number in of_operation}
+                if start >= 0:
+                    sizes |= {f"{SIZE}{call.name}_{start + number.place}": number for number in of_operation}
                 break
         else:
             if of_operation:
                 raise Unwritable(f"no call of its code is the {name} of the trace")
     return sizes
+
+
+def _start(call: fx.Node, found: Mapping[fx.Node, Any], wanted: Sequence[Any]) -> int | None:
+    """Return where the wanted sizes begin among those of a call, None where they are not there; -1 where the
+    call takes a whole shape that is computed of another value, and so follows by itself.
+    """
+    if any(_is_shape(found.get(item), wanted) for item in call.all_input_nodes):
+        return -1
+    return _run(
+        [found.get(item) if isinstance(item, fx.Node) else item for _, item in sizes_of(call)], wanted
+    )
 
 
 def _sizes(operation: fx.Node, name: str) -> list[Any]:

@@ -190,15 +190,10 @@ def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str
     """Return the arguments of a ``forward`` that are tensors, and the others with their values: their
     defaults, or what `made` says.
     """
-    names = [*made]
-    given = {name.removeprefix(GIVEN) for name in names if name.startswith(GIVEN)}
-    fixed = {
-        name: ast.literal_eval(value) for name, _, value in (name.partition("=") for name in names) if value
-    }
+    given, fixed = _arguments(made)
     parameters = [*inspect.signature(type(module).forward).parameters.values()][1:]
-    if unknown := (given | fixed.keys()) - {
-        p.name for p in parameters
-    }:  # they may come from a recipe, and are about to be code
+    # the names may come from a recipe, and are about to be code
+    if unknown := (given | fixed.keys()) - {p.name for p in parameters}:
         raise Unwritable(f"it has no argument {', '.join(sorted(unknown))}")
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL or (p.kind is p.VAR_KEYWORD and p.name in given):
@@ -206,6 +201,16 @@ def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str
         if p.default is not p.empty and p.name not in given:
             fixed.setdefault(p.name, p.default)
     return [p.name for p in parameters if p.name not in fixed and p.kind is not p.VAR_KEYWORD], fixed
+
+
+def _arguments(made: Iterable[str]) -> tuple[set[str], dict[str, Any]]:
+    """Return the arguments that attributes of a rewritten module speak of: optional tensors that are given,
+    and others with their values.
+    """
+    names = [*made]
+    given = {name.removeprefix(GIVEN) for name in names if name.startswith(GIVEN)}
+    pairs = (name.partition("=") for name in names)
+    return given, {name: ast.literal_eval(value) for name, _, value in pairs if value}
 
 
 def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph:
@@ -217,9 +222,9 @@ def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph
     parameters, fixed = divided(module, made)
     before = getattr(module.__dict__.get("forward"), "program", None)
     original = type(module).forward if before is None else before.function(training)
-    names = getattr(
-        inspect.unwrap(original), "__globals__", {}
-    )  # those of the user's file, where torch.fx looks for functions to wrap
+    # torch.fx looks for functions to wrap among the names of a file: so the function that calls the original
+    # with the tensors alone is made with the names of the user's file
+    names = getattr(inspect.unwrap(original), "__globals__", {})
     call = ", ".join(
         [*(f"{p}={p}" for p in parameters), *(f"{p}=fixed[{p!r}]" for p in fixed if before is None)]
     )
@@ -231,6 +236,7 @@ def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph
         made_here,
     )
     forward = made_here["make"](original, fixed)
+    # a stand-in of the same class is traced, so that the module itself stays as it was
     traced: Any = object.__new__(type(type(module).__name__, (type(module),), {"forward": forward}))
     state = {k: v.copy() if type(v) in _COPIED else v for k, v in module.__dict__.items()} | {
         "training": training
@@ -267,34 +273,46 @@ def sizes_of(node: fx.Node) -> list[tuple[tuple[Any, ...], Any]]:
 
 def _edit(graph: fx.Graph, nodes: dict[str, fx.Node], name: str) -> None:
     """Have a number of a call be read from the attribute `name`."""
-    if name.startswith(GIVEN) or "=" in name:
+    if name.startswith(GIVEN) or "=" in name:  # an argument, no number
         return
-    call, place = (
-        (name.removeprefix(PINNED), "")
-        if name.startswith(PINNED)
-        else tuple(name.removeprefix(SIZE).rsplit("_", 1))
+    is_pin = name.startswith(PINNED)
+    call, _, place = (
+        (name.removeprefix(PINNED), "", "") if is_pin else name.removeprefix(SIZE).rpartition("_")
     )
     node = nodes.get(call)
-    if node is None or (place and int(place) >= len(sizes_of(node))):
+    if node is None:
         raise Unwritable(f"it has no call {call}")
-    if not place and ATTENTION in str(node.target):
+    if is_pin:
+        _pin(graph, node, name)
+    elif place.isdigit() and int(place) < len(sizes_of(node)):
+        _read_size(graph, node, int(place), name)
+    else:
+        raise Unwritable(f"it has no call {call}")
+
+
+def _pin(graph: fx.Graph, node: fx.Node, name: str) -> None:
+    """Have the scale that is made of a size be made of the attribute `name`, which does not change."""
+    if ATTENTION in str(node.target):
         with graph.inserting_before(node):
             read = graph.get_attr(name)
             node.update_kwarg("scale", graph.call_function(operator.pow, (read, -0.5)))
-    elif not place:
-        for user in [*node.users]:
-            if user.target in FLOATS:
-                with graph.inserting_before(user):
-                    user.replace_input_with(node, graph.get_attr(name))
+        return
+    for user in [*node.users]:
+        if user.target in FLOATS:
+            with graph.inserting_before(user):
+                user.replace_input_with(node, graph.get_attr(name))
+
+
+def _read_size(graph: fx.Graph, node: fx.Node, place: int, name: str) -> None:
+    """Have one of the sizes of a call be read from the attribute `name`."""
+    (key, *rest), _ = sizes_of(node)[place]
+    with graph.inserting_before(node):
+        read = graph.get_attr(name)
+    value: Any = read
+    if rest:  # it stands in a list, whose other sizes stay as they are
+        whole = node.args[key] if isinstance(key, int) else node.kwargs[key]
+        value = [read if n == rest[0] else item for n, item in enumerate(whole)]  # type: ignore[arg-type]
+    if isinstance(key, int):
+        node.update_arg(key, value)
     else:
-        (key, *rest), _ = sizes_of(node)[int(place)]
-        with graph.inserting_before(node):
-            read = graph.get_attr(name)
-        value: Any = read
-        if rest:
-            whole = node.args[key] if isinstance(key, int) else node.kwargs[key]
-            value = [read if n == rest[0] else item for n, item in enumerate(whole)]  # type: ignore[arg-type]
-        if isinstance(key, int):
-            node.update_arg(key, value)
-        else:
-            node.update_kwarg(key, value)
+        node.update_kwarg(key, value)

@@ -5,6 +5,7 @@ touches.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,35 +69,33 @@ class Slicer:
         blueprint = drawn[id(module)] = _Blueprint(attributes=list(self._attributes.get(path, ())))
         made = [name for name, _ in blueprint.attributes if is_made(name)]
         blueprint.program = program_of(module, made) if made else None
-        for kind in ("_parameters", "_buffers"):
-            tensors = getattr(module, kind)
-            blueprint.tensors += [
-                (kind, name, self._slices.get(prefix + name, []))
-                for name, t in tensors.items()
-                if t is not None
-            ]
+        blueprint.tensors = [
+            (group, name, self._slices.get(prefix + name, []))
+            for group in ("_parameters", "_buffers")
+            for name, tensor in getattr(module, group).items()
+            if tensor is not None
+        ]
         blueprint.children = [
-            (n, self._draw(child, prefix + n, drawn))
-            for n, child in module._modules.items()
+            (name, self._draw(child, prefix + name, drawn))
+            for name, child in module._modules.items()
             if child is not None
         ]
-        for (
-            key,
-            value,
-        ) in (
-            module.__dict__.items()
-        ):  # modules in plain lists and dictionaries, which torch does not register
-            if key not in _REGISTERED and type(value) in (dict, list):
-                places = list(value.items() if type(value) is dict else enumerate(value))
-                blueprint.listed += [
-                    (key, n, self._draw(m, f"{prefix}{key}.{n}", drawn))
-                    for n, m in places
-                    if isinstance(m, nn.Module)
-                ]
-                blueprint.aliases += [
-                    (key, n) for n, t in places if isinstance(t, Tensor)
-                ]  # recurrent layers list their weights again
+        # torch does not register modules in plain lists and dictionaries; recurrent layers list their weights
+        # a second time
+        for key, place, item in _listed(module):
+            if isinstance(item, nn.Module):
+                blueprint.listed.append((key, place, self._draw(item, f"{prefix}{key}.{place}", drawn)))
+            elif isinstance(item, Tensor):
+                blueprint.aliases.append((key, place))
         return blueprint
+
+
+def _listed(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the items of a module's plain lists and dictionaries: attribute, place in it, item."""
+    for key, value in module.__dict__.items():
+        if key not in _REGISTERED and type(value) in (dict, list):
+            for place, item in list(value.items() if type(value) is dict else enumerate(value)):
+                yield key, place, item
 
 
 @dataclass(eq=False)
@@ -124,7 +123,8 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     kind = plain_class(module)
     clone: Any = object.__new__(kind)
     clones[id(module)] = clone
-    # copy.copy fails on parametrised modules; the dictionary is all that a module is
+    # copy.copy fails on parametrised modules; the dictionary is all that a module is. Containers are copied,
+    # what stands in them is replaced below: tensors by slices, modules by their clones
     state = {
         k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()
     }
@@ -140,20 +140,18 @@ def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones:
     for key, place in blueprint.aliases:
         state[key][place] = clones.get(id(state[key][place]), state[key][place])
     for name, index in blueprint.attributes:
-        if name == IS_THERE:
-            continue
-        before = state.get(name)
-        state[name] = (
-            type(before)([kept[index].numel(), *before[1:]])
-            if isinstance(before, tuple | list)
-            else kept[index].numel()
-        )
-    program = blueprint.program or getattr(
-        state.get("forward"), "program", None
-    )  # or the model was pruned before
+        if name != IS_THERE:
+            state[name] = _resized(state.get(name), kept[index].numel())
+    # a model that was pruned before has a rewritten forward already, which must run the clone
+    program = blueprint.program or getattr(state.get("forward"), "program", None)
     if program is not None:
         state["forward"] = Forward(clone, program)
     return clone
+
+
+def _resized(before: Any, size: int) -> Any:
+    """Return the new value of an attribute that holds a size; of several sizes it is the first."""
+    return type(before)([size, *before[1:]]) if isinstance(before, tuple | list) else size
 
 
 def _slice(

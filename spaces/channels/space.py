@@ -22,6 +22,7 @@ from spaces.channels.limits import Limits, limits
 from spaces.channels.literals import Follower
 from spaces.channels.matching import Rewriting
 from spaces.channels.plan import SlicePlan
+from spaces.channels.program import program_digest
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
@@ -117,6 +118,10 @@ class ChannelSpace(Space):
             [[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep, *least]
         )
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def program(self) -> str:
+        return self._program
 
     @property
     def base(self) -> np.ndarray:
@@ -280,6 +285,7 @@ class ChannelSpace(Space):
                 traces.append(trace(self.model, self.example, training=True))
             except InputError as error:
                 self.notes.append(f"parts that only training uses are not known: {error}")
+        self._program = program_digest(traces)
         self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
         self._analysis.blocks = [
             block for block in self._analysis.blocks if block.path not in self._whole_blocks

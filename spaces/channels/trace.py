@@ -7,8 +7,7 @@ import io
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from spaces.calling import mode
 from spaces.channels.attention import plain
 from spaces.errors import InputError
 
@@ -94,18 +94,6 @@ def differs_in_training(model: nn.Module) -> bool:
     return False
 
 
-@contextmanager
-def mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Put every module in training or eval mode, and back into its own afterwards."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was in before:
-            module.training = was
-
-
 def canonical_names(model: nn.Module) -> dict[str, str]:
     """Map the name of every parameter and buffer to the first name of the same tensor: tied ones
     share one.
@@ -149,6 +137,7 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
     """Put the bodies of ``no_grad`` and ``autocast`` blocks in place of the blocks; nodes of the latter keep
     their settings in ``meta``.
     """
+    # again and again, since a body may hold blocks of its own
     while blocks := [n for n in graph.graph.nodes if n.op == "call_function" and str(n.target) in _BLOCKS]:
         for block in blocks:
             skipped = _BLOCKS[str(block.target)]
@@ -170,6 +159,7 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
                             copies[node].meta["autocast"] = block.args[:skipped]
                     else:
                         outputs = fx.map_arg(node.args[0], copies.__getitem__)
+            # a block gives a tuple, of which every user takes one item: the item takes the user's place
             for user in list(block.users):
                 user.replace_all_uses_with(outputs[user.args[1]])
                 graph.graph.erase_node(user)

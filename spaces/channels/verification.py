@@ -124,9 +124,8 @@ class Verification:
         def halved(names: Sequence[str]) -> np.ndarray:
             genome = np.ones(space.length, dtype=np.uint8)
             for part in map(parts.__getitem__, names):
-                genome[part][: max(1, (part.stop - part.start) // 2)] = (
-                    0  # the first half, so that a hard-coded size or offset shows
-                )
+                # the first half goes, so that a hard-coded size or offset shows
+                genome[part][: max(1, (part.stop - part.start) // 2)] = 0
             return genome
 
         for name in self._suspects([*parts], halved):
@@ -211,6 +210,7 @@ class Verification:
         candidates = [
             [f for f in holders if (f.module, f.name) not in taken] for holders in analysis.candidates(name)
         ]
+        # one set of attributes for each number; an attribute cannot follow two of them
         trials = ([*chain(*choice)] for choice in product(*map(_subsets, candidates)))
         for trial in islice(
             (t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS
@@ -272,6 +272,7 @@ class Verification:
         space = self.space
         least = space.repair(np.zeros((1, space.length), dtype=np.uint8))
         least[:, space.slices.get(DEPTH, slice(0))] = 1  # a block that is left out would hide what is in it
+        # of a genome that is wrong the groups are reduced one after the other, up to the first that is wrong
         for drawn in np.concatenate([space.sample(2, np.random.default_rng(0)), least]):
             if self._wrong(drawn) is None:
                 continue

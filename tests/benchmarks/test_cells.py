@@ -1,7 +1,7 @@
 """The benchmark of cells: forks equal searches run as a whole, and figures are those of known shards."""
 
+import inspect
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from benchmarks.cells import claims
 from benchmarks.cells import record as recording
 from benchmarks.cells.augmentation import AugmentedStack
 from benchmarks.cells.rules import EQUAL_COST, HAND, OURS
-from benchmarks.cells.tasks import TASKS, CrowdedDigits
+from benchmarks.cells.tasks import FOLDER, RULE, SEARCH, TASKS, TRAINING, CrowdedDigits
+from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.training import SupernetTraining
 from evaluators.training import Training
 from operators.stability import FixedStop, Never, Stability
@@ -20,9 +21,9 @@ from spaces.cells import genotype as text
 
 class Tiny(CrowdedDigits):
     epochs = 6
-    settings = replace(CrowdedDigits.settings, warmup=1, share=2)
-    retraining = Training(epochs=1, keep_best=False)
-    ours = Stability(window=2, patience=1, threshold=0.5, stages=[3, 1], rank=False)
+    search = SEARCH | {"warmup": 1, "share": 2}
+    retrain = TRAINING | {"epochs": 1}
+    rule = RULE | {"window": 2, "threshold": 0.5, "stages": [3, 1], "rank": False}
     canvas, counts = 8, (64, 64, 20, 50)
 
     def design(self, data, seed):
@@ -35,6 +36,18 @@ def test_tasks_share_no_sample_between_splits_and_fit_their_networks():
         assert data.size("test") >= 200
         assert task.settings.warmup + task.ours.needs < task.epochs
         assert data.fingerprint == task.data(100).fingerprint != task.data(101).fingerprint
+
+
+def test_the_committed_shards_are_of_todays_settings():
+    for task in TASKS:
+        shards = claims.shards(FOLDER, task)
+        assert len(shards) == 10
+        assert {shard["settings"] for shard in shards} == {TASKS[task].identity}
+
+
+def test_plain_settings_name_every_argument_so_that_no_default_decides():
+    for plain, kind in ((SEARCH, SupernetSettings), (TRAINING, Training), (RULE, Stability)):
+        assert set(plain) == set(inspect.signature(kind).parameters)
 
 
 def test_images_are_shifted_one_by_one_in_training_alone():
@@ -79,7 +92,7 @@ def full():
     return task, training, records, states
 
 
-@pytest.mark.parametrize("rule", [Tiny.ours, FixedStop(4), FixedStop(3, keep=2)])
+@pytest.mark.parametrize("rule", [Tiny().ours, FixedStop(4), FixedStop(3, keep=2)])
 def test_a_fork_is_the_search_run_as_a_whole(full, rule):
     task, training, records, states = full
     run = recording.fork(rule, records, states, training, task, 3)

@@ -24,6 +24,7 @@ from benchmarks.fronts.arms import (
     lessons,
     measured,
     narrow,
+    plain,
     scoring,
     train,
 )
@@ -36,9 +37,10 @@ from benchmarks.fronts.peers import Searched, TorchPruning
 from benchmarks.fronts.record import main as record_main
 from benchmarks.fronts.record import record, shard_file
 from benchmarks.fronts.recurrent import QuickGRU
-from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, told
+from benchmarks.fronts.roster import ABLATIONS, ARMS, MAIN, OURS, oracle_arm
 from benchmarks.fronts.tasks import TASKS, Ground, NoisyDigits
 from evaluators import count
+from operators.criteria import Magnitude
 from spaces.models import ResidualNet
 
 
@@ -342,9 +344,10 @@ def test_figures_hold_ours_against_the_control_that_is_best_on_average(tmp_path)
     assert settings["seeds"]["digits"]["one"] == [0, 1, 7]
 
 
-def test_ours_is_told_what_its_rival_was_told():
-    assert told("iterative magnitude") == told("uniform width") == "lineages"
-    assert told("iterative magnitude, other network") == told("off the shelf") == "lineages, other network"
+def test_the_oracle_network_is_the_one_that_the_rival_was_given():
+    assert oracle_arm("iterative magnitude") == oracle_arm("uniform width") == "lineages"
+    assert oracle_arm("iterative magnitude, other network") == "lineages, other network"
+    assert oracle_arm("off the shelf") == "lineages, other network"
 
 
 def test_shorter_budgets_are_for_the_main_arm_and_for_those_of_ours_that_are_named(monkeypatch):
@@ -426,6 +429,24 @@ def test_no_latency_is_recorded_of_an_empty_front(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="tiny 0: nothing kept latency_ms"):
         latency.record(tmp_path, "tiny", 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_is_found_by_its_values_whatever_the_classes_are_called():
+    class Renamed(Pruning):
+        pass
+
+    class RenamedToo(Magnitude):
+        pass
+
+    arm = ARMS["iterative magnitude"]
+    renamed = Renamed(**vars(arm) | {"criterion": RenamedToo()})
+    assert tuning.variant(arm, 1).name == tuning.variant(renamed, 1).name == "iterative magnitude caee253a"
+    other = replace(arm, rounds=29)
+    assert tuning.variant(other, 1).name != tuning.variant(arm, 1).name, "another value is another setting"
+    names = set(json.loads(tuning.NAMES.read_text()))
+    assert {json.loads(file.read_text())["arm"] for file in tuning.TRIED.glob("*.json")} == names
+    with pytest.raises(TypeError, match="object has no plain form"):
+        plain(object())
 
 
 def test_every_arm_is_tuned_by_as_many_settings():

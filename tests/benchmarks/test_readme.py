@@ -1,8 +1,21 @@
-"""README shows what the committed results say, and nothing else."""
+"""README and the page of benchmarks show what the committed results say, and nothing else."""
 
-from benchmarks.readme import BEGIN, END, ROOT, table
+import pytest
+
+from benchmarks.readme import BEGIN, END, FIGURES, PAGES, ROOT, SUMMARY
 
 
-def test_the_figures_in_readme_are_those_of_the_results():
-    text = (ROOT / "README.md").read_text()
-    assert text.split(BEGIN)[1].split(END)[0].strip() == table().strip()
+@pytest.mark.parametrize("page", PAGES)
+def test_the_figures_of_a_page_are_those_of_the_results(page):
+    text = (ROOT / page).read_text()
+    assert text.split(BEGIN)[1].split(END)[0].strip() == PAGES[page]().strip()
+
+
+def test_readme_shows_few_figures_all_of_which_stand_on_the_page_as_well():
+    assert 6 <= len(SUMMARY) <= 10
+    full = {(name, figure): asked for name, figure, _, asked in FIGURES}
+    assert all(full[name, figure] == asked for name, figure, _, asked in SUMMARY)
+
+
+def test_readme_is_read_in_minutes():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120

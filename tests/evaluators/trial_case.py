@@ -124,7 +124,7 @@ class Waiting(Digits):
         for number, batch in enumerate(super().batches(split, size, generator)):
             if generator is not None and (self.epoch, number) == STOPS:
                 print("waiting", flush=True)
-                time.sleep(120)
+                time.sleep(600)  # until it is killed
             yield batch
 
 

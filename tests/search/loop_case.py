@@ -90,7 +90,7 @@ def play(budget, executor=None, ledger=None, strategy=None, evaluator=None, **se
     loop = Loop(
         problem(evaluator), strategy or Climbing(), executor or InlineExecutor(), ledger, budget, **settings
     )
-    return loop.run(), loop
+    return str(loop.run()), loop
 
 
 def genomes(ledger):

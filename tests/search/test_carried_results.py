@@ -4,6 +4,7 @@ import numpy as np
 
 from evaluators.base import Candidate, Evaluation, State
 from search.carried_results import CarriedResults
+from search.identity import Identity
 from search.ledger import Ledger
 from tests.search.loop_case import SPACE, Counting
 
@@ -20,7 +21,7 @@ IDENTITY = {
 def ledger(*order):
     """One genome evaluated three times; in that order the results came."""
     made = Ledger(None, SPACE)
-    made.claim(IDENTITY)
+    made.claim(Identity(IDENTITY))
     candidates = [Candidate(id, np.ones(24, np.uint8), seed=id) for id in range(3)]
     made.add_candidates(candidates)
     for id in order:
@@ -33,7 +34,11 @@ def ledger(*order):
 def test_of_several_results_the_one_asked_first_counts_whenever_it_came():
     for order in ((0, 1, 2), (2, 1, 0)):
         results = CarriedResults(
-            ledger(*order), "before", SPACE, Counting(), IDENTITY | {"objectives": "right", "seed": "7"}
+            ledger(*order),
+            "before",
+            SPACE,
+            Counting(),
+            Identity(IDENTITY | {"objectives": "right", "seed": "7"}),
         )
         assert results.refusal == "" and len(results) == 1
         found = results.find(Candidate(40, np.ones(24, np.uint8), seed=40)).evaluation
@@ -46,7 +51,9 @@ def test_of_several_results_the_one_asked_first_counts_whenever_it_came():
 
 
 def test_lines_that_differ_are_counted_and_goals_are_none_of_them():
-    changed = IDENTITY | {"weights": "v", "evaluators.0.batch_size": "8", "constraints": "left <= 3"}
+    changed = Identity(
+        IDENTITY | {"weights": "v", "evaluators.0.batch_size": "8", "constraints": "left <= 3"}
+    )
     results = CarriedResults(ledger(1), "before", SPACE, Counting(), changed)
     assert len(results) == 0 and results.find(Candidate(0, np.ones(24, np.uint8))) is None
     assert results.refusal == "weights (was w, is v), and 1 more"

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -25,6 +24,7 @@ from run_search import main
 from search.ledger import Ledger
 from search.recipe import load
 from search.settings import Settings
+from tests.waiting import patience, until
 
 ROOT = Path(__file__).parents[2]
 LONG = ["--evaluators", json.dumps([{"class_path": "evaluators.TrialTraining", "init_args": {"epochs": 40}}])]
@@ -74,7 +74,7 @@ def test_the_table_the_report_and_the_winner(
         "Learning curves",
         "Parameters",
         "What matters",
-        "Who was stopped",
+        "Stopped trials",
         "MedianPruner",
     ):
         assert heading in report
@@ -145,20 +145,13 @@ def test_a_killed_search_goes_on_from_its_checkpoints(
     )
     run = tmp_path / "killed" / "small"
     try:
-        for _ in range(3000):
-            done = (
-                outcomes(run).keys()
-                if (run / "ledger.db").exists() and (run / "state" / "trials").exists()
-                else set()
-            )
-            begun = (
-                {int(path.stem) for path in (run / "state" / "trials").glob("*.pt")} - done
-                if len(done) >= 3
-                else set()
-            )
-            if begun:
-                break
-            time.sleep(0.01)
+
+        def in_the_middle() -> bool:
+            trials = run / "state" / "trials"
+            done = outcomes(run).keys() if (run / "ledger.db").exists() and trials.exists() else set()
+            return len(done) >= 3 and bool({int(path.stem) for path in trials.glob("*.pt")} - done)
+
+        until(in_the_middle, "three trials and the beginning of another", pause=0.01)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
@@ -214,12 +207,9 @@ def test_on_ray_the_search_is_the_same_and_an_interrupted_one_goes_on(
     )
     run = tmp_path / "ray" / "small"
     try:
-        for _ in range(600):
-            if (run / "ledger.db").exists() and len(outcomes(run)) >= 2:
-                break
-            time.sleep(0.1)
+        until(lambda: (run / "ledger.db").exists() and len(outcomes(run)) >= 2, "two trials")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=patience())
     finally:
         process.kill()
     assert process.returncode in (0, 130) and "Traceback" not in err, err
@@ -240,11 +230,13 @@ def test_a_driver_killed_on_ray_leaves_trials_that_are_finished_and_none_that_ru
     process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *on_ray], cwd=tmp_path)
     run = tmp_path / "ray" / "small"
     try:
-        for _ in range(6000):
+
+        def three() -> bool:
             with contextlib.suppress(ValueError):  # it is being made
-                if process.poll() is not None or len(outcomes(run)) >= 3:
-                    break
-            time.sleep(0.02)
+                return process.poll() is not None or len(outcomes(run)) >= 3
+            return False
+
+        until(three, "three trials", pause=0.02)
     finally:
         process.kill()  # SIGKILL
         process.wait()
@@ -277,7 +269,7 @@ def test_the_configuration_that_ships_is_sound_and_plans_in_seconds(
         "0.0001 to 0.3, log",
         "adamw, sgd",
         "60 evaluations",
-        "if nobody is stopped",
+        "if no trial is stopped",
     ):
         assert words in out
 
@@ -364,16 +356,3 @@ def test_successive_halving_by_configuration(
     found = outcomes(tmp_path / "runs" / "small")
     assert len(list((tmp_path / "runs" / "small" / "models").iterdir())) == 1 and len(found) == 8
     assert "paused" in (tmp_path / "runs" / "small" / "report.html").read_text()
-
-
-def test_the_python_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code = (
-        (ROOT / "docs" / "tuning.md")
-        .read_text()
-        .split("## From Python")[1]
-        .split("```python\n")[1]
-        .split("```")[0]
-    )
-    names: dict[str, object] = {}
-    exec(compile(code, "docs/tuning.md", "exec"), names)
-    assert "8 trials" in capsys.readouterr().out and isinstance(names["model"], torch.nn.Module)

@@ -312,3 +312,66 @@ def test_wrecks_are_passed_over_while_there_are_others() -> None:
 def test_settings_out_of_range_are_named(settings: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
         Finish(**settings)  # type: ignore[arg-type]
+
+
+class Killed(BaseException):
+    pass
+
+
+def tune_only(problem: Problem, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune all members, and be killed before anything is exported."""
+
+    def export(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("search.finish.Finish._export", export)
+        with pytest.raises(Killed):
+            finish(problem, ledger, tmp_path)
+
+
+def test_tuned_weights_lie_in_files_named_by_what_they_hold_until_they_are_exported(
+    problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune_only(problem, ledger, tmp_path, monkeypatch)
+    folder = tmp_path / "state" / "tuned"
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert len(files) == 4 and all(hashlib.sha256(held).hexdigest() == name for name, held in files.items())
+    assert ledger.named_arrays("tuned/") == {}
+    assert {note["weights"] for note in ledger.notes("tuned/").values()} == set(files)
+    (folder / "notes.txt").write_text("somebody else's")
+    (folder / ("0" * 64)).write_text("of a run that was killed before it was noted")
+    (folder / f".{'0' * 64}-half").write_text("half written")
+    finals = finish(problem, ledger, tmp_path)
+    assert len(tuned) == 4 and all(not final.reason for final in finals)
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_or_lost_file_of_tuned_weights_is_tuned_again(
+    problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune_only(problem, ledger, tmp_path, monkeypatch)
+    first, second, *_ = sorted(
+        (note["weights"], int(id)) for id, note in ledger.notes("tuned/").items() if int(id) != BASE
+    )
+    (tmp_path / "state" / "tuned" / first[0]).write_bytes(b"rubbish")
+    (tmp_path / "state" / "tuned" / second[0]).unlink()
+    before = list(tuned)
+    finals = finish(problem, ledger, tmp_path)
+    assert sorted(tuned[len(before) :]) == sorted((first[1], second[1]))
+    assert all(not final.reason for final in finals)
+
+
+def test_weights_that_an_older_version_kept_in_the_ledger_are_exported(
+    problem: Problem, ledger: Ledger, tmp_path: Path, tuned: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune_only(problem, ledger, tmp_path, monkeypatch)
+    folder = tmp_path / "state" / "tuned"
+    for id, note in ledger.notes("tuned/").items():
+        held = np.frombuffer((folder / note.pop("weights")).read_bytes(), np.uint8)
+        ledger.save_note(f"tuned/{id}", note)
+        ledger.save_arrays(f"tuned/{id}", {"weights": held})
+    ledger.commit()
+    finals = finish(problem, ledger, tmp_path)
+    assert len(tuned) == 4 and all(not final.reason for final in finals)
+    assert ledger.named_arrays("tuned/") == {} and list(folder.iterdir()) == []

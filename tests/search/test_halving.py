@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.base import Candidate, Cause, Evaluation, Report, State
 from evaluators.data import Digits
 from evaluators.tic import TIC
 from evaluators.trial_training import TrialTraining
@@ -20,6 +20,7 @@ from search.halving import RESUME, SuccessiveHalving, best, rungs
 from search.ledger import Ledger
 from search.loop import Loop
 from search.problem import Objective, Problem
+from search.stop import Stop
 from search.testing import assert_same, lotz
 from search.trial_toys import tuning_problem
 from search.weighing import normal_scores, weighed
@@ -276,11 +277,10 @@ def test_a_candidate_stops_at_exactly_its_rung():
     strategy.start(tuning_problem(), 0)
     (candidate,) = strategy.ask(1)
     assert strategy.should_stop(candidate, Report({"loss": 1.0}, 1)) is False
-    assert strategy.should_stop(candidate, Report({"loss": 1.0}, 2)) == "paused at rung 0 (step 2)"
-    assert (
-        strategy.should_stop(candidate, Report({"loss": float("inf")}, 2))
-        == "diverged: loss is inf at step 2"
-    )
+    paused = strategy.should_stop(candidate, Report({"loss": 1.0}, 2))
+    assert paused == Stop("paused at rung 0 (step 2)", Cause.PAUSED)
+    diverged = strategy.should_stop(candidate, Report({"loss": float("inf")}, 2))
+    assert diverged == Stop("diverged: loss is inf at step 2", Cause.DIVERGED)
 
 
 def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(tmp_path: Path):

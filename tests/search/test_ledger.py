@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from torch import nn
 
-from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.base import Candidate, Cause, Evaluation, Report, State
+from search.identity import Identity
 from search.ledger import Ledger, LedgerError
+from search.ledger_testing import LedgerStoreContract
+from search.sqlite_store import SQLiteStore
 from spaces.base import Segment, Space
 from spaces.errors import InputError
 
@@ -188,7 +191,7 @@ def test_a_killed_writer_keeps_what_it_committed_and_nothing_else(path):
         os.kill(os.getpid(), signal.SIGKILL)
     """
     folder = __file__.rpartition("/")[0]
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=folder, check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=folder, check=False)
     assert Ledger.reader(path).counts()["evaluations"] == 1
     ledger = Ledger(path, Bits())
     assert [e.candidate.id for _, e in ledger.evaluations()] == [0]
@@ -202,8 +205,8 @@ def test_a_full_disk_keeps_what_was_committed(path):
     given = candidates(Bits(), 3)
     ledger.add_candidates(given[:1])
     ledger.commit()
-    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    pages = ledger._store._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._store._db.execute(f"PRAGMA max_page_count = {pages + 1}")
     ledger.add_candidates(given[1:])
     with pytest.raises(LedgerError, match=r"full.*what was committed is kept"):
         ledger.add_evaluation(Evaluation(given[0], State.COMPLETE, {}, {"large": np.zeros(10_000)}))
@@ -253,13 +256,13 @@ def test_a_copy_is_one_file_with_all_that_was_committed(space, path, tmp_path):
 
 def test_a_claim_names_every_difference_and_writes_nothing(path):
     ledger = Ledger(path, Bits())
-    ledger.claim({"space": "s", "seed": "0", "data": "d"})
-    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+    ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
+    ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
     with pytest.raises(
         InputError, match=r"seed \(was 0, is 1\), data \(was d, is absent\), lag \(was absent, is 8\)"
     ):
-        ledger.claim({"space": "s", "seed": "1", "lag": "8"})
-    ledger.claim({"space": "s", "seed": "0", "data": "d"})
+        ledger.claim(Identity({"space": "s", "seed": "1", "lag": "8"}))
+    ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
 
 
 def refused(path, space, match):
@@ -321,3 +324,62 @@ def test_it_knows_what_the_alleles_stand_for(tmp_path):
 
     Ledger(tmp_path / "ledger.db", Widths(Segment("a", 1, 3))).close()
     assert Ledger.reader(tmp_path / "ledger.db").alleles == {"a": (16, 32, 64)}
+
+
+class TestSQLiteStore(LedgerStoreContract):
+    def store(self, folder, description):
+        return SQLiteStore(folder / "ledger.db", description)
+
+    def reader(self, folder):
+        return SQLiteStore.reader(folder / "ledger.db")
+
+
+def test_the_database_needs_no_torch():
+    check = "import sys, search.sqlite_store, search.ending; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+
+
+def test_causes_are_kept_beside_the_sentences(path):
+    ledger = Ledger(path, Bits())
+    given = candidates(Bits(), 3)
+    ledger.add_candidates(given)
+    for candidate, state, reason, cause in zip(
+        given,
+        (State.PRUNED, State.FAILED, State.COMPLETE),
+        ("diverged: so it says", "ValueError: no", ""),
+        (Cause.STOPPED, None, None),
+        strict=True,
+    ):
+        ledger.add_evaluation(Evaluation(candidate, state, {}, reason=reason, cause=cause))
+    ledger.close()
+    found = [e for _, e in Ledger.reader(path).evaluations()]
+    assert [e.cause for e in found] == [Cause.STOPPED, None, None], "what was given counts, not the sentence"
+    assert [e.reason for e in found] == ["diverged: so it says", "ValueError: no", ""]
+
+
+def test_the_causes_of_older_ledgers_are_read_from_their_sentences(path):
+    told = {
+        (State.PRUNED, "diverged: loss is nan at step 3"): Cause.DIVERGED,
+        (State.PRUNED, "paused at rung 0 (step 2)"): Cause.PAUSED,
+        (State.PRUNED, "MedianPruner at step 5"): Cause.STOPPED,
+        (State.PRUNED, ""): Cause.STOPPED,
+        (State.FAILED, "exceeded the time limit of 3 s"): Cause.TIME_LIMIT,
+        (State.FAILED, "its worker died 3 times (WorkerCrashedError)"): Cause.LOST_WORKER,
+        (State.FAILED, "the worker could not begin: ImportError: no"): Cause.LOST_WORKER,
+        (State.FAILED, "metric 'loss' is nan"): Cause.METRIC,
+        (State.FAILED, "metric 'loss' was promised but not reported"): Cause.METRIC,
+        (State.FAILED, "ValueError: paused at rung 0"): Cause.ERROR,
+        (State.COMPLETE, ""): None,
+    }
+    ledger = Ledger(path, Bits())
+    given = candidates(Bits(), len(told))
+    ledger.add_candidates(given)
+    for candidate, (state, reason) in zip(given, told, strict=True):
+        ledger.add_evaluation(Evaluation(candidate, state, {}, reason=reason))
+    ledger.close()
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM notes")  # older versions wrote none
+    db.commit()
+    db.close()
+    found = [e for _, e in Ledger(path, Bits()).evaluations()]
+    assert [(e.cause, e.reason) for e in found] == [(cause, reason) for (_, reason), cause in told.items()]

@@ -12,6 +12,7 @@ import pytest
 from search import lock as lock_module
 from search.lock import STALE, RunLock
 from spaces.errors import InputError
+from tests.waiting import until
 
 HOLDER = """
 import sys, time
@@ -19,7 +20,7 @@ from pathlib import Path
 from search.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -81,11 +82,7 @@ def test_the_owner_gives_signs_of_life(path, monkeypatch):
     monkeypatch.setattr(lock_module, "BEAT", 0.01)
     with RunLock(path):
         os.utime(path, (0, 0))
-        for _ in range(500):
-            if path.stat().st_mtime > 0:
-                break
-            time.sleep(0.01)
-        assert path.stat().st_mtime > 0
+        until(lambda: path.stat().st_mtime > 0, "a sign of life", pause=0.01)
 
 
 def test_a_damaged_lock_file_is_no_obstacle(path):

@@ -97,7 +97,6 @@ def _run(user: str, program: str, *words: str) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-import ray
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from ray import tune
@@ -28,18 +27,13 @@ from evaluators.tic.prediction import Prediction
 from search.pruners import NonDominationPruner, TICPruner
 from search.raytune import StudyScheduler, StudySearch
 from spaces.errors import InputError
+from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 COMPLETE, PRUNED, FAIL, RUNNING, WAITING = (
     TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -376,18 +370,20 @@ def test_a_killed_driver_is_restored(tmp_path):
     first = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    url, began = f"sqlite:///{tmp_path}/s.db", time.monotonic()
-    while time.monotonic() - began < 90:
-        time.sleep(0.3)
-        if (tmp_path / "s.db").exists() and list((tmp_path / "run").glob("experiment_state*")):
-            trials = optuna.load_study(study_name="s", storage=url).trials
-            if sum(t.state.is_finished() for t in trials) >= 2 and any(t.state == RUNNING for t in trials):
-                break
+    url = f"sqlite:///{tmp_path}/s.db"
+
+    def in_the_middle():
+        if not (tmp_path / "s.db").exists() or not list((tmp_path / "run").glob("experiment_state*")):
+            return False
+        trials = optuna.load_study(study_name="s", storage=url).trials
+        return sum(t.state.is_finished() for t in trials) >= 2 and any(t.state == RUNNING for t in trials)
+
+    until(in_the_middle, "two trials that are finished", pause=0.3)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     before = optuna.load_study(study_name="s", storage=url).trials
     assert any(t.state == RUNNING for t in before)
-    done = subprocess.run([*command, "restore"], env=environment, capture_output=True, text=True, timeout=150)
+    done = subprocess.run([*command, "restore"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     after = optuna.load_study(study_name="s", storage=url).trials
     assert not [t for t in after if t.state in (RUNNING, WAITING)]
@@ -418,7 +414,7 @@ def test_mistakes_are_one_line(tmp_path):
     space = {"x": tune.uniform(0, 1)}
     for match, searcher, scheduler, given in (
         ("nothing to search", StudySearch(study, metric="loss"), StudyScheduler(study), None),
-        ("nobody says which result counts", StudySearch(study), StudyScheduler(study), space),
+        ("it is not known which result counts", StudySearch(study), StudyScheduler(study), space),
         ("the same study", StudySearch(study, metric="loss"), StudyScheduler(two), space),
         ("the same study", None, StudyScheduler(study), space),
     ):

@@ -12,7 +12,7 @@ import pytest
 
 from evaluators.base import Candidate, Evaluation, State
 from search.about import About
-from search.figures import bound, figure, share
+from search.figures import bound, number, share
 from search.finals import BASE, CHOSEN, Final, Limit
 from search.front import Front
 from search.ledger import Ledger
@@ -194,7 +194,7 @@ def test_any_number_of_objectives(tmp_path: Path, aims: list[str]) -> None:
 
 def test_nothing_but_failures_and_nothing_at_all(tmp_path: Path) -> None:
     def fail(ledger: Ledger) -> None:
-        ledger._write(
+        ledger._store._write(
             "UPDATE evaluations SET state = ?, metrics = '{}', reason = 'OSError: gone'", ("failed",)
         )
 
@@ -253,10 +253,15 @@ def test_the_table_is_plain_where_there_is_no_terminal(
         (0.0, "error", "0"),
         (1.23456, "latency_ms", "1.235 ms"),
         (float("nan"), "error", "–"),
+        (54_528.0, "", "54,528"),
+        (1234.5, "", "1,234"),
+        (0.123456, "", "0.1235"),
+        (1e-6, "", "1e-06"),
+        (float("inf"), "", "inf"),
     ],
 )
 def test_numbers_are_written_for_people(value: float, name: str, words: str) -> None:
-    assert figure(value, name) == words
+    assert number(value, name) == words
 
 
 def test_shares_and_bounds_are_written_for_people() -> None:

@@ -209,7 +209,9 @@ def test_among_stopped_trials_one_that_diverged_late_ranks_last_for_the_sampler(
     for step in range(1, 6):
         strategy.should_stop(candidate, Report({"loss": 0.01}, step))
     why = strategy.should_stop(candidate, Report({"loss": math.nan}, 6))
-    strategy.tell([Evaluation(candidate, State.PRUNED, {"loss": math.nan}, reason=why)])
+    strategy.tell(
+        [Evaluation(candidate, State.PRUNED, {"loss": math.nan}, reason=why.reason, cause=why.cause)]
+    )
     stopped = strategy._sampling.study.get_trials(states=(optuna.trial.TrialState.PRUNED,))
     assert [trial.intermediate_values for trial in stopped] == [{0: math.inf}], (
         "Optuna ranks by the last step first: late counts as good"
@@ -412,7 +414,7 @@ def test_monitors():
     assert Monitor("loss + tic_bias")(report) == 0.75 and Monitor("max accuracy")(report) == -0.9
     assert math.isnan(Monitor("loss + nothing")(report))
     assert (
-        divergence(Report({"loss": 1.0, "train_loss": math.inf}, 4))
+        divergence(Report({"loss": 1.0, "train_loss": math.inf}, 4)).reason
         == "diverged: train_loss is inf at step 4"
     )
-    assert divergence(Report(report, 4)) == ""
+    assert divergence(Report(report, 4)) is None

@@ -233,7 +233,7 @@ def anew(first, tmp_path, asked, **how):
         ({"evaluator": Timed()}, "a watch was looked at"),
         ({"evaluator": Inheriting()}, "candidates begin with weights that their parents left in that run"),
         ({"data": Arrays(torch.zeros(40, 2), torch.arange(40) % 2)}, "data (was none, is "),
-        ({"net": space(WIDER, heads=Choice([1, 2]))}, "heads of Net is new, so nobody can tell"),
+        ({"net": space(WIDER, heads=Choice([1, 2]))}, "heads of Net is new, so it is not known"),
         ({"net": space(WIDER, swapped=True)}, "the choices of Net are not the same, or in another order"),
         (
             {"net": space(WIDER, factor=2)},
@@ -293,7 +293,7 @@ def test_a_space_of_ones_own_keeps_results_where_it_is_the_same_or_tells_its_kin
             Ranks,
             (1, 2, 3, 4),
             4,
-            "another Ranks, and nobody can tell whether the same values give the same model",
+            "another Ranks, and it is not known whether the same values give the same model",
         ),
         (Telling, (4, 3, 2, 1), 1, "3 of its results mean the same"),
     ):
@@ -311,7 +311,7 @@ def test_a_space_of_ones_own_keeps_results_where_it_is_the_same_or_tells_its_kin
 def test_a_ledger_that_does_not_know_of_kinship(first, tmp_path, asked):
     with sqlite3.connect(first / "ledger.db") as db:
         db.execute("UPDATE about SET value = json_remove(value, '$.kinship') WHERE key = 'space'")
-    assert "nobody can tell whether the same values" in anew(first, tmp_path, asked)
+    assert "it is not known whether the same values" in anew(first, tmp_path, asked)
 
 
 def test_only_values_that_are_the_same_in_kind_are_the_same(first, tmp_path, asked):

@@ -74,7 +74,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name in ZOO:
         write(name, root / name)
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(root)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", __name__, str(root)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)

@@ -36,17 +36,8 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
     of_group, inner = (
         context.split(channels, (groups, inputs // groups), node) if groups > 1 else (channels, channels)
     )
-    if transposed:
-        context.meet(context.axis(weight, 0, "in"), channels)
-        out = context.axis(weight, 1, "out")
-        if groups > 1:
-            out = context.loci.merge([of_group, out], [groups, shape[1]])
-    else:
-        if shape[1] > 1 or groups == 1:
-            context.meet(context.axis(weight, 1, "in"), inner)
-        out = context.axis(weight, 0, "out")
-        if groups > 1:
-            context.meet(context.split(out, (groups, shape[0] // groups), node)[0], of_group)
+    filters = _transposed_filters if transposed else _filters
+    out = filters(context, node, groups, (channels, of_group, inner))
     if groups > 1:
         context.loci.tag(of_group, "groups" if inputs > groups else "")
         if not context.attribute(node, _ConvNd, "groups", of_group):
@@ -54,23 +45,48 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
         context.attribute(node, _ConvNd, "in_channels", channels)
         context.attribute(node, _ConvNd, "out_channels", out)
     name = context.tensor(weight) or node.name
-    positions = math.prod(context.shape(source if transposed else node)[:dim]) * math.prod(
-        context.shape(source if transposed else node)[dim + 1 :]
-    )
+    # a filter is applied at every position of the result, a transposed one at every position of the source
+    where = context.shape(source if transposed else node)
+    positions = math.prod(where[:dim]) * math.prod(where[dim + 1 :])
     # a group's filters see the channels of their group alone
-    pair = (
-        (channels, context.axis(weight, 1, "out"))
-        if transposed
-        else (out, inner)
-        if inputs > groups
-        else (out,)
-    )
+    pair: tuple[Label, ...] = (out, inner) if inputs > groups else (out,)
+    if transposed:
+        pair = channels, context.axis(weight, 1, "out")
     context.cost(node, name, positions * math.prod(shape), *pair, *labels[:dim])
     _bias(context, node, argument(node, 2, "bias"), out)
     if context.tensor(weight) is not None:
         context.tap(node, name, dim, out)
         context.tap(node, name, dim, channels, at_input=True)
     return (*labels[:dim], out, *(context.plain("an axis of positions", node) for _ in labels[dim + 1 :]))
+
+
+def _filters(context: Context, node: Call, groups: int, labels: tuple[Label, Label, Label]) -> Label:
+    """Tie a weight ``(out, in / groups, ...)`` to the channels that come in, and return those that come out.
+
+    Args:
+        labels: of all channels that come in, of the groups, and of the channels within a group.
+    """
+    weight, shape = node.args[1], context.shape(node.args[1])
+    _, of_group, inner = labels
+    if shape[1] > 1 or groups == 1:
+        context.meet(context.axis(weight, 1, "in"), inner)
+    out = context.axis(weight, 0, "out")
+    if groups > 1:
+        context.meet(context.split(out, (groups, shape[0] // groups), node)[0], of_group)
+    return out
+
+
+def _transposed_filters(
+    context: Context, node: Call, groups: int, labels: tuple[Label, Label, Label]
+) -> Label:
+    """The same for a weight ``(in, out / groups, ...)``: the channels that come out are a grid of groups and
+    of what each puts out.
+    """
+    weight, shape = node.args[1], context.shape(node.args[1])
+    channels, of_group, _ = labels
+    context.meet(context.axis(weight, 0, "in"), channels)
+    out = context.axis(weight, 1, "out")
+    return context.loci.merge([of_group, out], [groups, shape[1]]) if groups > 1 else out
 
 
 @rule("linear")

@@ -72,18 +72,7 @@ def attention(context: Context, node: Call) -> Labels:
     queries, keys, values = (context.shape(a) for a in node.args[:3])
     for label in (query[-2], key[-2], value[-2]):
         context.freeze(label, "an attention over channels", node)
-    batch: list[Label] = []
-    for dim in range(len(query) - 2):
-        label = query[dim]
-        for other, size in ((key, keys[dim]), (value, values[dim])):
-            repeats = queries[dim] // size
-            if size == queries[dim]:
-                label = context.meet(label, other[dim])
-            elif varies(other[dim]):  # grouped queries: as many heads of the query to each of the keys
-                label = context.meet(label, other[dim].repeat(repeats))
-            elif size > 1 or not argument(node, 7, "enable_gqa", False):
-                context.freeze(label, "heads that share keys", node)
-        batch.append(label)
+    batch = _heads(context, node)
     if argument(node, 6, "scale") is None:
         for label in (query[-1], key[-1]):
             context.pinned(
@@ -92,13 +81,7 @@ def attention(context: Context, node: Call) -> Labels:
     inner = context.meet(query[-1], key[-1])
     mask = argument(node, 3, "attn_mask")
     if isinstance(mask, fx.Node):
-        labels, shape = context.labels(mask), context.shape(mask)
-        for dim in range(len(shape)):
-            place = dim - len(shape) + len(query)
-            if shape[dim] > 1 and place < len(batch):
-                batch[place] = context.meet(batch[place], labels[dim])
-            elif shape[dim] > 1:
-                context.freeze(labels[dim], "an attention mask", node)
+        _meet_mask(context, node, mask, batch)
     if batch:
         context.loci.tag(batch[-1], "heads")
     context.loci.tag(inner, "head_dim")
@@ -107,6 +90,35 @@ def attention(context: Context, node: Call) -> Labels:
     context.cost(node, node.name, macs * queries[-1], *batch, inner)
     context.cost(node, f"{node.name}.values", macs * values[-1], *batch, value[-1])
     return (*batch, context.plain("an axis of positions", node), value[-1])
+
+
+def _heads(context: Context, node: Call) -> list[Label]:
+    """Tie the axes before the last two of queries, keys and values: batch and heads."""
+    query, *others = (context.labels(a) for a in node.args[:3])
+    queries, *sizes = (context.shape(a) for a in node.args[:3])
+    batch: list[Label] = []
+    for dim in range(len(query) - 2):
+        label = query[dim]
+        for other, shape in zip(others, sizes, strict=True):
+            if shape[dim] == queries[dim]:
+                label = context.meet(label, other[dim])
+            elif varies(other[dim]):  # grouped queries: as many heads of the query to each of the keys
+                label = context.meet(label, other[dim].repeat(queries[dim] // shape[dim]))
+            elif shape[dim] > 1 or not argument(node, 7, "enable_gqa", False):
+                context.freeze(label, "heads that share keys", node)
+        batch.append(label)
+    return batch
+
+
+def _meet_mask(context: Context, node: Call, mask: fx.Node, batch: list[Label]) -> None:
+    """Tie the axes of a mask to those of the batch, which changes, that they lie upon."""
+    labels, shape = context.labels(mask), context.shape(mask)
+    for dim in range(len(shape)):
+        place = dim - len(shape) + len(batch) + 2
+        if shape[dim] > 1 and place < len(batch):
+            batch[place] = context.meet(batch[place], labels[dim])
+        elif shape[dim] > 1:
+            context.freeze(labels[dim], "an attention mask", node)
 
 
 @rule("einsum")
@@ -121,7 +133,7 @@ def einsum(context: Context, node: Call) -> Labels:
     sizes: dict[str, int] = {}
     for operand, term in zip(operands, terms, strict=True):
         for letter, label, size in zip(term, context.labels(operand), context.shape(operand), strict=True):
-            if size == 1:
+            if size == 1:  # broadcast against the others, which decide
                 of_letter.setdefault(letter, label)
                 continue
             of_letter[letter] = context.meet(of_letter[letter], label) if sizes.get(letter, 1) > 1 else label

@@ -34,28 +34,13 @@ def recurrent(context: Context, node: Call) -> list[Labels]:
         context.tap(node, first_weight, len(inputs) - 1, inputs[-1], at_input=True)
     size = context.shape(weights[1])[1]
     hidden: Label | None = None
-    features, positions = inputs[-1], math.prod(context.shape(source)[:-1])
+    features = inputs[-1]
     for layer in range(layers):
         for direction in range(directions):
             of_layer = weights[(layer * directions + direction) * step :][:step]
-            for weight in of_layer:
-                gate, unit = context.split(
-                    context.axis(weight, 0, "out" if len(context.shape(weight)) == 2 else "own"),
-                    (gates, size),
-                    node,
-                )
-                if gates > 1:
-                    context.freeze(gate, "the gates of a recurrent layer", node)
-                hidden = unit if hidden is None else context.meet(hidden, unit)
-            assert hidden is not None
-            context.meet(context.axis(of_layer[0], 1, "in"), features)
-            context.meet(context.axis(of_layer[1], 1, "in"), hidden)
-            for weight, columns in zip(of_layer[:2], (features, hidden), strict=True):
-                macs = positions * context.shape(weight)[0] * context.shape(weight)[1]
-                context.cost(
-                    node, context.tensor(weight) or node.name, macs, context.axis(weight, 0, "out"), columns
-                )
+            hidden = _layer(context, node, of_layer, (gates, size), features, hidden)
         assert hidden is not None
+        # both directions have the same units: what comes out is a grid of directions and units
         features = context.loci.merge([context.plain("two directions", node), hidden], [directions, size])
     assert hidden is not None
     for first in state if isinstance(state, list | tuple) else [state]:
@@ -65,3 +50,38 @@ def recurrent(context: Context, node: Call) -> list[Labels]:
     context.attribute(node, nn.RNNBase, "input_size", inputs[-1])
     last: Any = (context.plain("layers and directions", node), context.plain("the batch", node), hidden)
     return [(*inputs[:-1], features), *(last for _ in range(2 if name == "lstm" else 1))]
+
+
+def _layer(
+    context: Context,
+    node: Call,
+    weights: list[Any],
+    grid: tuple[int, int],
+    features: Label,
+    hidden: Label | None,
+) -> Label:
+    """Tie the weights of one layer and direction to what comes in and to the units of the layers before.
+
+    Args:
+        weights: of the inputs, of the state, and their biases.
+        grid: gates and units, which the rows of every weight are.
+        features: of what comes in.
+        hidden: units of the layers before, None for the first.
+
+    Returns:
+        The units.
+    """
+    for weight in weights:
+        rows = context.axis(weight, 0, "out" if len(context.shape(weight)) == 2 else "own")
+        gate, unit = context.split(rows, grid, node)
+        if grid[0] > 1:
+            context.freeze(gate, "the gates of a recurrent layer", node)
+        hidden = unit if hidden is None else context.meet(hidden, unit)
+    assert hidden is not None
+    context.meet(context.axis(weights[0], 1, "in"), features)
+    context.meet(context.axis(weights[1], 1, "in"), hidden)
+    positions = math.prod(context.shape(node.args[0])[:-1])
+    for weight, columns in zip(weights[:2], (features, hidden), strict=True):
+        macs = positions * math.prod(context.shape(weight))
+        context.cost(node, context.tensor(weight) or node.name, macs, context.axis(weight, 0, "out"), columns)
+    return hidden

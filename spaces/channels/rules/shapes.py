@@ -31,16 +31,22 @@ def reshape(context: Context, node: Call) -> Labels:
         else:
             for d in targets:
                 out[d] = labels[sources[0]]
+    _follow(context, node, out, after)
+    return tuple(out)
+
+
+def _follow(context: Context, node: Call, out: list[Label], after: tuple[int, ...]) -> None:
+    """Note the numbers of a call that must follow the channels of its result."""
     numbers = _numbers(node, len(after))
     first = next((d for d, number in enumerate(numbers) if number is not None), 0)
     for d, number in enumerate(numbers):
         if isinstance(number, int) and number == after[d] and varies(out[d]):
+            # the only numbers of our stand-in for an attention that follow are its heads
             if context.attribute(node, Attention, "num_heads", out[d]):
                 context.loci.tag(out[d], "heads")
                 context.loci.tag(out[d + 1], "head_dim")
             else:
                 context.literal(node, number, out[d], d - first)
-    return tuple(out)
 
 
 def _numbers(node: Call, ndim: int) -> list[Any]:
@@ -62,6 +68,7 @@ def _runs(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[in
     while i < len(sources) and j < len(targets):
         first, second = [sources[i]], [targets[j]]
         a, b = before[sources[i]], after[targets[j]]
+        # the shorter run takes in its next axis until both hold as much
         while a != b:
             if a < b:
                 i += 1

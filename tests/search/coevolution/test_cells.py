@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from cell_case import make, rows, rules, tiny_data, tiny_pair
 
 def test_all_cells_do_all_steps_and_the_front_improves(tmp_path: Path) -> None:
     loop = make(tmp_path, rules(steps=12))
-    assert loop.run() == "steps"
+    assert loop.run().kind == "steps"
     found = rows(loop)
     assert sorted(found) == list(range(5 * 13))
     first = np.mean([e.metrics["loss"] for _, e in loop.ledger.evaluations() if e.candidate.id < 5])
@@ -60,13 +61,18 @@ def test_a_run_goes_on_at_any_step(tmp_path: Path, stop: int) -> None:
     times = np.random.default_rng(5).lognormal(0, 1, 1000)
     first = make(tmp_path, rules(), SimulatedGrid(3, lambda id: float(times[id])), name="parts")
     seen = []
-    first._hear.append(
-        lambda evaluation, joined: (seen.append(evaluation), first.interrupt() if len(seen) == stop else None)
+    first.tally.hearing.append(
+        SimpleNamespace(
+            evaluated=lambda evaluation, joined: (
+                seen.append(evaluation),
+                first.interrupt() if len(seen) == stop else None,
+            )
+        )
     )
-    assert first.run() == "interrupted"
+    assert first.run().kind == "interrupted"
     first.ledger.close()
     second = make(tmp_path, rules(), name="parts")
-    assert second.run() == "steps"
+    assert second.run().kind == "steps"
     assert second.restored == stop
     assert rows(second) == rows(whole)
 
@@ -75,11 +81,11 @@ def test_a_budget_of_evaluations_can_be_raised(tmp_path: Path) -> None:
     whole = make(tmp_path, rules(), name="whole")
     whole.run()
     first = make(tmp_path, rules(), evaluations=12, name="parts")
-    assert first.run() == "evaluations"
+    assert first.run().kind == "evaluations"
     assert len(rows(first)) == 12
     first.ledger.close()
     second = make(tmp_path, rules(), name="parts")
-    assert second.run() == "steps"
+    assert second.run().kind == "steps"
     assert rows(second) == rows(whole)
 
 
@@ -149,7 +155,7 @@ def test_code_that_raises_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     loop = make(tmp_path, rules(pruning=(), schedule=None))
     loop.problem.space.model.decoder = Broken()
     loop._work._pool.clear()
-    reason = loop.run()
+    reason = str(loop.run())
     assert reason.startswith("failures: cell ")
     assert "out of luck" in reason
 
@@ -184,7 +190,7 @@ def test_a_mixture_is_never_worse_than_its_start(tmp_path: Path) -> None:
 def test_a_controller_learns_within_each_cell(tmp_path: Path) -> None:
     controller = Controller([RandomPruning(0.05), VariancePruning(direction="low", amount=0.1)])
     loop = make(tmp_path, rules(pruning=(), controller=controller, schedule=Fixed(1.0), steps=8))
-    assert loop.run() == "steps"
+    assert loop.run().kind == "steps"
     states = [PairState.from_bytes(loop.files.read(id)) for id in loop.files.ids()]
     assert any(sum(state.memory["trials"]) > 1 for state in states)
     assert controller.state == Controller(controller.mutations).state  # the rules stay as they were given

@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -24,6 +23,7 @@ from run_search import main
 from search.ledger import Ledger
 from search.recipe import load
 from search.settings import Settings
+from tests.waiting import patience, until
 
 ROOT = Path(__file__).parents[3]
 CELLS, STEPS = 4, 5
@@ -135,7 +135,13 @@ def test_a_run_a_complete_one_and_one_that_goes_on(door: Door, tmp_path: Path) -
     assert sorted(whole) == list(range(TOTAL))
 
     report = (run / "report.html").read_text()
-    for heading in ("Reconstructions", "The cells over time", "What is alive", "Who meets whom", "The front"):
+    for heading in (
+        "Reconstructions",
+        "The cells over time",
+        "What is alive",
+        "Which cells meet",
+        "The front",
+    ):
         assert f"<h2>{heading}</h2>" in report, heading
     assert "until all cells had done their steps" in report
 
@@ -313,11 +319,9 @@ def begun(
         *words,
     ]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for _ in range(3000):
-        if process.poll() is not None or count(folder / "stopped" / "cells") >= least:
-            break
-        time.sleep(0.02)
-    return process, folder / "stopped" / "cells"
+    run = folder / "stopped" / "cells"
+    until(lambda: process.poll() is not None or count(run) >= least, f"{least} steps", pause=0.02)
+    return process, run
 
 
 @pytest.mark.slow
@@ -328,7 +332,7 @@ def test_ctrl_c_saves_and_the_same_line_gives_what_an_undisturbed_run_gives(
     process, run = begun(config, tmp_path, 4)
     try:
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=patience())
     finally:
         process.kill()
     done = rows(run)

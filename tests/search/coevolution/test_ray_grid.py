@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,20 +21,7 @@ from search.executors.ray_tasks import RayExecutor
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import make, rows, rules
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    variables = {"PYTHONPATH": str(Path(__file__).parent)}
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": variables},
-    )
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +37,7 @@ def test_the_run_is_that_of_one_process(tmp_path: Path) -> None:
     inline = make(tmp_path, rules(topology=Torus(2, 3), steps=8), name="inline")
     inline.run()
     loop = make(tmp_path, rules(topology=Torus(2, 3), steps=8), RayGrid(RayExecutor(workers=2)), name="ray")
-    assert loop.run() == "steps"
+    assert loop.run().kind == "steps"
     assert rows(loop) == rows(inline)
     assert len({e.worker for _, e in loop.ledger.evaluations()}) == 2
 
@@ -76,7 +64,7 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path) -> None:
     loop = make(
         tmp_path, rules(pruning=[Deadly(tmp_path / "lost")]), RayGrid(RayExecutor(workers=2)), name="ray"
     )
-    assert loop.run() == "steps"
+    assert loop.run().kind == "steps"
     assert (tmp_path / "lost").exists()
     assert rows(loop) == rows(inline)
 
@@ -100,6 +88,6 @@ def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
             for id in list(grid._refs):
                 grid._refs[id] = lost[0], lost[0]
 
-    loop._hear.append(lose)
-    assert loop.run() == "steps"
+    loop.tally.hearing.append(SimpleNamespace(evaluated=lose))
+    assert loop.run().kind == "steps"
     assert lost and rows(loop) == rows(inline)

@@ -101,7 +101,7 @@ def test_a_users_operation_goes_by_its_class() -> None:
         (["skip", "sep_conv_7"], (1,), "no operation 'sep_conv_7'"),
         (["skip", "skip"], (1,), "'skip' stands there twice"),
         (["none", "skip"], (1,), "1 operation"),
-        (["skip", "nowhere.Operation"], (1,), "does not import"),
+        (["skip", "nowhere.Operation"], (1,), "cannot be imported"),
         (
             ["skip", f"{__name__}.Halving"],
             (1, 2),

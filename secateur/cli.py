@@ -1,0 +1,217 @@
+"""The door: read a configuration, run or resume its search; plan, report, export, show the dashboard."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from secateur import HOMES
+
+if TYPE_CHECKING:
+    from search.directory import RunDirectory
+    from search.result import Result
+
+DONE, STOPPED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+
+    Returns:
+        0 done, 1 the search stopped because of failures or a full disk, 2 a mistake in what was given (one
+        line on standard error says which), 130 interrupted.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words.pop(0) if words and words[0] in COMMANDS else "run"
+    try:
+        with _terminable():
+            return _go(COMMANDS[command], words)
+    except KeyboardInterrupt:
+        print("interrupted; what was found is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:  # of --help and --print_config
+        return end.code if isinstance(end.code, int) else DONE
+
+
+def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run a command; what the user can mend becomes one line."""
+    from search.ledger import (
+        LedgerError,
+    )  # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    from spaces.errors import InputError
+
+    try:
+        return command(words)
+    except InputError as error:
+        if os.environ.get("SECATEUR_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return MISTAKE
+    except OSError as error:
+        if not isinstance(error, LedgerError) and error.errno != errno.ENOSPC:
+            raise
+        print(f"error: disk full: {' '.join(str(error).split())}", file=sys.stderr)
+        return STOPPED
+
+
+def _run(words: list[str]) -> int:
+    """Run or resume a search, show what it found."""
+    from rich.console import Console
+
+    from search.assembly import assemble
+    from search.progress import Progress
+    from search.settings import Settings
+
+    settings = Settings.parse(words, HOMES)
+    progress = Progress()
+    result = assemble(settings, progress).run(**asdict(settings.budget))
+    progress.say(_ending(result))
+    if result.ending.faulty:
+        print(f"error: search: {result.reason}", file=sys.stderr)
+        return STOPPED
+    result.show(Console())
+    progress.say(_whereabouts(settings.directory))
+    return INTERRUPTED if result.ending.kind == "interrupted" else DONE
+
+
+def _plan(words: list[str]) -> int:
+    """Show what a run would be."""
+    from rich.console import Console
+
+    from search.assembly import assemble
+    from search.settings import Settings
+
+    settings = Settings.parse(words, HOMES)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(assemble(settings).plan(**asdict(settings.budget)))
+    return DONE
+
+
+def _report(words: list[str]) -> int:
+    """Write the report of a run again."""
+    from search.report import write_report
+
+    directory = _directory(words)
+    write_report(directory.path)
+    print(directory.report)
+    return DONE
+
+
+def _export(words: list[str]) -> int:
+    """Fine-tune and export members of a front as it is: ``export runs/NAME --finish.members 8``."""
+    from rich.console import Console
+
+    from search.assembly import assemble
+    from search.progress import Progress
+    from search.settings import Settings
+
+    directory = _directory(words[:1])
+    settings = Settings.parse([str(directory.config), *words[1:]], HOMES)
+    result = assemble(settings, Progress()).export()
+    result.show(Console())
+    print(directory.models)
+    return DONE
+
+
+def _dashboard(words: list[str]) -> int:
+    """Show the Optuna view of a run in optuna-dashboard: ``dashboard runs/NAME --port 8080``."""
+    from importlib.util import find_spec
+
+    from search.settings import Settings
+    from spaces.errors import InputError
+
+    directory = _directory(words[:1])
+    if find_spec("optuna_dashboard") is None:
+        raise InputError(
+            "dashboard: optuna-dashboard is not installed; expected the dashboard extra: pip install "
+            "secateur[dashboard]"
+        )
+    storage = Settings.parse([str(directory.config)]).study.storage
+    if storage is None and not directory.study.exists():
+        subprocess.run([sys.executable, "-m", "search.study", str(directory.path)], check=True)
+    command = [
+        sys.executable,
+        "-c",
+        "from optuna_dashboard._cli import main; main()",
+        storage or str(directory.study),
+        *words[1:],
+    ]
+    return subprocess.run(command, check=False).returncode
+
+
+def _directory(words: Sequence[str]) -> RunDirectory:
+    """The run that a command is about."""
+    from search.directory import RunDirectory
+    from spaces.errors import InputError
+
+    if len(words) != 1:
+        raise InputError(
+            "run: expected the folder of one run, as in run_search.py report runs/digits-channels"
+        )
+    return RunDirectory.open(words[0])
+
+
+def _ending(result: Result) -> str:
+    counts = result.counts
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    pruned = f", {counts['pruned']} pruned" if counts["pruned"] else ""
+    found = f"{counts['evaluations']} evaluations{pruned}{failed}" + (
+        "" if result.trials else f", {len(result.front)} on the front"
+    )
+    if result.complete:
+        return (
+            f"complete: {found} (ended by: {result.reason}); a larger --search.budget.evaluations goes on "
+            "from here"
+        )
+    if result.ending.kind == "interrupted":
+        return f"interrupted: {found}; the same command goes on from here"
+    return f"ended by: {result.reason}; {found}"
+
+
+def _whereabouts(directory: Path) -> str:
+    places = {"report": directory / "report.html", "models": directory / "models"}
+    lines = [f"{name}: {place}" for name, place in places.items() if place.exists()]
+    return "\n".join([*lines, f"dashboard: python run_search.py dashboard {directory}"])
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end things as Ctrl-C does, so that workers and files are given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "plan": _plan,
+    "report": _report,
+    "export": _export,
+    "dashboard": _dashboard,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
