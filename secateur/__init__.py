@@ -86,8 +86,8 @@ _EXPORTS = {
     """,
     "spaces": """
         Categorical CellSpace ChannelSpace Choice ChoiceSpace Float HyperParameters InputError Integer
-        JointSpace MixedPairs Pair PairSpace Pairs Part Segment Space SupernetSpace TrialSpace
-        VariationalPair
+        JointSpace Masked MixedPairs Pair PairSpace Pairs Part Segment Sliced Space SupernetSpace
+        Trained TrialSpace VariationalPair
     """,
     "spaces.cells": """
         Cell CellGraph CellNetwork CellStack Dense Design Insertion Operations Place SkipUNet Supernet

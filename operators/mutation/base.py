@@ -22,7 +22,7 @@ class Mutation(ABC):
         amount: how much one event takes, where a schedule or a controller may set it; None: there is no such
             setting.
         counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
-        spared: how many loci the last call spared lest a segment fall empty.
+        spared: how many loci the last call kept so that no segment became empty.
     """
 
     needs: tuple[str, ...] = ()
