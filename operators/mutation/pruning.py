@@ -17,18 +17,14 @@ from spaces.errors import InputError, require
 class Pruning(Mutation):
     """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
 
-        ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
-        the space's ``active`` (:class:`spaces.MixedPairs`). No segment falls below what the space
-        keeps at least: there loci of the highest worth stay, though they were to go. Where a space counts in
-        multiples, as many more go, or stay, as the nearest multiple asks for.
+    ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
+    the space's ``active`` (:class:`spaces.MixedPairs`). No segment falls below what the space keeps at least:
+    there loci of the highest worth stay, though they were to go. Where a space counts in multiples, as many
+    more go, or stay, as the nearest multiple asks for.
 
-        Args:
-            amount: how much one event takes, 0 .. 1; each mutation says of what.
-            probability: share of the genomes that are changed at all.
-    <<<<<<< HEAD
-
-    =======
-    >>>>>>> h/evals
+    Args:
+        amount: how much one event takes, 0 .. 1; each mutation says of what.
+        probability: share of the genomes that are changed at all.
     """
 
     amount: float

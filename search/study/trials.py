@@ -48,6 +48,7 @@ class Study:
         self._notes: dict[int | None, str] = {
             trial: text for trial, text in noted.items() if text.startswith(MEMBER)
         }
+        self._members = {seq for seq, trial in self.trials.items() if trial in self._notes}
 
     def _open(self, name: str) -> optuna.Study:
         names = [metric for metric, _ in self._goals.objectives]
@@ -110,9 +111,17 @@ class Study:
         trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row.seconds)
         return trial
 
-    def annotate(self, seq: int | None, text: str) -> None:
-        """Put a note on a trial, or on the study (None), where optuna-dashboard is installed to show it."""
+    def annotate(self, seq: int | None, text: str, member: bool = False) -> None:
+        """Put a note on a trial, or on the study (None), where optuna-dashboard is installed to show it.
+
+        Args:
+            seq: number of the trial's evaluation.
+            text: of the note; it begins with :data:`MEMBER` where the trial is on the front.
+            member: whether it is.
+        """
         key = None if seq is None else self.trials[seq]
+        if seq is not None:
+            (self._members.add if member else self._members.discard)(seq)
         if self._notes.get(key) == text:
             return
         with contextlib.suppress(ImportError):
@@ -131,7 +140,4 @@ class Study:
     @property
     def annotated(self) -> set[int]:
         """Numbers of the evaluations whose note says that they are on the front."""
-        by_trial = {trial: seq for seq, trial in self.trials.items()} if self._notes else {}
-        return {
-            by_trial[key] for key, text in self._notes.items() if key is not None and text.startswith(MEMBER)
-        }
+        return set(self._members)

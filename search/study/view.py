@@ -84,7 +84,7 @@ class View:
         finals = self._store.notes("final/")
         for seq, row in self._front.items():
             if seq in self._study.trials:
-                self._study.annotate(seq, self._member(row, finals.get(str(row.candidate.id))))
+                self._study.annotate(seq, self._member(row, finals.get(str(row.candidate.id))), member=True)
         for seq in self._study.annotated - self._front.keys():
             self._study.annotate(seq, "Was on the front; dominated by now.")
         self._study.annotate(None, self._summary(len(self._front)))

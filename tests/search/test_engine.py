@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,17 +17,20 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
-from evaluators import Cost, Evaluator, Quality, Report, Training, assess, fit
+from evaluators import Candidate, Cost, Evaluator, Quality, Report, Training, assess, fit
 from evaluators.data import Digits
 from operators.criteria import Activation, Magnitude, Random
 from operators.mutation import CriterionGuided
 from search import Evolution, Finish, RandomSearch, Search
 from search.assembly import assemble
 from search.baseline import Baseline, load_checkpoint
+from search.ending import Ending, EndingKind
 from search.identity import describe, weights_digest
 from search.ledger import Ledger
 from search.progress import Progress
 from search.settings import Settings
+from search.strategy import SearchStrategy
+from search.tally import SearchLoop
 from spaces import ChannelSpace, InputError
 from spaces.models import Perceptron, ResidualNet
 
@@ -412,6 +416,73 @@ def test_an_identity_is_the_same_in_every_process_and_tells_what_differs():
     assert lines == describe("thing", Thing(3))
     assert {key for key in lines if lines[key] != describe("thing", Thing(4))[key]} == {"thing.x"}
     assert "0x" not in yaml.safe_dump(lines)
+
+
+class Listed(SearchStrategy):
+    """Evaluates so many random genomes in a loop of its own."""
+
+    starts_from_base = False
+
+    def __init__(self, size, needs_state=False):
+        self.size, self.needs_state = size, needs_state
+
+    def make_loop(self, problem, executor, ledger, budget, *, seed=0, listeners=(), **settings):
+        return ListedLoop(self.size, seed, problem, executor, ledger, budget, listeners)
+
+    def rehearse(self, problem, seed):
+        if self.size > 100:
+            raise InputError(f"strategy: size {self.size}; expected at most 100")
+
+    def candidate_seconds(self, problem, seed):
+        return 2.0
+
+    def most_candidates(self):
+        return self.size
+
+
+class ListedLoop(SearchLoop):
+    running = 0
+
+    def __init__(self, size, seed, *bound):
+        super().__init__(*bound)
+        self.size, self.seed = size, seed
+
+    def run(self):
+        return self.tally.run(self.ledger, self._all)
+
+    def interrupt(self):
+        self.tally.ending = Ending(EndingKind.INTERRUPTED)
+
+    def _all(self):
+        genomes = self.problem.space.sample(self.size, np.random.default_rng(self.seed))
+        self.executor.start(self.problem.space, self.problem.evaluator)
+        for id, genome in enumerate(genomes):
+            self.ledger.add_candidates([Candidate(id, genome)])
+            self.executor.submit([Candidate(id, genome)])
+            while (found := self.executor.events()) and not hasattr(found[-1], "evaluation"):
+                pass
+            self.ledger.add_evaluation(found[-1].evaluation)
+            self.tally.tell(found[-1].evaluation, self.tally.count(found[-1].evaluation))
+        return Ending(EndingKind.EXHAUSTED)
+
+
+def test_a_strategy_may_bring_a_loop_of_its_own_and_says_what_it_needs(model, data, tmp_path):
+    heard = []
+    listener = SimpleNamespace(evaluated=lambda evaluation, joined: heard.append(evaluation.candidate.id))
+    search = Search(model, data, strategy=Listed(12, needs_state=True), listeners=[listener])
+    plan = search.plan(evaluations=1000)
+    assert plan.candidate_seconds == 2.0 and plan.budget.evaluations == 12
+    result = search.run()
+    assert (result.reason, result.counts["evaluations"]) == ("exhausted", 12) and heard == list(range(12))
+    assert set(result.problem.base) == {"params", "macs", "bytes"}, (
+        "only what is screened is known of the base"
+    )
+    assert result.problem.guide == {} and result.problem.evaluator.state is not None
+    assert result.front
+    kept = tmp_path / "runs" / "refused"
+    with pytest.raises(InputError, match="size 200"):
+        Search(model, data, strategy=Listed(200), directory=kept, study=False).run()
+    assert not (kept / "ledger.db").exists(), "what is refused leaves no run behind"
 
 
 def test_a_space_of_its_own_over_the_model(model, data):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from evaluators.base import Candidate, Evaluator, Report, State
+from evaluators.base import Candidate, Cause, Evaluator, Report, State
 from search.executors.base import Finished, Reported, Started
 from search.executors.inline import InlineExecutor
 from search.testing import BitSpace
@@ -90,6 +90,7 @@ def test_a_hanging_candidate_fails_at_the_time_limit_and_the_others_are_unharmed
     results = outcomes(drain(executor(Steps(hang), time_limit=0.3)))
     assert [e.state for e in results.values()] == [State.COMPLETE, State.FAILED, State.COMPLETE]
     assert results[1].reason == "exceeded the time limit of 0.3 s"
+    assert [e.cause for e in results.values()] == [None, Cause.TIME_LIMIT, None]
 
 
 def test_the_time_limit_is_for_a_candidate_and_only_while_it_works():

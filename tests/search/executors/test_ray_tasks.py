@@ -17,7 +17,7 @@ import pytest
 import ray
 import torch
 
-from evaluators.base import Candidate, Evaluator, Report, State
+from evaluators.base import Candidate, Cause, Evaluator, Report, State
 from search.budget import Budget
 from search.executors.base import Finished, Reported, Started
 from search.executors.inline import InlineExecutor
@@ -140,6 +140,7 @@ def test_killers_fail_with_their_reason_and_their_neighbours_are_unharmed(tmp_pa
     assert results[2].attempts <= KILLS == len((tmp_path / "2").read_text())
     assert results[6].reason == "ValueError: no such luck"
     assert results[9].reason == "metric 'loss' is nan"
+    assert [results[id].cause for id in (2, 6, 9)] == [Cause.LOST_WORKER, Cause.ERROR, Cause.METRIC]
     assert all(len((tmp_path / str(id)).read_text()) <= 2 for id in set(range(12)) - {2, 8})
 
 
@@ -148,6 +149,7 @@ def test_a_hanging_candidate_fails_at_its_time_limit_and_the_rest_of_its_batch_i
     results, _ = evaluate(Deeds({1: "hang"}, str(tmp_path)), 6, batch=6, time_limit=limit, workers=1)
     assert [results[i].state for i in range(6)] == [State.COMPLETE, State.FAILED] + [State.COMPLETE] * 4
     assert results[1].reason == f"exceeded the time limit of {limit:g} s"
+    assert results[1].cause is Cause.TIME_LIMIT
     assert all(len((tmp_path / str(id)).read_text()) == 1 for id in range(6))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.base import Candidate, Evaluator, Report, State
+from evaluators.base import Candidate, Cause, Evaluator, Report, State
 from search.executors.base import Finished, Reported, Started
 from search.executors.randomness import Randomness
 from search.executors.work import evaluate, pruned
@@ -109,6 +109,7 @@ def test_what_goes_wrong_is_recorded_with_its_reason(script, reason):
         {},
         {},
     )
+    assert evaluation.cause is (Cause.METRIC if "metric" in reason else Cause.ERROR)
 
 
 def test_a_model_that_cannot_be_built_fails():
