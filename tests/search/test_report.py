@@ -12,7 +12,7 @@ import pytest
 
 from evaluators.base import Candidate, Evaluation, State
 from search.about import About
-from search.figures import bound, number, share
+from search.figures import bound, number, setting, share
 from search.finals import BASE, CHOSEN, Final, Limit
 from search.front import Front
 from search.ledger import Ledger
@@ -262,6 +262,14 @@ def test_the_table_is_plain_where_there_is_no_terminal(
 )
 def test_numbers_are_written_for_people(value: float, name: str, words: str) -> None:
     assert number(value, name) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0012345, "0.00123"), (64.0, "64"), (12_345.6, "12,346"), (3, "3"), ("adamw", "adamw")],
+)
+def test_parameters_are_written_for_people(value: object, words: str) -> None:
+    assert setting(value) == words
 
 
 def test_shares_and_bounds_are_written_for_people() -> None:
