@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from evaluators import Cost, Quality
@@ -116,7 +117,8 @@ def test_every_configuration_is_still_the_run_that_format_1_wrote(config):
 )
 def test_what_was_changed_since_format_1_is_named(config, change, key):
     told = identity(config, *change).differences(FORMAT1[config])
-    assert told and all(key in text for text in told), told
+    assert any(key in text for text in told), told
+    assert all(key in text or text.startswith("weights") for text in told), told
 
 
 @pytest.mark.parametrize(
@@ -129,9 +131,8 @@ def test_what_was_changed_since_format_1_is_named(config, change, key):
     ],
 )
 def test_an_evaluator_of_format_1_with_another_setting_is_another(config, argument, value):
-    evaluators = Settings.parse([str(ROOT / "configs" / f"{config}.yaml")]).spec("evaluators")
-    stated = evaluators[-1]["init_args"]
-    stated[argument] = value
+    evaluators = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text())["evaluators"]
+    evaluators[-1]["init_args"][argument] = value
     told = identity(config, "--evaluators", json.dumps(evaluators)).differences(FORMAT1[config])
     assert told, "the change was not seen"
     assert any(argument in text for text in told), told
