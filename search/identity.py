@@ -44,7 +44,7 @@ def describe(name: str, value: object) -> dict[str, str]:
 
 
 def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> None:
-    plain = _plain(value)
+    plain = plain_text(value)
     if plain is not None:
         lines[name] = plain
     elif isinstance(value, functools.partial):
@@ -64,7 +64,7 @@ def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> No
             _describe(f"{name}.{key}", argument, lines, depth - 1)
 
 
-def _plain(value: object) -> str | None:
+def plain_text(value: object) -> str | None:
     """Return the text of a value that fits one line; None of anything that has parts."""
     if value is None or isinstance(value, bool | int | float | str | bytes | Path | np.generic):
         return str(value.value if isinstance(value, Enum) else value)
@@ -95,15 +95,14 @@ def arguments(value: object) -> dict[str, Any]:
     """
     if callable(told := getattr(type(value), "settings", None)):
         return dict(told(value))
-    kept = _attributes(value)
-    shown = {name for name in dir(type(value)) if isinstance(getattr(type(value), name, None), property)}
-    names = [
-        parameter.name
-        for parameter in inspect.signature(type(value)).parameters.values()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
+    names, kept = _constructor(type(value)), _attributes(value)
     found = {name: kept[key] for name in names for key in (f"_{name}", name) if key in kept}
-    found |= {name: getattr(value, name) for name in names if name not in found and name in shown}
+    # what is no attribute of the object may be a property of its class
+    found |= {
+        name: getattr(value, name)
+        for name in names
+        if name not in found and isinstance(getattr(type(value), name, None), property)
+    }
     if hidden := [name for name in names if name not in found]:
         if is_own(type(value)):
             raise TypeError(
@@ -112,6 +111,12 @@ def arguments(value: object) -> dict[str, Any]:
             )
         found |= {key: attribute for key, attribute in kept.items() if not key.startswith("_")}
     return found
+
+
+def _constructor(kind: type) -> list[str]:
+    """Return the names of a constructor's arguments."""
+    starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [name for name, one in inspect.signature(kind).parameters.items() if one.kind not in starred]
 
 
 def _attributes(value: object) -> dict[str, Any]:

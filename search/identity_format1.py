@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import functools
 import re
-import types
 from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from search.identity import Identity, array_digest, describe, weights_digest
+from search.identity import Identity, describe, plain_text
 from spaces.former import CLASSES
 from spaces.names import former_names, public_name
 
@@ -83,32 +79,20 @@ def _at_former_places(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> None:
-    if value is None or isinstance(value, bool | int | float | str | bytes | Path | np.generic):
-        lines[name] = str(value.value if isinstance(value, Enum) else value)
-    elif isinstance(value, Enum):
-        lines[name] = value.name
-    elif isinstance(value, nn.Module):
-        lines[name] = f"{public_name(type(value))} {weights_digest(value)}"
-    elif isinstance(value, Tensor | np.ndarray):
-        lines[name] = array_digest(value)
+    plain = plain_text(value)
+    if plain is not None:
+        lines[name] = plain
     elif isinstance(value, functools.partial):
         _describe(name, (value.func, value.args, value.keywords), lines, depth)
-    elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.MethodType):
-        lines[name] = public_name(value)
     elif depth == 0:
         lines[name] = public_name(type(value))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _describe(f"{name}.{index}", item, lines, depth - 1)
     elif isinstance(value, Mapping):
         lines[name] = "{}" if not value else public_name(type(value))
         for key in sorted(value, key=str):
             _describe(f"{name}.{key}", value[key], lines, depth - 1)
-    elif isinstance(value, set | frozenset):
-        lines[name] = " ".join(sorted(str(item) for item in value))
-    elif isinstance(value, list | tuple):
-        if all(item is None or isinstance(item, bool | int | float | str) for item in value):
-            lines[name] = ", ".join(str(item) for item in value)
-        else:
-            for index, item in enumerate(value):
-                _describe(f"{name}.{index}", item, lines, depth - 1)
     else:
         if type(value).__name__ not in NEW:
             lines[name] = public_name(type(value))
