@@ -33,6 +33,10 @@ class FixedStop(Rule):
         )
         self.epoch, self.keep_best = epoch, keep
 
+    def settings(self) -> dict[str, int]:
+        """Return the arguments that it was constructed with."""
+        return {"epoch": self.epoch, "keep": self.keep_best}
+
     def _keep(
         self, epoch: int, epochs: int, edges: Mapping[str, EdgeHistory], rng: np.random.Generator
     ) -> Mapping[str, tuple[str, ...]]:

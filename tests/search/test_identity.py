@@ -2,6 +2,8 @@
 still resumes.
 """
 
+import contextlib
+import inspect
 import json
 import subprocess
 import sys
@@ -12,10 +14,24 @@ import torch
 import yaml
 from torch import nn
 
-from evaluators import Cost, Quality
+import evaluators
+import operators.criteria
+import operators.crossover
+import operators.mutation
+import operators.schedules
+import operators.selection
+import operators.stability
+import search as engine
+from evaluators import Cost, Evaluator, Quality, removal
 from evaluators.data import Digits
-from operators.mutation import BitFlip
-from search import Evolution, Search
+from evaluators.removal import Worth
+from operators.criteria import Criterion
+from operators.crossover import Crossover
+from operators.mutation import BitFlip, Mutation
+from operators.schedules import Schedule
+from operators.selection import Selection
+from operators.stability import Rule
+from search import Coevolution, Evolution, Search, Strategy
 from search.assembly import assemble
 from search.identity import arguments, describe, source_digest
 from search.identity_format1 import identify
@@ -139,6 +155,37 @@ def test_an_evaluator_of_format_1_with_another_setting_is_another(config, argume
 
 
 # -- constructor arguments -----------------------------------------------------------------------------------
+
+
+def parts():
+    """Every public part of ours that is part of an identity and can be made without arguments."""
+    kinds = (
+        Evaluator,
+        Worth,
+        Criterion,
+        Mutation,
+        Crossover,
+        Selection,
+        Schedule,
+        Rule,
+        Strategy,
+        Coevolution,
+    )
+    modules = [evaluators, removal, operators.criteria, operators.mutation, operators.crossover]
+    modules += [operators.selection, operators.schedules, operators.stability, engine]
+    for module in modules:
+        for name in getattr(module, "__all__", None) or vars(module):
+            kind = getattr(module, name)
+            if inspect.isclass(kind) and issubclass(kind, kinds) and not inspect.isabstract(kind):
+                with contextlib.suppress(TypeError):  # it cannot be made without arguments
+                    yield kind, kind()
+
+
+def test_every_part_tells_what_it_was_constructed_with():
+    made = list(parts())
+    assert len(made) > 40
+    for kind, part in made:
+        assert set(inspect.signature(kind).parameters) == set(arguments(part)), kind
 
 
 def test_private_attributes_are_no_part_of_an_identity():
