@@ -4,6 +4,7 @@ runs in one process, how long a test may take, and what CPU time all of them too
 
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred processes would compile all modules again
 
 import numpy as np
 import psutil
@@ -24,6 +26,7 @@ from tests.cpu import Usage
 from tests.traces import Traces
 
 torch.set_num_threads(1)
+sys.dont_write_bytecode = False
 USAGE = Usage()
 
 

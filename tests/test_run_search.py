@@ -25,6 +25,7 @@ from tests.waiting import patience, slowness, until
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs" / "tiny.yaml")
+QUICK = ["--training.epochs", "1", "--data.init_args.train_samples", "200"]  # to a base model
 SMALL = [
     "--search.budget.evaluations",
     "8",
@@ -104,30 +105,40 @@ def test_data_that_are_not_there_are_one_line(config, door, tmp_path):
 
 def test_a_run_begins_with_the_candidates_of_another(door, tmp_path):
     first = tmp_path / "runs" / "tiny"
-    assert door(TINY, *SMALL)[0] == 0
+    assert door(TINY, *QUICK, *SMALL)[0] == 0
     code, _, err = door(
-        TINY, *SMALL, "--name", "second", "--seed", "5", "--warm_start", str(first), "--executor", "inline"
+        TINY,
+        *QUICK,
+        *SMALL,
+        "--name",
+        "second",
+        "--seed",
+        "5",
+        "--warm_start",
+        str(first),
+        "--executor",
+        "inline",
     )
     assert code == 0, err
     ledgers = [Ledger.reader(folder / "ledger.db") for folder in (first, tmp_path / "runs" / "second")]
     before, after = ([candidate.genome.tobytes() for candidate in ledger.candidates()] for ledger in ledgers)
     assert set(after[:7]) <= set(before)
-    code, _, err = door(TINY, *SMALL, "--name", "third", "--warm_start", str(tmp_path / "nowhere"))
+    code, _, err = door(TINY, *QUICK, *SMALL, "--name", "third", "--warm_start", str(tmp_path / "nowhere"))
     assert (
         code == 2 and err.count("\n") == 1 and "nowhere" in err and not (tmp_path / "runs" / "third").exists()
     )
 
 
 def test_a_run_shows_its_table_and_the_same_line_again_says_that_it_is_complete(door, tmp_path):
-    code, out, err = door(TINY, *SMALL)
+    code, out, err = door(TINY, *QUICK, *SMALL)
     assert code == 0 and "base model" in out and "candidate" in out
     assert "searching in" in err and "ended by: evaluations; 8 evaluations" in err and "report.html" in err
     began = time.monotonic()
-    code, again, err = door(TINY, *SMALL)
+    code, again, err = door(TINY, *QUICK, *SMALL)
     assert code == 0 and err.startswith("complete: 8 evaluations") and again == out
     assert time.monotonic() - began < 60 * slowness() and not ray.is_initialized()
 
-    code, out, err = door(TINY, *SMALL[2:], "--search.budget.evaluations", "12")
+    code, out, err = door(TINY, *QUICK, *SMALL[2:], "--search.budget.evaluations", "12")
     assert code == 0 and "going on after 8 evaluations" in err and "12 evaluations" in err
 
     # what stands in the directory runs again as it is, from anywhere
@@ -243,6 +254,7 @@ def test_ctrl_c_in_a_real_process_saves_and_the_same_line_goes_on(tmp_path):
         "study": {"view": False},
         "finish": {"members": 0},
     }
+    config["training"], config["data"]["init_args"] = {"epochs": 1}, {"train_samples": 200}
     config["evaluators"] = [
         {"class_path": path} for path in ("evaluators.Cost", "evaluators.Quality", "slow_parts.Slow")
     ]
@@ -286,7 +298,7 @@ def _evaluations(path):
 
 
 def test_dashboard_shows_the_study(door, tmp_path, monkeypatch):
-    door(TINY, *SMALL[:-2])
+    door(TINY, *QUICK, *SMALL[:-2])
     called = []
     monkeypatch.setattr(
         run_search.subprocess,
@@ -306,6 +318,7 @@ def test_what_fails_too_often_ends_with_its_reason(door, tmp_path):
         SLOW_PARTS.replace("time.sleep(0.1)", "assert candidate.id < 0, 'bad luck'")
     )
     config = yaml.safe_load(Path(TINY).read_text()) | {"study": {"view": False}}
+    config["training"], config["data"]["init_args"] = {"epochs": 1}, {"train_samples": 200}
     config["evaluators"] = [
         {"class_path": path} for path in ("evaluators.Cost", "evaluators.Quality", "unlucky_parts.Slow")
     ]

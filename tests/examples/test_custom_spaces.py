@@ -127,7 +127,7 @@ class TestJoint(SpaceContract):
 
 
 def test_weights_come_from_where_the_genes_say():
-    result = origins.run(evaluations=40, pretraining=1)
+    result = origins.run(evaluations=20, pretraining=1)
     found = {
         result.problem.space.describe(m.candidate.genome)["genes/origin"]: m.metrics for m in result.front
     }

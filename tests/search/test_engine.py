@@ -1,5 +1,6 @@
 """The whole of a search, by Python and in this process."""
 
+import copy
 import io
 import json
 import os
@@ -61,13 +62,19 @@ def data():
     return Digits(train_samples=100)
 
 
-@pytest.fixture
-def model(data):
+@pytest.fixture(scope="module")
+def trained():
     torch.manual_seed(0)
     model = Perceptron((64, 12, 10))
-    for _ in fit(model, data, Training(epochs=3)):
+    for _ in fit(model, Digits(train_samples=100), Training(epochs=3)):
         pass
     return model
+
+
+@pytest.fixture
+def model(trained):
+    torch.manual_seed(0)
+    return copy.deepcopy(trained)
 
 
 @pytest.fixture

@@ -38,13 +38,10 @@ def holder(path):
     process.wait()
 
 
-def test_a_live_process_keeps_others_out_and_is_named(path, holder):
+def test_a_live_process_keeps_others_out_and_is_named_and_the_lock_of_a_killed_one_is_free(path, holder):
     with pytest.raises(InputError, match=f"locked by process {holder.pid} on ") as refusal, RunLock(path):
         pass
     assert "\n" not in str(refusal.value)
-
-
-def test_the_lock_of_a_killed_process_is_free(path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with RunLock(path):

@@ -50,10 +50,15 @@ def traces(figure: Any) -> dict[str, Any]:
     return {trace.name: trace for trace in figure.data if trace.name}
 
 
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> CellFacts:
+    """A run in which weights stay pruned."""
+    return cells_of(tmp_path_factory.mktemp("cells") / "run")
+
+
 def test_marks_are_the_pruning_events_and_the_axes_end_with_the_cells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: CellFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = cells_of(tmp_path / "run")
     figure = cell_figures.cells_figure(cells)
     marks = traces(figure)["pruned"]
     assert set(zip(marks.x, marks.y, strict=True)) == {
@@ -80,8 +85,7 @@ def test_cells_that_began_again_are_no_pruning_events(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_alive(tmp_path: Path) -> None:
-    cells = cells_of(tmp_path / "run")
+def test_what_is_alive(cells: CellFacts) -> None:
     lines = traces(cell_figures.alive_figure(cells))
     assert list(lines) == [f"{name} ({size})" for name, size in cells.segments]
     last = [np.mean([row[i] for row in cells.kept[5]]) for i in range(len(cells.segments))]

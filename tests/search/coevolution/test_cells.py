@@ -54,10 +54,16 @@ def test_the_run_is_the_same_in_any_order(tmp_path: Path, topology) -> None:
     assert rows(sequential) == rows(shuffled)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple]:
+    """The rows of a run that nothing stopped."""
+    loop = make(tmp_path_factory.mktemp("whole"), rules())
+    loop.run()
+    return rows(loop)
+
+
 @pytest.mark.parametrize("stop", [1, 7, 18, 29])
-def test_a_run_goes_on_at_any_step(tmp_path: Path, stop: int) -> None:
-    whole = make(tmp_path, rules(), name="whole")
-    whole.run()
+def test_a_run_goes_on_at_any_step(tmp_path: Path, stop: int, whole: dict[int, tuple]) -> None:
     times = np.random.default_rng(5).lognormal(0, 1, 1000)
     first = make(tmp_path, rules(), SimulatedGrid(3, lambda id: float(times[id])), name="parts")
     seen = []
@@ -74,19 +80,17 @@ def test_a_run_goes_on_at_any_step(tmp_path: Path, stop: int) -> None:
     second = make(tmp_path, rules(), name="parts")
     assert second.run().kind == "steps"
     assert second.restored == stop
-    assert rows(second) == rows(whole)
+    assert rows(second) == whole
 
 
-def test_a_budget_of_evaluations_can_be_raised(tmp_path: Path) -> None:
-    whole = make(tmp_path, rules(), name="whole")
-    whole.run()
+def test_a_budget_of_evaluations_can_be_raised(tmp_path: Path, whole: dict[int, tuple]) -> None:
     first = make(tmp_path, rules(), evaluations=12, name="parts")
     assert first.run().kind == "evaluations"
     assert len(rows(first)) == 12
     first.ledger.close()
     second = make(tmp_path, rules(), name="parts")
     assert second.run().kind == "steps"
-    assert rows(second) == rows(whole)
+    assert rows(second) == whole
 
 
 def test_files_are_kept_for_the_front_and_for_steps_to_come_alone(tmp_path: Path) -> None:

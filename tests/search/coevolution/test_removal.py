@@ -84,6 +84,6 @@ def test_it_beats_a_random_order_at_equal_sizes() -> None:
     another model's.
     """
     guided, random = (
-        run(pruning, False, 20)[STEPS] for pruning in (RemovalPruning(), RemovalPruning(noise=50.0))
+        run(pruning, False, 10)[STEPS] for pruning in (RemovalPruning(), RemovalPruning(noise=50.0))
     )
     assert np.mean([e.metrics["loss"] for e in guided]) < 0.9 * np.mean([e.metrics["loss"] for e in random])

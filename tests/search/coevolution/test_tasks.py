@@ -178,7 +178,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reconstructio
     space = MixedPairs(ENCODERS, DECODERS, shape=[12])
     rules = Coevolution(Complete(4), steps=8, schedule=Fixed(0.4), pruning=[PRUNING])
     finish = Finish(members=3, epochs=1, onnx=False, latency_seconds=0.0)
-    return folder, data, search(None, data, rules, space, folder, finish=finish, epochs=4, learning_rate=1e-2)
+    return folder, data, search(None, data, rules, space, folder, finish=finish, epochs=1, learning_rate=1e-2)
 
 
 def steps_of(folder: Path) -> list[Evaluation]:
