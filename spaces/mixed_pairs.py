@@ -289,7 +289,7 @@ class MixedPairs(Space):
         meant = {"latent": len(self._spaces), HALVES[0]: len(self.decoders), HALVES[1]: len(self.encoders)}
         self._origins: dict[str, tuple[tuple[int, int], Segment]] = {}
         sizes: dict[_Key, int] = {}
-        # a half meets every architecture of the other half: its segment must be in all those pairs, at one size
+        # a half meets every architecture of the other: its segment must be in all those pairs, at one size
         for place, pairs in keys.items():
             for key, segment in pairs:
                 if found[key, segment.size] == meant[key[0]] and key not in sizes:
