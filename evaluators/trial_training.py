@@ -192,9 +192,8 @@ def _with_steady_loss(reports: Iterator[Report], share: float) -> Iterator[Repor
     lowest = math.inf
     for report in reports:
         metrics = report.metrics
-        if (
-            metrics not in seen[:-1] or metrics == seen[-1]
-        ):  # else the weights of an earlier epoch were put back
+        # else the weights of an earlier epoch were put back
+        if metrics not in seen[:-1] or metrics == seen[-1]:
             seen.append(metrics)
             values.append(metrics["loss"] + share * metrics.get("tic_bias", 0.0))
             lowest = min(lowest, sum(values[-_WINDOW:]) / len(values[-_WINDOW:]))
@@ -223,9 +222,8 @@ class _Prediction:
             )
             metrics = metrics | {"train_loss": train["loss"]}
         found = self._bias(self._model, metrics["train_loss"], self._gauge)
-        told = (
-            dict.fromkeys(_PREDICTED, math.nan) if found is None else found.metrics()
-        )  # it diverges, which the strategy is to see
+        # it diverges, which the strategy is to see
+        told = dict.fromkeys(_PREDICTED, math.nan) if found is None else found.metrics()
         return metrics | told | {"movement": min(told["movement"], _FARTHEST)}
 
     def state(self) -> dict[str, Tensor]:

@@ -98,13 +98,8 @@ class Baseline:
     def __init__(
         self, model: nn.Module, data: Data, training: Training, seed: int, folders: Sequence[Path]
     ) -> None:
-        self.model, self.data, self.training, self.seed, self.folders = (
-            model,
-            data,
-            training,
-            seed,
-            tuple(folders),
-        )
+        self.model, self.data, self.training, self.seed = model, data, training, seed
+        self.folders = tuple(folders)
         common = {"start": weights_digest(model), "data": data.fingerprint, "seed": str(seed)}
         self.key = _key(
             describe("training", training)

@@ -303,9 +303,8 @@ class Search:
                 if directory is not None and directory.ledger.exists():
                     with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
                         ledger.claim(self._identity(rehearsed.space))
-                self.executor.start(
-                    rehearsed.space, rehearsed.evaluator
-                )  # a cluster that does not answer shows now, not after the training
+                # a cluster that does not answer shows now, not after the training
+                self.executor.start(rehearsed.space, rehearsed.evaluator)
                 preparation.train(self.progress)
                 space = None  # it was made over other weights
             self._prepared = preparation.check(preparation.make_space() if space is None else space)
@@ -350,10 +349,8 @@ class Search:
     def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> Ending:
         """Run the loop to its end, shown and interruptible; return why it ended."""
         done = ledger.counts()["evaluations"]
-        place, earlier = (
-            f" in {self.directory}" if self.directory else "",
-            f", going on after {done} evaluations" if done else "",
-        )
+        place = f" in {self.directory}" if self.directory else ""
+        earlier = f", going on after {done} evaluations" if done else ""
         shown = SearchProgress(self.progress, f"searching{place}{earlier}")
         with self._warm.executor(
             self.executor, problem, self._identity(problem.space), self.progress.say

@@ -111,11 +111,8 @@ class Finish:
             if not ok:
                 raise InputError(f"finish: {text}")
         self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
-        self.latency_batch, self.latency_repeats, self.latency_seconds = (
-            latency_batch,
-            latency_repeats,
-            latency_seconds,
-        )
+        self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
+        self.latency_seconds = latency_seconds
         self.training = Training(
             epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation
         )
@@ -166,9 +163,8 @@ class Finish:
         todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory)]
         untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
         self._tune(problem, stage, executor, tuned, untuned, tell)
-        for done, candidate in enumerate(
-            todo
-        ):  # one after the other, with idle workers: latency is measured here
+        # one after the other, with idle workers: latency is measured here
+        for done, candidate in enumerate(todo):
             tell("exporting the front", done, len(todo))
             self._conclude(problem, tuned, directory, candidate, origin, stage.settings)
         return load_finals(ledger)
@@ -300,9 +296,8 @@ class Finish:
             if "file" in onnx and onnx["dynamic_batch"]:
                 realised["onnx_latency_ms"] = self._onnx_latency(str(directory / folder / ONNX), example)
         elif self.onnx:
-            with (
-                tempfile.TemporaryDirectory() as temporary
-            ):  # exported as the members are, or the latencies could not be compared
+            # exported as the members are, or the latencies could not be compared
+            with tempfile.TemporaryDirectory() as temporary:
                 onnx = export_onnx(model, example, Path(temporary) / ONNX)
                 if "file" in onnx and onnx["dynamic_batch"]:
                     realised["onnx_latency_ms"] = self._onnx_latency(str(Path(temporary) / ONNX), example)

@@ -328,14 +328,13 @@ def _cause(row: EvaluationRow) -> Cause | None:
 
 def _description(space: Space) -> dict[str, Any]:
     base = space.base
+    # genomes carry names, not places
     return {
         "fingerprint": space.fingerprint,
         "kinship": space.kinship,
         "segments": [[s.name, s.size, s.choices] for s in space.segments],
         "base": None if base is None else np.asarray(base).tolist(),
-        "alleles": {
-            name: list(values) for name, values in space.alleles.items()
-        },  # genomes carry names, not places
+        "alleles": {name: list(values) for name, values in space.alleles.items()},
     }
 
 

@@ -90,9 +90,8 @@ class Loop(SearchLoop):
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
         self._limit = math.inf if budget.evaluations is None else budget.evaluations
         self._open: dict[int, Candidate] = {}  # asked, not told
-        self._chunks: deque[list[Candidate]] = (
-            deque()
-        )  # the same in the order in which they are told, where that is strict
+        # the same in the order in which they are told, where that is strict
+        self._chunks: deque[list[Candidate]] = deque()
         self._waiting: dict[int, Evaluation] = {}  # results that came before their turn
         self._flying: dict[int, Candidate] = {}  # submitted, not finished
         self._stopped: dict[int, tuple[Report, Stop]] = {}  # by the strategy at this report, and why
@@ -193,9 +192,8 @@ class Loop(SearchLoop):
 
     def _record(self, evaluation: Evaluation) -> None:
         e, id = evaluation, evaluation.candidate.id
-        if (
-            id in self._stopped
-        ):  # at that very report, however much further it came before it could be stopped
+        # at that very report, however much further it came before it could be stopped
+        if id in self._stopped:
             report, stop = self._stopped.pop(id)
             e = replace(
                 pruned(self.problem.evaluator, e.candidate, report, e.seconds, e.worker, e.attempts),

@@ -198,9 +198,8 @@ class Settings:
         words = [*([f"--config={names.config(source)}"] if source else []), *names.words(words)]
         try:
             config = parser.parse_args(words)
-            if (
-                config.evaluators is None
-            ):  # no default of the parser's: it would lend its settings to a class of the user's in its place
+            # no default of the parser's: it would lend its settings to a class of the user's in its place
+            if config.evaluators is None:
                 config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
             raise InputError(explain(str(error), _keys(parser), GIVEN)) from error
@@ -288,9 +287,8 @@ def _refusal(key: str, made: Callable[..., Any], error: Exception, places: Colle
         return InputError(f"{key} ({made.__module__}.{made.__qualname__}): {type(error).__name__}: {message}")
     if message.startswith(last):
         return InputError(f"{key.removesuffix(last)}{message}")
-    named = (
-        re.split(r"\W", message)[0] in places
-    )  # it tells its place itself: "model Net: ...", "evaluator Quality: ..."
+    # it tells its place itself: "model Net: ...", "evaluator Quality: ..."
+    named = re.split(r"\W", message)[0] in places
     return InputError(message if named else f"{key}: {message}")
 
 

@@ -120,9 +120,8 @@ class RayExecutor:
                 runtime_env={"env_vars": self.variables},
             )(work)
         self._evaluator = evaluator
-        self._box = [
-            ray_connection.put((space, evaluator))
-        ]  # in a list: a worker fetches it once, not every task again
+        # in a list: a worker fetches it once, not every task again
+        self._box = [ray_connection.put((space, evaluator))]
 
     def connect(self) -> None:
         """Join the cluster, or start one here, unless that is done.
@@ -289,9 +288,8 @@ class RayExecutor:
         else:
             item = task.items.popleft()
             task.running, task.since = False, math.inf
-            event = Finished(
-                replace(event.evaluation, candidate=item.candidate)
-            )  # not a second copy of the genome
+            # not a second copy of the genome
+            event = Finished(replace(event.evaluation, candidate=item.candidate))
         return event
 
     # -- what goes wrong -------------------------------------------------------------------------------------
@@ -299,9 +297,8 @@ class RayExecutor:
     def _lost(self, stream: Any, error: Exception) -> None:
         """A task broke off: its worker or node died, or it could not even begin."""
         task = self._tasks.pop(stream)
-        if isinstance(
-            error, TaskUnschedulableError | RayTaskError
-        ):  # not the candidates' fault, nor would it help to try again
+        # not the candidates' fault, nor would it help to try again
+        if isinstance(error, TaskUnschedulableError | RayTaskError):
             cause = (
                 error.cause
                 if isinstance(error, RayTaskError) and isinstance(error.cause, Exception)

@@ -15,9 +15,8 @@ from spaces.base import Space
 
 Message = list[Event]
 _PAUSE = 0.02  # seconds within which a report is not sent on its own, but with what follows
-_loaded: dict[
-    str, tuple[Space, Evaluator]
-] = {}  # what this process evaluates with, by object id; one at a time
+# what this process evaluates with, by object id; one at a time
+_loaded: dict[str, tuple[Space, Evaluator]] = {}
 
 
 def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: int) -> Iterator[Message]:

@@ -109,10 +109,11 @@ class CellSpace(Space):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         genomes = np.zeros((n, self.length), dtype=np.uint8)
+        # of a node's edges `count` at random, each with an operation at random
         for (
             loci,
             count,
-        ) in self._nodes:  # of a node's edges `count` at random, each with an operation at random
+        ) in self._nodes:
             kept = rng.random((n, len(loci))).argsort(axis=1)[:, :count]
             drawn = rng.integers(1, self.choices[loci], size=(n, len(loci))).astype(np.uint8)
             rows = np.arange(n)[:, None]

@@ -83,7 +83,7 @@ def test_a_child_like_its_parent_scores_as_the_parent_where_it_takes_no_steps(ma
     genome = genome_of(space, 0.6)
     parent, trained = run(make(), Candidate(0, genome, seed=1))
     still = make(steps=0)
-    still._run = make()._run  # as if of one run
+    still._runs = make()._runs  # as if of one run
     child, model = run(still, Candidate(1, genome, (0,), "copy", 2))
     assert {name: child.metrics[name] for name in ("loss", "error")} == {
         name: parent.metrics[name] for name in ("loss", "error")
@@ -100,7 +100,7 @@ def test_a_child_begins_with_its_slice_of_the_parents_weights(make, space):
     parent = left(make().state, 0).tensors
     child = genome_of(space, 0.5)
     frozen = make(learning_rate=1e-30, weight_decay=0.0)
-    frozen._run = make()._run
+    frozen._runs = make()._runs
     _, model = run(frozen, Candidate(1, child, (0,), seed=2))
     expected = space.gather(child, parent)
     for name, parameter in model.named_parameters():
@@ -135,7 +135,7 @@ def test_channels_that_grow_back_come_with_the_values_of_their_last_owner(make, 
         assert torch.equal(first[name][~own], second[name][~own]), name
         assert not torch.equal(first[name][own], second[name][own]), name
     still = make(steps=0)
-    still._run = evaluator._run
+    still._runs = evaluator._runs
     _, grown = run(still, Candidate(2, space.base, (1,), seed=3))
     for name, parameter in grown.named_parameters():
         assert torch.equal(parameter, second[name]), name
@@ -247,7 +247,7 @@ def descend(tmp_path):
         evaluators = [LineageTraining(steps=count, batch_size=16, recalibration=None) for count in (5, steps)]
         for evaluator in evaluators:
             evaluator.bind(space, DIGITS)
-            evaluator.state, evaluator._run = tmp_path / str(steps), "one run"
+            evaluator.state, evaluator._runs = tmp_path / str(steps), ("one run", "one run")
         torch.manual_seed(0)
         models = [space.build(genome) for genome in genomes]
         built = {name: tensor.clone() for name, tensor in models[1].state_dict().items()}
