@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from search.directory import RunDirectory
-from search.finals import BASE, Final, load_finals
-from search.ledger import Ledger
+from search.record.directory import RunDirectory
+from search.record.finals import BASE, Final, load_finals
+from search.record.ledger import Ledger
 from spaces.errors import InputError
 
 _NEAR = 0.03

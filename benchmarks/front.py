@@ -36,12 +36,12 @@ from evaluators import Cost, Evaluators, Quality, Training, assess, count, fit
 from evaluators.data import Digits, Preloaded, Split
 from operators.criteria import Activation, Magnitude, Taylor, score_all
 from operators.repair.batchnorm import recalibrate
-from search.evolution import Evolution
 from search.executors import InlineExecutor
-from search.ledger import Ledger
 from search.loop import Budget, Loop
 from search.problem import Constraint, Objective, Problem
-from search.random_search import RandomSearch
+from search.record.ledger import Ledger
+from search.strategies.evolution import Evolution
+from search.strategies.random_search import RandomSearch
 from search.strategy import Strategy
 from spaces import ChannelSpace
 from spaces.files import replacing

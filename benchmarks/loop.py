@@ -22,13 +22,13 @@ from benchmarks import harness
 from evaluators import Cost, Evaluators, Quality
 from evaluators.base import Candidate, Evaluation, Evaluator, Report
 from evaluators.data import Digits
-from search.about import About
-from search.evolution import Evolution
 from search.executors import Executor, Finished, RayExecutor, SimulatedExecutor
 from search.executors.work import evaluate
-from search.ledger import Ledger
 from search.loop import Budget, Loop
 from search.problem import Objective, Problem
+from search.record.about import About
+from search.record.ledger import Ledger
+from search.strategies.evolution import Evolution
 from search.strategy import Strategy, candidate_seed
 from search.study import StudyView
 from search.testing import BitSpace

@@ -27,11 +27,11 @@ from torch import nn
 
 from benchmarks import harness
 from evaluators.base import Candidate, Evaluator, Report
-from search.evolution import Evolution
 from search.executors import RayExecutor
-from search.ledger import Ledger
 from search.loop import Budget, Loop
 from search.problem import Objective, Problem
+from search.record.ledger import Ledger
+from search.strategies.evolution import Evolution
 from search.testing import BitSpace
 
 SECONDS = 0.01  # of an evaluation
@@ -177,7 +177,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return figures and settings."""
     kills, evaluations = (4, 240) if quick else (20, 1000)
     multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["search.evolution", "search.executors.ray_tasks", "search.loop", "search.testing"]
+        ["search.strategies.evolution", "search.executors.ray_tasks", "search.loop", "search.testing"]
     )
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     address = ray.get_runtime_context().gcs_address

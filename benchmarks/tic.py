@@ -16,8 +16,8 @@ import torch
 from benchmarks import harness
 from evaluators.data import Digits
 from evaluators.tic import TIC, CrossEntropy
-from evaluators.training import Training, fit
-from spaces.dense import Dense
+from evaluators.training.evaluator import Training, fit
+from spaces.models import Dense
 
 WIDTHS, DEPTH, BATCH, SAMPLES = (32, 128, 512), 2, 32, 64
 ESTIMATORS = ("gram", "trace", "diagonal", "block")

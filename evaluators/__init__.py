@@ -2,9 +2,9 @@
 
 from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, Report, State
-from evaluators.corruption import Corruption, Denoising, Variational
-from evaluators.cost import Cost, smallest
-from evaluators.counting import count
+from evaluators.cost.counting import count
+from evaluators.cost.evaluator import Cost, smallest
+from evaluators.cost.latency import Latency, measure
 from evaluators.data import (
     Arrays,
     Augmented,
@@ -25,17 +25,17 @@ from evaluators.data import (
     Task,
     overlap_by_case,
 )
-from evaluators.distillation import Distillation
-from evaluators.finetuning import FineTuning
-from evaluators.latency import Latency, measure
-from evaluators.lineage import LineageTraining
-from evaluators.pairs import PairTraining
+from evaluators.inherited.evaluator import LineageTraining
+from evaluators.pairs.corruption import Corruption, Denoising, Variational
+from evaluators.pairs.evaluator import PairTraining
 from evaluators.quality import Quality
 from evaluators.supernet import SupernetSearch, SupernetSettings, SupernetTraining
-from evaluators.training import Training, fit
-from evaluators.trial_training import TrialTraining
-from evaluators.weights import pack_weights, unpack_weights
-from spaces.channels.trace import mode
+from evaluators.training.distillation import Distillation
+from evaluators.training.evaluator import Training, fit
+from evaluators.training.finetuning import FineTuning
+from evaluators.training.trials import TrialTraining
+from evaluators.training.weights import pack_weights, unpack_weights
+from spaces.calling import mode
 
 __all__ = [
     "Arrays",

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.base import Data, Inputs
-from operators.forward import device_of, forward
-from spaces.channels.trace import mode
+from spaces.calling import device_of, forward, mode
 
 
 def assess(model: nn.Module, data: Data, batches: Iterable[tuple[Inputs, Tensor]]) -> dict[str, float]:

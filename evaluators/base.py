@@ -14,6 +14,9 @@ from torch import nn
 from evaluators.data.base import Data
 from spaces.base import Space
 
+RESUME = "resume"
+"""Operator of a candidate that goes on from the checkpoint of its last parent."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:

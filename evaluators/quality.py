@@ -13,9 +13,9 @@ from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Preloaded
 from operators.criteria.activations import record
-from operators.forward import device_of
 from operators.repair.batchnorm import recalibrate
 from spaces.base import Sliced, Space
+from spaces.calling import device_of
 from spaces.errors import InputError, require
 
 _LOUDEST = float(np.finfo(np.float16).max)

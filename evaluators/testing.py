@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import SPLITS, Data, Split
-from operators.forward import forward
 from spaces.base import Space
+from spaces.calling import forward
 
 
 class DataContract:

@@ -1,36 +1,38 @@
 """HOW we look: strategies, the loop, executors, the ledger, dashboard, report, export."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search.lazy import lazily
 
 if TYPE_CHECKING:
     from search.budget import Budget
     from search.coevolution import CellLoop, Coevolution
     from search.engine import Search
-    from search.evolution import Evolution
     from search.executors.base import Executor
     from search.executors.inline import InlineExecutor
     from search.executors.ray_tasks import RayExecutor
     from search.executors.simulated import SimulatedExecutor
-    from search.finish import Finish
-    from search.from_run import FromRun
+    from search.finish.finish import Finish
+    from search.finish.recipe import load
     from search.front import Front
-    from search.halving import SuccessiveHalving
-    from search.ladder import Ladder
-    from search.ledger import Ledger
-    from search.lineages import Lineages
     from search.loop import Loop
-    from search.planning import Plan
     from search.problem import Constraint, Objective, Problem
     from search.pruners import NonDominationPruner, TICPruner
-    from search.random_search import RandomSearch
-    from search.raytune import StudyScheduler, StudySearch
-    from search.recipe import load
+    from search.raytune.scheduler import StudyScheduler
+    from search.raytune.searcher import StudySearch
+    from search.record.ledger import Ledger
     from search.result import Result
-    from search.stages import Stages
+    from search.setup.planning import Plan
+    from search.strategies.evolution import Evolution
+    from search.strategies.ladder import Ladder
+    from search.strategies.pruning_lines import Lineages
+    from search.strategies.random_search import RandomSearch
+    from search.strategies.stages import Stages
+    from search.strategies.surrogate import Surrogate
     from search.strategy import Strategy
-    from search.surrogate import Surrogate
-    from search.tuning import Tuning
+    from search.tuning.halving import SuccessiveHalving
+    from search.tuning.strategy import Tuning
+    from search.warm_start.from_run import FromRun
 
 __all__ = [
     "Budget",
@@ -74,38 +76,34 @@ _HOMES = {
     "CellLoop": "search.coevolution",
     "Coevolution": "search.coevolution",
     "Constraint": "search.problem",
-    "Evolution": "search.evolution",
+    "Evolution": "search.strategies.evolution",
     "Executor": "search.executors.base",
-    "Finish": "search.finish",
-    "FromRun": "search.from_run",
+    "Finish": "search.finish.finish",
+    "FromRun": "search.warm_start.from_run",
     "Front": "search.front",
     "InlineExecutor": "search.executors.inline",
-    "Ladder": "search.ladder",
-    "Ledger": "search.ledger",
-    "Lineages": "search.lineages",
+    "Ladder": "search.strategies.ladder",
+    "Ledger": "search.record.ledger",
+    "Lineages": "search.strategies.pruning_lines",
     "Loop": "search.loop",
     "NonDominationPruner": "search.pruners",
     "Objective": "search.problem",
-    "Plan": "search.planning",
+    "Plan": "search.setup.planning",
     "Problem": "search.problem",
-    "RandomSearch": "search.random_search",
+    "RandomSearch": "search.strategies.random_search",
     "RayExecutor": "search.executors.ray_tasks",
     "Result": "search.result",
     "Search": "search.engine",
     "SimulatedExecutor": "search.executors.simulated",
-    "Stages": "search.stages",
+    "Stages": "search.strategies.stages",
     "Strategy": "search.strategy",
-    "StudyScheduler": "search.raytune",
-    "StudySearch": "search.raytune",
-    "SuccessiveHalving": "search.halving",
-    "Surrogate": "search.surrogate",
+    "StudyScheduler": "search.raytune.scheduler",
+    "StudySearch": "search.raytune.searcher",
+    "SuccessiveHalving": "search.tuning.halving",
+    "Surrogate": "search.strategies.surrogate",
     "TICPruner": "search.pruners",
-    "Tuning": "search.tuning",
-    "load": "search.recipe",
+    "Tuning": "search.tuning.strategy",
+    "load": "search.finish.recipe",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)

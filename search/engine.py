@@ -15,38 +15,38 @@ from typing import Literal
 from torch import nn
 
 from evaluators.base import Evaluator, Evaluators
-from evaluators.cost import Cost, smallest
+from evaluators.cost.evaluator import Cost, smallest
 from evaluators.data.base import Data
 from evaluators.quality import Quality
-from evaluators.training import Training
+from evaluators.training.evaluator import Training
 from operators.criteria import Criterion
-from search.about import About
-from search.baseline import Baseline
 from search.budget import Budget
-from search.directory import RunDirectory
 from search.ending import Ending, EndingKind
-from search.evolution import Evolution
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
-from search.export import Origin
-from search.finals import load_finals
-from search.finish import Finish
-from search.identity import Identity
-from search.identity_format1 import identify
+from search.finish.export import Origin
+from search.finish.finish import Finish
 from search.interruption import interruptible
-from search.ledger import Ledger
-from search.lock import RunLock
-from search.planning import Plan, make_plan
-from search.preparation import MakeSpace, Preparation, default_criteria
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
-from search.reach import reaches
+from search.record.about import About
+from search.record.directory import RunDirectory
+from search.record.finals import load_finals
+from search.record.identity import Identity
+from search.record.identity_format1 import identify
+from search.record.ledger import Ledger
+from search.record.lock import RunLock
 from search.report import write_report
 from search.result import Result
+from search.setup.baseline import Baseline
+from search.setup.limits import reaches
+from search.setup.planning import Plan, make_plan
+from search.setup.preparation import MakeSpace, Preparation, default_criteria
+from search.strategies.evolution import Evolution
 from search.strategy import SearchStrategy
 from search.study import StudyView
 from search.tally import SearchLoop
-from search.warm_start import WarmStart
+from search.warm_start.warm_start import WarmStart
 from spaces.base import Space
 from spaces.channels import ChannelSpace
 

@@ -15,8 +15,8 @@ from search.budget import COMPUTE, Budget
 from search.ending import Ending, EndingKind
 from search.executors.base import Event, Executor, Reported, Started
 from search.executors.work import pruned
-from search.ledger import Ledger
 from search.problem import Problem
+from search.record.ledger import Ledger
 from search.stop import Stop
 from search.tally import SearchLoop
 from spaces.errors import InputError

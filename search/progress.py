@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.base import Report, State
-from search.figures import number
+from search.numbers import number
 
 if TYPE_CHECKING:
     from search.tally import SearchLoop

@@ -13,18 +13,18 @@ from rich.table import Table
 from torch import nn
 
 from evaluators.base import Evaluation
-from search import table
-from search.about import About
 from search.ending import Ending
 from search.executors.randomness import Randomness
-from search.export import base_of, export
-from search.figures import number, title
-from search.finals import Final, load_finals
-from search.finish import front_of
-from search.ledger import Ledger
+from search.finish.export import base_of, export
+from search.finish.finish import front_of
+from search.finish.recipe import RECIPE, Recipe, load
+from search.numbers import number, title
 from search.problem import Problem
-from search.recipe import RECIPE, Recipe, load
-from search.trials import TrialRow, gather_trials, trials_table
+from search.record.about import About
+from search.record.finals import Final, load_finals
+from search.record.ledger import Ledger
+from search.report import table
+from search.report.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from evaluators.base import Candidate, Evaluation, Report
 from search.budget import Budget
 from search.executors.base import Executor
-from search.ledger import Ledger
 from search.loop import Loop, Order, epoch_macs
 from search.problem import Problem
+from search.record.ledger import Ledger
 from search.stop import Stop
 from search.tally import SearchLoop
 

@@ -14,8 +14,8 @@ from search.budget import Budget
 from search.ending import NOTE, Ending, EndingKind
 from search.executors.base import Executor
 from search.front import Front
-from search.ledger import Ledger, LedgerError
 from search.problem import Problem
+from search.record.ledger import Ledger, LedgerError
 
 _ELAPSED = "elapsed"
 

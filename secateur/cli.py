@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from secateur import HOMES
 
 if TYPE_CHECKING:
-    from search.directory import RunDirectory
+    from search.record.directory import RunDirectory
     from search.result import Result
 
 DONE, STOPPED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command; what the user can mend becomes one line."""
     # torch and all behind it take seconds: an interrupt meanwhile is one, too
-    from search.ledger import LedgerError
+    from search.record.ledger import LedgerError
     from spaces.errors import InputError
 
     try:
@@ -71,9 +71,9 @@ def _run(words: list[str]) -> int:
     """Run or resume a search, show what it found."""
     from rich.console import Console
 
-    from search.assembly import assemble
+    from search.config.assembly import assemble
+    from search.config.settings import Settings
     from search.progress import Progress
-    from search.settings import Settings
 
     settings = Settings.parse(words, HOMES)
     progress = Progress()
@@ -91,8 +91,8 @@ def _plan(words: list[str]) -> int:
     """Show what a run would be."""
     from rich.console import Console
 
-    from search.assembly import assemble
-    from search.settings import Settings
+    from search.config.assembly import assemble
+    from search.config.settings import Settings
 
     settings = Settings.parse(words, HOMES)
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -114,9 +114,9 @@ def _export(words: list[str]) -> int:
     """Fine-tune and export members of a front as it is: ``export runs/NAME --finish.members 8``."""
     from rich.console import Console
 
-    from search.assembly import assemble
+    from search.config.assembly import assemble
+    from search.config.settings import Settings
     from search.progress import Progress
-    from search.settings import Settings
 
     directory = _directory(words[:1])
     settings = Settings.parse([str(directory.config), *words[1:]], HOMES)
@@ -130,7 +130,7 @@ def _dashboard(words: list[str]) -> int:
     """Show the Optuna view of a run in optuna-dashboard: ``dashboard runs/NAME --port 8080``."""
     from importlib.util import find_spec
 
-    from search.settings import Settings
+    from search.config.settings import Settings
     from spaces.errors import InputError
 
     directory = _directory(words[:1])
@@ -154,7 +154,7 @@ def _dashboard(words: list[str]) -> int:
 
 def _directory(words: Sequence[str]) -> RunDirectory:
     """The run that a command is about."""
-    from search.directory import RunDirectory
+    from search.record.directory import RunDirectory
     from spaces.errors import InputError
 
     if len(words) != 1:

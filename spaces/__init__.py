@@ -6,8 +6,8 @@ from spaces.channels import ChannelSpace
 from spaces.choices import Categorical, Choice, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
 from spaces.joint import JointSpace, Part
-from spaces.mixed_pairs import MixedPairs, Pairs
-from spaces.pairs import Pair, PairSpace, VariationalPair
+from spaces.pairs.mixed import MixedPairs, Pairs
+from spaces.pairs.space import Pair, PairSpace, VariationalPair
 from spaces.trials import TrialSpace
 
 __all__ = [

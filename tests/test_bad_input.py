@@ -16,9 +16,9 @@ import yaml
 from safetensors.torch import save_file
 
 from run_search import main
-from search.baseline import Baseline
-from search.ledger import Ledger
-from search.lock import RunLock
+from search.record.ledger import Ledger
+from search.record.lock import RunLock
+from search.setup.baseline import Baseline
 from search.testing import BitSpace
 from spaces.models import ResidualNet
 from tests.waiting import slowness

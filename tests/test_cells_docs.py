@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from search.settings import Settings
+from search.config.settings import Settings
 from spaces.cells import CellStack, Dense, Design, Operations, Plan
 from spaces.cells import genotype as text
 

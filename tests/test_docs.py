@@ -17,9 +17,9 @@ from operators.testing import CriterionContract
 from search import Search
 from search.coevolution import Coevolution
 from search.executors import InlineExecutor
-from search.ledger import Ledger
 from search.loop import Budget, Loop
 from search.problem import Objective, Problem
+from search.record.ledger import Ledger
 from search.testing import BitSpace, Toy
 from spaces import ChannelSpace, Pair, PairSpace
 from spaces.models import Perceptron, ResidualNet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger
+from search.record.ledger import Ledger
 from secateur.cli import main
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger
+from search.record.ledger import Ledger
 from tests.waiting import measured, until
 
 ROOT = Path(__file__).parent.parent

@@ -19,8 +19,8 @@ import yaml
 
 import run_search
 from run_search import main
-from search.ledger import Ledger
-from search.settings import Settings
+from search.config.settings import Settings
+from search.record.ledger import Ledger
 from tests.waiting import patience, slowness, until
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spaces.channels.trace import Trace, mode, trace
+from spaces.calling import mode
+from spaces.channels.trace import Trace, trace
 
 
 class Traces:

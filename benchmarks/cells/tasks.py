@@ -16,7 +16,7 @@ from evaluators.data import Arrays, Classification, Data, Digits, Phantoms
 from evaluators.data.base import SPLITS
 from evaluators.data.preloaded import Preloaded
 from evaluators.supernet.settings import SupernetSettings
-from evaluators.training import Training, fit
+from evaluators.training.evaluator import Training, fit
 from operators.stability import Rule, Stability
 from spaces.cells import Design, Edges
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.coevolution.arms import TASKS, pair
 from evaluators import Cost, PairTraining
 from evaluators.base import Evaluators
-from evaluators.pair_state import Tensors, pack_moments
+from evaluators.pairs.state import Tensors, pack_moments
 from operators.mutation import VariancePruning
 from operators.schedules import Fixed
 from search import InlineExecutor, Ledger, Problem

@@ -20,8 +20,8 @@ import torch
 from benchmarks.coevolution.faithful import FOLDER, shard_file, write
 from benchmarks.harness import spread
 from evaluators.assessment import assess
-from search.assembly import assemble
-from search.settings import Settings
+from search.config.assembly import assemble
+from search.config.settings import Settings
 
 CONFIG = Path("configs") / "gecco_improved.yaml"
 KEPT = 0.5

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fronts.tasks import Ground
-from evaluators.distillation import Distillation
-from evaluators.optimisation import parameter_groups
-from evaluators.removal import RemovalTrials
-from evaluators.teaching import Teacher
+from evaluators.inherited.channel_worth import RemovalTrials
+from evaluators.inherited.teaching import Teacher
+from evaluators.training.distillation import Distillation
+from evaluators.training.optimisation import parameter_groups
 from operators.criteria import Criterion
 from operators.repair.batchnorm import recalibrate
 

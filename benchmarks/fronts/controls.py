@@ -26,7 +26,7 @@ from benchmarks.fronts.arms import (
     train,
 )
 from benchmarks.fronts.tasks import Ground
-from evaluators.counting import count
+from evaluators.cost.counting import count
 from operators.criteria import Criterion, Magnitude
 from operators.criteria.scoring import score_all
 

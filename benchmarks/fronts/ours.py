@@ -11,8 +11,8 @@ from benchmarks.fronts.arms import Arm, Point, scoring
 from benchmarks.fronts.controls import kept
 from benchmarks.fronts.tasks import Ground
 from evaluators import Cost, LineageTraining
-from evaluators.distillation import Distillation
-from evaluators.removal import RemovalTrials, Worth, has_norms
+from evaluators.inherited.channel_worth import RemovalTrials, Worth, has_norms
+from evaluators.training.distillation import Distillation
 from operators.mutation import RemovalPruning
 from search import Lineages, Search
 

@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks.fronts.arms import RECIPE, Arm, Point, Recipe, Spent, chosen, epochs_for, measured, train
 from benchmarks.fronts.controls import Share, Weights, parts, scores
 from benchmarks.fronts.tasks import Ground
-from evaluators.counting import count
+from evaluators.cost.counting import count
 from operators.criteria import Magnitude
 
 

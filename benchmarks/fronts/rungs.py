@@ -23,9 +23,9 @@ from benchmarks.fronts.controls import Weights, kept, scores
 from benchmarks.fronts.record import FOLDER, ground
 from benchmarks.fronts.tasks import TASKS, Ground
 from evaluators import Candidate, LineageTraining
-from evaluators.distillation import Distillation
+from evaluators.training.distillation import Distillation
 from operators.criteria import Magnitude
-from search.rank_correlation import rank_correlation
+from search.strategies.rank_correlation import rank_correlation
 from search.strategy import candidate_seed
 from spaces.files import replacing
 

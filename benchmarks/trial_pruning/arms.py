@@ -23,7 +23,7 @@ from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.tasks import EPOCHS
 from benchmarks.trial_pruning.weighing import Weighing
 from search.pruners import TICPruner
-from search.weighing import normal_scores
+from search.strategies.rank_correlation import normal_scores
 
 Score = Callable[[Pool], np.ndarray]
 """From a pool to what is reported: ``(configurations, epochs)``, lower is better."""

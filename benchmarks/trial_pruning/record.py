@@ -22,7 +22,7 @@ from evaluators.tic.criterion import TIC
 from evaluators.tic.estimators import BlockWise, Diagonal, Gram, Trace
 from evaluators.tic.gradients import gradients
 from evaluators.tic.likelihood import as_likelihood
-from spaces.channels.trace import mode
+from spaces.calling import mode
 
 SHARD = 50
 """Configurations a shard."""

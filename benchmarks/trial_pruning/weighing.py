@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.trial_pruning.curves import Pool
-from search.weighing import weighed
+from search.tuning.weighing import weighed
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from evaluators.data.base import Data, Split
 from evaluators.data.task import Task, per_sample
-from operators.forward import forward
-from spaces.channels.trace import mode
+from spaces.calling import forward, mode
 from spaces.errors import InputError
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 
 from evaluators.assessment import assess
-from evaluators.counting import count
+from evaluators.cost.counting import count
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded
-from evaluators.training import Training, fit
-from evaluators.training_settings import TrainingSettings
+from evaluators.training.evaluator import Training, fit
+from evaluators.training.settings import TrainingSettings
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
 

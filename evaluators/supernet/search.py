@@ -14,17 +14,17 @@ from torch import nn
 
 from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluator, Report
-from evaluators.checkpoint import Checkpoint
-from evaluators.counting import count
+from evaluators.cost.counting import count
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded
 from evaluators.supernet.record import EpochRecord, tables
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.training import SupernetTraining, check_length
-from evaluators.training import Training, fit
-from operators.forward import device_of
+from evaluators.training.checkpoint import Checkpoint
+from evaluators.training.evaluator import Training, fit
 from operators.stability import Rule, Stability
 from spaces.base import Space, Trained
+from spaces.calling import device_of
 from spaces.cells import found as files
 from spaces.cells import genotype as text
 from spaces.cells.design import Design

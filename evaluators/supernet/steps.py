@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Batch, to_device
-from evaluators.optimisation import train_mode
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.surgery import remove
 from evaluators.supernet.unrolled import unrolled_gradients
-from operators.forward import device_of, forward
+from evaluators.training.optimisation import train_mode
+from spaces.calling import device_of, forward
 from spaces.cells.mixed import Supernet
 
 

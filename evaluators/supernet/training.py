@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.counting import count
+from evaluators.cost.counting import count
 from evaluators.data.base import Data
 from evaluators.supernet.record import EpochRecord
 from evaluators.supernet.retraining import retrain
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.steps import Steps
-from evaluators.training import Training
-from operators.forward import device_of
+from evaluators.training.evaluator import Training
 from operators.stability import Histories, Rule, window_divergences
+from spaces.calling import device_of
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
 from spaces.cells.mixed import Supernet

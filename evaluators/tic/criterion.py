@@ -18,7 +18,7 @@ from evaluators.tic.gauge import RegimeGauge
 from evaluators.tic.gradients import Inputs, Path, gradients
 from evaluators.tic.likelihood import CrossEntropy, Likelihood, as_likelihood
 from evaluators.tic.prediction import Prediction
-from operators.forward import device_of
+from spaces.calling import device_of
 from spaces.errors import InputError, require
 
 EstimatorName = Literal["exact", "block", "diagonal", "trace", "gram"]

@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 
 from evaluators.tic.blocks import Block, DenseBlock, LayerBlock, LinearBlock, Rows, sum_of
 from evaluators.tic.uses import LinearUse, Use, is_covered, own_parameters, use_of
-from operators.forward import forward
+from spaces.calling import forward
 from spaces.errors import InputError
 
 Inputs = Tensor | tuple[Tensor, ...]

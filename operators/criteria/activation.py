@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from operators.criteria.activations import record
 from operators.criteria.base import Batches, Criterion, Loss
 from operators.criteria.examination import by_segment, examined
-from operators.forward import forward
+from spaces.calling import forward
 from spaces.channels.plan import SlicePlan
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from operators.criteria.base import Batches, Loss
 from operators.criteria.examination import examined
-from operators.forward import device_of, forward
 from operators.readers import Reader, features, known, readers
+from spaces.calling import device_of, forward
 from spaces.channels.plan import SlicePlan
 
 

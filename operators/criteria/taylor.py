@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from operators.criteria.base import Batches, Criterion, Loss
 from operators.criteria.examination import by_segment, examined
 from operators.criteria.watching import watched
-from operators.forward import device_of, forward
+from spaces.calling import device_of, forward
 from spaces.channels.plan import SlicePlan, Tap
 from spaces.errors import InputError
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from operators.forward import forward
+from spaces.calling import forward
 
 _MIN_SAMPLES = 2  # a single sample has no variance
 

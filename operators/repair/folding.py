@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from operators.forward import forward
 from operators.readers import Reader, features, readers
+from spaces.calling import forward, mode
 from spaces.channels.plan import SlicePlan
-from spaces.channels.trace import mode
 
 
 def fold(model: nn.Module, plan: SlicePlan, dead: np.ndarray, batches: Iterable[tuple[Any, Any]]) -> None:

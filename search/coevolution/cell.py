@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluation, Evaluator, State
 from evaluators.data.base import Data
-from evaluators.pair_state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
-from evaluators.pairs import PairTraining
+from evaluators.pairs.evaluator import PairTraining
+from evaluators.pairs.state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
 from search.coevolution.mixture import mixed
 from search.coevolution.pruning import CellPruning, Child
 from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset
 from search.executors.randomness import Randomness
 from search.executors.work import failed, reason, worker_name
 from search.strategy import candidate_seed
-from spaces.mixed_pairs import Pairs
+from spaces.pairs.mixed import Pairs
 
 if TYPE_CHECKING:
     from search.coevolution.strategy import Coevolution

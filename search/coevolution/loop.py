@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evaluators.base import Evaluation, State
-from evaluators.pair_state import CellFiles
-from evaluators.pairs import PairTraining
+from evaluators.pairs.evaluator import PairTraining
+from evaluators.pairs.state import CellFiles
 from search.budget import Budget
 from search.coevolution.cell import CellStep, Outcome
 from search.coevolution.grid import Grid, Stepped
 from search.ending import Ending, EndingKind
 from search.executors.base import Executor
-from search.ledger import Ledger
 from search.problem import Problem
+from search.record.ledger import Ledger
 from search.tally import SearchLoop
 from spaces.errors import InputError
 

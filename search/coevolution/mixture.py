@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.base import Inputs
-from operators.forward import forward
+from spaces.calling import forward
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluators.cost.planned import PlannedCosts
 from evaluators.data.base import Data
-from evaluators.pairs import PairTraining
-from evaluators.planned import PlannedCosts
+from evaluators.pairs.evaluator import PairTraining
 from operators.controller import Controller
 from operators.criteria import removal_losses
 from operators.repair import fold
 from search.coevolution.tensors import zero
-from spaces.mixed_pairs import Pairs
+from spaces.pairs.mixed import Pairs
 
 if TYPE_CHECKING:
     from search.coevolution.strategy import Coevolution

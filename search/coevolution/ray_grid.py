@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from evaluators.base import Evaluation
-from evaluators.pair_state import PairState, unpack_moments
+from evaluators.pairs.state import PairState, unpack_moments
 from search.coevolution.cell import CellStep
 from search.coevolution.grid import Stepped
 from search.executors import ray_connection

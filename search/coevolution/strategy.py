@@ -18,13 +18,13 @@ from search.coevolution.loop import CellLoop, rehearse, step_seconds
 from search.coevolution.replacement import Always, Replacement
 from search.coevolution.topology import Ring, Topology
 from search.executors.base import Executor
-from search.ledger import Ledger
 from search.loop import Order
 from search.problem import Problem
+from search.record.ledger import Ledger
 from search.strategy import SearchStrategy
 from search.tally import SearchLoop
 from spaces.errors import InputError, require
-from spaces.mixed_pairs import Pairs
+from spaces.pairs.mixed import Pairs
 
 Mates = Literal["apart", "whole", "together"]
 MATES: tuple[Mates, ...] = ("apart", "whole", "together")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from evaluators.pair_state import Tensors
+from evaluators.pairs.state import Tensors
 
 
 def zero(pair: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,8 @@
 """Where candidates are evaluated: in process, on Ray, or in simulated time."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search.lazy import lazily
 
 if TYPE_CHECKING:
     from search.executors.base import Event, Executor, Finished, Reported, Started
@@ -32,8 +33,4 @@ _HOMES = {
     "Started": "search.executors.base",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluators.base import Evaluation
-from search.about import About
-from search.finals import PICTURES, load_finals
-from search.ledger import Ledger
+from search.record.about import About
+from search.record.finals import PICTURES, load_finals
+from search.record.ledger import Ledger
 
 _ARCHITECTURE = "architecture/"
 """Begins the names of the segments with which :class:`spaces.MixedPairs` says which encoder and which decoder

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.figures import title
+from search.numbers import title
 from search.report import style
 from search.report.cell_facts import CellFacts
 from search.report.facts import Facts

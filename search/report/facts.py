@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluators.base import Evaluation, State
-from search.about import About
 from search.ending import Ending
-from search.finals import BASE, Final, load_finals
 from search.front import Front
-from search.ledger import Ledger
+from search.record.about import About
+from search.record.finals import BASE, Final, load_finals
+from search.record.ledger import Ledger
 from search.report.cell_facts import CellFacts
 from search.report.supernet_facts import Course, gather_courses
-from search.trials import TrialRow, gather_trials
+from search.report.trials import TrialRow, gather_trials
 
 
 @dataclass(eq=False)

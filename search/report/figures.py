@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from evaluators.base import Evaluation
-from search.figures import title
+from search.numbers import title
 from search.report import style
 from search.report.facts import Facts, parts_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from search.figures import bound, title
+from search.numbers import bound, title
 from search.report import style
 from search.report.facts import Facts
 

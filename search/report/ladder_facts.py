@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.ladder import PROMOTED
-from search.rank_correlation import RankCorrelation, rank_correlation
 from search.report.facts import Facts
+from search.strategies.ladder import PROMOTED
+from search.strategies.rank_correlation import RankCorrelation, rank_correlation
 
 
 @dataclass(frozen=True)

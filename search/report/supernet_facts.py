@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluators.base import State
-from search.about import About
+from search.finish.searched_cells import CASES
 from search.front import Front
-from search.ledger import Ledger
-from search.searched_cells import CASES
+from search.record.about import About
+from search.record.ledger import Ledger
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,11 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from evaluators.base import State
-from search.figures import setting, title
+from search.numbers import setting, title
 from search.report import style
 from search.report.facts import Facts
-from search.sampling import quiet
-from search.trials import TrialRow, best_first, short
+from search.report.trials import TrialRow, best_first, short
+from search.tuning.sampling import quiet
 
 _CURVES = 400
 """Most curves: beyond, the stopped ones are thinned, and the legend says so."""

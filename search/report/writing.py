@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 from evaluators.base import State
-from search.figures import title
-from search.finals import Final
-from search.ledger import Ledger
-from search.report import cell_figures, figures, supernet_figures, trial_figures, words
+from search.numbers import title
+from search.record.finals import Final
+from search.record.ledger import Ledger
+from search.report import cell_figures, figures, phrases, supernet_figures, trial_figures
 from search.report.cell_facts import CellFacts
 from search.report.facts import Facts, gather
 from search.report.front_figure import front_figure
@@ -47,17 +47,19 @@ def write_report(directory: str | Path) -> Path:
 
 def report_html(facts: Facts, directory: Path) -> str:
     """Return the report as one HTML document."""
-    surroundings = words.surroundings(directory)
+    surroundings = phrases.surroundings(directory)
     parts = [
         *(_trials(facts) if facts.trials else []),
         *(_cells(facts, facts.cells) if facts.cells is not None else []),
         *(_courses(facts) if facts.courses else []),
         *_front(facts),
         _progress(facts),
-        section("The rungs", ladder, _RUNGS) if (ladder := words.rungs_table(facts)) else "",
+        section("The rungs", ladder, _RUNGS) if (ladder := phrases.rungs_table(facts)) else "",
         *(_masks(facts) if not facts.trials and not facts.courses else []),
         _trouble(facts),
-        section("The front in numbers", words.front_table(facts), "As the search saw it; also in front.csv.")
+        section(
+            "The front in numbers", phrases.front_table(facts), "As the search saw it; also in front.csv."
+        )
         if facts.front and not _has_one_best(facts)
         else "",
         section("Settings and environment", surroundings) if surroundings else "",
@@ -67,7 +69,7 @@ def report_html(facts: Facts, directory: Path) -> str:
         f"Written by Secateur {metadata.version('secateur')} on {now}, from ledger.db alone. This page "
         "loads nothing from anywhere."
     )
-    return page(facts.about.name, words.sentence(facts), words.cards(facts), parts, footer)
+    return page(facts.about.name, phrases.sentence(facts), phrases.cards(facts), parts, footer)
 
 
 def _has_one_best(facts: Facts) -> bool:
@@ -85,7 +87,7 @@ def _front(facts: Facts) -> list[str]:
         parts.append(section("All objectives", lines, "A line is a member of the front."))
     if facts.finals and not facts.trials:
         about = _TRAINED if facts.courses else _FINISHED
-        parts.append(section("Finished models", words.finals_table(facts), about))
+        parts.append(section("Finished models", phrases.finals_table(facts), about))
     return parts
 
 
@@ -122,7 +124,7 @@ def _masks(facts: Facts) -> list[str]:
 
 def _trouble(facts: Facts) -> str:
     """What could not be pruned, and which candidates failed."""
-    frozen, failures = words.frozen_table(facts), words.failures_table(facts.reasons)
+    frozen, failures = phrases.frozen_table(facts), phrases.failures_table(facts.reasons)
     failed = f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on."
     about = "Every axis that the search leaves whole, with the reason."
     return pair(
@@ -140,7 +142,7 @@ def _trials(facts: Facts) -> list[str]:
         "its trial was stopped."
     )
     return [
-        section("The best trials", words.trials_table(facts), _TESTED if facts.finals else "")
+        section("The best trials", phrases.trials_table(facts), _TESTED if facts.finals else "")
         if complete
         else "",
         section("Learning curves", drawing(trial_figures.curves_figure(facts), "curves"), watched),
@@ -158,7 +160,7 @@ def _trials(facts: Facts) -> list[str]:
             if found
             else "",
             section("Stopped trials", stopped, "Trials that did not come to their end, and why.")
-            if (stopped := words.stopped_table(facts))
+            if (stopped := phrases.stopped_table(facts))
             else "",
         ),
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 
-from search.ledger_store import StoreError
+from search.record.ledger_store import StoreError
 from search.study.view import View
 
 _PAUSE = 0.25  # seconds between two looks when there is nothing to write

@@ -17,7 +17,7 @@ class StudyView:
 
     Args:
         directory: of the run, with its ledger, which knows what the run is about
-            (:class:`search.about.About`).
+            (:class:`search.record.about.About`).
         storage: URL of a database for the study instead of ``study.log``.
     """
 

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from search.curves import curve as curve
-from search.curves import repeats as repeats
-
 
 class Goals:
     """Objectives and constraints as the ledger's note says them, and the front under them.

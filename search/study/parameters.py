@@ -15,7 +15,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from search.ledger_store import Packing
+from search.record.ledger_store import Packing
 
 PARAMETERS = 64
 """Most parameters of a trial: the dashboard is of little use beyond, and every one costs 20 microseconds a

@@ -14,8 +14,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.ledger_store import EvaluationRow, LedgerStore
-from search.study.goals import Goals, curve
+from search.curves import curve
+from search.record.ledger_store import EvaluationRow, LedgerStore
+from search.study.goals import Goals
 from search.study.parameters import Parameters
 
 MEMBER = "## On the front"

@@ -14,9 +14,9 @@ from optuna.storages import JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from search.ending import Ending
-from search.figures import number
-from search.ledger_store import EvaluationRow
-from search.sqlite_store import SQLiteStore
+from search.numbers import number
+from search.record.ledger_store import EvaluationRow
+from search.record.sqlite_store import SQLiteStore
 from search.study.goals import Goals
 from search.study.parameters import Parameters
 from search.study.trials import MEMBER, Study

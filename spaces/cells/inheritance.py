@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from spaces.calling import mode
 from spaces.cells.cell import key
 from spaces.cells.genotype import Genotype
 from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
-from spaces.channels.trace import mode
 from spaces.errors import InputError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spaces.calling import mode
 from spaces.cells.cell import Place
-from spaces.channels.trace import mode
 from spaces.errors import InputError
 
 

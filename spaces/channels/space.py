@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Space
+from spaces.calling import mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import IS_THERE
 from spaces.channels.limits import Limits, limits
@@ -26,7 +27,7 @@ from spaces.channels.program import program_digest
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
-from spaces.channels.trace import canonical_names, differs_in_training, mode, tensors_by_name, trace
+from spaces.channels.trace import canonical_names, differs_in_training, tensors_by_name, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.errors import InputError, require

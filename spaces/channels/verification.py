@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from spaces.base import Segment
+from spaces.calling import mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import DEPTH
 from spaces.channels.literals import Follower
 from spaces.channels.matching import Calls
 from spaces.channels.plan import SlicePlan
 from spaces.channels.rewriting import Unwritable
-from spaces.channels.trace import Trace, mode
+from spaces.channels.trace import Trace
 
 PRECISE_TOLERANCE = 1e-6
 """Largest difference between a compact model and its masked reference, relative to max(1, largest output), at

@@ -13,7 +13,7 @@ from benchmarks.cells.rules import EQUAL_COST, HAND, OURS
 from benchmarks.cells.tasks import FOLDER, RULE, SEARCH, TASKS, TRAINING, CrowdedDigits
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.training import SupernetTraining
-from evaluators.training import Training
+from evaluators.training.evaluator import Training
 from operators.stability import FixedStop, Never, Stability
 from spaces.cells import CellStack, Dense, Design
 from spaces.cells import genotype as text

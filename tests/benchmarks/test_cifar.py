@@ -10,8 +10,8 @@ import yaml
 from benchmarks.cifar import PUBLISHED, beside, main, table
 from evaluators import count
 from run_search import main as door
-from search.finals import BASE, Final
-from search.settings import Settings
+from search.config.settings import Settings
+from search.record.finals import BASE, Final
 from spaces import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

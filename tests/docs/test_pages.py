@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from run_search import COMMANDS
-from search.settings import Settings
+from search.config.settings import Settings
 from spaces.channels.rules import RULES
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ BLOCK = re.compile(r"(?:^<!-- (needs|from): (.*?) -->\n)?^```(\w*)\n(.*?)^```$",
 ELSEWHERE = {
     "docs/cells.md": "tests/test_cells_docs.py",
     "docs/extending.md": "tests/test_docs.py",
-    "docs/tuning-pieces.md": "tests/search/test_raytune.py",
+    "docs/tuning-pieces.md": "tests/search/raytune/test_raytune.py",
 }
 """Pages whose Python another test runs, which looks at what comes of it."""
 NEEDS = {"cluster": 3, "GPU": 1, "database": 2, "CIFAR-10": 1, "your files": 1}

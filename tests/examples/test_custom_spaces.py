@@ -12,7 +12,7 @@ from evaluators import Cost, Training
 from evaluators.data import Digits
 from search import Evolution, Finish, RandomSearch, Search
 from search import load as reload
-from search.export import base_of, export
+from search.finish.export import base_of, export
 from spaces import Choice, InputError
 from spaces.testing import SpaceContract
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from evaluators.base import Evaluator, Report, State
 from search.executors import InlineExecutor, SimulatedExecutor
-from search.ledger import Ledger
 from search.loop import Loop
 from search.problem import Objective, Problem
+from search.record.ledger import Ledger
 from search.strategy import Strategy
 from search.testing import BitSpace
 

@@ -23,13 +23,13 @@ from evaluators.data import Digits
 from operators.criteria import Activation, Magnitude, Random
 from operators.mutation import CriterionGuided
 from search import Evolution, Finish, RandomSearch, Search
-from search.assembly import assemble
-from search.baseline import Baseline, load_checkpoint
+from search.config.assembly import assemble
+from search.config.settings import Settings
 from search.ending import Ending, EndingKind
-from search.identity import describe, weights_digest
-from search.ledger import Ledger
 from search.progress import Progress
-from search.settings import Settings
+from search.record.identity import describe, weights_digest
+from search.record.ledger import Ledger
+from search.setup.baseline import Baseline, load_checkpoint
 from search.strategy import SearchStrategy
 from search.tally import SearchLoop
 from spaces import ChannelSpace, InputError

@@ -11,7 +11,7 @@ import pytest
 from evaluators.base import State
 from search.budget import Budget
 from search.executors import InlineExecutor
-from search.ledger import Ledger
+from search.record.ledger import Ledger
 from spaces.errors import InputError
 from tests.search.loop_case import (
     SPACE,

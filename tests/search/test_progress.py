@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 from search.budget import Budget
 from search.executors.simulated import SimulatedExecutor
-from search.ledger import Ledger
 from search.loop import Loop
 from search.progress import Progress, SearchProgress, steps
-from search.random_search import RandomSearch
-from search.trial_toys import tuning_problem
+from search.record.ledger import Ledger
+from search.strategies.random_search import RandomSearch
+from search.testing.trial_toys import tuning_problem
 
 
 def test_steps():

@@ -12,8 +12,8 @@ import yaml
 
 import run_search
 import secateur
-from search.class_paths import ClassPaths
-from search.settings import Settings
+from search.config.class_paths import ClassPaths
+from search.config.settings import Settings
 from secateur.cli import main
 from spaces.errors import InputError
 

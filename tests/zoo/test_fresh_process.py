@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search.recipe import RECIPE, WEIGHTS, Recipe, load, pack_weights, settings_of, slices_of
+from search.finish.recipe import RECIPE, WEIGHTS, Recipe, load, pack_weights, settings_of, slices_of
 from spaces.testing import flat
 from tests.zoo.cases import ZOO, example_of, model_of, space_of
 

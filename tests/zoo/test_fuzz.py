@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluators.counting import count
-from evaluators.planned import PlannedCosts
+from evaluators.cost.counting import count
+from evaluators.cost.planned import PlannedCosts
 from spaces import ChannelSpace, InputError
 from spaces.channels import space as module
 from tests.zoo.blocks import Random, Shuffle, Tokens

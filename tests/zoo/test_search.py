@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from evaluators import Arrays
-from evaluators.training import Training
+from evaluators.training.evaluator import Training
 from search import Search
-from search.finish import Finish
-from search.recipe import load
+from search.finish.finish import Finish
+from search.finish.recipe import load
 from spaces import ChannelSpace
 from tests.zoo.cases import model_of
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators.counting import count
-from evaluators.planned import PlannedCosts
+from evaluators.cost.counting import count
+from evaluators.cost.planned import PlannedCosts
 from spaces import ChannelSpace
 from spaces.channels import space as module
 from spaces.testing import flat

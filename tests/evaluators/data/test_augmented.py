@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from evaluators import Training, fit
 from evaluators.data import Arrays, Augmented, Digits, Reconstruction
 from evaluators.data.augmented import moved
-from evaluators.teaching import Teacher
+from evaluators.inherited.teaching import Teacher
 from evaluators.testing import DataContract
 from spaces import InputError
 from spaces.models import ResidualNet

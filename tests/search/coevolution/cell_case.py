@@ -19,7 +19,7 @@ from search.coevolution import CellLoop, Coevolution, Ring
 from search.coevolution.inline_grid import InlineGrid
 from search.problem import Objective
 from spaces.models import Perceptron
-from spaces.pairs import Pair, PairSpace
+from spaces.pairs.space import Pair, PairSpace
 
 
 def tiny_data(seed: int = 0) -> Reconstruction:

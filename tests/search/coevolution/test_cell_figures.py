@@ -17,7 +17,7 @@ from search.coevolution import Coevolution, Ring
 from search.report import cell_figures
 from search.report.cell_facts import CellFacts
 from search.report.facts import gather
-from spaces.pairs import PairSpace
+from spaces.pairs.space import PairSpace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import tiny_data, tiny_pair

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from evaluators import Cost, PairTraining
-from evaluators.pair_state import CellFiles, PairState
+from evaluators.pairs.state import CellFiles, PairState
 from operators.controller import Controller
 from operators.mutation import RandomPruning, VariancePruning
 from operators.schedules import Fixed
 from search import Search
 from search.coevolution import Complete, IfBetter, Torus
 from search.coevolution.inline_grid import SimulatedGrid
-from spaces.pairs import PairSpace
+from spaces.pairs.space import PairSpace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import make, rows, rules, tiny_data, tiny_pair

@@ -20,9 +20,9 @@ import yaml
 
 from evaluators.assessment import assess
 from run_search import main
-from search.ledger import Ledger
-from search.recipe import load
-from search.settings import Settings
+from search.config.settings import Settings
+from search.finish.recipe import load
+from search.record.ledger import Ledger
 from tests.waiting import patience, until
 
 ROOT = Path(__file__).parents[3]
@@ -271,7 +271,7 @@ def topology(name: str, **settings: Any) -> dict[str, Any]:
             changed(
                 "evaluators",
                 "1",
-                init_args={"corruption": {"class_path": "evaluators.corruption.Variational"}},
+                init_args={"corruption": {"class_path": "evaluators.pairs.corruption.Variational"}},
             ),
             ["Variational of a Pair; expected a spaces.VariationalPair"],
         ),

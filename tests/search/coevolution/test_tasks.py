@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from evaluators import Cost, PairTraining
 from evaluators.assessment import assess
 from evaluators.base import Evaluation
-from evaluators.corruption import Corruption, Denoising, Variational
 from evaluators.data import Reconstruction, Strings
 from evaluators.data.base import Data
+from evaluators.pairs.corruption import Corruption, Denoising, Variational
 from operators.mutation import VariancePruning
 from operators.schedules import Fixed, Increase
 from search import Finish, Ledger, Result, Search
@@ -27,7 +27,7 @@ from search.coevolution import Coevolution, Complete, Ring
 from search.report.facts import Facts, gather
 from spaces import MixedPairs, PairSpace, VariationalPair
 from spaces.models import Perceptron
-from spaces.pairs import Pair
+from spaces.pairs.space import Pair
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import tiny_data

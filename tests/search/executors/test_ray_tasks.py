@@ -22,10 +22,10 @@ from search.budget import Budget
 from search.executors.base import Finished, Reported, Started
 from search.executors.inline import InlineExecutor
 from search.executors.ray_tasks import KILLS, RayExecutor
-from search.ledger import Ledger
 from search.loop import Loop
 from search.problem import Objective, Problem
-from search.random_search import RandomSearch
+from search.record.ledger import Ledger
+from search.strategies.random_search import RandomSearch
 from search.testing import BitSpace
 from spaces.errors import InputError
 from tests.waiting import slowness, until

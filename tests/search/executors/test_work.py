@@ -192,7 +192,7 @@ def test_pruned_joins_screened_metrics_with_the_report():
 
 def test_importing_the_work_needs_no_ray_and_evolution_does_not_wait_for_scikit_learn():
     code = (
-        "import sys, search.executors.work, search.loop, search.evolution; "
+        "import sys, search.executors.work, search.loop, search.strategies.evolution; "
         "sys.exit(str(sorted({'ray', 'sklearn.ensemble'} & sys.modules.keys())))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from operators.repair.batchnorm import recalibrate
-from search.recipe import construct
+from search.finish.recipe import construct
 from spaces.cells import CellSpace, CellStack, Dense, Edges, SkipUNet, SupernetSpace
 from spaces.errors import InputError
 from spaces.testing import SpaceContract

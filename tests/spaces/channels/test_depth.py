@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluators.counting import count
-from evaluators.planned import PlannedCosts
-from search.recipe import settings_of, shrink, slices_of
+from evaluators.cost.counting import count
+from evaluators.cost.planned import PlannedCosts
+from search.finish.recipe import settings_of, shrink, slices_of
 from spaces import ChannelSpace, InputError
 from spaces.channels.depth import Skip
 from spaces.testing import SpaceContract

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search.recipe import Setting, settings_of, shrink, slices_of
+from search.finish.recipe import Setting, settings_of, shrink, slices_of
 from spaces import ChannelSpace, InputError
 
 

@@ -1,0 +1,157 @@
+"""Latency: how long one forward call takes, measured on the built model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.base import Candidate, Evaluator, Report
+from evaluators.cost.onnx_extra import onnx_bytes, onnx_session, require_onnx
+from evaluators.data.base import Data
+from spaces.base import Space
+from spaces.calling import device_of, mode
+from spaces.errors import InputError
+
+Runtime = Literal["torch", "onnx"]
+
+
+class Latency(Evaluator):
+    """``latency_ms``: milliseconds of one forward call in eval mode, the fastest of many.
+
+    The fastest, and over some time: neighbours, heat and clocks slow a machine down by half and more, for
+    tenths of a second, and never speed it up. What medians were off by on shared cores, and the fastest in
+    how many seconds, is in docs/decisions.md.
+
+    A measurement, so no two are equal: a search on it cannot be repeated bit by bit.
+
+    Args:
+        batch_size: of the call.
+        repeats: calls that are timed, at least.
+        warmup: calls before them that are not.
+        seconds: that calls are timed for, at least. More is surer where others use the machine.
+        runtime: ``torch``, or ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the
+            export).
+        threads: of the runtime; torch's own number comes back afterwards.
+
+    Raises:
+        InputError: a setting out of its range, or runtime ``onnx`` without the packages it needs.
+    """
+
+    metrics = ("latency_ms",)
+    structural = metrics
+    private = "latency is that of the machine where it was measured"
+
+    def __init__(
+        self,
+        batch_size: int = 1,
+        repeats: int = 30,
+        warmup: int = 5,
+        runtime: Runtime = "torch",
+        threads: int = 1,
+        seconds: float = 0.5,
+    ) -> None:
+        if min(batch_size, repeats, threads) < 1 or warmup < 0 or not 0 <= seconds < float("inf"):
+            raise InputError(
+                f"evaluator Latency: batch_size {batch_size}, repeats {repeats}, threads {threads}, warmup "
+                f"{warmup}, seconds {seconds}; "
+                "expected at least 1 each, a warmup and seconds of at least 0"
+            )
+        if runtime not in ("torch", "onnx"):
+            raise InputError(f"evaluator Latency: runtime {runtime!r}; expected torch or onnx")
+        if runtime == "onnx":
+            require_onnx("evaluator Latency")
+        self.batch_size, self.repeats, self.warmup = batch_size, repeats, warmup
+        self.runtime, self.threads = runtime, threads
+        self.seconds = seconds
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        """Raises :class:`InputError` without data."""
+        super().bind(space, data)
+        if data is None:
+            raise InputError("evaluator Latency: no data; expected data with an example of the inputs")
+        self._inputs = tuple(x[:1].repeat_interleave(self.batch_size, 0) for x in data.example())
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        """Yield one report."""
+        took = measure(
+            model, self._inputs, self.repeats, self.warmup, self.runtime, self.threads, self.seconds
+        )
+        yield Report({"latency_ms": took})
+
+
+def measure(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    repeats: int = 30,
+    warmup: int = 5,
+    runtime: Runtime = "torch",
+    threads: int = 1,
+    seconds: float = 0.5,
+) -> float:
+    """Return the milliseconds of the fastest forward call of `model` on `inputs`, in eval mode; with ``onnx``
+    of its export.
+    """
+    if runtime == "onnx":
+        return fastest_ms(onnx_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
+    device = device_of(model)
+    placed = tuple(x.to(device) for x in inputs)
+
+    def call() -> None:
+        model(*placed)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with mode(model, False), torch.inference_mode(), torch_threads(threads):
+        return fastest_ms(call, repeats, warmup, seconds)
+
+
+def fastest_ms(call: Callable[[], object], repeats: int, warmup: int, seconds: float) -> float:
+    """Return the least wall time of a call in milliseconds, of so many calls at least, for so
+    long at least.
+    """
+    for _ in range(warmup):
+        call()
+    fastest, done, began = float("inf"), 0, time.perf_counter()
+    now = began
+    while done < repeats or now - began < seconds:
+        start = time.perf_counter()
+        call()
+        now = time.perf_counter()
+        fastest, done = min(fastest, now - start), done + 1
+    return 1e3 * fastest
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch use so many threads, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+    """Return the model as ONNX for these inputs, as it will be deployed: for batches of any size where it can
+    be, which costs a small transformer .7 of 2.1 ms, and else for theirs."""
+    require_onnx("onnx export")
+    placed = tuple(x.to(device_of(model)) for x in inputs)
+    content, _ = onnx_bytes(model, tuple(x[:1].repeat_interleave(2, 0) for x in placed), fixed=placed)
+    return content
+
+
+def onnx_call(exported: bytes | str, inputs: tuple[Tensor, ...], threads: int = 1) -> Callable[[], Any]:
+    """Return a call of onnxruntime on an ONNX model (bytes, or the path of a file) with these inputs; it
+    returns the outputs as arrays.
+    """
+    session = onnx_session(exported, threads)
+    feed = {
+        given.name: x.detach().cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)
+    }
+    return lambda: session.run(None, feed)

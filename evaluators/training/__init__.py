@@ -1,0 +1,23 @@
+"""Training, fine-tuning, and trials of hyper-parameters; checkpoints and weights."""
+
+from evaluators.training.checkpoint import Checkpoint
+from evaluators.training.distillation import Distillation
+from evaluators.training.evaluator import Training, fit
+from evaluators.training.finetuning import FineTuning
+from evaluators.training.fitting import Fitting
+from evaluators.training.settings import TrainingSettings
+from evaluators.training.trials import TrialTraining
+from evaluators.training.weights import pack_weights, unpack_weights
+
+__all__ = [
+    "Checkpoint",
+    "Distillation",
+    "FineTuning",
+    "Fitting",
+    "Training",
+    "TrainingSettings",
+    "TrialTraining",
+    "fit",
+    "pack_weights",
+    "unpack_weights",
+]

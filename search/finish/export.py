@@ -1,0 +1,243 @@
+"""Export: a built model becomes files that stand on their own, each checked by running it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluators.cost.onnx_extra import onnx_bytes, onnx_session
+from search.finish.recipe import (
+    RECIPE,
+    WEIGHTS,
+    Recipe,
+    describe_genome,
+    load,
+    pack_weights,
+    settings_of,
+    slices_of,
+)
+from spaces.base import Sliced, Space
+from spaces.errors import InputError
+from spaces.files import write_bytes
+
+ONNX = "model.onnx"
+TOLERANCE = 1e-4
+"""Largest difference of an exported model to the one in memory, relative to the largest output (at least 1).
+"""
+EXTRA = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where models come from, so that a recipe can make them again.
+
+    Attributes:
+        model: ``class_path`` and ``init_args`` of the base model, None where it was given as an object.
+        space: the same for a space that builds models anew.
+    """
+
+    model: Mapping[str, Any] | None = None
+    space: Mapping[str, Any] | None = None
+
+
+def base_of(space: Space, genome: np.ndarray) -> nn.Module:
+    """Return what a recipe without an origin starts from: the model that its slices cut, or what the genome
+    builds.
+    """
+    return space.model if isinstance(space, Sliced) else space.build(genome)
+
+
+def export(
+    directory: Path,
+    id: int,
+    genome: np.ndarray,
+    model: nn.Module,
+    space: Space,
+    example: tuple[Tensor, ...],
+    origin: Origin | None = None,
+    *,
+    base: nn.Module | None = None,
+    metrics: Mapping[str, float] | None = None,
+    requested: Mapping[str, float] | None = None,
+    realised: Mapping[str, float] | None = None,
+    onnx: bool = True,
+) -> Recipe:
+    """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
+    model computes.
+
+    The recipe is written last: where it is there, the export is whole.
+
+    Args:
+        directory: of this model, ``models/<id>``; made where it is missing.
+        id: of the candidate.
+        genome: uint8 of shape ``(length,)``.
+        model: as the space built it, tuned or not; stays as it is.
+        space: that built the model.
+        example: inputs of one forward call, at least 2 samples.
+        origin: how to make the base model again.
+        base: the base model, to check the recipe with where `origin` does not say how to make it.
+        metrics: of the search and of the test split, for the recipe.
+        requested: cost as the search computed it.
+        realised: cost as counted on the model.
+        onnx: whether to write an ONNX file; without the export extra none is written and the recipe says so.
+
+    Raises:
+        RuntimeError: where an exported file computes something else than the model.
+    """
+    origin = origin or Origin()
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / RECIPE).unlink(missing_ok=True)
+    weights, tied = pack_weights(model)
+    expected = _run(model, example)
+    write_bytes(directory / WEIGHTS, weights)
+    made_of, made_by = space.made_of(genome, origin.model, origin.space)
+    recipe = Recipe(
+        id=id,
+        model=made_of,
+        space=made_by,
+        slices=slices_of(space, genome) if isinstance(space, Sliced) else [],
+        attributes=settings_of(space, genome) if isinstance(space, Sliced) else [],
+        tied=tied,
+        genome=describe_genome(space, genome),
+        metrics=_finite(metrics),
+        requested=_finite(requested),
+        realised=_finite(realised),
+        fingerprint=space.fingerprint,
+        weights=hashlib.sha256(weights).hexdigest(),
+        onnx=export_onnx(model, example, directory / ONNX) if onnx else {"missing": "not asked for"},
+        versions=_versions(),
+    )
+    write_bytes(directory / RECIPE, recipe.to_json().encode())
+    made_again = recipe.model is not None or recipe.space is not None
+    if made_again or base is not None:
+        try:
+            difference = relative_difference(
+                _run(load(directory, None if made_again else base), example), expected
+            )
+            if difference > TOLERANCE:
+                raise InputError(f"it differs by {difference:.1e} of the largest output")
+        except InputError as error:
+            (directory / RECIPE).unlink(missing_ok=True)
+            raise RuntimeError(
+                f"the export of candidate {id}, loaded again, is not the model it was made of: {error}"
+            ) from error
+    return recipe
+
+
+def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> dict[str, Any]:
+    """Write a model as ONNX with a dynamic batch axis where it can have one, and compare it with torch in
+    onnxruntime.
+
+    Returns:
+        ``file``, ``max_difference`` (absolute), ``dynamic_batch`` and ``bytes``; or ``missing`` with the
+        reason.
+    """
+    file.unlink(missing_ok=True)
+    missing = [name for name in EXTRA if util.find_spec(name) is None]
+    if missing:
+        return {"missing": f"{', '.join(missing)} not installed; pip install secateur[export]"}
+    try:
+        content, dynamic = onnx_bytes(model, example)
+        difference, relative = _onnx_difference(content, model, example, dynamic)
+    # torch, onnx and onnxruntime raise whatever they like: the model stays usable without the file
+    except Exception as error:
+        return {"missing": f"{type(error).__name__}: {_first_line(error)}"}
+    if not relative <= TOLERANCE:
+        return {
+            "missing": f"onnxruntime differs from torch by {difference:.1e}, more than {TOLERANCE:g} of the "
+            f"largest output"
+        }
+    write_bytes(file, content)
+    return {"file": file.name, "max_difference": difference, "dynamic_batch": dynamic, "bytes": len(content)}
+
+
+def relative_difference(first: list[Tensor], second: list[Tensor]) -> float:
+    """Return the largest absolute difference over the largest absolute value of `second` (at least 1); inf
+    where shapes differ.
+    """
+    if [x.shape for x in first] != [x.shape for x in second]:
+        return float("inf")
+    pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if b.numel()]
+    worst = max((float((a - b).abs().max()) / max(1.0, float(b.abs().max())) for a, b in pairs), default=0.0)
+    return float("inf") if worst != worst else worst
+
+
+def outputs_of(result: Any) -> list[Tensor]:
+    """Return the tensors of a forward call's result, in order, whatever holds them."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    return (
+        [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
+    )
+
+
+def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
+    """Outputs in eval mode; modes of all modules come back as they were."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            return [tensor.detach().clone() for tensor in outputs_of(model(*example))]
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _onnx_difference(
+    content: bytes, model: nn.Module, example: tuple[Tensor, ...], dynamic: bool
+) -> tuple[float, float]:
+    """Run the ONNX file on the example, and where the batch is dynamic on three times as many samples;
+    absolute and relative difference.
+    """
+    session = onnx_session(content, torch.get_num_threads())
+    names = [item.name for item in session.get_inputs()]
+    trials = [example]
+    if dynamic:
+        trials.append(
+            tuple(
+                torch.cat([x, x, x]) if x.ndim and x.shape[0] == example[0].shape[0] else x for x in example
+            )
+        )
+    absolute = relative = 0.0
+    for inputs in trials:
+        wanted = [x.float() if x.is_floating_point() else x for x in _run(model, inputs)]
+        arrays = [x.detach().cpu().numpy() for x in inputs]
+        found = [
+            torch.from_numpy(np.asarray(x))
+            for x in session.run(None, dict(zip(names, arrays[: len(names)], strict=True)))
+        ]
+        relative = max(relative, relative_difference(found, wanted))
+        differences = [
+            (a.double() - b.double()).abs().max() for a, b in zip(found, wanted, strict=True) if b.numel()
+        ]
+        absolute = max(absolute, *map(float, differences), 0.0)
+    return absolute, relative
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what wrote the files, as far as they are installed."""
+    versions = {}
+    for name in ("secateur", "torch", "numpy", "safetensors", *EXTRA):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def _finite(values: Mapping[str, float] | None) -> dict[str, float]:
+    """Plain numbers that JSON can hold."""
+    return {name: float(value) for name, value in (values or {}).items() if np.isfinite(value)}
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

@@ -1,0 +1,375 @@
+"""The last stage: members of the front are fine-tuned, verified, exported and measured."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluators.base import Candidate, Evaluator, Evaluators
+from evaluators.cost.counting import COSTS, count
+from evaluators.cost.latency import fastest_ms, measure, onnx_call
+from evaluators.training.distillation import Distillation
+from evaluators.training.evaluator import Training
+from evaluators.training.finetuning import FineTuning
+from evaluators.training.settings import TrainingSettings
+from evaluators.training.weights import unpack_weights
+from search.executors.base import Executor, Finished, Reported
+from search.finish.checks import TOLERANCE, limits, verify
+from search.finish.choice import choose, front_of
+from search.finish.export import ONNX, Origin, base_of, export, export_onnx
+from search.finish.recipe import RECIPE, WEIGHTS, Recipe, read_weights
+from search.finish.searched_cells import keep_cases
+from search.finish.trial_test import Winner
+from search.finish.tuned_members import TunedMembers
+from search.front import Front
+from search.problem import Problem
+from search.record.directory import RunDirectory
+from search.record.finals import BASE, CHOSEN, PICTURES, Final, load_finals
+from search.record.ledger import Ledger
+from search.strategy import candidate_seed
+from spaces.base import Masked, Trained
+from spaces.calling import forward, mode
+from spaces.errors import InputError
+
+_PICTURES = 10
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many are done, and of how many."""
+
+
+class _Stage(NamedTuple):
+    """What is done to a member: by whom, its settings in one line, and what people are told."""
+
+    evaluator: Evaluator
+    settings: str
+    doing: str
+
+
+class Finish:
+    """Fine-tunes some members of the front and exports them. What is done already is not done again.
+
+    A pair of a coevolution begins with the weights that its cell left it, a candidate that inherited its
+    weights with what it became.
+
+    A trial of a hyper-parameter search has been trained when it comes here: it is exported with the weights
+    that its training ended with, from its checkpoint or, where there is none, from the same training once
+    more; the test split is measured then, once.
+
+    Args:
+        members: how many members of the front, spread over it.
+        epochs: of fine-tuning, at most; the best one on the search split is kept.
+        learning_rate: of fine-tuning, at its peak.
+        batch_size: of fine-tuning.
+        distillation: learn from the base model as well; null for labels only.
+        base: whether the base model is tuned and measured in the same way, as the control.
+        onnx: whether to write ONNX files.
+        time_limit: seconds of tuning per member; null: none. (The executor's own limit is made for the
+            search's short evaluations.)
+        latency_batch: samples of a call whose latency is measured.
+        latency_repeats: calls that are timed, at least, of which the fastest counts; one thread.
+        latency_seconds: that they are timed for, at least.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        members: int = 5,
+        epochs: int = 8,
+        learning_rate: float = 2e-3,
+        batch_size: int = 64,
+        distillation: Distillation | None = None,
+        base: bool = True,
+        onnx: bool = True,
+        time_limit: float | None = None,
+        latency_batch: int = 1,
+        latency_repeats: int = 50,
+        latency_seconds: float = 1.0,
+    ) -> None:
+        for ok, text in [
+            (members >= 0, f"members {members}; expected at least 0"),
+            (epochs >= 1, f"epochs {epochs}; expected at least 1"),
+            (
+                time_limit is None or time_limit > 0,
+                f"time_limit {time_limit}; expected a number above 0 or null",
+            ),
+            (latency_batch >= 1, f"latency_batch {latency_batch}; expected at least 1"),
+            (latency_repeats >= 1, f"latency_repeats {latency_repeats}; expected at least 1"),
+            (0 <= latency_seconds < float("inf"), f"latency_seconds {latency_seconds}; expected at least 0"),
+        ]:
+            if not ok:
+                raise InputError(f"finish: {text}")
+        self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
+        self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
+        self.latency_seconds = latency_seconds
+        self.training = Training(
+            epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation
+        )
+        self._settings = _in_words(self.training.settings)
+
+    def run(
+        self,
+        problem: Problem,
+        executor: Executor,
+        ledger: Ledger,
+        directory: Path,
+        *,
+        front: Front | None = None,
+        origin: Origin | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Final]:
+        """Choose, tune, verify, export and measure.
+
+        Args:
+            problem: of the search, with its data bound.
+            executor: where the members are tuned, side by side.
+            ledger: of the run; every tuned member is committed as it comes.
+            directory: of the run; models go to ``models/<id>`` in it.
+            front: of the search; None: made of the ledger again.
+            origin: how to make the base model again, for the recipes.
+            seed: of the run, for the tuning of the base model.
+            progress: told what is going on.
+
+        Returns:
+            The base model (where the space has one and it is wanted), then the members from the best in the
+            first objective on.
+        """
+        tell = progress or (lambda text, done, total: None)
+        stage = self._stage(problem)
+        candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
+        if (
+            self.base
+            and problem.space.base is not None
+            and candidates
+            and not isinstance(problem.space, Masked)
+        ):
+            candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
+        ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
+        ledger.commit()
+        tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
+        tuned.sweep()
+        todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory)]
+        untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
+        self._tune(problem, stage, executor, tuned, untuned, tell)
+        # one after the other, with idle workers: latency is measured here
+        for done, candidate in enumerate(todo):
+            tell("exporting the front", done, len(todo))
+            self._conclude(problem, tuned, directory, candidate, origin, stage.settings)
+        return load_finals(ledger)
+
+    def _stage(self, problem: Problem) -> _Stage:
+        """Return what is done to a member."""
+        if isinstance(problem.space, Trained):
+            return _Stage(Winner(problem.evaluator), "as trained in the search", "testing the best trial")
+        tuning: Evaluator = FineTuning(self.training)
+        # the evaluator gives what was built the weights that the search left it
+        if isinstance(problem.space, Masked) or problem.evaluator.inherits:
+            tuning = Evaluators([problem.evaluator, tuning])
+        return _Stage(tuning, self._settings, "fine-tuning the front")
+
+    def _tune(
+        self,
+        problem: Problem,
+        stage: _Stage,
+        executor: Executor,
+        tuned: TunedMembers,
+        todo: Sequence[Candidate],
+        tell: Progress,
+    ) -> None:
+        """Fine-tune on the executor; each result is committed as it comes."""
+        if not todo:
+            return
+        evaluator = stage.evaluator
+        evaluator.bind(problem.space, problem.evaluator.data)
+        with _time_limit(executor, self.time_limit):
+            executor.start(problem.space, evaluator)
+            waiting, done, epoch = deque(todo), 0, 0
+            while done < len(todo):
+                while waiting and len(todo) - len(waiting) - done < max(1, executor.capacity):
+                    executor.submit([waiting.popleft()])
+                for event in executor.events(timeout=1.0):
+                    if isinstance(event, Reported):
+                        epoch = event.report.step
+                    elif isinstance(event, Finished):
+                        done += 1
+                        tuned.keep(event.evaluation, stage.settings)
+                tell(f"{stage.doing} (epoch {epoch})", done, len(todo))
+
+    def _conclude(
+        self,
+        problem: Problem,
+        tuned: TunedMembers,
+        directory: Path,
+        candidate: Candidate,
+        origin: Origin | None,
+        settings: str,
+    ) -> None:
+        """Verify, export and measure a tuned member, and keep what was found."""
+        ledger = tuned.ledger
+        note, weights = tuned.read(candidate.id)
+        searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
+        final = Final(
+            candidate.id,
+            searched.metrics if searched else dict(problem.base),
+            settings=settings,
+            reason=note["reason"],
+        )
+        if weights is not None:
+            final = replace(
+                final,
+                test={name: value for name, value in note["metrics"].items() if name.startswith("test_")},
+            )
+            ended = problem.space.finish(
+                candidate.genome,
+                lambda: ledger.evaluation(candidate.id).arrays,  # type: ignore[union-attr]
+            )
+            space, genome = ended
+            model = replace(candidate, genome=genome)
+            final = self._export(replace(problem, space=space), directory, model, weights, origin, final)
+            if final.folder:
+                keep_cases(
+                    problem, candidate, ended, unpack_weights(weights), ledger, directory / final.folder
+                )
+            if isinstance(problem.space, Masked) and final.folder:
+                ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, weights))
+        final.save(ledger)
+        tuned.forget(candidate.id)
+
+    def _export(
+        self,
+        problem: Problem,
+        directory: Path,
+        candidate: Candidate,
+        weights: np.ndarray,
+        origin: Origin | None,
+        final: Final,
+    ) -> Final:
+        space, data = problem.space, problem.evaluator.data
+        assert data is not None  # or the fine-tuning would have refused it
+        example = data.example()
+        model = space.build(candidate.genome)
+        model.load_state_dict(dict(unpack_weights(weights)))
+        model.eval()
+        differences = verify(problem, candidate.genome, model)
+        worst = max(differences.values(), default=0.0)
+        if not worst <= TOLERANCE:
+            return replace(
+                final,
+                differences=differences,
+                reason=f"the compact model differs from the masked full one by {worst:.1e}",
+            )
+        screened = problem.evaluator.screen(candidate.genome[None])
+        requested = {name: float(screened[name][0]) for name in COSTS if name in screened}
+        realised = count(model, example) | {"latency_ms": self._latency(model, example)}
+        folder, onnx = "", {}
+        if candidate.id != BASE:
+            folder = f"models/{candidate.id}"
+            base = base_of(space, candidate.genome)
+            metrics = final.searched | final.test
+            recipe = export(
+                directory / folder,
+                candidate.id,
+                candidate.genome,
+                model,
+                space,
+                example,
+                origin,
+                base=base,
+                metrics=metrics,
+                requested=requested,
+                realised=realised,
+                onnx=self.onnx,
+            )
+            onnx = recipe.onnx
+            if "file" in onnx and onnx["dynamic_batch"]:
+                realised["onnx_latency_ms"] = self._onnx_latency(str(directory / folder / ONNX), example)
+        elif self.onnx:
+            # exported as the members are, or the latencies could not be compared
+            with tempfile.TemporaryDirectory() as temporary:
+                onnx = export_onnx(model, example, Path(temporary) / ONNX)
+                if "file" in onnx and onnx["dynamic_batch"]:
+                    realised["onnx_latency_ms"] = self._onnx_latency(str(Path(temporary) / ONNX), example)
+                onnx.pop("file", None)
+        return replace(
+            final,
+            requested=requested,
+            realised=realised,
+            limits=limits(problem, final.searched | final.test | realised) if candidate.id != BASE else [],
+            differences=differences,
+            onnx=onnx,
+            folder=folder,
+        )
+
+    def _batch(self, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x[:1].repeat_interleave(self.latency_batch, 0) for x in example)
+
+    def _latency(self, model: nn.Module, example: tuple[Tensor, ...]) -> float:
+        return measure(model, self._batch(example), self.latency_repeats, seconds=self.latency_seconds)
+
+    def _onnx_latency(self, file: str, example: tuple[Tensor, ...]) -> float:
+        return fastest_ms(
+            onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds
+        )
+
+
+@contextlib.contextmanager
+def _time_limit(executor: Executor, seconds: float | None) -> Iterator[None]:
+    """Give an executor that limits candidates in time another limit for a while."""
+    before = executor.time_limit
+    executor.time_limit = seconds
+    try:
+        yield
+    finally:
+        executor.time_limit = before
+
+
+def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """A few inputs of the test split and what a tuned pair makes of them; empty where it makes something else
+    than its inputs.
+    """
+    data = problem.evaluator.data
+    assert data is not None
+    model = problem.space.build(candidate.genome)
+    model.load_state_dict(dict(unpack_weights(weights)))
+    inputs, _ = next(iter(data.batches("test", _PICTURES)))
+    with mode(model, False), torch.no_grad():
+        outputs = forward(model, inputs)
+    if not isinstance(inputs, Tensor) or inputs.numel() != outputs.numel() or not inputs.is_floating_point():
+        return {}
+    return {"inputs": inputs.numpy(), "outputs": outputs.reshape(inputs.shape).numpy()}
+
+
+def _in_words(settings: TrainingSettings) -> str:
+    """Return settings in one line. Ledgers hold it, and a member whose line is another is tuned again: its
+    words, the class names among them, stay what they were.
+    """
+    named: dict[str, object] = dict(vars(settings))
+    if settings.distillation is not None:
+        named["distillation"] = "evaluators.training.distillation.Distillation"
+        named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}
+    lines = [f"training.{name}={value}" for name, value in sorted(named.items())]
+    return "; ".join(["training=evaluators.training.evaluator.Training", "training.teacher=None", *lines])
+
+
+def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
+    """Whether a member needs nothing more: tuned with these settings, and its files are there and whole."""
+    if final is None or final.settings != settings:
+        return False
+    if not final.folder:
+        return True
+    try:
+        folder = directory / final.folder
+        read_weights(folder / WEIGHTS, Recipe.read(folder / RECIPE).weights)
+    except InputError:
+        return False
+    return "file" not in final.onnx or (folder / final.onnx["file"]).is_file()

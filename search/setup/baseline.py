@@ -1,0 +1,164 @@
+"""The base model: weights from a checkpoint, or trained once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from evaluators.base import Report
+from evaluators.data.base import Data
+from evaluators.training.evaluator import Training, fit
+from evaluators.training.weights import pack_weights
+from search.record.identity import describe, source_digest, weights_digest
+from search.record.identity_format1 import former_structure, former_training
+from spaces.errors import InputError
+from spaces.files import replacing
+from spaces.names import former_names, public_name
+
+
+def load_checkpoint(model: nn.Module, path: Path) -> None:
+    """Load weights into `model`; nothing in the file is executed.
+
+    Args:
+        path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping
+            that holds one under ``state_dict``, ``model`` or ``model_state_dict``. A ``module.`` before all
+            names (DistributedDataParallel) is dropped.
+
+    Raises:
+        InputError: where the file cannot be read, or names the first key that does not fit.
+    """
+    state = _read(path)
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    kind = type(model).__name__
+    for name, value in own.items():
+        if name not in state:
+            raise InputError(
+                f"checkpoint {path.name}: no {name!r}; expected the weights of {kind}, all {len(own)} of them"
+            )
+        if state[name].shape != value.shape:
+            raise InputError(
+                f"checkpoint {path.name}: {name!r} has shape {tuple(state[name].shape)}; expected "
+                f"{tuple(value.shape)}, as in {kind}"
+            )
+    for name in state:
+        if name not in own:
+            raise InputError(
+                f"checkpoint {path.name}: {name!r} is not of {kind}; expected its {len(own)} weights and no "
+                f"others"
+            )
+    model.load_state_dict(state, strict=False)  # strictness is what the lines above are
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        found = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that "
+            f"torch.load(weights_only=True) reads"
+        ) from None
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"checkpoint {path.name}: holds no weights by name; expected a state dict")
+    return found
+
+
+class Baseline:
+    """Trains a base model, once: what was trained before with the same start, data, settings and seed is
+    loaded.
+
+    Args:
+        model: untrained; it is trained in place.
+        data: to train it with.
+        training: how.
+        seed: of the order of the samples and whatever else is random.
+        folders: where trained weights are looked for and kept; the first one that has them is believed.
+
+    Attributes:
+        key: name of the trained weights: a hash of all that they come from, known before they are.
+        former_key: the name that they had in format 1.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Data, training: Training, seed: int, folders: Sequence[Path]
+    ) -> None:
+        self.model, self.data, self.training, self.seed = model, data, training, seed
+        self.folders = tuple(folders)
+        common = {"start": weights_digest(model), "data": data.fingerprint, "seed": str(seed)}
+        self.key = _key(
+            describe("training", training)
+            | common
+            | {"model": public_name(type(model)), "structure": repr(model), "source": source_digest(model)}
+        )
+        with former_names():
+            self.former_key = _key(
+                former_training("training", training)
+                | common
+                | {"model": public_name(type(model)), "structure": former_structure(model)}
+            )
+
+    def load(self) -> bool:
+        """Load the weights that were trained before; whether there were any."""
+        for key in (self.key, self.former_key):
+            for folder in self.folders:
+                try:
+                    self.model.load_state_dict(load_file(folder / f"{key}.safetensors"))
+                except (OSError, SafetensorError, RuntimeError):
+                    continue  # not there, or damaged: looked for elsewhere, or trained anew
+                return True
+        return False
+
+    def train(self, progress: Callable[[Report], None], device: str = "cpu") -> None:
+        """Train the model and keep its weights; it is on the CPU afterwards.
+
+        Args:
+            progress: called after every epoch.
+            device: where it is trained.
+
+        Raises:
+            InputError: where the training diverges.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self.model.to(device)
+            try:
+                for report in fit(self.model, self.data, self.training):
+                    progress(report)
+            finally:
+                self.model.to("cpu")  # it is traced, sliced and sent to the workers from there
+        loss = report.metrics["train_loss"]
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate"
+            )
+        self.keep()
+
+    def keep(self) -> None:
+        """Write the weights into every folder that does not have them yet."""
+        packed = pack_weights(self.model).tobytes()
+        for folder in self.folders:
+            path = folder / f"{self.key}.safetensors"
+            if not path.exists():
+                with replacing(path) as part:
+                    part.write_bytes(packed)
+
+
+def _key(lines: Mapping[str, str]) -> str:
+    text = "\n".join(f"{name}: {lines[name]}" for name in sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

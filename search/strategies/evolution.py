@@ -1,0 +1,237 @@
+"""Multi-objective evolution without generations."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluators.base import Candidate, Evaluation
+from operators.base import Guide
+from operators.crossover import Crossover, SegmentWise, Uniform
+from operators.initialisation import Initialisation
+from operators.mutation import ActivationGuided, BitFlip, BudgetShift, CriterionGuided, Growth, Mutation
+from operators.mutation.growth import growing
+from operators.selection import NSGA2Selection, NSGA3Selection, Selection
+from search.problem import Problem
+from search.strategies.ladder import PROMOTED, Ladder
+from search.strategies.population import Member, Population
+from search.strategies.proposals import Proposal, initial
+from search.strategies.screening import Sieve
+from search.strategies.surrogate import Surrogate
+from search.strategy import Strategy
+from spaces.errors import InputError, require
+
+
+class Evolution(Strategy):
+    """Steady-state NSGA-II (Deb et al. 2002 [P], steady state as in Durillo et al. 2009 [P]), assembled from
+    exchangeable parts.
+
+    It begins with the base genome, where the space has one, and `population` - 1 genomes of the
+    initialisation (all that another run found, where it begins with one:
+    :class:`~search.warm_start.from_run.FromRun`). Every further candidate has two parents, each the best of a
+    tournament; it is crossed, then changed by one mutation drawn from those whose needs the guide meets; one
+    that works alone (:attr:`Mutation.alone`) changes the first parent itself.
+    :class:`~search.strategies.screening.Sieve` sees to feasibility and duplicates,
+    :class:`~search.strategies.population.Population` to survival. A candidate's ``operator`` names what made
+    it, joined by ``+``, for example ``Uniform+BitFlip``.
+
+    Guide: the problem's, and of every parent the arrays of its evaluation that hold one number a locus
+    (``activation``).
+
+    Args:
+        population: members that may become parents.
+        initialisation: of the first candidates; by default from criteria, where the problem has scores.
+        crossover: a list is drawn from; by default uniform, and segment-wise where there are several
+            segments.
+        mutations: each child draws one; by default all that fit the space and the guide; among them
+            ``Growth`` only of architectures that inherit weights.
+        selection: of survivors; by default NSGA-II, from four objectives on NSGA-III.
+        tournament: members that compete to be a parent; 1 is chance.
+        redraws: how often a duplicate or infeasible child is drawn again before it is mended.
+        fidelity: whether candidates are looked at briefly first, and which are trained on; by default
+            all are evaluated once.
+        surrogate: chooses the more promising of several children, where it has shown that it can; by default
+            none does.
+
+    Raises:
+        InputError: for a population or tournament without members; at the start, for a mutation that needs
+            scores that nothing provides.
+    """
+
+    def __init__(
+        self,
+        population: int = 64,
+        initialisation: Initialisation | None = None,
+        crossover: Crossover | Sequence[Crossover] | None = None,
+        mutations: Sequence[Mutation] | None = None,
+        selection: Selection | None = None,
+        tournament: int = 2,
+        redraws: int = 4,
+        fidelity: Ladder | None = None,
+        surrogate: Surrogate | None = None,
+    ) -> None:
+        require(
+            "Evolution",
+            (population >= 2, f"population {population} is not accepted; it must be at least 2"),
+            (tournament >= 1, f"tournament {tournament} is not accepted; it must be at least 1"),
+            (redraws >= 0, f"redraws {redraws} is not accepted; it must be at least 0"),
+            (
+                mutations is None or mutations,
+                "mutations is empty; give at least one, or leave it out for the default",
+            ),
+        )
+        self.population, self.tournament, self.redraws = population, tournament, redraws
+        self.initialisation, self.crossover, self.mutations = initialisation, crossover, mutations
+        self.selection = selection
+        self.fidelity, self.surrogate = fidelity, surrogate
+
+    def start(self, problem: Problem, seed: int) -> None:
+        super().start(problem, seed)
+        many = len(problem.objectives) > 3
+        self._members = Population(
+            problem,
+            self.population,
+            self.selection or (NSGA3Selection() if many else NSGA2Selection()),
+            self.rng,
+        )
+        self._sieve = Sieve(problem, self.rng, self.redraws)
+        self._initial = initial(problem, self.initialisation, self.rng)
+        self._crossovers = _crossovers(problem, self.crossover)
+        self._mutations = _mutations(problem, self.mutations)
+        self._first: deque[Proposal] | None = None
+        for part in (self.fidelity, self.surrogate):
+            if part is not None:
+                part.start(problem, self.rng)
+
+    def ask(self, n: int) -> list[Candidate]:
+        if self._first is None:
+            self._first = deque() if self._members.ids else deque(self._beginning())
+        proposals = [] if self.fidelity is None else self.fidelity.due(n)
+        proposals += [self._first.popleft() for _ in range(min(n - len(proposals), len(self._first)))]
+        draw = self._children if self.surrogate is None else self.surrogate.over(self._children)
+        proposals += self._sieve.take(n - len(proposals), draw)
+        candidates = [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
+        if self.surrogate is not None:
+            self.surrogate.asked([c for c in candidates if c.operator != PROMOTED])
+        return candidates
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        for evaluation in evaluations:
+            # where another strategy went before this one, that one asked it
+            self._sieve.admit(evaluation.candidate.genome)
+        for part in (self._members, self.fidelity, self.surrogate):
+            if part is not None:
+                part.tell(evaluations)
+
+    def heirs(self) -> set[int]:
+        return self._members.ids | (self.fidelity.ids if self.fidelity is not None else set())
+
+    def _beginning(self) -> list[Proposal]:
+        base = self.problem.space.base
+        first = [] if base is None or not self._sieve.admit(base) else [Proposal(base, operator="base")]
+        at_hand = (
+            0 if self.initialisation is None else self.initialisation.at_hand(self.problem.space, self.rng)
+        )
+        return first + self._sieve.take(max(self.population - len(first), at_hand), self._initial)
+
+    def _children(self, n: int) -> list[Proposal]:
+        mothers, fathers = self._members.choose(n, self.tournament), self._members.choose(n, self.tournament)
+        if not mothers:
+            # no result has come back yet, or all have failed
+            return self._initial(n)
+        genomes, crossed = self._cross(mothers, fathers)
+        children, crossed, mutated = self._mutate(
+            np.stack([m.genome for m in mothers]), genomes, crossed, self._guide(mothers, fathers)
+        )
+        return [
+            Proposal(
+                child,
+                tuple(dict.fromkeys((m.id, f.id) if by else (m.id,))),
+                "+".join(filter(None, (by, how))) or "copy",
+            )
+            for child, m, f, by, how in zip(children, mothers, fathers, crossed, mutated, strict=True)
+        ]
+
+    def _cross(self, mothers: Sequence[Member], fathers: Sequence[Member]) -> tuple[np.ndarray, list[str]]:
+        """Return children ``(n, length)`` and by what each was crossed, "" where it is its mother's copy."""
+        first, second = np.stack([m.genome for m in mothers]), np.stack([m.genome for m in fathers])
+        children, drawn = first.copy(), self.rng.integers(len(self._crossovers), size=len(first))
+        for number, crossover in enumerate(self._crossovers):
+            if (rows := drawn == number).any():
+                children[rows] = crossover(self.problem.space, first[rows], second[rows], self.rng)
+        return children, _names(self._crossovers, drawn, (children != first).any(axis=1))
+
+    def _mutate(
+        self, mothers: np.ndarray, genomes: np.ndarray, crossed: list[str], guide: Guide
+    ) -> tuple[np.ndarray, list[str], list[str]]:
+        """Return changed genomes ``(n, length)``, what crossed each and what changed each, "" where nothing
+        did.
+        """
+        usable = [mutation for mutation in self._mutations if guide.keys() >= set(mutation.needs)]
+        if not usable:
+            raise InputError(
+                f"Evolution: the guide has {', '.join(guide) or 'nothing'}, which serves none of the "
+                f"mutations; add BitFlip"
+            )
+        drawn = self.rng.integers(len(usable), size=len(genomes))
+        # a mutation that works alone changes the mother herself, whatever was crossed
+        alone = np.array([mutation.alone for mutation in usable])[drawn]
+        genomes = np.where(alone[:, None], mothers, genomes)
+        children = genomes.copy()
+        for number, mutation in enumerate(usable):
+            if (rows := drawn == number).any():
+                # entries of one row serve all children, others have a row for each
+                part = {name: entry[rows] if entry.ndim == 2 else entry for name, entry in guide.items()}
+                children[rows] = mutation(self.problem.space, genomes[rows], part, self.rng)
+        crossed = ["" if single else by for single, by in zip(alone, crossed, strict=True)]
+        return children, crossed, _names(usable, drawn, (children != genomes).any(axis=1))
+
+    def _guide(self, mothers: Sequence[Member], fathers: Sequence[Member]) -> Guide:
+        """Return the problem's guide and the statistics of the parents ``(n, length)``: the mother's, where
+        she has none the father's.
+        """
+        guide = dict(self.problem.guide)
+        for name in sorted({name for member in (*mothers, *fathers) for name in member.statistics}):
+            unknown = np.full(self.problem.space.length, np.nan)
+            own, other = (
+                np.stack([m.statistics.get(name, unknown) for m in side]) for side in (mothers, fathers)
+            )
+            guide[name] = np.where(np.isnan(own), other, own)
+        return guide
+
+
+def _names(operators: Sequence[object], drawn: np.ndarray, effective: np.ndarray) -> list[str]:
+    """Return the class name of each row's operator, "" where it had no effect."""
+    return [
+        type(operators[number]).__name__ if effect else ""
+        for number, effect in zip(drawn, effective, strict=True)
+    ]
+
+
+def _crossovers(problem: Problem, given: Crossover | Sequence[Crossover] | None) -> list[Crossover]:
+    if given is None:
+        return (
+            [Uniform(), SegmentWise()]
+            if any(s.size > 1 for s in problem.space.segments) and len(problem.space.segments) > 1
+            else [Uniform()]
+        )
+    return [given] if isinstance(given, Crossover) else list(given)
+
+
+def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutation]:
+    """Return the mutations; by default those that fit: guided ones and shifts of whole segments where
+    channels are kept or dropped.
+
+    Where architectures inherit weights they grow, too: larger children lose nothing of their parents'.
+    """
+    if given is not None:
+        return list(given)
+    if not any(segment.choices == 2 and segment.size > 1 for segment in problem.space.segments):
+        return [BitFlip(), Growth()] if problem.evaluator.inherits and growing(problem.space) else [BitFlip()]
+    scores = [name for name in problem.guide if name not in problem.of_parent and name != "random"]
+    guided: list[Mutation] = (
+        [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
+    )
+    return [BitFlip(), *guided, ActivationGuided()]

@@ -1,0 +1,162 @@
+"""Begin where another run ended: its candidates, carried over by the names of what they choose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from evaluators.base import State
+from operators.base import Guide
+from operators.initialisation import Initialisation
+from search.front import Front
+from search.record.about import About
+from search.record.ledger import Ledger
+from search.strategies.proposals import default_initialisation
+from spaces.base import Segment, Space
+from spaces.errors import InputError
+
+
+class FromRun(Initialisation):
+    """Gives what another run found, its front first, then its latest candidates, then what another
+    initialisation draws. [O]
+
+    Genomes are carried over by the names of segments and the values of their choices, so the space may have
+    more choices by now, or others: a segment that the run does not know is as in the base model (at
+    random where there is none), one that the space no longer has is left out, and a candidate that chose a
+    value which is gone is not asked. A search takes the results along where they mean the same
+    (:class:`~search.warm_start.carried_results.CarriedResults` says when), all of them, whatever asks for the
+    candidate; the others are evaluated anew.
+
+    Args:
+        run: folder of the other run, complete or not. A search with a folder keeps a copy of its ledger; to
+            resume it needs no more.
+        most: candidates that are taken over.
+        then: what gives the rest; null: the default of :class:`Evolution`.
+
+    Raises:
+        InputError: `most` is below 1; before a search has a folder: no run is there, or it has no segment in
+            common with the space.
+    """
+
+    __slots__ = ("_kept",)  # where the copy is: out of `__dict__`, of which the identity of a run is made
+
+    def __init__(self, run: str, most: int = 64, then: Initialisation | None = None) -> None:
+        if most < 1:
+            raise InputError(f"FromRun: most {most}; expected at least 1")
+        self.run, self.most, self.then = run, most, then
+        self._kept: Path | None = None
+        self._left: deque[np.ndarray] | None = None
+
+    def find(self, state: Path | None) -> None:
+        """Read from the copy in a search's folder of heavy state from now on, where there is one."""
+        copy = None if state is None else self._copy(state)
+        self._kept = copy if copy is not None and copy.is_file() else None
+
+    def check(self, space: Space) -> None:
+        """See that the run is there and shares a segment with a space.
+
+        Raises:
+            InputError: it is not, or does not.
+        """
+        with closing(self.open()) as ledger:
+            if not {s.name for s in space.segments} & {s.name for s in ledger.segments}:
+                raise InputError(
+                    f"{self.run}: no segment of it is one of {type(space).__name__}: it has "
+                    f"{_listed(ledger.segments)}; "
+                    f"expected some of {_listed(space.segments)}"
+                )
+
+    def keep(self, state: Path) -> None:
+        """Copy the run's ledger as it is now into a search's folder of heavy state, unless that was done
+        before.
+
+        Raises:
+            LedgerError: the disk is full.
+        """
+        if not self._copy(state).is_file():
+            with closing(self.open()) as ledger:
+                ledger.copy(self._copy(state))
+        self.find(state)
+
+    def open(self) -> Ledger:
+        """Return a reader of the run's ledger, or of its copy.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = Path(self.run)
+        return Ledger.reader(self._kept or (folder if folder.suffix == ".db" else folder / "ledger.db"))
+
+    def _copy(self, state: Path) -> Path:
+        return state / "from" / f"{hashlib.sha256(self.run.encode()).hexdigest()[:16]}.db"
+
+    def at_hand(self, space: Space, rng: np.random.Generator) -> int:
+        return len(self._carry(space, rng))
+
+    def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
+        taken = [self._carry(space, rng).popleft() for _ in range(min(n, self.at_hand(space, rng)))]
+        if len(taken) < n:
+            taken.extend(
+                (self.then or default_initialisation(space, guide))(space, n - len(taken), guide, rng)
+            )
+        return np.stack(taken) if taken else np.empty((0, space.length), dtype=np.uint8)
+
+    def _carry(self, space: Space, rng: np.random.Generator) -> deque[np.ndarray]:
+        """Return what is left of what the run found; read when it is first needed."""
+        if self._left is None:
+            self.check(space)
+            self._left = deque(self._carried(space, rng))
+        return self._left
+
+    def _carried(self, space: Space, rng: np.random.Generator) -> list[np.ndarray]:
+        with closing(self.open()) as ledger:
+            found = (carried(ledger, genome, space, rng) for genome in _best_first(ledger))
+            different: dict[bytes, np.ndarray] = {}
+            for genome in found:
+                if genome is not None:
+                    different.setdefault(genome.tobytes(), genome)
+                if len(different) == self.most:
+                    break
+            return list(different.values())
+
+
+def carried(ledger: Ledger, genome: np.ndarray, space: Space, rng: np.random.Generator) -> np.ndarray | None:
+    """Return what a genome of a ledger is in another space, ``(length,)``; None where a value that it chose
+    is not to be had there.
+    """
+    result = (space.sample(1, rng)[0] if space.base is None else space.base).copy()
+    start = 0
+    for segment in ledger.segments:
+        alleles, start = genome[start : start + segment.size], start + segment.size
+        there = next((s for s in space.segments if s.name == segment.name and s.size == segment.size), None)
+        if there is None:
+            continue
+        before, now = ledger.alleles.get(segment.name), space.alleles.get(segment.name)
+        if before is not None and now is not None:
+            if any(before[allele] not in now for allele in alleles):
+                return None
+            alleles = np.array([now.index(before[allele]) for allele in alleles], dtype=np.uint8)
+        elif there.choices != segment.choices:
+            continue
+        result[space.slices[segment.name]] = alleles
+    return result
+
+
+def _best_first(ledger: Ledger) -> Iterator[np.ndarray]:
+    front, latest = Front(About.load(ledger).problem()), deque[np.ndarray]()
+    for _, evaluation in ledger.evaluations():
+        if evaluation.state is State.COMPLETE:
+            front.add(evaluation)
+            latest.appendleft(evaluation.candidate.genome)
+    yield from (member.candidate.genome for member in front.members)
+    yield from latest
+
+
+def _listed(segments: Sequence[Segment], most: int = 12) -> str:
+    names = [segment.name for segment in segments]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

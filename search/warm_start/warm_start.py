@@ -1,0 +1,98 @@
+"""The runs that a search begins with: seen to before anything is made, kept with the search, and asked for
+their results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from evaluators.base import Candidate
+from search.executors.base import Executor
+from search.executors.known import Known, KnownResults
+from search.problem import Problem
+from search.record.identity import Identity
+from search.record.ledger import Ledger
+from search.warm_start.carried_results import CarriedResults
+from search.warm_start.from_run import FromRun
+from spaces.base import Space
+
+
+class WarmStart:
+    """What a search has of the runs that its strategy begins with; nothing where it begins with none.
+
+    Args:
+        strategy: of the search; its ``initialisation``, where it is a :class:`FromRun`, names a run, and so
+            may what follows on it.
+        state: folder of the search's heavy state, where the other runs' ledgers are kept; None: nothing is
+            kept.
+    """
+
+    def __init__(self, strategy: object, state: Path | None) -> None:
+        self._state = state
+        self.sources: list[FromRun] = []
+        source = getattr(strategy, "initialisation", None)
+        while isinstance(source, FromRun):
+            self.sources.append(source)
+            source = source.then
+
+    def check(self, space: Space) -> None:
+        """See that every run is there, or was kept, and has something in common with the space.
+
+        Raises:
+            InputError: of the first that is not, or has not.
+        """
+        for source in self.sources:
+            source.find(self._state)
+            source.check(space)
+
+    def keep(self) -> None:
+        """Copy the ledgers of the runs, once: from now on the search needs them no more."""
+        for source in self.sources:
+            if self._state is not None:
+                source.keep(self._state)
+
+    @contextmanager
+    def executor(
+        self, inner: Executor, problem: Problem, identity: Identity, say: Callable[[str], None]
+    ) -> Iterator[Executor]:
+        """Lend an executor that gives the results of these runs, where they mean the same, and leaves all
+        else to `inner`.
+
+        Args:
+            identity: of the search.
+            say: told in one line for every run whether its results are taken over.
+        """
+        with ExitStack() as stack:
+            known: list[CarriedResults] = []
+            for source in self.sources:
+                ledger = stack.enter_context(closing(source.open()))
+                results = CarriedResults(ledger, source.run, problem.space, problem.evaluator, identity)
+                say(_opening(results))
+                known += [results] if len(results) else []
+
+            def find(candidate: Candidate) -> Known | None:
+                return next(
+                    (found for results in known if (found := results.find(candidate)) is not None), None
+                )
+
+            yield KnownResults(inner, find) if known else inner
+
+    def summary(self, ledger: Ledger) -> list[str]:
+        """Return a line for every run of whose results there are some in the search's ledger."""
+        counts = {source.run: ledger.evaluated_by(f"from {source.run}") for source in self.sources}
+        return [
+            f"{count} of {ledger.counts()['evaluations']} results came from {run}"
+            for run, count in counts.items()
+            if count
+        ]
+
+
+def _opening(results: CarriedResults) -> str:
+    if results.refusal:
+        return f"begins with candidates of {results.run}, which are evaluated anew: {results.refusal}"
+    return (
+        f"begins with candidates of {results.run}: {len(results)} of its results mean the same here and are "
+        "not evaluated again"
+    )

@@ -1,0 +1,280 @@
+"""The report: one page that needs nothing but itself, and says what the ledger says."""
+
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluators.base import Candidate, Evaluation, State
+from search.front import Front
+from search.numbers import bound, number, setting, share
+from search.problem import Objective, Problem
+from search.record.about import About
+from search.record.finals import BASE, CHOSEN, Final, Limit
+from search.record.ledger import Ledger
+from search.report import write_report
+from search.report.facts import gather
+from search.report.front_figure import front_figure
+from search.report.table import show, text
+from search.testing import BitSpace, Toy, pruning
+from spaces.errors import InputError
+
+PROBLEM = pruning(40, ["macs <= 60%"])
+
+
+def run(
+    directory: Path,
+    problem: Problem = PROBLEM,
+    n: int = 120,
+    spaced: Callable[[Ledger], None] = lambda ledger: None,
+) -> list[Evaluation]:
+    """Write a run whose every tenth candidate failed."""
+    ledger = Ledger(directory / "ledger.db", problem.space)
+    About.of("a <toy> run", problem).save(ledger)
+    genomes = problem.space.sample(n, np.random.default_rng(0))
+    metrics = problem.evaluator.function(genomes)  # type: ignore[attr-defined]
+    evaluations = []
+    for id, genome in enumerate(genomes):
+        candidate = Candidate(
+            id, genome, (id - 2, id - 1) if id > 1 else (), "Uniform+BitFlip" if id % 2 else "SegmentWise"
+        )
+        values = {name: float(column[id]) for name, column in metrics.items()}
+        evaluations.append(
+            Evaluation(candidate, State.FAILED, {}, reason="ValueError: <nan>")
+            if id % 10 == 3
+            else Evaluation(candidate, State.COMPLETE, values)
+        )
+    ledger.add_candidates(e.candidate for e in evaluations)
+    for evaluation in evaluations:
+        ledger.add_evaluation(evaluation)
+    spaced(ledger)
+    ledger.commit()
+    ledger.close()
+    return evaluations
+
+
+def front_of(evaluations: list[Evaluation], problem: Problem = PROBLEM) -> Front:
+    front = Front(problem)
+    for evaluation in evaluations:
+        front.add(evaluation)
+    return front
+
+
+def finals(ledger: Ledger) -> None:
+    """Finish two members, of which one fails."""
+    front = front_of([e for _, e in ledger.evaluations()]).members
+    good, bad = front[0], front[-1]
+    cost = {"params": 1234.0, "macs": 0.5, "bytes": 4096.0}
+    Final(
+        BASE,
+        PROBLEM.base,
+        {"test_error_before": 0.125, "test_error": 0.0625},
+        cost,
+        cost | {"latency_ms": 1.0},
+    ).save(ledger)
+    realised = {"params": 777.0, "macs": 0.125, "bytes": 2048.0, "latency_ms": 0.375, "onnx_latency_ms": 0.25}
+    Final(
+        good.candidate.id,
+        good.metrics,
+        {"test_error_before": 0.4375, "test_error": 0.0547},
+        cost,
+        realised,
+        [Limit("macs <= 60%", 0.6, 0.125, True)],
+        {"before": 1e-7, "after": 2e-7},
+        {"missing": "onnx not installed"},
+        f"models/{good.candidate.id}",
+    ).save(ledger)
+    Final(bad.candidate.id, bad.metrics, reason="MemoryError: <no room>").save(ledger)
+    ledger.save_note(CHOSEN, [BASE, good.candidate.id, bad.candidate.id])
+    ledger.save_note("ended", {"reason": "evaluations"})
+
+
+def words_of(html: str) -> str:
+    """The page's text, without scripts, styles and tags."""
+    return " ".join(
+        unescape(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(script|style).*?</\1>", " ", html))).split()
+    )
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    run(tmp_path, spaced=finals)
+    html = write_report(tmp_path).read_text()
+    outside_plotly = "".join(part for part in re.split(r"(?s)<script>/\*\*.*?</script>", html))
+    assert len(html) - len(outside_plotly) > 1_000_000, "plotly is not in the page"
+    assert html.count('class="plotly-graph-div"') == 5
+    assert not re.search(r"(src|href)=[\"'](https?:)?//", outside_plotly), "the page loads something"
+    assert "<toy>" not in html and "&lt;toy&gt;" in html, "names are not escaped"
+    assert "<nan>" not in outside_plotly.replace("\\u003cnan\\u003e", "") and "&lt;nan&gt;" in html
+
+
+def test_the_page_says_what_the_ledger_says(tmp_path: Path) -> None:
+    evaluations = run(tmp_path, spaced=finals)
+    words = words_of(write_report(tmp_path).read_text())
+    members = front_of(evaluations).members
+    assert "120 candidates were evaluated, until the budget of evaluations was spent" in words
+    assert f"{len(members)} of them form the front" in words
+    assert "12 of 120 candidates failed" in words and "ValueError: <nan>" in words
+    assert (
+        "0.4375 0.0547" in words and "1.23 k 777" in words
+    )  # before and tuned; requested and realised side by side
+    assert "25 %" in words and "0.375 0.250" in words
+    assert "MemoryError: <no room>" in words and "no ONNX file: onnx not installed" in words
+    assert "MACs ≤ 60 % (0.6000): met by all" in words
+    assert "−75 %" in words, "the headline: a quarter of the MACs at no worse an error"
+
+
+def test_facts_agree_with_the_definitions(tmp_path: Path) -> None:
+    evaluations = run(tmp_path)
+    ledger = Ledger.reader(tmp_path / "ledger.db")
+    facts = gather(ledger)
+    front = front_of(evaluations)
+    assert [m.candidate.id for m in facts.front] == [m.candidate.id for m in front.members]
+    complete = [e for e in evaluations if e.state is State.COMPLETE]
+    assert (facts.feasible == (PROBLEM.violations(complete) == 0)).all() and 0 < facts.feasible.sum() < len(
+        complete
+    )
+    replayed = Front(PROBLEM)
+    joined = [replayed.add(e) for e in evaluations]
+    records = {record.name: record for record in facts.operators}
+    assert (
+        set(records) == {"Uniform", "BitFlip", "SegmentWise"}
+        and records["Uniform"].asked == records["BitFlip"].asked == 60
+    )
+    assert records["SegmentWise"].joined == sum(joined[0::2]) and records["Uniform"].joined == sum(
+        joined[1::2]
+    )
+    assert records["BitFlip"].stayed + records["SegmentWise"].stayed == len(front)
+    volumes = [volume for _, volume in facts.history]
+    assert volumes == sorted(volumes) and 0 < volumes[-1] <= 1 and facts.history[-1][0] == 120
+    assert [seen for seen, _ in facts.history[:-1]] == [
+        place + 1 for place, joins in enumerate(joined) if joins
+    ]
+
+
+@pytest.mark.parametrize(("cheapest", "scale"), [(0.02, "log"), (0.05, None), (0.0, None)])
+def test_costs_that_differ_widely_are_on_a_logarithmic_axis(
+    tmp_path: Path, cheapest: float, scale: str | None
+) -> None:
+    run(tmp_path)
+    facts = gather(Ledger.reader(tmp_path / "ledger.db"))
+    member = replace(facts.front[0], metrics=facts.front[0].metrics | {"macs": cheapest})
+    assert front_figure(replace(facts, front=[member, *facts.front[1:]])).layout.xaxis.type == scale
+
+
+def test_the_front_as_numbers(tmp_path: Path) -> None:
+    evaluations = run(tmp_path, spaced=finals)
+    write_report(tmp_path)
+    with (tmp_path / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    members = front_of(evaluations).members
+    assert [int(row["candidate"]) for row in rows] == [m.candidate.id for m in members]
+    for row, member in zip(rows, members, strict=True):
+        assert float(row["error"]) == member.metrics["error"]
+        for name, part in PROBLEM.space.slices.items():
+            assert float(row[f"kept:{name}"]) == pytest.approx(member.candidate.genome[part].mean(), rel=1e-3)
+    assert (
+        float(rows[0]["test_error"]) == 0.0547
+        and float(rows[0]["realised_macs"]) == 0.125
+        and rows[1]["test_error"] == ""
+    )
+
+
+@pytest.mark.parametrize("aims", [["error"], ["max ones"], ["error", "macs", "max ones"]])
+def test_any_number_of_objectives(tmp_path: Path, aims: list[str]) -> None:
+    toy = PROBLEM.evaluator.function  # type: ignore[attr-defined]
+    evaluator = Toy(lambda genomes: toy(genomes) | {"ones": genomes.mean(axis=1)}, ("error", "macs", "ones"))
+    run(tmp_path, Problem(BitSpace(40, 4), evaluator, tuple(map(Objective.parse, aims))))
+    assert "120 candidates" in words_of(write_report(tmp_path).read_text())
+
+
+def test_nothing_but_failures_and_nothing_at_all(tmp_path: Path) -> None:
+    def fail(ledger: Ledger) -> None:
+        ledger._store._write(
+            "UPDATE evaluations SET state = ?, metrics = '{}', reason = 'OSError: gone'", ("failed",)
+        )
+
+    run(tmp_path, spaced=fail)
+    assert "OSError: gone" in words_of(write_report(tmp_path).read_text())
+    (tmp_path / "empty").mkdir()
+    run(tmp_path / "empty", n=0)
+    assert "0 candidates were evaluated" in words_of(write_report(tmp_path / "empty").read_text())
+
+
+def test_a_run_that_has_not_begun_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no ledger"):
+        write_report(tmp_path)
+    Ledger(tmp_path / "ledger.db", PROBLEM.space).close()
+    with pytest.raises(InputError, match="has not begun"):
+        write_report(tmp_path)
+
+
+def test_a_large_run_stays_a_small_page(tmp_path: Path) -> None:
+    run(tmp_path, pruning(200), n=6000)
+    assert write_report(tmp_path).stat().st_size < 7_000_000
+
+
+def test_the_table_is_plain_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, spaced=finals)
+    ledger = Ledger.reader(tmp_path / "ledger.db")
+    facts = gather(ledger)
+    show(facts.finals, facts.about)
+    printed = capsys.readouterr().out
+    assert printed == text(facts.finals, facts.about) and "\x1b" not in printed
+    base, good, bad = (
+        line.split()
+        for line in printed.splitlines()
+        if line.startswith((" base", " candidate", "base", "candidate")) and ":" not in line
+    )
+    assert base[:4] == ["base", "model", "0.1250", "0.0625"]
+    assert good[2:6] == ["0.4375", "0.0547", "1.23", "k"] and "25" in good and good[-2:] == ["0.375", "0.250"]
+    assert (
+        bad[0] == "candidate"
+        and "MemoryError: <no room>" in printed
+        and "no ONNX: onnx not installed" in printed
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "words"),
+    [
+        (1_234_567.0, "macs", "1.23 M"),
+        (999.0, "params", "999"),
+        (12_340.0, "params", "12.3 k"),
+        (2048.0, "bytes", "2.00 KiB"),
+        (500.0, "bytes", "500 B"),
+        (0.012345, "error", "0.0123"),
+        (0.0, "error", "0"),
+        (1.23456, "latency_ms", "1.235 ms"),
+        (float("nan"), "error", "–"),
+        (54_528.0, "", "54,528"),
+        (1234.5, "", "1,234"),
+        (0.123456, "", "0.1235"),
+        (1e-6, "", "1e-06"),
+        (float("inf"), "", "inf"),
+    ],
+)
+def test_numbers_are_written_for_people(value: float, name: str, words: str) -> None:
+    assert number(value, name) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0012345, "0.00123"), (64.0, "64"), (12_345.6, "12,346"), (3, "3"), ("adamw", "adamw")],
+)
+def test_parameters_are_written_for_people(value: object, words: str) -> None:
+    assert setting(value) == words
+
+
+def test_shares_and_bounds_are_written_for_people() -> None:
+    assert share(1.0, 4.0) == "25 %" and share(1.0, None) == ""
+    assert bound({"metric": "macs", "relation": "<=", "bound": 50.0, "relative": True}) == "MACs ≤ 50 %"
+    assert (
+        bound({"metric": "accuracy", "relation": ">=", "bound": 0.95, "relative": False}) == "accuracy ≥ 0.95"
+    )
