@@ -17,7 +17,7 @@ from benchmarks import harness
 from evaluators.data import Digits
 from evaluators.tic import TIC, CrossEntropy
 from evaluators.training.evaluator import Training, fit
-from spaces.models import Dense
+from spaces.models import DenseNet
 
 WIDTHS, DEPTH, BATCH, SAMPLES = (32, 128, 512), 2, 32, 64
 ESTIMATORS = ("gram", "trace", "diagonal", "block")
@@ -33,7 +33,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     for width in WIDTHS:
         torch.manual_seed(0)
-        model = Dense(width, DEPTH)
+        model = DenseNet(width, DEPTH)
         ways = {name: TIC(name) for name in ESTIMATORS} | {"vmap": TIC("gram", path="functional")}  # type: ignore[arg-type]
         size = f"{sum(p.numel() for p in model.parameters())} parameters"
         began = time.perf_counter()

@@ -25,7 +25,7 @@ from evaluators.data import (
     Task,
     overlap_by_case,
 )
-from evaluators.inherited.evaluator import LineageTraining
+from evaluators.inherited.evaluator import InheritedTraining
 from evaluators.pairs.corruption import Corruption, Denoising, Variational
 from evaluators.pairs.evaluator import PairTraining
 from evaluators.quality import Quality
@@ -54,8 +54,8 @@ __all__ = [
     "Evaluator",
     "Evaluators",
     "FineTuning",
+    "InheritedTraining",
     "Latency",
-    "LineageTraining",
     "MnistFolder",
     "NiftiFolder",
     "NpzFile",

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from search.raytune.searcher import StudySearch
     from search.record.ledger import Ledger
     from search.result import Result
-    from search.setup.planning import Plan
+    from search.setup.planning import RunPlan
     from search.strategies.evolution import Evolution
     from search.strategies.ladder import Ladder
-    from search.strategies.pruning_lines import Lineages
+    from search.strategies.pruning_lines import PruningLines
     from search.strategies.random_search import RandomSearch
     from search.strategies.stages import Stages
     from search.strategies.surrogate import Surrogate
@@ -47,15 +47,15 @@ __all__ = [
     "InlineExecutor",
     "Ladder",
     "Ledger",
-    "Lineages",
     "Loop",
     "NonDominationPruner",
     "Objective",
-    "Plan",
     "Problem",
+    "PruningLines",
     "RandomSearch",
     "RayExecutor",
     "Result",
+    "RunPlan",
     "Search",
     "SimulatedExecutor",
     "Stages",
@@ -84,11 +84,11 @@ _HOMES = {
     "InlineExecutor": "search.executors.inline",
     "Ladder": "search.strategies.ladder",
     "Ledger": "search.record.ledger",
-    "Lineages": "search.strategies.pruning_lines",
+    "PruningLines": "search.strategies.pruning_lines",
     "Loop": "search.loop",
     "NonDominationPruner": "search.pruners",
     "Objective": "search.problem",
-    "Plan": "search.setup.planning",
+    "RunPlan": "search.setup.planning",
     "Problem": "search.problem",
     "RandomSearch": "search.strategies.random_search",
     "RayExecutor": "search.executors.ray_tasks",

@@ -24,7 +24,7 @@ from search.budget import Budget
 from search.ending import Ending, EndingKind
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
-from search.finish.export import Origin
+from search.finish.export import ModelSource
 from search.finish.finish import Finish
 from search.interruption import interruptible
 from search.problem import Constraint, Objective, Problem
@@ -39,8 +39,8 @@ from search.record.lock import RunLock
 from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
-from search.setup.limits import reaches
-from search.setup.planning import Plan, make_plan
+from search.setup.limits import attainable
+from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
 from search.strategies.evolution import Evolution
 from search.strategy import SearchStrategy
@@ -50,7 +50,7 @@ from search.warm_start.warm_start import WarmStart
 from spaces.base import Space
 from spaces.channels import ChannelSpace
 
-BASE, GUIDE, BUDGET = "base", "guide", "budget"
+BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE = "base", "guide", "budget"
 """Names in the ledger: metrics of the base model, its scores, the budget of the latest call."""
 
 
@@ -117,7 +117,7 @@ class Search:
         chunk: int = 8,
         study: bool = True,
         storage: str | None = None,
-        origin: Origin | None = None,
+        origin: ModelSource | None = None,
         config: str | None = None,
         progress: Progress | None = None,
         listeners: Sequence[object] = (),
@@ -162,7 +162,7 @@ class Search:
         seconds: float | None = None,
         stall: int | None = None,
         epochs: float | None = None,
-    ) -> Plan:
+    ) -> RunPlan:
         """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes.
         Trains and searches nothing.
 
@@ -174,7 +174,7 @@ class Search:
         self._warm.check(space)
         problem = self.preparation.check(space, rehearse=True, reachable=False)
         base = problem.screened_base()
-        found = reaches(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
+        found = attainable(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
         least = smallest(problem.space, self.preparation.data) if base else {}
         # the executor has not been started: its capacity may still grow
         workers = max(self.executor.capacity, self.executor.workers or os.cpu_count() or 1)
@@ -315,14 +315,14 @@ class Search:
 
     def _know_base(self, problem: Problem, ledger: Ledger) -> None:
         """Evaluate and score the base model once in the life of a run."""
-        base = ledger.note(BASE)
+        base = ledger.note(BASE_NOTE)
         if base is None:
             whole = self.strategy.starts_from_base
             base = self.preparation.base(problem) if whole else problem.screened_base()
-            ledger.save_note(BASE, base)
+            ledger.save_note(BASE_NOTE, base)
             if whole:
-                ledger.save_arrays(GUIDE, self.preparation.guide(problem))
-        problem.base, problem.guide = base, ledger.load_arrays(GUIDE) or {}
+                ledger.save_arrays(GUIDE_NOTE, self.preparation.guide(problem))
+        problem.base, problem.guide = base, ledger.load_arrays(GUIDE_NOTE) or {}
         About.of(self.directory.name if self.directory else "search", problem, self.strategy).save(ledger)
         ledger.commit()
 
@@ -361,7 +361,7 @@ class Search:
         for line in self._warm.summary(ledger):
             self.progress.say(line)
         if ending.kind is not EndingKind.DISK_FULL:
-            ledger.save_note(BUDGET, asdict(budget))
+            ledger.save_note(BUDGET_NOTE, asdict(budget))
             ledger.commit()
         return ending
 
@@ -422,6 +422,6 @@ def _lasting_ending(ledger: Ledger, budget: Budget) -> Ending | None:
     if ending.kind in (EndingKind.EXHAUSTED, EndingKind.STEPS):
         return ending
     if ending.kind in (EndingKind.STALL, EndingKind.EPOCHS):
-        before, now = (ledger.note(BUDGET) or {}).get(ending.kind), asdict(budget)[ending.kind]
+        before, now = (ledger.note(BUDGET_NOTE) or {}).get(ending.kind), asdict(budget)[ending.kind]
         return ending if before is not None and now is not None and now <= before else None
     return None

@@ -349,6 +349,6 @@ def epoch_macs(problem: Problem, budget: Budget) -> float:
         raise InputError(
             f"budget.epochs: nobody counts what training takes; expected evaluators Cost and one that "
             f"reports {COMPUTE}, such as "
-            "LineageTraining over a ChannelSpace"
+            "InheritedTraining over a ChannelSpace"
         )
     return 3.0 * macs * data.size("train")

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "search": """
         Budget CellLoop Coevolution Constraint Evolution Executor Finish FromRun Front InlineExecutor
-        Ladder Ledger Lineages Loop NonDominationPruner Objective Plan Problem RandomSearch RayExecutor
-        Result Search SimulatedExecutor Stages Strategy StudyScheduler StudySearch SuccessiveHalving
-        Surrogate TICPruner Tuning load
+        Ladder Ledger Loop NonDominationPruner Objective Problem PruningLines RandomSearch RayExecutor
+        Result RunPlan Search SimulatedExecutor Stages Strategy StudyScheduler StudySearch
+        SuccessiveHalving Surrogate TICPruner Tuning load
     """,
     "search.coevolution": """
         Always BestCase Complete Edges IfBetter IfNotDominated MeanCase RandomRegular Replacement Ring
@@ -47,10 +47,10 @@ _EXPORTS = {
     """,
     "evaluators": """
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost Data
-        Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning Latency LineageTraining
-        MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality Reconstruction Regression Report
-        Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining Task
-        Training TrialTraining Variational assess count fit measure smallest
+        Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning InheritedTraining
+        Latency MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality Reconstruction Regression
+        Report Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
+        Task Training TrialTraining Variational assess count fit measure smallest
     """,
     "evaluators.data": """
         Inputs Preloaded Split
@@ -81,8 +81,8 @@ _EXPORTS = {
         Decrease Exponential FinalN Fixed Increase Never Population PruneAfter Schedule
     """,
     "operators.stability": """
-        EdgeHistory Entropy FixedStop HistogramIntersection Histories RandomRemoval RankStop Rule
-        Stability
+        EdgeHistory Entropy FixedStop HistogramIntersection Histories NoRemoval RandomRemoval RankStop
+        Rule Stability
     """,
     "spaces": """
         Categorical CellSpace ChannelSpace Choice ChoiceSpace Float HyperParameters InputError Integer
@@ -90,10 +90,11 @@ _EXPORTS = {
         Trained TrialSpace VariationalPair
     """,
     "spaces.cells": """
-        Cell CellGraph CellNetwork CellStack Dense Design Insertion Operations Place SkipUNet Supernet
+        Cell CellGraph CellNetwork CellPlan CellStack DenseGraph Design EdgeGraph Insertion Operations
+        Place SkipUNet Supernet
     """,
     "spaces.models": """
-        Bits Perceptron ResidualBlock ResidualNet
+        Bits DenseNet Perceptron ResidualBlock ResidualNet
     """,
 }
 

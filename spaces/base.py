@@ -68,12 +68,12 @@ class Space(ABC):
         """Same fingerprint, same meaning of every genome: guards resume."""
 
     @property
-    def kinship(self) -> str:
-        """Same kinship and same values by name, same model: what the fingerprint says beside the lists of
-        values. Empty: that is not known.
+    def compatibility(self) -> str:
+        """Same compatibility and same values by name, same model: what the fingerprint says beside the lists
+        of values. Empty: that is not known.
 
-        Results are kept where a choice was extended and the kinship is what it was; with the same fingerprint
-        they always are.
+        Results are kept where a choice was extended and the compatibility is what it was; with the same
+        fingerprint they always are.
         """
         return ""
 
@@ -85,7 +85,9 @@ class Space(ABC):
         return ""
 
     def is_meant(self, written: str, kind: Literal["fingerprint", "kinship"] = "fingerprint") -> bool:
-        """Whether a fingerprint (or kinship) that was written down, perhaps in format 1, is this space's."""
+        """Whether a fingerprint (or compatibility) that was written down, perhaps in format 1, is
+        this space's.
+        """
         return written in with_former(lambda: getattr(self, kind))
 
     @abstractmethod

@@ -201,7 +201,7 @@ class ChoiceSpace(Space):
         ).hexdigest()
 
     @property
-    def kinship(self) -> str:
+    def compatibility(self) -> str:
         """Of the class and its arguments. Empty where a subclass has a fingerprint of its own, which may know
         more than this.
         """

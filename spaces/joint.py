@@ -90,13 +90,15 @@ class JointSpace(Space):
         return " ".join(space.program for space in self.spaces.values()).strip()
 
     @property
-    def kinship(self) -> str:
+    def compatibility(self) -> str:
         """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a
         fingerprint of its own.
         """
         if type(self).fingerprint is not JointSpace.fingerprint:
             return ""
-        return self._digest({name: space.kinship or space.fingerprint for name, space in self.spaces.items()})
+        return self._digest(
+            {name: space.compatibility or space.fingerprint for name, space in self.spaces.items()}
+        )
 
     def _digest(self, parts: Mapping[str, str]) -> str:
         assemble = self.assemble and public_name(self.assemble)

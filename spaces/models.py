@@ -104,7 +104,7 @@ class Perceptron(nn.Module):
         return self.layers(torch.flatten(x, 1))
 
 
-class Dense(nn.Module):
+class DenseNet(nn.Module):
     """Hidden layers of equal width with ReLU and dropout, on flattened inputs; no normalisation, which TIC
     would have to leave out.
 

@@ -289,7 +289,9 @@ class SpaceContract(ABC):
         assert again.fingerprint == made.fingerprint, (
             "a space that is made again must have the same fingerprint"
         )
-        assert again.kinship == made.kinship, "a space that is made again must have the same kinship"
+        assert again.compatibility == made.compatibility, (
+            "a space that is made again must have the same compatibility"
+        )
 
     def test_base_is_a_valid_genome(self) -> None:
         base = self.made.base

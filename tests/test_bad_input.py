@@ -420,8 +420,8 @@ def test_another_run_that_has_nothing_in_common_or_is_not_there_leaves_no_folder
         in line
     ), line
     assert "no ledger here" in refuse(config | {"warm_start": str(tmp_path / "nowhere")})
-    assert "Lineages begins in a way of its own" in refuse(
-        config | {"warm_start": str(tmp_path), "strategy": {"class_path": "search.Lineages"}}
+    assert "PruningLines begins in a way of its own" in refuse(
+        config | {"warm_start": str(tmp_path), "strategy": {"class_path": "search.PruningLines"}}
     )
     assert not (tmp_path / "runs").exists()
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from search.config.settings import Settings
-from spaces.cells import CellStack, Dense, Design, Operations, Plan
+from spaces.cells import CellPlan, CellStack, DenseGraph, Design, Operations
 from spaces.cells import genotype as text
 
 PAGE = (Path(__file__).parent.parent / "docs" / "cells.md").read_text()
@@ -33,7 +33,7 @@ def test_the_users_operation_and_graph_work() -> None:
     run(PYTHON[1], "my_operations")
     operations = Operations(yaml.safe_load(YAML[1])["operations"], (1, 2))
     assert "Plain" in operations.names
-    plan = Plan.of(run(PYTHON[2], "my_graphs").Chain(3))
+    plan = CellPlan.of(run(PYTHON[2], "my_graphs").Chain(3))
     assert plan.inputs == ("skip", "up") and len(plan.edges) == 6
     host = CellStack(width=2, cells=2, reductions=[1], joined=3)
     design = Design(host, (torch.zeros(2, 1, 8, 8),), run(PYTHON[2], "my_graphs").Chain(3), operations.paths)
@@ -54,4 +54,4 @@ def test_the_genotype_reads_back() -> None:
     words = re.search(r"^    (normal: .*)$", PAGE, re.MULTILINE)
     assert words is not None
     cells = text.read(words[1])
-    assert text.write(cells) == words[1] and set(cells["reduction"]) <= set(Plan.of(Dense(2)).edges)
+    assert text.write(cells) == words[1] and set(cells["reduction"]) <= set(CellPlan.of(DenseGraph(2)).edges)

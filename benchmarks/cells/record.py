@@ -21,7 +21,7 @@ from benchmarks.cells.tasks import TASKS, Task
 from benchmarks.harness import rounded
 from evaluators.supernet.record import EpochRecord
 from evaluators.supernet.training import SupernetTraining
-from operators.stability import Histories, Never, Rule
+from operators.stability import Histories, NoRemoval, Rule
 from spaces.files import replacing
 
 RETRAININGS = 2
@@ -89,7 +89,7 @@ def searches(kind: Task, training: Callable[[], SupernetTraining], seed: int) ->
     full, states = training(), {}
     states[0] = full.state()
     records: list[EpochRecord] = []
-    for epoch in full.run(kind.epochs, Never()):
+    for epoch in full.run(kind.epochs, NoRemoval()):
         records.append(epoch)
         states[epoch.epoch] = full.state()
     runs = {"full": _run(full, records, detail=True)}

@@ -18,7 +18,7 @@ from evaluators.data.preloaded import Preloaded
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.training.evaluator import Training, fit
 from operators.stability import Rule, Stability
-from spaces.cells import Design, Edges
+from spaces.cells import Design, EdgeGraph
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "cells"
 """Where the shards lie: one file a task and seed, named by both."""
@@ -26,7 +26,7 @@ Plain = dict[str, Any]
 """Settings as plain values. Its keys are written into shards, so they stay as they are when a class of the
 product, or an argument of it, gets another name."""
 
-CHAIN = Edges(("a>0", "b>0", "0>1", "1>2"), outputs=("2",))
+CHAIN = EdgeGraph(("a>0", "b>0", "0>1", "1>2"), outputs=("2",))
 """All edges stay, so that only operations are chosen, and a bad one cannot be avoided by another edge."""
 WINDOW, STAGES = 4, (4, 2, 1)
 """Window and stages of our rule. Digits, seeds 100 to 103, three retrainings each: .938, the full search

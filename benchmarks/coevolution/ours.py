@@ -175,10 +175,10 @@ class RandomOrder(RemovalPruning):
     def __init__(self) -> None:
         super().__init__(power=0, noise=1)
 
-    def _doomed(
+    def _to_remove(
         self, space: Any, genomes: np.ndarray, own: np.ndarray, guide: Any, rng: np.random.Generator
     ) -> Any:
-        return super()._doomed(space, genomes, own, {**guide, "removal": np.ones(space.length)}, rng)
+        return super()._to_remove(space, genomes, own, {**guide, "removal": np.ones(space.length)}, rng)
 
 
 SETTINGS: dict[str, Any] = {"rate": 4e-3, "batch": 16}

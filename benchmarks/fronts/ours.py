@@ -10,11 +10,11 @@ import numpy as np
 from benchmarks.fronts.arms import Arm, Point, scoring
 from benchmarks.fronts.controls import kept
 from benchmarks.fronts.tasks import Ground
-from evaluators import Cost, LineageTraining
+from evaluators import Cost, InheritedTraining
 from evaluators.inherited.channel_worth import RemovalTrials, Worth, has_norms
 from evaluators.training.distillation import Distillation
 from operators.mutation import RemovalPruning
-from search import Lineages, Search
+from search import PruningLines, Search
 
 _ORDERS = 8
 """Orders in which channels may go; the budget has to hold every one of them."""
@@ -22,7 +22,7 @@ _ORDERS = 8
 
 @dataclass
 class Pruned(Arm):
-    """:class:`search.Lineages` over the channels; every candidate may be on the front.
+    """:class:`search.PruningLines` over the channels; every candidate may be on the front.
 
     How many steps a candidate takes follows from the budget, were channels of all groups to go alike.
 
@@ -30,7 +30,7 @@ class Pruned(Arm):
         dense: share of the budget that trains the network that a line begins with.
         first: learning rate of that, over the task's.
         rate: that of the others.
-        stretch: see :class:`evaluators.LineageTraining`.
+        stretch: see :class:`evaluators.InheritedTraining`.
         distilled: share of the unpruned network in the loss of the others, of samples that are labelled.
         repeats: see :meth:`benchmarks.fronts.tasks.Ground.mixtures`.
     """
@@ -55,7 +55,7 @@ class Pruned(Arm):
 
     def run(self, ground: Ground, budget: float) -> tuple[list[Point], float]:
         rounds, first, steps = self._plan(ground, budget)
-        evaluator = LineageTraining(
+        evaluator = InheritedTraining(
             steps,
             ground.task.batch,
             self.rate * ground.task.rate,
@@ -68,7 +68,7 @@ class Pruned(Arm):
             mixtures=self._mixtures(ground, budget),
         )
         spending = _Spending(ground.unit)
-        lines = Lineages(
+        lines = PruningLines(
             self.lines,
             rounds,
             ground.smallest,

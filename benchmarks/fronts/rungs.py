@@ -22,7 +22,7 @@ import torch
 from benchmarks.fronts.controls import Weights, kept, scores
 from benchmarks.fronts.record import FOLDER, ground
 from benchmarks.fronts.tasks import TASKS, Ground
-from evaluators import Candidate, LineageTraining
+from evaluators import Candidate, InheritedTraining
 from evaluators.training.distillation import Distillation
 from operators.criteria import Magnitude
 from search.strategies.rank_correlation import rank_correlation
@@ -56,7 +56,7 @@ def climb(here: Ground, steps: Sequence[int] = STEPS) -> dict[str, Any]:
     """Train all masks through all rungs; return their losses on the search split at each, on the test split
     at the end, and MACs.
     """
-    evaluator = LineageTraining(
+    evaluator = InheritedTraining(
         steps,
         here.task.batch,
         here.task.rate,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.trial_pruning.curves import Pool
-from search.tuning.weighing import weighed
+from search.tuning.weighing import halving_score
 
 
 @dataclass(frozen=True)
 class Weighing:
-    """The score of :func:`weighed`; after one epoch the mean loss of training and validation samples, which
-    no trial has seen twice.
+    """The score of :func:`halving_score`; after one epoch the mean loss of training and validation samples,
+    which no trial has seen twice.
 
     Args:
         bias: column of the bias.
@@ -38,4 +38,4 @@ class Weighing:
         if epoch == 1 and self.pooled:
             return (pool.n * train + samples * val) / (pool.n + samples)
         bias = pool[self.bias][trials, :epoch].mean(1) / pool.n
-        return weighed(val, train, bias, movement, labels, self.share, self.errors)
+        return halving_score(val, train, bias, movement, labels, self.share, self.errors)

@@ -22,11 +22,11 @@ from evaluators.data.base import Data, Split
 from evaluators.inherited.accounting import Accounting
 from evaluators.inherited.allowance import Allowance
 from evaluators.inherited.channel_worth import Worth
-from evaluators.inherited.files import Inheritance, LineageFiles
+from evaluators.inherited.files import InheritedFiles, ParentRecord
 from evaluators.inherited.parentage import BASE, ORIGIN, ORIGINS, Parentage
 from evaluators.inherited.steps import TUNABLE, BriefTraining
 from evaluators.inherited.teaching import Teacher
-from evaluators.inherited.transfer import heritage_of
+from evaluators.inherited.transfer import transfer_of
 from evaluators.quality import Quality
 from evaluators.tic import TIC
 from evaluators.tic.bias import BiasEstimate
@@ -42,7 +42,7 @@ from spaces.names import with_former
 _DIGESTED = (*STEP_GENES, "distillation")
 
 
-class LineageTraining(OwnsSettings, Evaluator):
+class InheritedTraining(OwnsSettings, Evaluator):
     """A few gradient steps on what the candidate's first parent ended with, then what :class:`Quality`
     measures. [O]
 
@@ -158,7 +158,7 @@ class LineageTraining(OwnsSettings, Evaluator):
             ),
         ]:
             if not ok:
-                raise InputError(f"evaluator LineageTraining: {text}")
+                raise InputError(f"evaluator InheritedTraining: {text}")
         self.settings = TrainingSettings(
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -202,12 +202,12 @@ class LineageTraining(OwnsSettings, Evaluator):
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
         if data is None:
-            raise InputError("evaluator LineageTraining: no data; expected data with a training split")
-        self._heritage = heritage_of(space, data)
+            raise InputError("evaluator InheritedTraining: no data; expected data with a training split")
+        self._transfer = transfer_of(space, data)
         self._planned = PlannedCosts(space.plan) if isinstance(space, Sliced) else None
         if self._planned is None and (self.stretch or self.worth):
             raise InputError(
-                f"evaluator LineageTraining: stretch or worth, but {type(space).__name__} has no slice "
+                f"evaluator InheritedTraining: stretch or worth, but {type(space).__name__} has no slice "
                 f"plan; expected spaces.ChannelSpace"
             )
         self.quality.bind(space, data)
@@ -216,7 +216,7 @@ class LineageTraining(OwnsSettings, Evaluator):
         self._bias = (
             None
             if self.tic is None
-            else BiasEstimate("LineageTraining", self.tic, data, "search", self.bias_samples)
+            else BiasEstimate("InheritedTraining", self.tic, data, "search", self.bias_samples)
         )
         self._allowance = Allowance(self.steps, self.first_steps, self.stretch, self._planned, space.base)
         self._accounting = Accounting(self._planned, data, self.recalibration)
@@ -224,7 +224,7 @@ class LineageTraining(OwnsSettings, Evaluator):
 
     def retain(self, ids: Collection[int]) -> None:
         if self.state is not None:
-            LineageFiles(Path(self.state)).retain(ids)
+            InheritedFiles(Path(self.state)).retain(ids)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         parentage = self._parentage
@@ -234,7 +234,7 @@ class LineageTraining(OwnsSettings, Evaluator):
             parent = self._inherit(model, candidate, parentage)
             found = self._train(model, candidate, parentage, parent)
         else:
-            self._heritage.load(model, candidate.genome, found.tensors, candidate.genome)
+            self._transfer.load(model, candidate.genome, found.tensors, candidate.genome)
         metrics, arrays, passes = self._measure(model, candidate, found)
         # what failed leaves nothing: no candidate goes on from it
         if not known and all(map(math.isfinite, metrics.values())):
@@ -245,21 +245,21 @@ class LineageTraining(OwnsSettings, Evaluator):
 
     @property
     def _parentage(self) -> Parentage:
-        files = None if self.state is None else LineageFiles(Path(self.state))
-        return Parentage(self.space, self._heritage, self._runs, self.first_steps is not None, files)
+        files = None if self.state is None else InheritedFiles(Path(self.state))
+        return Parentage(self.space, self._transfer, self._runs, self.first_steps is not None, files)
 
-    def _inherit(self, model: nn.Module, candidate: Candidate, parentage: Parentage) -> Inheritance | None:
+    def _inherit(self, model: nn.Module, candidate: Candidate, parentage: Parentage) -> ParentRecord | None:
         """Give a model the weights that it begins with; return what they come from, None where it begins as
         it is.
         """
         parent = parentage.parent(candidate, model)
         if parent is not None:
-            self._heritage.load(model, candidate.genome, parent.tensors, parent.genome)
+            self._transfer.load(model, candidate.genome, parent.tensors, parent.genome)
         return parent
 
     def _train(
-        self, model: nn.Module, candidate: Candidate, parentage: Parentage, parent: Inheritance | None
-    ) -> Inheritance:
+        self, model: nn.Module, candidate: Candidate, parentage: Parentage, parent: ParentRecord | None
+    ) -> ParentRecord:
         """Train a model that has its weights, and return what is known of it, with the tensors that it went
         on from.
         """
@@ -276,13 +276,13 @@ class LineageTraining(OwnsSettings, Evaluator):
         loss, samples = BriefTraining(settings)(model, self.data, candidate.seed, steps, teacher)
         owner = parentage.owner(candidate)
         if parent is None:
-            return Inheritance({}, owner, loss, steps, 0, samples, rung)
-        return Inheritance(
+            return ParentRecord({}, owner, loss, steps, 0, samples, rung)
+        return ParentRecord(
             parent.tensors, owner, loss, parent.steps + steps, parent.generation + 1, samples, rung
         )
 
     def _measure(
-        self, model: nn.Module, candidate: Candidate, found: Inheritance
+        self, model: nn.Module, candidate: Candidate, found: ParentRecord
     ) -> tuple[dict[str, float], dict[str, np.ndarray], float]:
         """Repair and measure a trained model; return metrics, arrays, and the sample passes that TIC took."""
         metrics: dict[str, float] = {"train_loss": found.train_loss} if max(self.steps) else {}
@@ -298,7 +298,7 @@ class LineageTraining(OwnsSettings, Evaluator):
         return metrics | {"tic_bias": bias, "tic_error": error}, dict(measured.arrays), self._bias.passes
 
     def _tell_worth(
-        self, model: nn.Module, candidate: Candidate, found: Inheritance
+        self, model: nn.Module, candidate: Candidate, found: ParentRecord
     ) -> tuple[dict[str, np.ndarray], float]:
         """Return what the channels are worth, where that is asked for, and the sample passes that it took."""
         if self.worth is None:
@@ -310,11 +310,11 @@ class LineageTraining(OwnsSettings, Evaluator):
 
     def _check_settings(self, space: Space) -> None:
         """Make sure that all settings that genomes may hold are known, and their values accepted."""
-        check_settings(space, (ORIGIN, *TUNABLE), "LineageTraining")
+        check_settings(space, (ORIGIN, *TUNABLE), "InheritedTraining")
         for name, values in choices_of(space).items():
             if name == "distillation_weight" and self.distillation is None:
                 raise InputError(
-                    f"evaluator LineageTraining: nothing takes the parameter {name!r} here; expected a "
+                    f"evaluator InheritedTraining: nothing takes the parameter {name!r} here; expected a "
                     f"distillation"
                 )
             for value in values:
@@ -322,11 +322,11 @@ class LineageTraining(OwnsSettings, Evaluator):
                     self.settings.changed({name: value})
                 elif value not in ORIGINS:
                     raise InputError(
-                        f"evaluator LineageTraining: origin {value!r}; expected one of {', '.join(ORIGINS)}"
+                        f"evaluator InheritedTraining: origin {value!r}; expected one of {', '.join(ORIGINS)}"
                     )
                 elif value == "fresh" and space.base is not None:
                     with torch.random.fork_rng(devices=[]):
-                        self._heritage.redraw(space.build(space.base))
+                        self._transfer.redraw(space.build(space.base))
 
     def _taught_by(self, parentage: Parentage, device: torch.device) -> Teacher:
         """Return the base model, as the engine evaluated it where it left its file, else as it was given."""

@@ -17,7 +17,7 @@ from spaces.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
-class Inheritance:
+class ParentRecord:
     """What a candidate leaves to its children.
 
     Attributes:
@@ -43,12 +43,12 @@ class Inheritance:
         """The owner's genome ``(length,)``."""
         return np.frombuffer(bytes.fromhex(self.owner["genome"]), dtype=np.uint8).copy()
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Inheritance:
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> ParentRecord:
         """Return it with other tensors."""
         return replace(self, tensors=tensors)
 
 
-class LineageFiles:
+class InheritedFiles:
     """What the candidates of a run leave to their children, one safetensors file each, written to a temporary
     name and renamed.
 
@@ -70,7 +70,7 @@ class LineageFiles:
             if file not in kept:
                 file.unlink(missing_ok=True)
 
-    def write(self, id: int, left: Inheritance) -> None:
+    def write(self, id: int, left: ParentRecord) -> None:
         """Keep what a candidate leaves; a reader sees all of it or nothing."""
         plain = {
             name: getattr(left, name)
@@ -80,12 +80,12 @@ class LineageFiles:
         with replacing(self.path(id)) as file:
             save_file(tensors, file, metadata={"lineage": json.dumps(plain)})
 
-    def read(self, id: int) -> Inheritance | None:
+    def read(self, id: int) -> ParentRecord | None:
         """Return what a candidate left; None where there is no file, or a damaged one."""
         try:
             with safe_open(self.path(id), "pt") as file:
                 plain = json.loads(file.metadata()["lineage"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-            return Inheritance(tensors, **plain)
+            return ParentRecord(tensors, **plain)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None

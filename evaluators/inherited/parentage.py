@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from evaluators.base import Candidate
-from evaluators.inherited.files import Inheritance, LineageFiles
-from evaluators.inherited.transfer import Heritage
+from evaluators.inherited.files import InheritedFiles, ParentRecord
+from evaluators.inherited.transfer import WeightTransfer
 from evaluators.training.genome_settings import settings_of
 from spaces.base import Space
 
@@ -29,29 +29,29 @@ class Parentage:
 
     Attributes:
         space: of the candidates.
-        heritage: how tensors come from a parent to a child.
+        transfer: how tensors come from a parent to a child.
         runs: what the files of this run say, and what they said in format 1; others count as none.
         from_base: whether candidates without parents go on from the base model.
         files: of the run; None: nothing is kept, and all begin with the base model.
     """
 
     space: Space
-    heritage: Heritage
+    transfer: WeightTransfer
     runs: tuple[str, str]
     from_base: bool
-    files: LineageFiles | None
+    files: InheritedFiles | None
 
-    def left_by(self, candidate: Candidate) -> Inheritance | None:
+    def left_by(self, candidate: Candidate) -> ParentRecord | None:
         """Return what this very candidate left when it was evaluated before; None where it was not."""
         own = None if self.files is None else self.files.read(candidate.id)
         mine = [self.owner(candidate) | {"run": run} for run in self.runs]
         return own if own is not None and own.owner in mine else None
 
-    def left_by_base(self) -> Inheritance | None:
+    def left_by_base(self) -> ParentRecord | None:
         """Return what the base model left; None where it left nothing."""
         return self._left(BASE)
 
-    def parent(self, candidate: Candidate, model: nn.Module) -> Inheritance | None:
+    def parent(self, candidate: Candidate, model: nn.Module) -> ParentRecord | None:
         """Return what a candidate goes on from: its first parent, or as its genome says; None where it begins
         as it was built, or as `model` is drawn here.
         """
@@ -65,25 +65,25 @@ class Parentage:
             return self._left(BASE)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(candidate.seed)
-            self.heritage.redraw(model)
+            self.transfer.redraw(model)
         return None
 
     def origin(self, candidate: Candidate) -> str:
         """Return where a candidate's weights come from, one of :data:`ORIGINS`."""
         return str(settings_of(self.space, candidate.genome).get(ORIGIN, "inherited"))
 
-    def rung(self, candidate: Candidate, parent: Inheritance | None) -> int:
+    def rung(self, candidate: Candidate, parent: ParentRecord | None) -> int:
         """Return how many of its last ancestors had a candidate's genome."""
         if parent is None or not candidate.parents:
             return 0
         return parent.rung + 1 if parent.owner["genome"] == self.owner(candidate)["genome"] else 0
 
-    def put_away(self, candidate: Candidate, model: nn.Module, found: Inheritance) -> None:
+    def put_away(self, candidate: Candidate, model: nn.Module, found: ParentRecord) -> None:
         """Keep a trained model's tensors at their places in those that it went on from, for its children."""
         if self.files is None:
             return
         compact = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-        tensors = self.heritage.leave(candidate.genome, compact, found.tensors)
+        tensors = self.transfer.leave(candidate.genome, compact, found.tensors)
         self.files.write(candidate.id, found.with_tensors(tensors))
 
     def owner(self, candidate: Candidate) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Parentage:
             "parents": list(map(int, candidate.parents)),
         }
 
-    def _left(self, id: int | None) -> Inheritance | None:
+    def _left(self, id: int | None) -> ParentRecord | None:
         """Return what a candidate of this run left; None where it left nothing."""
         found = self.files.read(id) if self.files is not None and id is not None else None
         return found if found is not None and found.owner["run"] in self.runs else None

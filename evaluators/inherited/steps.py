@@ -80,7 +80,8 @@ class BriefTraining:
         """
         if min(data.size("train"), self.settings.batch_size) < least:
             raise InputError(
-                f"evaluator LineageTraining: batches of one sample; expected at least {least}, for BatchNorm"
+                f"evaluator InheritedTraining: batches of one sample; expected at least {least}, "
+                "for BatchNorm"
             )
         for _ in range(_ENDLESS):
             plain = (

@@ -19,7 +19,7 @@ from spaces.calling import device_of
 from spaces.errors import InputError
 
 
-class Heritage(ABC):
+class WeightTransfer(ABC):
     """Brings tensors from a parent to a child, and puts away what the child has become."""
 
     @abstractmethod
@@ -58,7 +58,7 @@ class Gathering(Protocol):
         """
 
 
-class Slices(Heritage):
+class Slices(WeightTransfer):
     """Of a mask: a child's tensors are slices of full ones, and what its ancestors had stays where it lies
     for children that grow it back.
 
@@ -90,13 +90,13 @@ class Slices(Heritage):
                 reset()
             elif any(True for _ in module.parameters(recurse=False)):
                 raise InputError(
-                    f"evaluator LineageTraining: origin 'fresh', but {name or 'the model'} "
+                    f"evaluator InheritedTraining: origin 'fresh', but {name or 'the model'} "
                     f"({type(module).__name__}) cannot draw its "
                     "parameters anew; expected a method reset_parameters()"
                 )
 
 
-class Overlap(Heritage):
+class Overlap(WeightTransfer):
     """Of architectures: tensors of one name and as many axes agree in the block that both have, and the rest
     is as it was built.
 
@@ -168,7 +168,7 @@ class Grown(Overlap):
                 model.to(device)
 
 
-def heritage_of(space: Space, data: Data) -> Heritage:
+def transfer_of(space: Space, data: Data) -> WeightTransfer:
     """Return how candidates of a space inherit.
 
     Raises:
@@ -176,7 +176,7 @@ def heritage_of(space: Space, data: Data) -> Heritage:
     """
     if isinstance(space, Masked | Trained):
         raise InputError(
-            f"evaluator LineageTraining: space {type(space).__name__} has no tensors to inherit; expected "
+            f"evaluator InheritedTraining: space {type(space).__name__} has no tensors to inherit; expected "
             f"spaces.ChannelSpace, a space "
             "with its gather and scatter, or one of architectures such as spaces.ChoiceSpace"
         )
@@ -188,7 +188,7 @@ def heritage_of(space: Space, data: Data) -> Heritage:
     mask = next((name for name, part in space.spaces.items() if _is_mask(part)), None)
     if mask is not None:
         raise InputError(
-            f"evaluator LineageTraining: what {space.assemble and space.assemble.__qualname__} makes of "
+            f"evaluator InheritedTraining: what {space.assemble and space.assemble.__qualname__} makes of "
             f"the mask {mask!r} has no places "
             "in the full tensors; expected the mask as the first part of a JointSpace without assemble, "
             "or architectures alone"

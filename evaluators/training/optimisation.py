@@ -38,13 +38,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
             f"training: no parameter of {type(model).__name__} requires a gradient; expected at least one "
             f"that is not frozen"
         )
-    spared = [p for p in trainable if p.ndim <= 1 or id(p) in norms]
+    undecayed = [p for p in trainable if p.ndim <= 1 or id(p) in norms]
     decayed = [p for p in trainable if p.ndim > 1 and id(p) not in norms]
     return [
         group
         for group in (
             {"params": decayed, "weight_decay": weight_decay},
-            {"params": spared, "weight_decay": 0.0},
+            {"params": undecayed, "weight_decay": 0.0},
         )
         if group["params"]
     ]

@@ -11,7 +11,7 @@ from collections import Counter
 import torch
 from torch import nn
 
-from evaluators import Cost, Distillation, LineageTraining, Training, fit
+from evaluators import Cost, Distillation, InheritedTraining, Training, fit
 from evaluators.data import Digits
 from search import Evolution, Ladder, Result, Search
 from spaces import Categorical, ChannelSpace, Float, HyperParameters, JointSpace
@@ -19,7 +19,9 @@ from spaces.models import ResidualNet
 
 
 class Genes(HyperParameters):
-    """Settings that :class:`evaluators.LineageTraining` reads from the genome, by its own names for them."""
+    """Settings that :class:`evaluators.InheritedTraining` reads from the genome, by its own names
+    for them.
+    """
 
     origin = Categorical(["inherited", "original", "fresh"])
     learning_rate = Float(3e-4, 1e-2, levels=8, log=True)
@@ -40,7 +42,7 @@ def run(evaluations: int = 120, pretraining: int = 6) -> Result:
         model,
         data,
         space=make_space,
-        evaluators=[Cost(), LineageTraining(steps=[8, 32], distillation=Distillation(1.0, 0.5))],
+        evaluators=[Cost(), InheritedTraining(steps=[8, 32], distillation=Distillation(1.0, 0.5))],
         objectives=["loss", "macs"],
         strategy=Evolution(population=16, fidelity=Ladder(cohort=12)),
         lag=8,

@@ -22,7 +22,7 @@ class Mutation(ABC):
         amount: how much one event takes, where a schedule or a controller may set it; None: there is no such
             setting.
         counts: what `amount` is a share of where a schedule sets it: ``loci`` that are kept, or ``params``.
-        spared: how many loci the last call kept so that no segment became empty.
+        kept_by_floor: how many loci the last call kept so that no segment became empty.
     """
 
     needs: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Mutation(ABC):
 
     amount: float | None = None
     counts: Literal["loci", "params"] = "loci"
-    spared: int = 0
+    kept_by_floor: int = 0
 
     def __init__(self, probability: float = 1.0) -> None:
         require(

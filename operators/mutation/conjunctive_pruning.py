@@ -44,12 +44,12 @@ class ConjunctivePruning(Pruning):
         )
         self.threshold, self.cases = threshold, cases
 
-    def _doomed(
+    def _to_remove(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = outputs_of(space, len(genomes), guide, self)
         units, layers = space.units_of, space.unit_layers
-        doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
+        to_remove, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             cases = outputs[row][rng.permutation(len(outputs[row]))[: self.cases]]
             alive = living(units, genome, len(layers))
@@ -61,8 +61,8 @@ class ConjunctivePruning(Pruning):
                 chosen = members[_conjunction(scaled < self.threshold)]
                 most = int(np.ceil(self.amount * len(members) - 1e-9))
                 low[chosen[np.argsort(level[chosen], kind="stable")][:most]] = 1
-            doomed[row], worth[row] = by_locus(units, low, 0.0) > 0, by_locus(units, level, 1.0)
-        return doomed, worth
+            to_remove[row], worth[row] = by_locus(units, low, 0.0) > 0, by_locus(units, level, 1.0)
+        return to_remove, worth
 
 
 def _scaled(cases: np.ndarray) -> np.ndarray:

@@ -38,13 +38,13 @@ class ContributionPruning(Pruning):
             raise InputError(f"{type(self).__name__}: noise {noise}; expected at least 0")
         self.noise = noise
 
-    def _doomed(
+    def _to_remove(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = outputs_of(space, len(genomes), guide, self)
         outgoing = np.broadcast_to(entry(guide, "outgoing", self), genomes.shape)
         units = space.units_of
-        doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
+        to_remove, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             spread = by_locus(units, outputs[row].std(axis=0, dtype=np.float64), np.nan)
             may = own[row] & (genome == 1) & np.isfinite(spread)
@@ -54,5 +54,5 @@ class ContributionPruning(Pruning):
                 worth[row, part] /= max(mean, 1e-12)
             worth[row] *= np.exp(self.noise * rng.standard_normal(genomes.shape[1]))
             order = np.flatnonzero(may)[np.argsort(worth[row, may], kind="stable")]
-            doomed[row, order[: rng.binomial(len(order), self.amount)]] = True
-        return doomed, worth
+            to_remove[row, order[: rng.binomial(len(order), self.amount)]] = True
+        return to_remove, worth

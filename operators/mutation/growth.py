@@ -19,7 +19,7 @@ class Growth(Mutation):
 
     In the style of the network morphisms of Elsken et al. 2017 (arXiv 1711.04528) and 2019 (arXiv 1804.09081)
     [P], which make a network wider or deeper and keep what it computes: children of
-    :class:`evaluators.LineageTraining` begin as their parents' function, where that can be had. A choice is
+    :class:`evaluators.InheritedTraining` begin as their parents' function, where that can be had. A choice is
     ordered whose alleles are numbers that rise (``Integer``, ``Float``, most of ``Choice``); segments are
     drawn alike among those that can grow, and channels alike within theirs.
 

@@ -15,7 +15,7 @@ from spaces.errors import InputError, require
 
 
 class Pruning(Mutation):
-    """Switches keep bits off and none on; a pruning mutation writes ``_doomed``.
+    """Switches keep bits off and none on; a pruning mutation writes ``_to_remove``.
 
     ``guide["own"]``, bool ``(length,)``, limits which bits may change (those of an encoder, say), and so does
     the space's ``active`` (:class:`spaces.MixedPairs`). No segment falls below what the space keeps at least:
@@ -33,12 +33,12 @@ class Pruning(Mutation):
         super().__init__(probability)
         require(type(self).__name__, (0 <= amount <= 1, f"amount {amount}; expected a share of 0 to 1"))
         self.amount = amount
-        self.spared = 0
+        self.kept_by_floor = 0
 
     def __call__(
         self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> np.ndarray:
-        self.spared = 0
+        self.kept_by_floor = 0
         return super().__call__(space, genomes, guide, rng)
 
     def quiet(self) -> Pruning:
@@ -48,10 +48,10 @@ class Pruning(Mutation):
     def _apply(self, space: Space, genomes: np.ndarray, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         own = np.broadcast_to(guide.get("own", True), genomes.shape).astype(bool) & keep_bits(space, self)
         own &= space.active(genomes)
-        doomed, worth = self._doomed(space, genomes, own, guide, rng)
+        to_remove, worth = self._to_remove(space, genomes, own, guide, rng)
         may = own & (genomes == 1)
         # repair says how many loci of a segment are accepted, and their worth decides which
-        pruned = np.where(doomed & may, 0, genomes).astype(np.uint8)
+        pruned = np.where(to_remove & may, 0, genomes).astype(np.uint8)
         repaired = space.repair(pruned)
         for part in space.slices.values():
             for row in np.flatnonzero((repaired[:, part] != pruned[:, part]).any(axis=1)):
@@ -65,7 +65,7 @@ class Pruning(Mutation):
         return pruned
 
     @abstractmethod
-    def _doomed(
+    def _to_remove(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return which loci ought to go, bool, and what each is worth, float (the highest stay first), both
@@ -87,7 +87,7 @@ class Pruning(Mutation):
             fallen = np.flatnonzero((before == 1) & (pruned == 0))
             back = fallen[np.argsort(-worth[fallen], kind="stable")][: target - kept]
             pruned[back] = 1
-            self.spared += len(back)
+            self.kept_by_floor += len(back)
             return
         left = np.flatnonzero(may & (pruned == 1))
         if len(left) < kept - target:  # too few may go to reach the lower number: the segment stays as it was

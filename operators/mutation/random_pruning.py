@@ -24,14 +24,14 @@ class RandomPruning(Pruning):
     def __init__(self, amount: float = 0.1, probability: float = 1.0) -> None:
         super().__init__(amount, probability)
 
-    def _doomed(
+    def _to_remove(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         keys = np.where(own, rng.random(genomes.shape), np.inf)
-        doomed = np.zeros(genomes.shape, dtype=bool)
+        to_remove = np.zeros(genomes.shape, dtype=bool)
         for part in space.slices.values():
             wanted = self.amount * own[:, part].sum(axis=1)
             counts = np.floor(wanted + rng.random(len(genomes))).astype(np.int64)
             ranks = keys[:, part].argsort(axis=1).argsort(axis=1)
-            doomed[:, part] = ranks < counts[:, None]
-        return doomed, keys
+            to_remove[:, part] = ranks < counts[:, None]
+        return to_remove, keys

@@ -61,13 +61,13 @@ class RemovalPruning(Pruning):
         other.noise = other.tilt = 0.0
         return other
 
-    def _doomed(
+    def _to_remove(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         rises, costs = (
             np.broadcast_to(entry(guide, name, self), genomes.shape) for name in ("removal", "cost")
         )
-        doomed, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
+        to_remove, worth = np.zeros(genomes.shape, dtype=bool), np.zeros(genomes.shape)
         for row, genome in enumerate(genomes):
             # the cheapest in loss go first until their costs add up to the amount, which the last may exceed
             may = own[row] & (genome == 1) & np.isfinite(rises[row]) & np.isfinite(costs[row])
@@ -78,5 +78,5 @@ class RemovalPruning(Pruning):
                 drawn = self.tilt * rng.standard_normal(len(space.segments))
                 worth[row] *= np.exp(np.repeat(drawn, [segment.size for segment in space.segments]))
             order = np.flatnonzero(may)[np.argsort(worth[row, may], kind="stable")]
-            doomed[row, order[np.cumsum(cost[order]) - cost[order] < self.amount]] = True
-        return doomed, worth
+            to_remove[row, order[np.cumsum(cost[order]) - cost[order] < self.amount]] = True
+        return to_remove, worth

@@ -44,7 +44,7 @@ class VariancePruning(Pruning):
             raise InputError(f"{type(self).__name__}: direction {direction!r}; expected high or low")
         self.direction = direction
 
-    def _doomed(
+    def _to_remove(
         self, space: Space, genomes: np.ndarray, own: np.ndarray, guide: Guide, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = outputs_of(space, len(genomes), guide, self)

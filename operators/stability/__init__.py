@@ -13,7 +13,7 @@ from operators.stability.entropy_rule import Entropy
 from operators.stability.fixed_stop import FixedStop
 from operators.stability.histogram_intersection import HistogramIntersection
 from operators.stability.history import EdgeHistory, Histories
-from operators.stability.no_removal import Never
+from operators.stability.no_removal import NoRemoval
 from operators.stability.random_removal import RandomRemoval
 from operators.stability.rank_stop import RankStop
 from operators.stability.stability import Stability
@@ -24,7 +24,7 @@ __all__ = [
     "FixedStop",
     "HistogramIntersection",
     "Histories",
-    "Never",
+    "NoRemoval",
     "RandomRemoval",
     "RankStop",
     "Rule",

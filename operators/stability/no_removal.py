@@ -10,7 +10,7 @@ from operators.stability.base import Rule
 from operators.stability.history import EdgeHistory
 
 
-class Never(Rule):
+class NoRemoval(Rule):
     """Removes nothing: every epoch is paid for in full, and the last one's importances decide. The control of
     all rules.
     """

@@ -66,7 +66,7 @@ class PruningContract(MutationContract):
         one = space.repair(np.where(bits, 0, space.sample(100, np.random.default_rng(0))).astype(np.uint8))
         assert (mutation(space, one, self.guide(space, 100), np.random.default_rng(0)) == one).all()
         mutation(space, one, self.guide(space, 100), np.random.default_rng(0))
-        spared = mutation.spared
+        kept_by_floor = mutation.kept_by_floor
         mutation.probability = 0.0
         mutation(space, one, self.guide(space, 100), np.random.default_rng(0))
-        assert mutation.spared == 0 <= spared
+        assert mutation.kept_by_floor == 0 <= kept_by_floor

@@ -75,7 +75,7 @@ class CellPruning:
             else self.space.whole(*self.space.architectures(child.genome))
         )
         genome = mutation(self.space, before[None], guide, rng)[0]
-        names = (_name(mutation), "bounded") if mutation.spared else (_name(mutation),)
+        names = (_name(mutation), "bounded") if mutation.kept_by_floor else (_name(mutation),)
         if not self.rules.persistent:  # weights become zero, and may grow again: no mask is kept
             zero(pair, self.space.masks(genome))
             return Child(child.genome, names), arm

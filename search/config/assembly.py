@@ -10,7 +10,7 @@ from search.config.settings import Settings
 from search.engine import Search
 from search.executors import InlineExecutor
 from search.executors.base import Executor
-from search.finish.export import Origin
+from search.finish.export import ModelSource
 from search.progress import Progress
 from search.setup.baseline import load_checkpoint
 from search.setup.preparation import MakeSpace
@@ -103,11 +103,11 @@ def builds(settings: Settings) -> bool:
     return settings.accepts("space", "model") and not settings.accepts("space", "example")
 
 
-def _origin(settings: Settings) -> Origin:
+def _origin(settings: Settings) -> ModelSource:
     space = settings.spec("space")
     if not builds(settings) or space is None:
-        return Origin(settings.spec("model"), space)
-    return Origin(
+        return ModelSource(settings.spec("model"), space)
+    return ModelSource(
         None, space | {"init_args": {**(space.get("init_args") or {}), "model": settings.spec("model")}}
     )
 

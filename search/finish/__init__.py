@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 from search.lazy import lazily
 
 if TYPE_CHECKING:
-    from search.finish.export import Origin
+    from search.finish.export import ModelSource
     from search.finish.finish import Finish
     from search.finish.recipe import Recipe, load
-    from search.finish.trial_test import Winner
+    from search.finish.trial_test import TrialTest
 
-__all__ = ["Finish", "Origin", "Recipe", "Winner", "load"]
+__all__ = ["Finish", "ModelSource", "Recipe", "TrialTest", "load"]
 
 __getattr__ = lazily(
     __name__,
     {
-        "Origin": "search.finish.export",
+        "ModelSource": "search.finish.export",
         "Finish": "search.finish.finish",
         "Recipe": "search.finish.recipe",
         "load": "search.finish.recipe",
-        "Winner": "search.finish.trial_test",
+        "TrialTest": "search.finish.trial_test",
     },
 )

@@ -10,7 +10,7 @@ from search.front import Front
 from search.problem import Problem
 from search.record.ledger import Ledger
 
-_WRECK = 0.7
+_COLLAPSED = 0.7
 
 
 def choose(front: Front, k: int) -> list[Evaluation]:
@@ -28,7 +28,7 @@ def choose(front: Front, k: int) -> list[Evaluation]:
     if base is not None and len(members) > k:
         whole = -base if front.problem.objectives[0].maximise else base
         # members are sorted by it
-        sound = int((values[:, 0] <= whole + _WRECK * (values[-1, 0] - whole)).sum())
+        sound = int((values[:, 0] <= whole + _COLLAPSED * (values[-1, 0] - whole)).sum())
         members, values = members[: max(sound, k)], values[: max(sound, k)]
     if len(members) <= k:
         return members

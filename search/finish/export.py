@@ -19,10 +19,10 @@ from search.finish.recipe import (
     RECIPE,
     WEIGHTS,
     Recipe,
+    attributes_of,
     describe_genome,
     load,
-    pack_weights,
-    settings_of,
+    serialise_weights,
     slices_of,
 )
 from spaces.base import Sliced, Space
@@ -37,7 +37,7 @@ EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Origin:
+class ModelSource:
     """Where models come from, so that a recipe can make them again.
 
     Attributes:
@@ -63,7 +63,7 @@ def export(
     model: nn.Module,
     space: Space,
     example: tuple[Tensor, ...],
-    origin: Origin | None = None,
+    origin: ModelSource | None = None,
     *,
     base: nn.Module | None = None,
     metrics: Mapping[str, float] | None = None,
@@ -93,10 +93,10 @@ def export(
     Raises:
         RuntimeError: where an exported file computes something else than the model.
     """
-    origin = origin or Origin()
+    origin = origin or ModelSource()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / RECIPE).unlink(missing_ok=True)
-    weights, tied = pack_weights(model)
+    weights, tied = serialise_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
     made_of, made_by = space.made_of(genome, origin.model, origin.space)
@@ -105,7 +105,7 @@ def export(
         model=made_of,
         space=made_by,
         slices=slices_of(space, genome) if isinstance(space, Sliced) else [],
-        attributes=settings_of(space, genome) if isinstance(space, Sliced) else [],
+        attributes=attributes_of(space, genome) if isinstance(space, Sliced) else [],
         tied=tied,
         genome=describe_genome(space, genome),
         metrics=_finite(metrics),

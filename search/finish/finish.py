@@ -25,10 +25,10 @@ from evaluators.training.weights import unpack_weights
 from search.executors.base import Executor, Finished, Reported
 from search.finish.checks import TOLERANCE, limits, verify
 from search.finish.choice import choose, front_of
-from search.finish.export import ONNX, Origin, base_of, export, export_onnx
+from search.finish.export import ONNX, ModelSource, base_of, export, export_onnx
 from search.finish.recipe import RECIPE, WEIGHTS, Recipe, read_weights
 from search.finish.searched_cells import keep_cases
-from search.finish.trial_test import Winner
+from search.finish.trial_test import TrialTest
 from search.finish.tuned_members import TunedMembers
 from search.front import Front
 from search.problem import Problem
@@ -124,7 +124,7 @@ class Finish:
         directory: Path,
         *,
         front: Front | None = None,
-        origin: Origin | None = None,
+        origin: ModelSource | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Final]:
@@ -170,7 +170,7 @@ class Finish:
     def _stage(self, problem: Problem) -> _Stage:
         """Return what is done to a member."""
         if isinstance(problem.space, Trained):
-            return _Stage(Winner(problem.evaluator), "as trained in the search", "testing the best trial")
+            return _Stage(TrialTest(problem.evaluator), "as trained in the search", "testing the best trial")
         tuning: Evaluator = FineTuning(self.training)
         # the evaluator gives what was built the weights that the search left it
         if isinstance(problem.space, Masked) or problem.evaluator.inherits:
@@ -211,7 +211,7 @@ class Finish:
         tuned: TunedMembers,
         directory: Path,
         candidate: Candidate,
-        origin: Origin | None,
+        origin: ModelSource | None,
         settings: str,
     ) -> None:
         """Verify, export and measure a tuned member, and keep what was found."""
@@ -251,7 +251,7 @@ class Finish:
         directory: Path,
         candidate: Candidate,
         weights: np.ndarray,
-        origin: Origin | None,
+        origin: ModelSource | None,
         final: Final,
     ) -> Final:
         space, data = problem.space, problem.evaluator.data

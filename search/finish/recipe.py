@@ -172,7 +172,7 @@ def read_weights(file: Path, sha256: str) -> dict[str, Tensor]:
     return load_tensors(content)
 
 
-def pack_weights(model: nn.Module) -> tuple[bytes, dict[str, str]]:
+def serialise_weights(model: nn.Module) -> tuple[bytes, dict[str, str]]:
     """Return the state of a model as safetensors bytes, and the names that were left out because they are
     tied to another.
     """
@@ -239,7 +239,7 @@ def slices_of(space: Sliced, genome: np.ndarray) -> list[Slice]:
     ]
 
 
-def settings_of(space: Sliced, genome: np.ndarray) -> list[Setting]:
+def attributes_of(space: Sliced, genome: np.ndarray) -> list[Setting]:
     """Return the module attributes that follow."""
     return [
         Setting(module, name, value)

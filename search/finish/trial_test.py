@@ -18,7 +18,7 @@ from spaces.errors import InputError
 _BATCH = 256
 
 
-class Winner(Evaluator):
+class TrialTest(Evaluator):
     """Evaluates once more, which costs nothing where a checkpoint has it all, then measures the test split,
     once.
 

@@ -2,7 +2,7 @@
 are several objectives.
 """
 
-from search.pruners.non_domination import NonDominationPruner, doomed
+from search.pruners.non_domination import NonDominationPruner, to_stop
 from search.pruners.tic import TICPruner
 
-__all__ = ["NonDominationPruner", "TICPruner", "doomed"]
+__all__ = ["NonDominationPruner", "TICPruner", "to_stop"]

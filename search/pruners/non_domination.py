@@ -21,7 +21,7 @@ _PREFIX = "objectives:"
 _KEY = re.compile(rf"{_PREFIX}\d+")
 
 
-def doomed(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached: int | None = None) -> bool:
+def to_stop(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached: int | None = None) -> bool:
     """Say whether a point is so far behind in the fronts that it is not among the best
     ``ceil(n / reduction)``.
 
@@ -131,7 +131,7 @@ class NonDominationPruner:
         rivals = np.array([reports[step] for reports in others if step in reports]).reshape(-1, len(signs))
         # of those that have begun the rung one in `reduction` goes on, however many have come as far as here
         start = self._rungs.start(step)
-        return doomed(
+        return to_stop(
             signs * own[step], signs * rivals, self._rungs.reduction, 1 + sum(last >= start for last in lasts)
         )
 

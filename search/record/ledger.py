@@ -250,7 +250,7 @@ class Ledger:
         try:
             description = store.about("space")
             self.fingerprint: str = description["fingerprint"]
-            self.kinship: str = description.get("kinship", "")  # older files do not say
+            self.compatibility: str = description.get("kinship", "")  # older files do not say
             self.segments = tuple(Segment(*segment) for segment in description["segments"])
             self.alleles = {name: tuple(values) for name, values in description["alleles"].items()}
             self.base = None if description["base"] is None else np.array(description["base"], dtype=np.uint8)
@@ -338,7 +338,7 @@ def _description(space: Space) -> dict[str, Any]:
     # genomes carry names, not places
     return {
         "fingerprint": space.fingerprint,
-        "kinship": space.kinship,
+        "kinship": space.compatibility,
         "segments": [[s.name, s.size, s.choices] for s in space.segments],
         "base": None if base is None else np.asarray(base).tolist(),
         "alleles": {name: list(values) for name, values in space.alleles.items()},

@@ -97,7 +97,7 @@ def _mark(plot: go.Figure, name: str, color: str, events: Sequence[tuple[int, in
     )
 
 
-def graph_figure(facts: Facts, cells: CellFacts) -> go.Figure:
+def topology_figure(facts: Facts, cells: CellFacts) -> go.Figure:
     """Return the graph of the cells, coloured by the last values of the objective."""
     graph = nx.empty_graph(cells.count)
     graph.add_edges_from(facts.about.edges)

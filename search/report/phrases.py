@@ -19,7 +19,7 @@ from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
 from search.report.table import main_cost, tested_metrics
-from search.report.trials import TOLD, TrialRow, best_first, counted, short
+from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 
 _ENDS = {
     EndingKind.EVALUATIONS: "the budget of evaluations was spent",
@@ -129,12 +129,12 @@ def trial_cards(facts: Facts) -> list[str]:
     return found
 
 
-def trials_table(facts: Facts, most: int = 20) -> str:
+def best_trials(facts: Facts, most: int = 20) -> str:
     """Return the best trials with their metrics and parameters."""
     shown = best_first(facts.trials, facts.about)[:most]
     metrics = [
         *facts.objectives,
-        *(name for name in TOLD if name not in facts.objectives and name in facts.metrics),
+        *(name for name in SHOWN if name not in facts.objectives and name in facts.metrics),
     ]
     tested = {final.id: final for final in facts.members}
     body = []

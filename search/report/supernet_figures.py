@@ -25,7 +25,7 @@ def colours(operations: Sequence[str]) -> dict[str, str]:
     return {name: style.CYCLE[place % len(style.CYCLE)] for place, name in enumerate(operations)}
 
 
-def graph_figure(course: Course) -> go.Figure:
+def architecture_figure(course: Course) -> go.Figure:
     """Return the cell of each kind as a graph, from its inputs on the left to its output on the right."""
     cells = text.read(course.genotype)
     colour = colours(course.operations)

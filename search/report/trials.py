@@ -18,7 +18,7 @@ from search.record.about import About
 from search.record.finals import Final
 from search.record.ledger import Ledger
 
-TOLD = ("train_loss", "loss", "tic_bias", "predicted_loss", "movement")
+SHOWN = ("train_loss", "loss", "tic_bias", "predicted_loss", "movement")
 """Metrics that are shown of every trial that has them."""
 
 
@@ -84,7 +84,7 @@ def trials_table(
     shown = best_first(rows, about)[:most]
     goals = [goal["metric"] for goal in about.objectives]
     there = {name for row in shown for name in row.evaluation.metrics}
-    metrics = [*goals, *(name for name in TOLD if name not in goals and name in there)]
+    metrics = [*goals, *(name for name in SHOWN if name not in goals and name in there)]
     names = [name for name in about.parameters if any(name in row.parameters for row in shown)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)

@@ -142,7 +142,7 @@ def _trials(facts: Facts) -> list[str]:
         "its trial was stopped."
     )
     return [
-        section("The best trials", phrases.trials_table(facts), _TESTED if facts.finals else "")
+        section("The best trials", phrases.best_trials(facts), _TESTED if facts.finals else "")
         if complete
         else "",
         section("Learning curves", drawing(trial_figures.curves_figure(facts), "curves"), watched),
@@ -178,7 +178,7 @@ def _courses(facts: Facts) -> list[str]:
     return [
         section(
             f"The cell of candidate {best.id}",
-            drawing(supernet_figures.graph_figure(best), "cell"),
+            drawing(supernet_figures.architecture_figure(best), "cell"),
             f"<code>{escape(best.genotype)}</code>",
         ),
         section("Cases", drawing(supernet_figures.cases_figure(best), "cases"), _CASES) if best.cases else "",
@@ -229,7 +229,7 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
             ),
             section(
                 "Which cells meet",
-                drawing(cell_figures.graph_figure(facts, cells), "graph"),
+                drawing(cell_figures.topology_figure(facts, cells), "graph"),
                 "Cells, darker where they are better.",
             ),
         ),

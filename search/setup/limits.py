@@ -21,7 +21,7 @@ _SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class Reach:
+class Attainable:
     """What a constraint asks for and what the space can give.
 
     Attributes:
@@ -78,13 +78,13 @@ def check_metrics(
             )
 
 
-def reaches(
+def attainable(
     space: Space,
     data: Data | None,
     evaluator: Evaluator,
     constraints: Sequence[Constraint],
     base: Mapping[str, float],
-) -> list[Reach]:
+) -> list[Attainable]:
     """Return what can be reached, for every constraint on a metric that needs no evaluation, and on those
     that need no training, such as measured latency.
 
@@ -107,12 +107,14 @@ def reaches(
         else:
             continue
         found.append(
-            Reach(constraint, constraint.limit(base), min(values) if below else max(values), base.get(name))
+            Attainable(
+                constraint, constraint.limit(base), min(values) if below else max(values), base.get(name)
+            )
         )
     return found
 
 
-def check_reach(found: Sequence[Reach]) -> None:
+def check_attainable(found: Sequence[Attainable]) -> None:
     """Refuse limits that cannot be kept.
 
     Raises:

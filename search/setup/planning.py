@@ -19,7 +19,7 @@ from search.executors.work import evaluate
 from search.numbers import number
 from search.problem import Problem
 from search.progress import duration
-from search.setup.limits import Reach
+from search.setup.limits import Attainable
 from search.strategy import candidate_seed
 from spaces.base import Space, Trained
 
@@ -28,7 +28,7 @@ _TIMED = 5
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A run that has not been run. Printed with rich it is a few tables.
 
     Attributes:
@@ -38,7 +38,7 @@ class Plan:
         notes: other remarks of the space.
         base: cost of the base model.
         smallest: cost of the smallest genome, each metric on its own.
-        reaches: what can be reached, constraint by constraint.
+        attainable: what can be reached, constraint by constraint.
         candidate_seconds: median time of an evaluation in one process.
         workers: how many candidates are worked on at once.
         budget: when the search ends.
@@ -51,7 +51,7 @@ class Plan:
     notes: list[str]
     base: dict[str, float]
     smallest: dict[str, float]
-    reaches: list[Reach]
+    attainable: list[Attainable]
     candidate_seconds: float
     workers: int
     budget: Budget
@@ -91,7 +91,7 @@ class Plan:
                     f"{least / base:.1%}" if base else "",
                 )
             yield reach
-        for found in self.reaches:
+        for found in self.attainable:
             yield Text(f"{found.constraint}: within reach, limit {number(found.limit)}; {found}")
         yield Text(self.estimate)
 
@@ -123,13 +123,13 @@ def make_plan(
     problem: Problem,
     base: Mapping[str, float],
     smallest: Mapping[str, float],
-    found: Sequence[Reach],
+    found: Sequence[Attainable],
     workers: int,
     budget: Budget,
     seed: int,
     seconds: float | None = None,
     device: str = "cpu",
-) -> Plan:
+) -> RunPlan:
     """Describe the run.
 
     Args:
@@ -137,7 +137,7 @@ def make_plan(
         device: where they are.
     """
     report = problem.space.report()
-    return Plan(
+    return RunPlan(
         {segment.name: segment.size for segment in problem.space.segments},
         {group["name"]: list(group["members"]) for group in report.get("groups", [])},
         list(report.get("frozen", [])),

@@ -23,7 +23,7 @@ from search.progress import Progress
 from search.record.identity import FORMAT, Identity, source_digest, weights_digest
 from search.record.identity_format1 import former_structure, identify
 from search.setup.baseline import Baseline
-from search.setup.limits import check_metrics, check_reach, reaches
+from search.setup.limits import attainable, check_attainable, check_metrics
 from search.strategy import candidate_seed
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
@@ -145,7 +145,9 @@ class Preparation:
         of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
         problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
         if reachable:
-            check_reach(reaches(space, self.data, evaluator, self.constraints, problem.screened_base()))
+            check_attainable(
+                attainable(space, self.data, evaluator, self.constraints, problem.screened_base())
+            )
         return problem
 
     def base(self, problem: Problem) -> dict[str, float]:

@@ -4,22 +4,22 @@ from search.strategies.evolution import Evolution
 from search.strategies.ladder import Ladder
 from search.strategies.monitor import Monitor
 from search.strategies.proposals import Proposal
-from search.strategies.pruning_lines import Lineages
+from search.strategies.pruning_lines import PruningLines
 from search.strategies.random_search import RandomSearch
 from search.strategies.rank_correlation import RankCorrelation
-from search.strategies.screening import Sieve
+from search.strategies.screening import Screening
 from search.strategies.stages import Stages
 from search.strategies.surrogate import Surrogate
 
 __all__ = [
     "Evolution",
     "Ladder",
-    "Lineages",
     "Monitor",
     "Proposal",
+    "PruningLines",
     "RandomSearch",
     "RankCorrelation",
-    "Sieve",
+    "Screening",
     "Stages",
     "Surrogate",
 ]

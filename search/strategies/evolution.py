@@ -18,7 +18,7 @@ from search.problem import Problem
 from search.strategies.ladder import PROMOTED, Ladder
 from search.strategies.population import Member, Population
 from search.strategies.proposals import Proposal, initial
-from search.strategies.screening import Sieve
+from search.strategies.screening import Screening
 from search.strategies.surrogate import Surrogate
 from search.strategy import Strategy
 from spaces.errors import InputError, require
@@ -33,7 +33,7 @@ class Evolution(Strategy):
     :class:`~search.warm_start.from_run.FromRun`). Every further candidate has two parents, each the best of a
     tournament; it is crossed, then changed by one mutation drawn from those whose needs the guide meets; one
     that works alone (:attr:`Mutation.alone`) changes the first parent itself.
-    :class:`~search.strategies.screening.Sieve` sees to feasibility and duplicates,
+    :class:`~search.strategies.screening.Screening` sees to feasibility and duplicates,
     :class:`~search.strategies.population.Population` to survival. A candidate's ``operator`` names what made
     it, joined by ``+``, for example ``Uniform+BitFlip``.
 
@@ -96,7 +96,7 @@ class Evolution(Strategy):
             self.selection or (NSGA3Selection() if many else NSGA2Selection()),
             self.rng,
         )
-        self._sieve = Sieve(problem, self.rng, self.redraws)
+        self._screening = Screening(problem, self.rng, self.redraws)
         self._initial = initial(problem, self.initialisation, self.rng)
         self._crossovers = _crossovers(problem, self.crossover)
         self._mutations = _mutations(problem, self.mutations)
@@ -111,7 +111,7 @@ class Evolution(Strategy):
         proposals = [] if self.fidelity is None else self.fidelity.due(n)
         proposals += [self._first.popleft() for _ in range(min(n - len(proposals), len(self._first)))]
         draw = self._children if self.surrogate is None else self.surrogate.over(self._children)
-        proposals += self._sieve.take(n - len(proposals), draw)
+        proposals += self._screening.take(n - len(proposals), draw)
         candidates = [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
         if self.surrogate is not None:
             self.surrogate.asked([c for c in candidates if c.operator != PROMOTED])
@@ -120,7 +120,7 @@ class Evolution(Strategy):
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
             # where another strategy went before this one, that one asked it
-            self._sieve.admit(evaluation.candidate.genome)
+            self._screening.admit(evaluation.candidate.genome)
         for part in (self._members, self.fidelity, self.surrogate):
             if part is not None:
                 part.tell(evaluations)
@@ -130,11 +130,11 @@ class Evolution(Strategy):
 
     def _beginning(self) -> list[Proposal]:
         base = self.problem.space.base
-        first = [] if base is None or not self._sieve.admit(base) else [Proposal(base, operator="base")]
+        first = [] if base is None or not self._screening.admit(base) else [Proposal(base, operator="base")]
         at_hand = (
             0 if self.initialisation is None else self.initialisation.at_hand(self.problem.space, self.rng)
         )
-        return first + self._sieve.take(max(self.population - len(first), at_hand), self._initial)
+        return first + self._screening.take(max(self.population - len(first), at_hand), self._initial)
 
     def _children(self, n: int) -> list[Proposal]:
         mothers, fathers = self._members.choose(n, self.tournament), self._members.choose(n, self.tournament)

@@ -47,7 +47,7 @@ class Ladder:
     evolution. [O]
 
     A new candidate stands on rung 0. Of every `cohort` told at a rung one in `eta` goes on: it is asked once
-    more, as its own child, and the evaluator (:class:`evaluators.LineageTraining` with a list of `steps`)
+    more, as its own child, and the evaluator (:class:`evaluators.InheritedTraining` with a list of `steps`)
     trains it on from the weights that it ended with. Since children inherit weights as well, a candidate
     that is trained on becomes a better parent, and no training is spent twice. The best of a cohort are those
     of the lowest non-domination rank, feasible ones first, the less crowded before the others.
@@ -91,7 +91,7 @@ class Ladder:
         self.rungs = evaluator.rungs
         if self.rungs < 2:
             raise InputError(
-                "Ladder: no evaluator has rungs; expected evaluators.LineageTraining with a list of steps, "
+                "Ladder: no evaluator has rungs; expected evaluators.InheritedTraining with a list of steps, "
                 "such as [0, 16, 64]"
             )
         if self.monitor is not None:

@@ -33,11 +33,11 @@ class _Line:
     came: list[Evaluation] = field(default_factory=list)
 
 
-class Lineages(Strategy):
+class PruningLines(Strategy):
     """Lines from the base model to the smallest, each candidate its predecessor's child by one pruning
     mutation. [O]
 
-    With :class:`evaluators.LineageTraining` every candidate goes on from the weights that its predecessor
+    With :class:`evaluators.InheritedTraining` every candidate goes on from the weights that its predecessor
     ended with, so what is pruned has been trained, and every size on the way is a candidate for the front
     (gradual pruning, as in Zhu and Gupta 2017, arXiv 1710.01878, by channels). `cost` falls in equal ratios
     to `smallest` of the base model's; a round makes up for what the last one fell short of.
@@ -76,7 +76,7 @@ class Lineages(Strategy):
         mutation: Pruning | None = None,
     ) -> None:
         require(
-            "Lineages",
+            "PruningLines",
             (lines >= 1, f"lines {lines}; expected at least 1"),
             (rounds >= 1, f"rounds {rounds}; expected at least 1"),
             (brood >= 1, f"brood {brood}; expected at least 1"),
@@ -91,11 +91,11 @@ class Lineages(Strategy):
         super().start(problem, seed)
         if problem.space.base is None:
             raise InputError(
-                f"Lineages: {type(problem.space).__name__} has no base model; expected a space of masks"
+                f"PruningLines: {type(problem.space).__name__} has no base model; expected a space of masks"
             )
         if self.cost not in problem.evaluator.screened:
             accepted = ", ".join(problem.evaluator.screened) or "none"
-            raise InputError(f"Lineages: cost {self.cost!r} is not screened; expected one of {accepted}")
+            raise InputError(f"PruningLines: cost {self.cost!r} is not screened; expected one of {accepted}")
         self._open: dict[int, _Line] = {}
         self._wanted: deque[tuple[_Line, np.ndarray]] = deque()
         for _ in range(self.lines):

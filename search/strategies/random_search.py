@@ -8,7 +8,7 @@ from evaluators.base import Candidate, Evaluation
 from operators.initialisation import Initialisation
 from search.problem import Problem
 from search.strategies.proposals import Proposal, initial
-from search.strategies.screening import Sieve
+from search.strategies.screening import Screening
 from search.strategy import Strategy
 
 
@@ -26,15 +26,15 @@ class RandomSearch(Strategy):
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
-        self._sieve = Sieve(problem, self.rng, self.redraws)
+        self._screening = Screening(problem, self.rng, self.redraws)
         self._draw = initial(problem, self.initialisation, self.rng)
 
     def ask(self, n: int) -> list[Candidate]:
         proposals: list[Proposal] = []
         base = self.problem.space.base
-        if self._asked == 0 and n and base is not None and self._sieve.admit(base):
+        if self._asked == 0 and n and base is not None and self._screening.admit(base):
             proposals.append(Proposal(base, operator="base"))
-        proposals += self._sieve.take(n - len(proposals), self._draw)
+        proposals += self._screening.take(n - len(proposals), self._draw)
         return [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

@@ -15,7 +15,7 @@ from search.problem import Problem
 from search.strategies.proposals import Draw, Proposal
 
 
-class Sieve:
+class Screening:
     """Turns random draws into proposals that are worth an evaluation. [O]
 
     A duplicate, and what the screened metrics show to be infeasible, is drawn again a bounded number of

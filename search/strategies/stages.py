@@ -15,7 +15,7 @@ class Stages(Strategy):
     """Strategies by turns, each until it asks nothing more; those to come are told all that was evaluated
     before them. [O]
 
-    So :class:`~search.strategies.pruning_lines.Lineages` may lay out a front of trained candidates of all
+    So :class:`~search.strategies.pruning_lines.PruningLines` may lay out a front of trained candidates of all
     sizes, and :class:`~search.strategies.evolution.Evolution`, which begins with whatever it has been told,
     improves it with what is left of the budget. The last strategy goes on to the end of the search.
 

@@ -19,10 +19,10 @@ from search.strategies.rank_correlation import normal_scores
 from search.strategy import Strategy
 from search.tuning.sampling import SamplerName, Sampling
 from search.tuning.strategy import operator_name, reported
-from search.tuning.weighing import weighed
+from search.tuning.weighing import halving_score
 from spaces.errors import InputError, require
 
-_WEIGHED = ("train_loss", "mean_bias", "movement")
+_SCORED = ("train_loss", "mean_bias", "movement")
 
 
 @dataclass(eq=False)
@@ -85,7 +85,7 @@ class SuccessiveHalving(Strategy):
         second_monitor: as `monitor`; null where `mix` is 0.
         signals: more metrics, with the weights of their normal scores beside that of `monitor`; not together
             with `mix`.
-        weigh: rank by :func:`~search.tuning.weighing.weighed` of `monitor`, a loss on the search split,
+        weigh: rank by :func:`~search.tuning.weighing.halving_score` of `monitor`, a loss on the search split,
             ``train_loss``, ``mean_bias`` and ``movement``, and a rung of one epoch by the mean loss of
             training and search samples: the rule of benchmarks/trial_pruning. Not together with `mix` or
                 `signals`. [O]
@@ -150,7 +150,7 @@ class SuccessiveHalving(Strategy):
             raise InputError(
                 f"strategy: SuccessiveHalving cannot serve {len(problem.objectives)} objectives; expected one"
             )
-        more = _WEIGHED if self.weigh else [self.second_monitor] if self.second_monitor else self.signals
+        more = _SCORED if self.weigh else [self.second_monitor] if self.second_monitor else self.signals
         self._monitors = [Monitor(text) for text in (self.monitor, *more)]
         for monitor in self._monitors:
             monitor.check("strategy: monitor", reported(problem))
@@ -256,7 +256,7 @@ class SuccessiveHalving(Strategy):
         del self._rungs[bracket, number]
         standing = {id: values for id, values in rung.came if values is not None}
         if self.weigh:
-            standing = self._weighed(standing, self.resources[number])
+            standing = self._halving_scores(standing, self.resources[number])
         elif self.signals:
             standing = combined(standing, (1.0, *self.signals.values()))
         chosen = best(standing, min(len(standing), max(1, rung.size // self.eta)), self.mix)
@@ -269,7 +269,9 @@ class SuccessiveHalving(Strategy):
         if chosen and number + 1 < len(self.resources):
             self._rungs[bracket, number + 1] = _Rung(len(chosen))
 
-    def _weighed(self, standing: dict[int, tuple[float, ...]], epoch: int) -> dict[int, tuple[float, ...]]:
+    def _halving_scores(
+        self, standing: dict[int, tuple[float, ...]], epoch: int
+    ) -> dict[int, tuple[float, ...]]:
         if not standing:
             return {}
         val, train, bias, movement = (np.array(column) for column in zip(*standing.values(), strict=True))
@@ -277,7 +279,7 @@ class SuccessiveHalving(Strategy):
         if epoch == 1:
             scores = (trained * train + held_out * val) / (trained + held_out)
         else:
-            scores = weighed(val, train, bias, movement, self.labels or held_out)
+            scores = halving_score(val, train, bias, movement, self.labels or held_out)
         return {id: (float(score),) for id, score in zip(standing, scores, strict=True)}
 
     def _conclude(self, trial: Trial, evaluation: Evaluation) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from search.strategies.rank_correlation import normal_scores
 
 
-def weighed(
+def halving_score(
     val: np.ndarray,
     train: np.ndarray,
     bias: np.ndarray,

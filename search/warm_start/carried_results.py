@@ -24,8 +24,8 @@ class CarriedResults:
 
     A result is taken over where the same model would be evaluated in the same way: model, weights, data and
     evaluators are those of the other run, and the space is, too, or differs in nothing but the values that
-    its choices may take (:attr:`~spaces.base.Space.kinship`). The code of the user's classes is not compared.
-    Where a segment is new or gone it is not known whether the model is the same.
+    its choices may take (:attr:`~spaces.base.Space.compatibility`). The code of the user's classes is not
+    compared. Where a segment is new or gone it is not known whether the model is the same.
 
     What is taken over was evaluated with the seed that the candidate had there, and keeps it: a model that is
     built again is the one that was scored. Of several evaluations of a genome the one with the lowest
@@ -102,11 +102,11 @@ def _difference(ledger: Ledger, space: Space) -> str:
         not _alike(ledger, space, *pair) for pair in zip(ledger.segments, space.segments, strict=True)
     ):
         return f"the choices of {kind} are not the same, or in another order"
-    if not space.kinship or not ledger.kinship:
+    if not space.compatibility or not ledger.compatibility:
         return f"another {kind}, and it is not known whether the same values give the same model"
     return (
         ""
-        if space.is_meant(ledger.kinship, "kinship")
+        if space.is_meant(ledger.compatibility, "kinship")
         else f"its space is of another class than {kind} here, or was made with other arguments"
     )
 

@@ -2,7 +2,7 @@
 
 from spaces.cells.cell import Cell, Place
 from spaces.cells.design import Design
-from spaces.cells.graph import CellGraph, Dense, Edges, Plan
+from spaces.cells.graph import CellGraph, CellPlan, DenseGraph, EdgeGraph
 from spaces.cells.insertion import Insertion
 from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
@@ -18,15 +18,15 @@ __all__ = [
     "Cell",
     "CellGraph",
     "CellNetwork",
+    "CellPlan",
     "CellSpace",
     "CellStack",
-    "Dense",
+    "DenseGraph",
     "Design",
-    "Edges",
+    "EdgeGraph",
     "Insertion",
     "Operations",
     "Place",
-    "Plan",
     "SkipUNet",
     "Supernet",
     "SupernetSpace",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spaces.cells.graph import Plan
+from spaces.cells.graph import CellPlan
 from spaces.cells.operations import FactorizedReduction
 
 Edge = tuple[str, str]
@@ -43,7 +43,7 @@ def key(edge: Edge) -> str:
     return f"{edge[0]}-{edge[1]}"
 
 
-def live(plan: Plan, edges: Mapping[Edge, object]) -> list[Edge]:
+def live(plan: CellPlan, edges: Mapping[Edge, object]) -> list[Edge]:
     """Return those of the edges that are on a way to an output, in the plan's order."""
     heard = set(plan.outputs)
     for source, target in reversed(plan.edges):  # sorted by target, so readers of a node come first here
@@ -66,7 +66,7 @@ class Cell(nn.Module):
     """
 
     def __init__(
-        self, place: Place, plan: Plan, edges: Mapping[Edge, nn.Module], width: int, affine: bool = True
+        self, place: Place, plan: CellPlan, edges: Mapping[Edge, nn.Module], width: int, affine: bool = True
     ) -> None:
         super().__init__()
         self.place, self.plan, self.width = place, plan, width
@@ -162,7 +162,7 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def width_of(place: Place, plan: Plan, width: int | None, share: int) -> int:
+def width_of(place: Place, plan: CellPlan, width: int | None, share: int) -> int:
     """Return the channels of a node: `width`, or as many as make the joined outputs what the network expects;
     a multiple of `share`.
     """

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spaces.cells.genotype import Genotype
-from spaces.cells.graph import CellGraph, Dense, Plan
+from spaces.cells.graph import CellGraph, CellPlan, DenseGraph
 from spaces.cells.insertion import find_places
 from spaces.cells.mixed import Supernet
 from spaces.cells.network import CellNetwork
@@ -29,7 +29,7 @@ class Design:
             class says ``hollow = True`` (:class:`CellStack`) is nothing without its cells: its copies get new
             weights, and train.
         example: arguments of one forward call.
-        graph: of the cell; None: :class:`Dense`, with as many inputs as the places give.
+        graph: of the cell; None: :class:`DenseGraph`, with as many inputs as the places give.
         operations: names and class paths that may stand on an edge.
         at: names of the places; None: insertion points and MONAI's skip connections.
         width: channels of a node; None: so many that the joined outputs are what the place asks for.
@@ -63,7 +63,7 @@ class Design:
         self.hollow = bool(getattr(type(model), "hollow", False))
         self.freeze = not self.hollow if freeze is None else freeze
         self.width, self.inputs_per_node = width, inputs_per_node
-        self.plan = Plan.of(graph or Dense())
+        self.plan = CellPlan.of(graph or DenseGraph())
         self.places = find_places(model, at, len(self.plan.inputs), example)
         self.kinds = tuple(dict.fromkeys(place.kind for place in self.places))
         self.operations = Operations(operations, sorted({1, *(place.stride for place in self.places)}))

@@ -31,7 +31,7 @@ class CellGraph(ABC):
         """Return the graph, the same at every call."""
 
 
-class Dense(CellGraph):
+class DenseGraph(CellGraph):
     """Every node reads the inputs and all nodes before it: DARTS' cell, 14 edges for 2 inputs and 4 nodes.
     [P]
 
@@ -60,7 +60,7 @@ class Dense(CellGraph):
         return graph
 
 
-class Edges(CellGraph):
+class EdgeGraph(CellGraph):
     """A cell graph spelled out.
 
     Args:
@@ -91,7 +91,7 @@ class Edges(CellGraph):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellPlan:
     """A cell graph that was checked, in plain tuples.
 
     Attributes:
@@ -107,7 +107,7 @@ class Plan:
     outputs: tuple[str, ...]
 
     @classmethod
-    def of(cls, given: CellGraph | nx.DiGraph) -> Plan:
+    def of(cls, given: CellGraph | nx.DiGraph) -> CellPlan:
         """Check a graph.
 
         Raises:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.cells.cell import Edge, Place, key, shuffle
-from spaces.cells.graph import Plan
+from spaces.cells.graph import CellPlan
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import NONE, Operations
 
@@ -42,7 +42,7 @@ class Architecture(nn.Module):
     """
 
     def __init__(
-        self, kinds: tuple[str, ...], plan: Plan, operations: Operations, normalise: bool = True
+        self, kinds: tuple[str, ...], plan: CellPlan, operations: Operations, normalise: bool = True
     ) -> None:
         super().__init__()
         self.kinds, self.plan = kinds, plan

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from spaces.cells import genotype as text
 from spaces.cells.cell import Cell, Edge, Partial, Place, Weighted, width_of
 from spaces.cells.genotype import Genotype
-from spaces.cells.graph import Plan
+from spaces.cells.graph import CellPlan
 from spaces.cells.insertion import SOCKETS, open_sockets
 from spaces.cells.operations import DARTS, Operations
 from spaces.errors import InputError
@@ -31,7 +31,7 @@ class CellNetwork(nn.Module):
         genotype: what stands on the edges, as :func:`spaces.cells.genotype.write` says it; empty: no cells
             yet.
         places: where cells stand, fields of :class:`Place` each.
-        plan: fields of the :class:`Plan` of the cell's graph.
+        plan: fields of the :class:`CellPlan` of the cell's graph.
         operations: names and class paths.
         width: channels of a node; null: as the place asks.
         share: operations see 1/share of the channels, as in PC-DARTS.
@@ -58,7 +58,7 @@ class CellNetwork(nn.Module):
         self.places = tuple(
             Place(**{name: _tuple(value) for name, value in place.items()}) for place in places
         )
-        self.plan = Plan(**{name: _tuple(value) for name, value in (plan or {}).items()})
+        self.plan = CellPlan(**{name: _tuple(value) for name, value in (plan or {}).items()})
         self.width, self.share, self.affine, self.freeze = width, share, affine, freeze
         self.model = model
         open_sockets(model, [place.name for place in self.places], len(self.plan.inputs))

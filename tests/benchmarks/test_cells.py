@@ -14,8 +14,8 @@ from benchmarks.cells.tasks import FOLDER, RULE, SEARCH, TASKS, TRAINING, Crowde
 from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.training import SupernetTraining
 from evaluators.training.evaluator import Training
-from operators.stability import FixedStop, Never, Stability
-from spaces.cells import CellStack, Dense, Design
+from operators.stability import FixedStop, NoRemoval, Stability
+from spaces.cells import CellStack, DenseGraph, Design
 from spaces.cells import genotype as text
 
 
@@ -27,7 +27,7 @@ class Tiny(CrowdedDigits):
     canvas, counts = 8, (64, 64, 20, 50)
 
     def design(self, data, seed):
-        return Design(CellStack(width=4, cells=1, joined=1), data.example(), Dense(1)), {}
+        return Design(CellStack(width=4, cells=1, joined=1), data.example(), DenseGraph(1)), {}
 
 
 def test_tasks_share_no_sample_between_splits_and_fit_their_networks():
@@ -67,7 +67,7 @@ def test_images_are_shifted_one_by_one_in_training_alone():
     noisy = AugmentedStack(0, 0.5, -1.0, width=2, cells=1, joined=1).augmented(images)
     assert (noisy - images).std().item() == pytest.approx(0.5, rel=0.1)
     data = Tiny().data(3)
-    cell = Design(network, data.example(), Dense(1)).build(
+    cell = Design(network, data.example(), DenseGraph(1)).build(
         text.read("normal: 0<a:skip,b:skip; reduction: 0<a:skip,b:skip")
     )
     cell.eval()
@@ -86,7 +86,7 @@ def full():
 
     search, states, records = training(), {}, []
     states[0] = search.state()
-    for epoch in search.run(task.epochs, Never()):
+    for epoch in search.run(task.epochs, NoRemoval()):
         records.append(epoch)
         states[epoch.epoch] = search.state()
     return task, training, records, states

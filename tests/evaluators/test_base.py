@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from evaluators import Candidate, Cost, Evaluator, Latency, LineageTraining, Report, Training, TrialTraining
+from evaluators import Candidate, Cost, Evaluator, InheritedTraining, Latency, Report, Training, TrialTraining
 from evaluators.base import Evaluators
 
 
@@ -24,7 +24,7 @@ def test_several_answer_for_the_one_that_knows():
     for part, epochs, rungs in (
         (Training(epochs=3), 3, 1),
         (TrialTraining(epochs=4), 4, 1),
-        (LineageTraining(steps=[0, 2, 4]), None, 3),
+        (InheritedTraining(steps=[0, 2, 4]), None, 3),
         (Latency(), None, 1),
     ):
         for joined in (Evaluators([Cost(), part]), Evaluators([part, Quiet()])):

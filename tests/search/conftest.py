@@ -7,7 +7,7 @@ import yaml
 
 SMALL = {
     "name": "small",
-    "model": {"class_path": "spaces.models.Dense", "init_args": {"depth": 1}},
+    "model": {"class_path": "spaces.models.DenseNet", "init_args": {"depth": 1}},
     "data": {"class_path": "evaluators.data.Digits", "init_args": {"train_samples": 120}},
     "space": {
         "class_path": "spaces.TrialSpace",

@@ -349,7 +349,7 @@ def test_plan_trains_searches_and_writes_nothing(data, tmp_path, monkeypatch):
     assert {row["axis"] for row in plan.frozen} == {"head.weight[0]", "head.bias[0]"} and all(
         row["reason"] for row in plan.frozen
     )
-    assert plan.smallest["macs"] < plan.base["macs"] and not plan.reaches[0].met
+    assert plan.smallest["macs"] < plan.base["macs"] and not plan.attainable[0].met
     assert plan.seconds == pytest.approx(1000 * plan.candidate_seconds) and plan.workers == 1
     assert not (tmp_path / "run").exists() and not (tmp_path / ".cache").exists()
 

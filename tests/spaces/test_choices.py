@@ -190,9 +190,9 @@ def test_kinship_is_that_of_the_class_and_its_arguments_whatever_the_values():
         )()
 
     longer = variant(width=Choice([4, 8, 16, 32, 64, 128]))
-    assert longer.kinship == Net().kinship != "" and longer.fingerprint != Net().fingerprint
-    assert Net(classes=4).kinship != Net().kinship != Wider().kinship
-    assert variant(fingerprint="of more than choices").kinship == "", (
+    assert longer.compatibility == Net().compatibility != "" and longer.fingerprint != Net().fingerprint
+    assert Net(classes=4).compatibility != Net().compatibility != Wider().compatibility
+    assert variant(fingerprint="of more than choices").compatibility == "", (
         "it may depend on what only that fingerprint knows"
     )
 

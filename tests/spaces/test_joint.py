@@ -127,19 +127,19 @@ def test_kinship_is_that_of_the_parts_and_of_their_assembly():
     )()
     joint = JointSpace({"mask": Even(), "head": Flat()}, narrow)
     extended = JointSpace({"mask": Even(), "head": longer}, narrow)
-    assert extended.kinship == joint.kinship != "" and extended.fingerprint != joint.fingerprint
+    assert extended.compatibility == joint.compatibility != "" and extended.fingerprint != joint.fingerprint
     assert (
         len(
             {
-                joint.kinship,
-                JointSpace(joint.spaces).kinship,
-                JointSpace({"mask": Even(), "tail": Flat()}, narrow).kinship,
+                joint.compatibility,
+                JointSpace(joint.spaces).compatibility,
+                JointSpace({"mask": Even(), "tail": Flat()}, narrow).compatibility,
             }
         )
         == 3
     )
     bits = [JointSpace({"bits": BitSpace(4, segments), "head": Flat()}) for segments in (1, 2)]
-    assert bits[0].kinship != bits[1].kinship, "a part without kinship has to be as it was"
+    assert bits[0].compatibility != bits[1].compatibility, "a part without compatibility has to be as it was"
 
 
 def test_mistakes_are_named():

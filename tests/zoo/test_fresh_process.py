@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search.finish.recipe import RECIPE, WEIGHTS, Recipe, load, pack_weights, settings_of, slices_of
+from search.finish.recipe import RECIPE, WEIGHTS, Recipe, attributes_of, load, serialise_weights, slices_of
 from spaces.testing import flat
 from tests.zoo.cases import ZOO, example_of, model_of, space_of
 
@@ -30,14 +30,14 @@ def write(name: str, folder: Path) -> None:
         for parameter in model.parameters():
             parameter *= 0.9
         outputs = flat(model(*inputs))
-    weights, tied = pack_weights(model)
+    weights, tied = serialise_weights(model)
     digest = hashlib.sha256(weights).hexdigest()
     recipe = Recipe(
         0,
         None,
         None,
         slices_of(space, genome),
-        settings_of(space, genome),
+        attributes_of(space, genome),
         tied,
         {},
         {},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators import Candidate, Digits, LineageTraining, assess, count
+from evaluators import Candidate, Digits, InheritedTraining, assess, count
 from evaluators.inherited.channel_worth import CriterionWorth, RemovalTrials
 from operators.criteria import Magnitude, Taylor
 from operators.repair.batchnorm import recalibrate
@@ -122,7 +122,7 @@ def test_a_criterion_is_that_of_the_compact_model_over_its_groups_mean():
 
 
 def test_a_candidate_tells_what_its_channels_are_worth_and_what_it_took(tmp_path):
-    evaluator = LineageTraining(4, 16, worth=RemovalTrials(CASES, share=100.0), recalibration=None)
+    evaluator = InheritedTraining(4, 16, worth=RemovalTrials(CASES, share=100.0), recalibration=None)
     evaluator.bind(dense(), DIGITS)
     evaluator.state = tmp_path
     candidate = Candidate(0, some(dense()), seed=1)
@@ -138,7 +138,7 @@ def test_a_candidate_tells_what_its_channels_are_worth_and_what_it_took(tmp_path
 
 
 def test_smaller_models_take_more_steps(tmp_path):
-    evaluator = LineageTraining(8, 16, stretch=0.5)
+    evaluator = InheritedTraining(8, 16, stretch=0.5)
     evaluator.bind(dense(), DIGITS)
     evaluator.state = tmp_path
     small = some(dense())
@@ -153,7 +153,7 @@ def test_smaller_models_take_more_steps(tmp_path):
 
 
 def test_who_has_no_parents_goes_on_from_a_base_model_that_had_to_be_trained(tmp_path):
-    evaluator = LineageTraining(2, 16, first_steps=20)
+    evaluator = InheritedTraining(2, 16, first_steps=20)
     evaluator.bind(dense(), DIGITS)
     evaluator.state = tmp_path
     base = dense().base
@@ -172,7 +172,7 @@ def test_who_has_no_parents_goes_on_from_a_base_model_that_had_to_be_trained(tmp
 def test_the_base_model_may_have_a_learning_rate_of_its_own(tmp_path):
     losses = {}
     for name, rate, first in (("one", 1e-3, None), ("own", 1e-3, 1e-2), ("high", 1e-2, None)):
-        evaluator = LineageTraining(4, 16, rate, first_steps=20, first_learning_rate=first)
+        evaluator = InheritedTraining(4, 16, rate, first_steps=20, first_learning_rate=first)
         evaluator.bind(dense(), DIGITS)
         evaluator.state = tmp_path / name
         base, child = dense().base, some(dense())
@@ -187,7 +187,7 @@ def test_the_base_model_may_have_a_learning_rate_of_its_own(tmp_path):
     assert losses["own"][0] == losses["high"][0] < losses["one"][0]
     assert losses["own"][1] != losses["high"][1]
     with pytest.raises(InputError, match="learning_rate"):
-        LineageTraining(first_learning_rate=-1.0)
+        InheritedTraining(first_learning_rate=-1.0)
 
 
 def test_bad_settings_are_refused_in_one_line():
@@ -196,8 +196,8 @@ def test_bad_settings_are_refused_in_one_line():
     with pytest.raises(InputError, match="share -1; expected at least 0"):
         RemovalTrials(share=-1)
     with pytest.raises(InputError, match="stretch -1"):
-        LineageTraining(stretch=-1)
+        InheritedTraining(stretch=-1)
     with pytest.raises(InputError, match="mixtures 8, which have no labels; expected a distillation"):
-        LineageTraining(mixtures=8)
+        InheritedTraining(mixtures=8)
     with pytest.raises(InputError, match="first_steps -1"):
-        LineageTraining(first_steps=-1)
+        InheritedTraining(first_steps=-1)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from evaluators import Cost, Evaluator, LineageTraining, Report, Training, assess, fit
+from evaluators import Cost, Evaluator, InheritedTraining, Report, Training, assess, fit
 from evaluators.data import Digits
 from evaluators.inherited.growth import grow
 from evaluators.inherited.steps import BriefTraining
@@ -53,7 +53,7 @@ def make(model, data):
         return Search(
             model,
             data,
-            evaluators=[Cost(), LineageTraining(steps=4, batch_size=32), Killer()],
+            evaluators=[Cost(), InheritedTraining(steps=4, batch_size=32), Killer()],
             objectives=["loss", "macs"],
             strategy=Evolution(population=population),
             lag=4,
@@ -149,7 +149,7 @@ def test_architectures_that_grow_are_killed_run_again_and_end_the_same(data, tmp
         return Search(
             data=data,
             space=Nets(),
-            evaluators=[Cost(), LineageTraining(steps=4, batch_size=32), Killer()],
+            evaluators=[Cost(), InheritedTraining(steps=4, batch_size=32), Killer()],
             objectives=["loss", "macs"],
             strategy=Evolution(population=4),
             lag=2,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators import Candidate, Digits, Distillation, LineageTraining, count
-from evaluators.inherited.files import LineageFiles
+from evaluators import Candidate, Digits, Distillation, InheritedTraining, count
+from evaluators.inherited.files import InheritedFiles
 from evaluators.tic import TIC
 from search import Objective, Problem
 from search.strategies.ladder import PROMOTED, Ladder
@@ -38,7 +38,7 @@ class Origins(HyperParameters):
 
 
 def made(space, state, **settings):
-    evaluator = LineageTraining(**({"steps": 3, "batch_size": 16} | settings))
+    evaluator = InheritedTraining(**({"steps": 3, "batch_size": 16} | settings))
     evaluator.bind(space, DIGITS)
     evaluator.state = state
     return evaluator
@@ -189,7 +189,7 @@ def test_architectures_begin_fresh_as_they_are_built(tmp_path):
     built = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     (report,) = evaluator.evaluate(model, Candidate(1, child, (0,), seed=2))
     assert same(built, model.state_dict()) and report.metrics["generation"] == 0
-    assert LineageFiles(tmp_path).read(1) is not None
+    assert InheritedFiles(tmp_path).read(1) is not None
 
 
 def test_tic_tells_of_a_candidate_what_its_training_hides(tmp_path):
@@ -215,8 +215,8 @@ def test_tic_tells_of_a_candidate_what_its_training_hides(tmp_path):
         problem_of(made(mask(), None, steps=[1, 2], tic=TIC("trace"))), np.random.default_rng(0)
     )
     with pytest.raises(InputError, match="bias_samples 3; expected at least 4"):
-        LineageTraining(bias_samples=3)
-    with pytest.raises(InputError, match="LineageTraining: bias_samples 4000; expected at most"):
+        InheritedTraining(bias_samples=3)
+    with pytest.raises(InputError, match="InheritedTraining: bias_samples 4000; expected at most"):
         made(mask(), None, tic=TIC(), bias_samples=4000)
 
 
@@ -248,7 +248,7 @@ def test_what_nobody_takes_is_refused_before_anything_starts():
     for kind, text in [
         (
             Momentum,
-            r"LineageTraining: nothing takes the parameter 'momentum'; expected model.\* or one of origin, "
+            r"InheritedTraining: nothing takes the parameter 'momentum'; expected model.\* or one of origin, "
             r"optimiser, learning_rate",
         ),
         (Nowhere, "origin 'stolen'; expected one of inherited, original, fresh"),

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators import Candidate, Digits, LineageTraining, Quality
-from evaluators.inherited.files import LineageFiles
+from evaluators import Candidate, Digits, InheritedTraining, Quality
+from evaluators.inherited.files import InheritedFiles
 from evaluators.inherited.steps import BriefTraining
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace, JointSpace, PairSpace
@@ -30,7 +30,7 @@ def residual_space():
 
 class TestLineageContract(EvaluatorContract):
     def evaluator(self):
-        return LineageTraining(steps=3, batch_size=16)
+        return InheritedTraining(steps=3, batch_size=16)
 
     def space(self):
         return residual_space()
@@ -41,7 +41,7 @@ class TestLineageContract(EvaluatorContract):
 
 class TestLineageContractWithoutSteps(TestLineageContract):
     def evaluator(self):
-        return LineageTraining(steps=0)
+        return InheritedTraining(steps=0)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def space():
 @pytest.fixture
 def make(space, tmp_path):
     def evaluator(state=tmp_path, **settings):
-        made = LineageTraining(**({"steps": 3, "batch_size": 16} | settings))
+        made = InheritedTraining(**({"steps": 3, "batch_size": 16} | settings))
         made.bind(space, DIGITS)
         made.state = state
         return made
@@ -76,7 +76,7 @@ def same(one, other):
 
 
 def left(tmp_path, id):
-    return LineageFiles(tmp_path).read(id)
+    return InheritedFiles(tmp_path).read(id)
 
 
 def test_a_child_like_its_parent_scores_as_the_parent_where_it_takes_no_steps(make, space, tmp_path):
@@ -182,7 +182,7 @@ def test_the_file_of_another_candidate_counts_as_none(make, space, change):
 def test_a_damaged_file_counts_as_none_and_is_made_again(make, space, tmp_path):
     candidate = Candidate(4, genome_of(space, 0.5), seed=3)
     report, _ = run(make(), candidate)
-    path = LineageFiles(tmp_path).path(4)
+    path = InheritedFiles(tmp_path).path(4)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert run(make(), candidate)[0].metrics == report.metrics
@@ -244,7 +244,9 @@ def descend(tmp_path):
             space.encode(width=width, depth=depth, activation=activation)
             for width, depth, activation in (parent, child)
         ]
-        evaluators = [LineageTraining(steps=count, batch_size=16, recalibration=None) for count in (5, steps)]
+        evaluators = [
+            InheritedTraining(steps=count, batch_size=16, recalibration=None) for count in (5, steps)
+        ]
         for evaluator in evaluators:
             evaluator.bind(space, DIGITS)
             evaluator.state, evaluator._runs = tmp_path / str(steps), ("one run", "one run")
@@ -300,7 +302,7 @@ def test_an_architecture_that_cannot_begins_with_what_it_has_in_common_with_its_
 def test_a_mask_beside_settings_inherits_by_its_places(tmp_path):
     mask = residual_space()
     space = JointSpace({"net": mask, "tuning": Tuning()})
-    evaluator = LineageTraining(steps=2, batch_size=16)
+    evaluator = InheritedTraining(steps=2, batch_size=16)
     evaluator.bind(space, DIGITS)
     evaluator.state = tmp_path
     rng = np.random.default_rng(0)
@@ -308,7 +310,7 @@ def test_a_mask_beside_settings_inherits_by_its_places(tmp_path):
     for id, genome, parents in ((0, parent, ()), (1, child, (0,))):
         (report,) = evaluator.evaluate(space.build(genome), Candidate(id, genome, parents, seed=id))
     assert report.metrics["generation"] == 1
-    left = LineageFiles(tmp_path).read(1).tensors
+    left = InheritedFiles(tmp_path).read(1).tensors
     assert {name: tensor.shape for name, tensor in left.items()} == {
         name: t.shape for name, t in mask.model.state_dict().items()
     }
@@ -322,20 +324,20 @@ def test_bad_settings_and_spaces_are_refused_in_one_line():
         ({"recalibration": "test"}, "recalibration 'test'"),
     ]:
         with pytest.raises(InputError, match=text):
-            LineageTraining(**settings)
+            InheritedTraining(**settings)
     with pytest.raises(InputError, match="no data"):
-        LineageTraining().bind(residual_space())
+        InheritedTraining().bind(residual_space())
     pair = PairSpace(Pair(Perceptron((64, 8, 4)), Perceptron((4, 8, 64))), (torch.zeros(2, 64),))
     with pytest.raises(
         InputError, match=r"space PairSpace has no tensors to inherit; expected spaces.ChannelSpace"
     ):
-        LineageTraining().bind(pair, DIGITS)
+        InheritedTraining().bind(pair, DIGITS)
     with pytest.raises(
         InputError, match=r"assembled makes of the mask 'net' has no places in the full tensors"
     ):
-        LineageTraining().bind(JointSpace({"net": residual_space(), "tuning": Tuning()}, assembled), DIGITS)
+        InheritedTraining().bind(JointSpace({"net": residual_space(), "tuning": Tuning()}, assembled), DIGITS)
     with pytest.raises(InputError, match="batches of one sample"):
-        evaluator = LineageTraining(batch_size=1)
+        evaluator = InheritedTraining(batch_size=1)
         evaluator.bind(residual_space(), DIGITS)
         run(evaluator, Candidate(0, residual_space().base))
 

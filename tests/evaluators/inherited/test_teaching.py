@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators import Arrays, Candidate, Digits, Distillation, LineageTraining
+from evaluators import Arrays, Candidate, Digits, Distillation, InheritedTraining
 from evaluators.inherited.steps import BriefTraining
 from evaluators.inherited.teaching import Teacher
 from evaluators.training.settings import TrainingSettings
@@ -28,7 +28,7 @@ def some(space):
 
 
 def test_children_learn_from_the_base_model_what_it_says_of_the_same_samples(tmp_path):
-    evaluator = LineageTraining(
+    evaluator = InheritedTraining(
         3, 16, weight_decay=0.0, first_steps=10, distillation=Distillation(1.0, 1.0), recalibration=None
     )
     evaluator.bind(dense(), DIGITS)
@@ -104,7 +104,7 @@ def test_mixtures_of_tokens_begin_with_the_one_and_end_with_the_other():
 def test_children_learn_from_mixtures(tmp_path):
     losses = {}
     for mixtures in (0, 200):
-        evaluator = LineageTraining(
+        evaluator = InheritedTraining(
             30, 16, 1e-2, distillation=Distillation(1.0, 1.0), mixtures=mixtures, recalibration=None
         )
         evaluator.bind(dense(), DIGITS)
@@ -115,7 +115,7 @@ def test_children_learn_from_mixtures(tmp_path):
 
 
 def test_what_passes_in_training_is_counted_mixtures_too(tmp_path):
-    evaluator = LineageTraining(7, 16, distillation=Distillation(1.0, 0.3), mixtures=40, recalibration=None)
+    evaluator = InheritedTraining(7, 16, distillation=Distillation(1.0, 0.3), mixtures=40, recalibration=None)
     evaluator.bind(dense(), DIGITS)
     evaluator.state = tmp_path
     (report,) = evaluator.evaluate(dense().build(some(dense())), Candidate(0, some(dense()), seed=1))

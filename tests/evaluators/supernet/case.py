@@ -8,7 +8,7 @@ import torch
 from evaluators.data import Arrays
 from evaluators.supernet import SupernetSettings, SupernetTraining
 from operators.stability import EdgeHistory, Rule
-from spaces.cells import CellStack, Dense, Design
+from spaces.cells import CellStack, DenseGraph, Design
 
 OPERATIONS = ("none", "skip", "avg_pool_3", "sep_conv_3")
 FAST = {"warmup": 1, "batch_size": 16, "architecture_learning_rate": 0.05, "share": 1}
@@ -27,7 +27,7 @@ def data() -> Arrays:
 
 def design(nodes: int = 1, **more: object) -> Design:
     host = CellStack(width=2, cells=2, reductions=[1], joined=nodes, classes=2)
-    return Design(host, data().example(), graph=Dense(nodes), operations=OPERATIONS, **more)  # type: ignore[arg-type]
+    return Design(host, data().example(), graph=DenseGraph(nodes), operations=OPERATIONS, **more)  # type: ignore[arg-type]
 
 
 def training(seed: int = 0, **more: object) -> SupernetTraining:

@@ -14,8 +14,8 @@ from evaluators.base import Report
 from evaluators.supernet import SupernetTraining
 from evaluators.testing import EvaluatorContract
 from operators.repair.batchnorm import recalibrate
-from operators.stability import FixedStop, Never, Stability
-from spaces.cells import CellSpace, CellStack, Dense, SkipUNet, SupernetSpace
+from operators.stability import FixedStop, NoRemoval, Stability
+from spaces.cells import CellSpace, CellStack, DenseGraph, SkipUNet, SupernetSpace
 from spaces.cells import genotype as text
 from spaces.choices import Choice, ChoiceSpace
 from spaces.errors import InputError
@@ -25,7 +25,7 @@ from tests.evaluators.supernet.case import FAST, OPERATIONS, data, equal
 
 def space(nodes: int = 2) -> SupernetSpace:
     host = CellStack(width=4, cells=2, reductions=[1], joined=nodes, classes=2)
-    return SupernetSpace(host, data().example(), graph=Dense(nodes), operations=OPERATIONS)
+    return SupernetSpace(host, data().example(), graph=DenseGraph(nodes), operations=OPERATIONS)
 
 
 def evaluator(epochs: int = 4, share: int = 1, **more: object) -> SupernetSearch:
@@ -40,7 +40,7 @@ def evaluator(epochs: int = 4, share: int = 1, **more: object) -> SupernetSearch
 
 class TestSupernetSearch(EvaluatorContract):
     def evaluator(self) -> SupernetSearch:
-        return evaluator(3, rule=Never(), training=Training(epochs=1, batch_size=16))
+        return evaluator(3, rule=NoRemoval(), training=Training(epochs=1, batch_size=16))
 
     def space(self) -> SupernetSpace:
         return space(1)
@@ -132,7 +132,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reduced(run: Path, candidate: int = 0) -> CellSpace:
     host = CellStack(width=4, cells=2, reductions=[1], joined=2, classes=2)
     return CellSpace(
-        host, data().example(), graph=Dense(2), operations=OPERATIONS, run=str(run), candidate=candidate
+        host, data().example(), graph=DenseGraph(2), operations=OPERATIONS, run=str(run), candidate=candidate
     )
 
 
@@ -229,21 +229,21 @@ def test_building_an_inherited_cell_costs_no_random_numbers(run: Path) -> None:
 def test_a_run_that_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
     host, example = CellStack(width=4, cells=2, reductions=[1], joined=2, classes=2), data().example()
     with pytest.raises(InputError, match="has no searched cells; expected the folder of a run"):
-        CellSpace(host, example, graph=Dense(2), operations=OPERATIONS, run=str(tmp_path))
+        CellSpace(host, example, graph=DenseGraph(2), operations=OPERATIONS, run=str(tmp_path))
     with pytest.raises(InputError, match=r"candidate 7 .* there are 0, 1"):
-        CellSpace(host, example, graph=Dense(2), operations=OPERATIONS, run=str(run), candidate=7)
+        CellSpace(host, example, graph=DenseGraph(2), operations=OPERATIONS, run=str(run), candidate=7)
     with pytest.raises(InputError, match="searched another network, graph or set of operations"):
-        CellSpace(host, example, graph=Dense(2), operations=OPERATIONS[1:], run=str(run))
+        CellSpace(host, example, graph=DenseGraph(2), operations=OPERATIONS[1:], run=str(run))
     copy = tmp_path / "state" / "cells"
     copy.mkdir(parents=True)
     for name in ("0.json", "0.safetensors"):
         (copy / name).write_bytes((run / "state" / "cells" / name).read_bytes())
     (copy / "0.safetensors").write_bytes(b"x" + (copy / "0.safetensors").read_bytes()[1:])
     with pytest.raises(InputError, match=r"is not what 0\.json says"):
-        CellSpace(host, example, graph=Dense(2), operations=OPERATIONS, run=str(tmp_path))
+        CellSpace(host, example, graph=DenseGraph(2), operations=OPERATIONS, run=str(tmp_path))
     (copy / "0.json").write_text("{")
     with pytest.raises(InputError, match="not the end of a search of cells"):
-        CellSpace(host, example, graph=Dense(2), operations=OPERATIONS, run=str(tmp_path))
+        CellSpace(host, example, graph=DenseGraph(2), operations=OPERATIONS, run=str(tmp_path))
 
 
 class Other(ChoiceSpace):
@@ -265,7 +265,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="epochs 0"):
         evaluator(0)
     odd = SupernetSpace(
-        SkipUNet((2, 3)), (torch.zeros(2, 1, 6, 6),), graph=Dense(1), operations=OPERATIONS, width=3
+        SkipUNet((2, 3)), (torch.zeros(2, 1, 6, 6),), graph=DenseGraph(1), operations=OPERATIONS, width=3
     )
     with pytest.raises(InputError, match="width 3; expected a multiple of 2"):
         evaluator(share=2).bind(odd, data())

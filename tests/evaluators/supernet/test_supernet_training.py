@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluators.supernet import SupernetSettings, SupernetTraining
-from operators.stability import FixedStop, Never, Rule, Stability
+from operators.stability import FixedStop, NoRemoval, Rule, Stability
 from spaces.cells import genotype as text
 from spaces.errors import InputError
 from tests.evaluators.supernet.case import FAST, Script, data, design, equal, training
@@ -63,7 +63,7 @@ def test_softmax_runs_over_what_is_left() -> None:
 
 def test_what_stays_keeps_its_alpha_and_its_moments() -> None:
     search = training()
-    list(search.run(3, Never()))
+    list(search.run(3, NoRemoval()))
     before = search.supernet.architecture.alphas["normal/a-0"]
     values, moments = before.detach().clone(), search._steps.alphas.state[before]["exp_avg"].clone()
     search._remove(3, 9, Script({3: {"normal/a-0": ("skip", "sep_conv_3")}}))
@@ -98,16 +98,16 @@ def test_a_search_goes_on_bit_by_bit(at: int, order: int) -> None:
 def test_going_on_leaves_the_state_as_it_was() -> None:
     """Rules fork from one state: each must find it untouched."""
     search = training()
-    list(search.run(3, Never()))
+    list(search.run(3, NoRemoval()))
     state = search.state()
-    first = [list(training().run(5, rule, state)) for rule in (HALF, Never(), HALF)]
+    first = [list(training().run(5, rule, state)) for rule in (HALF, NoRemoval(), HALF)]
     assert first[0] == first[2]
 
 
 def test_same_seed_same_search_and_another_seed_another_one() -> None:
     one, two, other = (training(seed) for seed in (0, 0, 1))
-    assert list(one.run(3, Never())) == list(two.run(3, Never()))
-    assert one.records != list(other.run(3, Never()))
+    assert list(one.run(3, NoRemoval())) == list(two.run(3, NoRemoval()))
+    assert one.records != list(other.run(3, NoRemoval()))
 
 
 def test_a_rule_that_is_done_ends_the_search() -> None:
@@ -145,7 +145,7 @@ def test_a_rule_is_asked_after_the_warm_up_with_numbers_of_the_epoch() -> None:
     spies = Spy(), Spy()
     list(training(warmup=2).run(4, spies[0]))
     first = training(warmup=2)
-    list(first.run(3, Never()))
+    list(first.run(3, NoRemoval()))
     list(training(warmup=2).run(4, spies[1], first.state()))
     assert [call[:2] for call in spies[0].calls] == [(3, 4), (4, 4)]
     assert spies[1].calls == spies[0].calls[1:]
@@ -154,7 +154,7 @@ def test_a_rule_is_asked_after_the_warm_up_with_numbers_of_the_epoch() -> None:
 @pytest.mark.parametrize(
     ("settings", "epochs", "rule", "words"),
     [
-        ({"warmup": 5}, 5, Never(), "warmup 5 of 5 epochs: the architecture would never move"),
+        ({"warmup": 5}, 5, NoRemoval(), "warmup 5 of 5 epochs: the architecture would never move"),
         (
             {},
             5,
@@ -189,13 +189,13 @@ def test_a_setting_out_of_range_is_refused(settings: dict, words: str) -> None:
 def test_an_architecture_that_does_not_move_says_so() -> None:
     search = training(architecture_learning_rate=1e-30)
     with pytest.raises(InputError, match="epoch 2 left every architecture parameter as it was"):
-        list(search.run(4, Never()))
+        list(search.run(4, NoRemoval()))
 
 
 def test_warm_up_leaves_the_architecture_alone() -> None:
     search = training(warmup=2)
     before = {name: tensor.clone() for name, tensor in search.supernet.architecture.state_dict().items()}
-    records = search.run(4, Never())
+    records = search.run(4, NoRemoval())
     next(records), next(records)
     assert (
         equal(before, search.supernet.architecture.state_dict()) and search.records[1].held_out_loss is None
@@ -207,16 +207,16 @@ def test_warm_up_leaves_the_architecture_alone() -> None:
 def test_a_warm_up_of_few_operations_costs_less_and_goes_on_bit_by_bit() -> None:
     plain, drawn = training(warmup=2), training(warmup=2, warmup_operations=1)
     states = {}
-    for record in drawn.run(4, Never()):
+    for record in drawn.run(4, NoRemoval()):
         states[record.epoch] = drawn.state()
-    list(plain.run(4, Never()))
+    list(plain.run(4, NoRemoval()))
     for name in ("macs", "memory"):
         of_all, found = ([getattr(record, name) for record in search.records] for search in (plain, drawn))
         assert max(found[:2]) < of_all[0] and found[2:] == of_all[2:], name
     for at in (1, 2):
         other = training(seed=9, warmup=2, warmup_operations=1)
         torch.manual_seed(5)
-        assert list(other.run(4, Never(), states[at])) == drawn.records[at:]
+        assert list(other.run(4, NoRemoval(), states[at])) == drawn.records[at:]
         assert equal(other.supernet.state_dict(), drawn.supernet.state_dict())
 
 
@@ -243,7 +243,7 @@ def test_few_operations_stand_for_all_on_average(number: int) -> None:
 
 def test_a_frozen_network_keeps_weights_and_statistics() -> None:
     from evaluators.supernet import SupernetTraining
-    from spaces.cells import Dense, Design, SkipUNet
+    from spaces.cells import DenseGraph, Design, SkipUNet
 
     class Labelled(type(data())):  # type: ignore[misc]
         """The labels of images, asked of every pixel."""
@@ -255,7 +255,7 @@ def test_a_frozen_network_keeps_weights_and_statistics() -> None:
     found.__class__ = Labelled
     host = SkipUNet((2, 3), classes=2)
     search = SupernetTraining(
-        Design(host, found.example(), graph=Dense(1), operations=("skip", "sep_conv_3")),
+        Design(host, found.example(), graph=DenseGraph(1), operations=("skip", "sep_conv_3")),
         found,
         SupernetSettings(**FAST),
     )
@@ -264,7 +264,7 @@ def test_a_frozen_network_keeps_weights_and_statistics() -> None:
         for name, tensor in search.supernet.network.model.state_dict().items()
         if ".cell." not in name
     }
-    list(search.run(2, Never()))
+    list(search.run(2, NoRemoval()))
     after = {
         name: tensor
         for name, tensor in search.supernet.network.model.state_dict().items()

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from evaluators import Distillation, LineageTraining, Training, TrialTraining
+from evaluators import Distillation, InheritedTraining, Training, TrialTraining
 from evaluators.training.settings import TrainingSettings
 from spaces import InputError
 
@@ -48,7 +48,7 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("kind", [Training, TrialTraining, LineageTraining])
+@pytest.mark.parametrize("kind", [Training, TrialTraining, InheritedTraining])
 def test_a_training_reads_as_it_was_constructed(kind):
     names = inspect.signature(kind).parameters
     given = {name: value for name, value in GIVEN.items() if name in names}

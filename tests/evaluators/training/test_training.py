@@ -142,11 +142,11 @@ def test_frozen_parameters_and_their_statistics_stay():
 
 def test_norms_and_biases_do_not_decay():
     model = ResidualNet((4, 6))
-    decayed, spared = parameter_groups(model, 0.3)
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0.0)
+    decayed, undecayed = parameter_groups(model, 0.3)
+    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.3, 0.0)
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == {n for n, m in model.named_parameters() if m.ndim > 1}
-    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
 
 
 def test_a_lone_last_sample_does_not_stop_batch_normalisation():

@@ -193,11 +193,11 @@ def test_what_is_worth_most_is_spared():
     mutation = VariancePruning("high")
     genomes = np.ones((1, 5), np.uint8)
     guide = {"outputs": outputs([1.0, 2.0, 3.0, 4.0, 5.0]), "own": np.array([True] * 5)}
-    mutation.amount = 1e9  # all but the steadiest are doomed for certain, and that one is not
+    mutation.amount = 1e9  # all but the steadiest go for certain, and that one is not
     assert mutation(space, genomes, guide, np.random.default_rng(0)).tolist() == [[1, 0, 0, 0, 0]]
     mutation = RandomPruning(1.0)
     assert mutation(space, genomes, {}, np.random.default_rng(0)).sum() == 1
-    assert mutation.spared == 1
+    assert mutation.kept_by_floor == 1
 
 
 def test_multiples_are_kept_without_bringing_back_or_touching_others():

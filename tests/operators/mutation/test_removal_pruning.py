@@ -63,7 +63,7 @@ def test_tilt_takes_whole_segments_and_leaves_the_order_within_them():
     mutation, rng = RemovalPruning(0.4, power=0, tilt=3.0), np.random.default_rng(0)
     left = np.array([mutation(SPACE, FULL, guide, rng)[0] for _ in range(60)])
     shares = left[:, :4].sum(axis=1)
-    assert {1, 4} <= set(shares.tolist())  # the last of a segment is spared
+    assert {1, 4} <= set(shares.tolist())  # the last of a segment is kept
     assert (np.diff(left.reshape(-1, 4).astype(int), axis=1) >= 0).all()
 
 

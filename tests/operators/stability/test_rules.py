@@ -11,7 +11,7 @@ from operators.stability import (
     FixedStop,
     HistogramIntersection,
     Histories,
-    Never,
+    NoRemoval,
     RandomRemoval,
     RankStop,
     Rule,
@@ -34,7 +34,7 @@ RULES = [
     RankStop(3),
     HistogramIntersection(interval=2),
     Entropy(0.95),
-    Never(),
+    NoRemoval(),
 ]
 each = pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 
@@ -69,7 +69,7 @@ def test_any_search_comes_to_its_end_without_an_edge_falling_empty(rule, seed, e
         assert all(
             found.edges[edge].operations == names for edge, names in active.items() if number > epoch // 2
         )
-        if number > epoch // 2 and not isinstance(rule, Never):
+        if number > epoch // 2 and not isinstance(rule, NoRemoval):
             last = [
                 len(names) == 1 or (isinstance(rule, Stability) and rule.next_stage(len(names)) is None)
                 for names in active.values()
@@ -81,8 +81,8 @@ def test_done_when_every_edge_has_one_operation():
     one, two = EdgeHistory(("x",), np.ones((0, 1))), EdgeHistory(("x", "y"), np.ones((0, 2)))
     assert FixedStop().done(3, EPOCHS, {"a": one, "b": one})
     assert not FixedStop().done(3, EPOCHS, {"a": one, "b": two})
-    assert not Never().done(3, EPOCHS, {"a": one})
-    assert Never().done(EPOCHS, EPOCHS, {"a": two})
+    assert not NoRemoval().done(3, EPOCHS, {"a": one})
+    assert NoRemoval().done(EPOCHS, EPOCHS, {"a": two})
 
 
 @pytest.mark.parametrize("answer", [(), ("x", "w")])

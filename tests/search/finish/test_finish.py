@@ -13,7 +13,7 @@ from evaluators import Cost, Evaluators, FineTuning, Quality, count
 from evaluators.base import Candidate, Evaluation, Report, State
 from evaluators.data import Arrays
 from search.executors import InlineExecutor
-from search.finish.export import ONNX, Origin
+from search.finish.export import ONNX, ModelSource
 from search.finish.finish import Finish, choose, front_of
 from search.finish.recipe import RECIPE, WEIGHTS, load
 from search.front import Front
@@ -27,7 +27,7 @@ from spaces.channels import ChannelSpace
 from spaces.errors import InputError
 from spaces.models import Perceptron
 
-ORIGIN = Origin({"class_path": "spaces.models.Perceptron", "init_args": {"widths": [8, 16, 12, 3]}})
+ORIGIN = ModelSource({"class_path": "spaces.models.Perceptron", "init_args": {"widths": [8, 16, 12, 3]}})
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_chosen_members_stand_for_the_front() -> None:
     assert choose(front, 0) == []
 
 
-def test_wrecks_are_passed_over_while_there_are_others() -> None:
+def test_collapsed_members_are_passed_over_while_there_are_others() -> None:
     problem = pruning(30)
     problem.base = {"error": 0.05, "macs": 1.0}
     front = Front(problem)

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from search.finish import export as exporting
-from search.finish.export import ONNX, Origin, export, export_onnx
+from search.finish.export import ONNX, ModelSource, export, export_onnx
 from search.finish.recipe import FORMAT, RECIPE, WEIGHTS, Recipe, load
 from spaces.base import Segment, Space
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
 from spaces.models import Perceptron, ResidualNet
 
-ORIGIN = Origin({"class_path": "spaces.models.ResidualNet", "init_args": {"widths": [4, 8]}})
+ORIGIN = ModelSource({"class_path": "spaces.models.ResidualNet", "init_args": {"widths": [4, 8]}})
 EXAMPLE = (torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8),)
 
 
@@ -185,7 +185,7 @@ def test_a_space_that_builds_anew_is_made_again(tmp_path: Path, monkeypatch: pyt
         model,
         Widths(),
         example,
-        Origin(space={"class_path": "widths_of_a_test.Widths"}),
+        ModelSource(space={"class_path": "widths_of_a_test.Widths"}),
         onnx=False,
     )
     assert torch.equal(load(tmp_path / "1")(*example), model(*example))

@@ -27,7 +27,7 @@ from spaces.cells import genotype as text
 
 SHARES = {"train": 0.1, "calibration": 0.1, "search": 0.1, "test": 0.7}
 CELLS = {
-    "graph": {"class_path": "spaces.cells.Dense", "init_args": {"nodes": 1}},
+    "graph": {"class_path": "spaces.cells.DenseGraph", "init_args": {"nodes": 1}},
     "operations": ["none", "skip", "avg_pool_3", "sep_conv_3"],
 }
 STACK: dict[str, Any] = {
@@ -215,14 +215,14 @@ def test_a_trained_network_gets_cells_and_every_case_is_told(tmp_path: Path) -> 
         (
             [
                 "--space.init_args.graph",
-                "{class_path: spaces.cells.Edges, init_args: {edges: [a>0, b>0, 0>1, 1>0]}}",
+                "{class_path: spaces.cells.EdgeGraph, init_args: {edges: [a>0, b>0, 0>1, 1>0]}}",
             ],
             "a cycle 0 > 1 > 0",
         ),
         (
             [
                 "--space.init_args.graph",
-                "{class_path: spaces.cells.Edges, init_args: {edges: [a>0, b>0, x>1]}}",
+                "{class_path: spaces.cells.EdgeGraph, init_args: {edges: [a>0, b>0, x>1]}}",
             ],
             "no input leads to",
         ),

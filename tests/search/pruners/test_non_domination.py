@@ -11,7 +11,7 @@ from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from search.pruners import NonDominationPruner, doomed
+from search.pruners import NonDominationPruner, to_stop
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -39,22 +39,22 @@ def test_the_rule_is_the_definition(points, reduction):
     points = np.array(points, dtype=float)
     ranks = fronts(points)
     before = (ranks[1:] < ranks[0]).sum()
-    assert doomed(points[0], points[1:], reduction) is bool(before >= np.ceil(len(points) / reduction))
+    assert to_stop(points[0], points[1:], reduction) is bool(before >= np.ceil(len(points) / reduction))
     if ranks[0] == 0:
-        assert not doomed(points[0], points[1:], reduction)
+        assert not to_stop(points[0], points[1:], reduction)
 
 
 def test_what_is_not_a_number_loses():
-    assert doomed(np.array([0.0, np.nan]), np.empty((0, 2)))
-    assert not doomed(np.array([0.0, 0.0]), np.empty((0, 2)))
-    assert not doomed(np.array([5.0, 5.0]), np.full((4, 2), np.nan))
-    assert doomed(np.array([5.0, 5.0]), np.zeros((2, 2)))
+    assert to_stop(np.array([0.0, np.nan]), np.empty((0, 2)))
+    assert not to_stop(np.array([0.0, 0.0]), np.empty((0, 2)))
+    assert not to_stop(np.array([5.0, 5.0]), np.full((4, 2), np.nan))
+    assert to_stop(np.array([5.0, 5.0]), np.zeros((2, 2)))
 
 
 def test_those_who_were_stopped_before_still_count():
     others = np.array([[0.0, 0.0], [1.0, 1.0]])
-    assert doomed(np.array([2.0, 2.0]), others, 3)
-    assert not doomed(np.array([2.0, 2.0]), others, 3, reached=9)
+    assert to_stop(np.array([2.0, 2.0]), others, 3)
+    assert not to_stop(np.array([2.0, 2.0]), others, 3, reached=9)
 
 
 def make(directions=("minimize", "maximize"), storage=None):

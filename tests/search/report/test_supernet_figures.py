@@ -33,7 +33,7 @@ def course() -> Course:
 
 
 def test_the_graph_has_every_edge_with_its_operation(course: Course) -> None:
-    notes = figures.graph_figure(course).layout.annotations
+    notes = figures.architecture_figure(course).layout.annotations
     assert sorted(note.text for note in notes if note.text) == ["max_pool_3", "sep_conv_3", "skip", "skip"]
     assert sum(bool(note.showarrow) for note in notes) == 4 + 2, "and each node leads to the output"
 

@@ -15,7 +15,7 @@ from search.strategies.evolution import Evolution
 from search.strategies.population import Population
 from search.strategies.proposals import Proposal
 from search.strategies.random_search import RandomSearch
-from search.strategies.screening import Sieve
+from search.strategies.screening import Screening
 from search.testing import BitSpace, StrategyContract, Toy, evaluate, lotz, play, points, pruning
 from spaces.choices import Choice, ChoiceSpace, Integer
 from spaces.errors import InputError
@@ -101,36 +101,36 @@ def test_a_constraint_that_nothing_meets_still_asks_the_least_infeasible():
 
 def test_pulling_goes_only_as_far_as_necessary():
     problem = lotz(32, ["ones <= 70%"])
-    sieve = Sieve(problem, np.random.default_rng(0), redraws=0)
-    sieve.take(1, lambda n: [Proposal(np.zeros(32, dtype=np.uint8))])
-    (pulled,) = sieve.take(1, lambda n: [Proposal(np.ones(32, dtype=np.uint8), (7,), "mine")])
+    screening = Screening(problem, np.random.default_rng(0), redraws=0)
+    screening.take(1, lambda n: [Proposal(np.zeros(32, dtype=np.uint8))])
+    (pulled,) = screening.take(1, lambda n: [Proposal(np.ones(32, dtype=np.uint8), (7,), "mine")])
     assert 21 <= pulled.genome.sum() <= 22
     assert (pulled.parents, pulled.operator) == ((7,), "mine+pulled")
 
 
 def test_a_duplicate_is_changed_a_little_and_keeps_its_origin():
-    sieve = Sieve(lotz(64), np.random.default_rng(0), redraws=2)
+    screening = Screening(lotz(64), np.random.default_rng(0), redraws=2)
     calls = []
 
     def draw(n):
         calls.append(n)
         return [Proposal(np.zeros(64, dtype=np.uint8), (3,), "mine")] * n
 
-    taken = sieve.take(4, draw)
+    taken = screening.take(4, draw)
     assert calls == [4, 3, 3]
     assert [p.parents for p in taken] == [(3,)] * 4 and taken[0].operator == "mine"
     assert all(p.operator == "mine+disturbed" and 1 <= p.genome.sum() <= 8 for p in taken[1:])
 
 
 def test_a_duplicate_that_stays_one_is_changed_further_and_then_given_up(monkeypatch):
-    sieve = Sieve(lotz(64), np.random.default_rng(0), redraws=0)
+    screening = Screening(lotz(64), np.random.default_rng(0), redraws=0)
     rates = []
-    monkeypatch.setattr(sieve, "_disturb", lambda proposals, rate: rates.append(rate) or proposals)
+    monkeypatch.setattr(screening, "_disturb", lambda proposals, rate: rates.append(rate) or proposals)
     same = [Proposal(np.zeros(64, dtype=np.uint8))]
-    assert len(sieve.take(1, lambda n: same)) == 1
-    assert sieve.take(1, lambda n: same) == []
+    assert len(screening.take(1, lambda n: same)) == 1
+    assert screening.take(1, lambda n: same) == []
     assert rates[:7] == [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]
-    assert rates[7:] == [1.0] * (sieve.hopeless - 1)
+    assert rates[7:] == [1.0] * (screening.hopeless - 1)
 
 
 def test_a_space_of_a_hundred_genomes_is_asked_whole():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators import Candidate, Cost, Digits, Evaluation, Evaluator, LineageTraining, Report, State
+from evaluators import Candidate, Cost, Digits, Evaluation, Evaluator, InheritedTraining, Report, State
 from search import Evolution, Finish, Ladder, Search
 from search.problem import Objective, Problem
 from search.report.facts import gather
@@ -156,8 +156,8 @@ def test_another_metric_ranks_where_it_is_asked_for():
         (lambda: Ladder(eta=4, cohort=3), ["cohort 3", "at least eta (4)"]),
         (lambda: Ladder(chance=1.5), ["chance 1.5", "0 to 1"]),
         (lambda: Play(Ladder(monitor="los")), ["'los'", "loss"]),
-        (lambda: LineageTraining(steps=[]), ["steps []"]),
-        (lambda: LineageTraining(steps=[4, -1]), ["steps -1"]),
+        (lambda: InheritedTraining(steps=[]), ["steps []"]),
+        (lambda: InheritedTraining(steps=[4, -1]), ["steps -1"]),
     ],
 )
 def test_a_wrong_setting_is_refused(make, words):
@@ -177,7 +177,7 @@ def test_a_promoted_candidate_is_trained_on_by_the_steps_of_its_rung_and_the_rep
         return Search(
             Perceptron((64, 16, 10)),
             Digits(train_samples=200),
-            evaluators=[Cost(), LineageTraining(steps=[0, 4, 12], batch_size=32)],
+            evaluators=[Cost(), InheritedTraining(steps=[0, 4, 12], batch_size=32)],
             objectives=["loss", "macs"],
             strategy=Evolution(population=8, fidelity=Ladder(eta=2, cohort=4)),
             lag=4,

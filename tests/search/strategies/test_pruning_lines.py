@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators import Cost, Digits, Evaluation, LineageTraining, State
+from evaluators import Cost, Digits, Evaluation, InheritedTraining, State
 from evaluators.inherited.channel_worth import RemovalTrials
 from operators.mutation import RandomPruning, RemovalPruning
-from search import Lineages, Search
+from search import PruningLines, Search
 from search.testing import evaluate, pruning
 from spaces.errors import InputError
 from spaces.models import Perceptron
@@ -27,7 +27,7 @@ def played(strategy, problem, spoil=lambda e: e, seed=0):
 
 
 def randomly(**settings):
-    return Lineages(mutation=RandomPruning(), **settings)
+    return PruningLines(mutation=RandomPruning(), **settings)
 
 
 def test_a_line_goes_from_the_base_model_to_the_smallest_in_equal_ratios():
@@ -120,19 +120,19 @@ def test_the_first_of_a_brood_is_pruned_without_noise():
     problem = pruning(60)
     problem.guide |= {"removal": np.random.default_rng(0).random(60), "cost": np.full(60, 1 / 60)}
     settings = {"rounds": 4, "smallest": 0.1, "growth": 1.0, "brood": 3}
-    told = played(Lineages(**settings, mutation=RemovalPruning(power=0, noise=2.0)), problem)
-    alone = played(Lineages(**settings | {"growth": 0.0}, mutation=RemovalPruning(power=0)), problem)
+    told = played(PruningLines(**settings, mutation=RemovalPruning(power=0, noise=2.0)), problem)
+    alone = played(PruningLines(**settings | {"growth": 0.0}, mutation=RemovalPruning(power=0)), problem)
     first = next(e for e in told if e.candidate.parents == (0,))
     assert (first.candidate.genome == alone[1].candidate.genome).all()
     siblings = [e.candidate.genome for e in told if e.candidate.parents == (0,)]
-    lines = played(Lineages(2, 4, 0.1, mutation=RemovalPruning(power=0, noise=2.0)), problem)
+    lines = played(PruningLines(2, 4, 0.1, mutation=RemovalPruning(power=0, noise=2.0)), problem)
     assert (lines[2].candidate.genome != lines[3].candidate.genome).any()
     assert len(siblings) > 1 and any((genome != siblings[0]).any() for genome in siblings[1:])
 
 
 def test_the_arrays_of_the_parent_say_what_goes():
     problem = pruning(40)
-    strategy = Lineages(rounds=2, smallest=0.25, mutation=RemovalPruning(power=0))
+    strategy = PruningLines(rounds=2, smallest=0.25, mutation=RemovalPruning(power=0))
     strategy.start(problem, 0)
     (base,) = evaluate(problem, strategy.ask(1))
     rises, costs = np.linspace(1, 2, 40), np.full(40, 1 / 40)
@@ -148,13 +148,13 @@ def test_the_arrays_of_the_parent_say_what_goes():
 def test_a_whole_search_prunes_while_it_trains():
     torch.manual_seed(0)
     model = Perceptron((64, 12, 8, 10))
-    evaluator = LineageTraining(10, 32, 1e-2, first_steps=40, worth=RemovalTrials(16, share=10.0))
+    evaluator = InheritedTraining(10, 32, 1e-2, first_steps=40, worth=RemovalTrials(16, share=10.0))
     search = Search(
         model,
         Digits(train_samples=100),
         evaluators=[Cost(), evaluator],
         objectives=["loss", "macs"],
-        strategy=Lineages(rounds=6, smallest=0.1),
+        strategy=PruningLines(rounds=6, smallest=0.1),
         criteria=[],
         lag=1,
         chunk=1,
@@ -176,6 +176,6 @@ def test_what_does_not_fit_is_refused_in_one_line():
         ({"smallest": 1}, "smallest 1; expected a share"),
     ]:
         with pytest.raises(InputError, match=text):
-            Lineages(**settings)
+            PruningLines(**settings)
     with pytest.raises(InputError, match="cost 'params' is not screened; expected one of macs"):
-        Lineages(cost="params").start(pruning(10), 0)
+        PruningLines(cost="params").start(pruning(10), 0)

@@ -5,11 +5,11 @@ from contextlib import closing
 import pytest
 import torch
 
-from evaluators import Cost, Evaluation, LineageTraining, State
+from evaluators import Cost, Evaluation, InheritedTraining, State
 from evaluators.data import Digits
 from evaluators.inherited.channel_worth import CriterionWorth
 from operators.mutation import RemovalPruning
-from search import Evolution, Finish, Ladder, Lineages, RandomSearch, Search, Stages
+from search import Evolution, Finish, Ladder, PruningLines, RandomSearch, Search, Stages
 from search.record.ledger import Ledger
 from search.strategy import Strategy
 from search.testing import StrategyContract, evaluate, lotz
@@ -109,10 +109,10 @@ def make(tmp_path):
 
     def search(directory=None, stages=True, **settings):
         torch.manual_seed(0)
-        evaluator = LineageTraining(
+        evaluator = InheritedTraining(
             steps=[4, 8], batch_size=25, first_steps=12, worth=CriterionWorth(), record_activations=False
         )
-        line = Lineages(rounds=5, smallest=0.1, mutation=RemovalPruning(power=0))
+        line = PruningLines(rounds=5, smallest=0.1, mutation=RemovalPruning(power=0))
         return Search(
             Perceptron((64, 12, 8, 10)),
             data,

@@ -24,9 +24,9 @@ from search.strategies.rank_correlation import normal_scores
 from search.testing import assert_same, lotz
 from search.testing.trial_toys import tuning_problem
 from search.tuning.halving import SuccessiveHalving, best, rungs
-from search.tuning.weighing import weighed
+from search.tuning.weighing import halving_score
 from spaces.errors import InputError
-from spaces.models import Dense
+from spaces.models import DenseNet
 from spaces.trials import TrialSpace
 
 
@@ -195,7 +195,7 @@ def test_a_training_that_was_paused_and_resumed_comes_out_as_one_that_was_not(tm
             "model.width": {"low": 8, "high": 32},
             "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
         },
-        model=Dense,
+        model=DenseNet,
     )
     evaluator = TrialTraining(epochs=6, tic=TIC("trace", splits=2))
     evaluator.bind(space, Digits(train_samples=120))
@@ -291,7 +291,7 @@ def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(t
             "model.width": {"low": 8, "high": 64},
             "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
         },
-        model=Dense,
+        model=DenseNet,
     )
     evaluator = TrialTraining(epochs=9, tic=TIC("gram", splits=2))
     evaluator.bind(space, Digits(train_samples=120, label_noise=0.2))
@@ -311,7 +311,9 @@ def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(t
             np.array([e.metrics[name] for e in rungs_found[rung]])
             for name in ("loss", "train_loss", "mean_bias", "movement")
         ]
-        score = train * columns[1] + search * columns[0] if rung == 0 else weighed(*columns, labels=search)
+        score = (
+            train * columns[1] + search * columns[0] if rung == 0 else halving_score(*columns, labels=search)
+        )
         ranked = [rungs_found[rung][i].candidate.id for i in np.argsort(score, kind="stable")]
         assert {e.candidate.parents[-1] for e in rungs_found[rung + 1]} == set(
             ranked[: len(rungs_found[rung + 1])]

@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from operators.initialisation import Sampled
-from search import Evolution, Finish, FromRun, Lineages, RandomSearch, Search
+from search import Evolution, Finish, FromRun, PruningLines, RandomSearch, Search
 from search.record.ledger import Ledger
 from search.testing import Toy
 from spaces import Choice, ChoiceSpace, InputError, Integer
@@ -147,5 +147,5 @@ def test_only_a_strategy_with_a_beginning_can_be_warmed(run):
 
     warm = _warm(RandomSearch(Sampled()), str(run))
     assert isinstance(warm.initialisation, FromRun) and isinstance(warm.initialisation.then, Sampled)
-    with pytest.raises(InputError, match="warm_start: Lineages begins in a way of its own; expected"):
-        _warm(Lineages(), str(run))
+    with pytest.raises(InputError, match="warm_start: PruningLines begins in a way of its own; expected"):
+        _warm(PruningLines(), str(run))

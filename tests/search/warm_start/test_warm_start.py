@@ -285,7 +285,7 @@ class Ranks(Space):
 
 def test_a_space_of_ones_own_keeps_results_where_it_is_the_same_or_tells_its_kinship(tmp_path, asked):
     class Telling(Ranks):
-        kinship = "ranks"
+        compatibility = "ranks"
 
     for kind, ranks, evaluated, words in (
         (Ranks, (1, 2, 3), 0, "3 of its results mean the same"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.cells import DARTS, CellGraph, CellStack, Dense, Design, Edges, Operations, Plan
+from spaces.cells import DARTS, CellGraph, CellPlan, CellStack, DenseGraph, Design, EdgeGraph, Operations
 from spaces.cells import genotype as text
 from spaces.errors import InputError
 
@@ -32,7 +32,7 @@ class Own(nn.Conv2d):
 
 
 def test_darts_cell_has_fourteen_edges() -> None:
-    plan = Plan.of(Dense())
+    plan = CellPlan.of(DenseGraph())
     assert (
         len(plan.edges) == 14
         and plan.inputs == ("a", "b")
@@ -42,7 +42,7 @@ def test_darts_cell_has_fourteen_edges() -> None:
 
 
 def test_nodes_come_after_what_they_read_whatever_their_names() -> None:
-    plan = Plan.of(Edges(["b>z", "z>y", "a>y", "y>x"], outputs=["x"]))
+    plan = CellPlan.of(EdgeGraph(["b>z", "z>y", "a>y", "y>x"], outputs=["x"]))
     assert plan.nodes == ("z", "y", "x") and plan.outputs == ("x",)
 
 
@@ -55,28 +55,31 @@ class Cyclic(CellGraph):
     ("graph", "words"),
     [
         (Cyclic(), "a cycle p > q > p"),
-        (Edges(["a>0", "b>0", "lost>1"], inputs=["a", "b"]), "no input leads to lost, 1"),
-        (Edges(["a>0", "b>0", "a>1"], outputs=["0"]), "1 leads to no output"),
-        (Edges(["a>0", "b>0"], inputs=["a", "b", "c"]), "c leads to no output"),
-        (Edges(["a>b", "b>0"], inputs=["a", "b"]), "a>b leads into an input"),
-        (Edges(["a>0"], inputs=["a"], outputs=["0"]).graph().to_undirected(), "expected a networkx.DiGraph"),
+        (EdgeGraph(["a>0", "b>0", "lost>1"], inputs=["a", "b"]), "no input leads to lost, 1"),
+        (EdgeGraph(["a>0", "b>0", "a>1"], outputs=["0"]), "1 leads to no output"),
+        (EdgeGraph(["a>0", "b>0"], inputs=["a", "b", "c"]), "c leads to no output"),
+        (EdgeGraph(["a>b", "b>0"], inputs=["a", "b"]), "a>b leads into an input"),
+        (
+            EdgeGraph(["a>0"], inputs=["a"], outputs=["0"]).graph().to_undirected(),
+            "expected a networkx.DiGraph",
+        ),
         (nx.DiGraph([("a", "no-name")]), "'no-name'"),
     ],
 )
 def test_a_graph_that_does_not_work_is_refused_by_name(graph: CellGraph | nx.Graph, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Plan.of(graph)
+        CellPlan.of(graph)
 
 
 @pytest.mark.parametrize("edge", ["a0", ">0", "a>"])
 def test_an_edge_that_is_no_edge_is_refused(edge: str) -> None:
     with pytest.raises(InputError, match="source>target"):
-        Edges([edge]).graph()
+        EdgeGraph([edge]).graph()
 
 
 def test_symmetries_keep_outputs_where_they_are() -> None:
-    assert len(Plan.of(Dense(3)).symmetries) == 6
-    plan = Plan.of(Edges(["a>0", "b>0", "a>1", "b>1", "0>2", "1>2"], outputs=["2"]))
+    assert len(CellPlan.of(DenseGraph(3)).symmetries) == 6
+    plan = CellPlan.of(EdgeGraph(["a>0", "b>0", "a>1", "b>1", "0>2", "1>2"], outputs=["2"]))
     assert [renaming["2"] for renaming in plan.symmetries] == ["2", "2"]
 
 
@@ -143,8 +146,8 @@ def test_a_genotype_that_is_not_understood_is_refused(words: str) -> None:
 def test_a_design_says_what_it_lacks() -> None:
     example = (torch.zeros(2, 1, 8, 8),)
     with pytest.raises(InputError, match="graph has 3 input"):
-        Design(CellStack(width=2, cells=1), example, graph=Dense(1, inputs=3))
+        Design(CellStack(width=2, cells=1), example, graph=DenseGraph(1, inputs=3))
     with pytest.raises(InputError, match="inputs_per_node 0"):
         Design(CellStack(width=2, cells=1), example, inputs_per_node=0)
     with pytest.raises(InputError, match="width 6; expected a multiple of 4"):
-        Design(CellStack(width=2, cells=1), example, graph=Dense(1), width=6).supernet(4)
+        Design(CellStack(width=2, cells=1), example, graph=DenseGraph(1), width=6).supernet(4)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from operators.repair.batchnorm import recalibrate
 from search.finish.recipe import construct
-from spaces.cells import CellSpace, CellStack, Dense, Edges, SkipUNet, SupernetSpace
+from spaces.cells import CellSpace, CellStack, DenseGraph, EdgeGraph, SkipUNet, SupernetSpace
 from spaces.errors import InputError
 from spaces.testing import SpaceContract
 
@@ -21,7 +21,7 @@ SMALL = ("none", "skip", "avg_pool_3", "max_pool_3")
 
 
 def stack(**more: object) -> CellSpace:
-    arguments = {"graph": Dense(3), "operations": SMALL} | more
+    arguments = {"graph": DenseGraph(3), "operations": SMALL} | more
     return CellSpace(CellStack(width=2, cells=2, reductions=[1], joined=3), EXAMPLE, **arguments)  # type: ignore[arg-type]
 
 
@@ -42,7 +42,7 @@ class TestCellsInSkips(SpaceContract):
             return CellSpace(
                 SkipUNet((4, 6)),
                 EXAMPLE,
-                graph=Edges(["a>0", "b>0", "a>1", "0>1"]),
+                graph=EdgeGraph(["a>0", "b>0", "a>1", "0>1"]),
                 operations=SMALL,
                 inputs_per_node=1,
             )
@@ -55,7 +55,7 @@ class TestSupernetSpace(SpaceContract):
     builds = 1
 
     def space(self) -> SupernetSpace:
-        return SupernetSpace(CellStack(width=2, cells=1), EXAMPLE, graph=Dense(4), operations=SMALL)
+        return SupernetSpace(CellStack(width=2, cells=1), EXAMPLE, graph=DenseGraph(4), operations=SMALL)
 
 
 @settings(max_examples=40, deadline=None)
@@ -181,7 +181,7 @@ def test_a_recipe_makes_the_network_again() -> None:
 def test_the_network_that_is_given_stays_as_it_is() -> None:
     host = SkipUNet((4, 6))
     before = {name: tensor.clone() for name, tensor in host.state_dict().items()}
-    space = CellSpace(host, EXAMPLE, graph=Dense(2), operations=SMALL)
+    space = CellSpace(host, EXAMPLE, graph=DenseGraph(2), operations=SMALL)
     network = space.build(space.sample(1, np.random.default_rng(0))[0])
     assert host.state_dict().keys() == before.keys() and all(
         torch.equal(before[n], t) for n, t in host.state_dict().items()
@@ -195,13 +195,13 @@ def test_the_network_that_is_given_stays_as_it_is() -> None:
 
 def test_cells_in_a_trained_network_begin_by_changing_nothing() -> None:
     host = SkipUNet((4, 6)).eval()
-    space = CellSpace(host, EXAMPLE, graph=Dense(2), operations=SMALL)
+    space = CellSpace(host, EXAMPLE, graph=DenseGraph(2), operations=SMALL)
     network = space.build(space.sample(1, np.random.default_rng(0))[0]).eval()
     assert torch.equal(network(*EXAMPLE), host(*EXAMPLE))
 
 
 def test_recalibration_leaves_the_frozen_network_alone_and_not_the_cells() -> None:
-    space = CellSpace(SkipUNet((4, 6)), EXAMPLE, graph=Dense(2), operations=SMALL)
+    space = CellSpace(SkipUNet((4, 6)), EXAMPLE, graph=DenseGraph(2), operations=SMALL)
     network = space.build(space.sample(1, np.random.default_rng(0))[0])
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     recalibrate(network, [(EXAMPLE[0], torch.zeros(2))])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.cells import CellSpace, CellStack, Dense, Design, SkipUNet
+from spaces.cells import CellSpace, CellStack, DenseGraph, Design, SkipUNet
 from spaces.cells.insertion import Insertion
 from spaces.errors import InputError
 from spaces.models import ResidualNet
@@ -24,7 +24,7 @@ def skip_connected() -> nn.Module:
 @pytest.mark.parametrize("monai", [False, True])
 def test_skips_of_a_u_net_take_cells_that_hear_the_decoder(monai: bool) -> None:
     host = skip_connected() if monai else SkipUNet((4, 6, 8), classes=3).eval()
-    design = Design(host, IMAGE, graph=Dense(1), operations=OPERATIONS)
+    design = Design(host, IMAGE, graph=DenseGraph(1), operations=OPERATIONS)
     assert [place.outputs for place in design.places] == ([4, 6] if monai else [6, 4])
     supernet = design.supernet(share=1).eval()
     assert torch.equal(supernet(*IMAGE), host(*IMAGE)), "a cell whose last BatchNorm is zero changes nothing"
@@ -39,7 +39,7 @@ def test_skips_of_a_u_net_take_cells_that_hear_the_decoder(monai: bool) -> None:
 
 def test_any_module_takes_a_cell_behind_it() -> None:
     host = ResidualNet((4, 6)).eval()
-    design = Design(host, IMAGE, graph=Dense(2, inputs=1), operations=OPERATIONS, at=["blocks.0"])
+    design = Design(host, IMAGE, graph=DenseGraph(2, inputs=1), operations=OPERATIONS, at=["blocks.0"])
     supernet = design.supernet(share=1).eval()
     assert torch.equal(supernet(*IMAGE), host(*IMAGE))
     assert list(supernet.network.cells) == ["blocks.0"] and supernet.network.places[0].inputs == (4,)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from evaluators.cost.counting import count
 from evaluators.cost.planned import PlannedCosts
-from search.finish.recipe import settings_of, shrink, slices_of
+from search.finish.recipe import attributes_of, shrink, slices_of
 from spaces import ChannelSpace, InputError
 from spaces.channels.depth import Skip
 from spaces.testing import SpaceContract
@@ -64,7 +64,7 @@ def test_it_is_gone_from_the_model_and_a_recipe_says_so():
     assert isinstance(model.blocks[1], Skip) and not any(
         name.startswith("blocks.1.") for name in model.state_dict()
     )
-    again = shrink(model_of("HeadwiseGPT"), slices_of(space, genome), settings_of(space, genome))
+    again = shrink(model_of("HeadwiseGPT"), slices_of(space, genome), attributes_of(space, genome))
     again.load_state_dict(model.state_dict())
     with torch.no_grad():
         assert torch.equal(again(*example_of("HeadwiseGPT")), model(*example_of("HeadwiseGPT")))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search.finish.recipe import Setting, settings_of, shrink, slices_of
+from search.finish.recipe import Setting, attributes_of, shrink, slices_of
 from spaces import ChannelSpace, InputError
 
 
@@ -66,7 +66,7 @@ def test_all_groups_follow_and_it_is_told(space):
 
 def test_the_scale_is_that_of_the_full_model(space):
     """One head dimension is left of four: the scale stays half, it does not become one."""
-    settings = {s.name: s.value for s in settings_of(space, smallest(space)) if s.module == "attn"}
+    settings = {s.name: s.value for s in attributes_of(space, smallest(space)) if s.module == "attn"}
     assert settings["given_mask"] == 1 and settings["loud=True"] == 1
     assert [value for name, value in settings.items() if name.startswith("pinned_")] == [4]
 
@@ -116,13 +116,13 @@ def test_what_was_pruned_can_be_pruned_again(space):
 def test_a_recipe_makes_the_code_again_from_the_users_own(space):
     genome = smallest(space)
     model = space.build(genome).eval()
-    again = shrink(Net().eval(), slices_of(space, genome), settings_of(space, genome))
+    again = shrink(Net().eval(), slices_of(space, genome), attributes_of(space, genome))
     again.load_state_dict(model.state_dict())
     x = torch.randn(2, 5, 3)
     assert torch.equal(again(x), model(x))
     settings = [
         Setting("attn", "size_of_view_9_1", 2) if s.name.startswith("size_of") else s
-        for s in settings_of(space, genome)
+        for s in attributes_of(space, genome)
     ]
     with pytest.raises(
         InputError, match=r"Attention.forward cannot be rewritten with .*: it has no call view_9"
