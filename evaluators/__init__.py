@@ -1,5 +1,7 @@
 """How good a candidate is: data, cost, quality, latency, training and fine-tuning."""
 
+from typing import TYPE_CHECKING, Any
+
 from evaluators.assessment import assess
 from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, Report, State
 from evaluators.cost.counting import count
@@ -36,6 +38,7 @@ from evaluators.training.finetuning import FineTuning
 from evaluators.training.trials import TrialTraining
 from evaluators.training.weights import pack_weights, unpack_weights
 from spaces.calling import mode
+from spaces.names import renamed
 
 __all__ = [
     "Arrays",
@@ -86,3 +89,8 @@ __all__ = [
     "smallest",
     "unpack_weights",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return renamed(__name__, name)

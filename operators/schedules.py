@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 
 from spaces.errors import require
 
+__path__: list[str] = []  # it was a folder: its former modules can be imported for one version
+
 
 class Schedule(ABC):
     """Says how likely a pruning event is.

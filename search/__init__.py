@@ -106,4 +106,4 @@ _HOMES = {
     "load": "search.finish.recipe",
 }
 
-__getattr__ = lazily(__name__, _HOMES)
+__getattr__ = lazily(__name__, _HOMES, former=("Lineages", "Plan"))

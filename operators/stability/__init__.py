@@ -1,5 +1,7 @@
 """When an operation of a supernet may go: stability of its importance, and the rules it is compared with."""
 
+from typing import TYPE_CHECKING, Any
+
 from operators.stability.base import Rule
 from operators.stability.calibration import lost_ground, null_threshold
 from operators.stability.divergence import (
@@ -17,6 +19,7 @@ from operators.stability.no_removal import NoRemoval
 from operators.stability.random_removal import RandomRemoval
 from operators.stability.rank_stop import RankStop
 from operators.stability.stability import Stability
+from spaces.names import renamed
 
 __all__ = [
     "EdgeHistory",
@@ -37,3 +40,8 @@ __all__ = [
     "window_divergences",
     "window_means",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return renamed(__name__, name)

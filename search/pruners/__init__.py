@@ -2,7 +2,15 @@
 are several objectives.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from search.pruners.non_domination import NonDominationPruner, to_stop
 from search.pruners.tic import TICPruner
+from spaces.names import renamed
 
 __all__ = ["NonDominationPruner", "TICPruner", "to_stop"]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return renamed(__name__, name)

@@ -1,5 +1,7 @@
 """Cells: small graphs of operations that are searched, in networks that have places for them."""
 
+from typing import TYPE_CHECKING, Any
+
 from spaces.cells.cell import Cell, Place
 from spaces.cells.design import Design
 from spaces.cells.graph import CellGraph, CellPlan, DenseGraph, EdgeGraph
@@ -10,6 +12,7 @@ from spaces.cells.networks import CellStack, SkipUNet
 from spaces.cells.operations import DARTS, NONE, OPERATIONS, Operations
 from spaces.cells.space import CellSpace
 from spaces.cells.supernet_space import SupernetSpace
+from spaces.names import renamed
 
 __all__ = [
     "DARTS",
@@ -31,3 +34,8 @@ __all__ = [
     "Supernet",
     "SupernetSpace",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return renamed(__name__, name)

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
 from spaces.errors import InputError, require
+from spaces.names import renamed
 
 _NAME = re.compile(r"\w+")
 
@@ -200,3 +202,9 @@ def _check_ways(
             f"node",
         ),
     )
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return renamed(__name__, name)
