@@ -25,6 +25,8 @@ OWN: tuple[str, ...] = ("spaces", "operators", "evaluators", "search", "secateur
 """Our packages."""
 
 _MOVED = MODULES | MERGED
+# today a package has the name of these, and exports what was in them
+_ROOMS = {old for old, new in MODULES.items() if new.startswith(f"{old}.")}
 # a class may also have been exported by a package: the path of its definition counts, which is the longest
 _FORMER_CLASSES = {new: old for old, new in sorted(CLASSES.items(), key=lambda pair: pair[0].count("."))}
 _FORMER_MODULES = {new: old for old, new in MODULES.items()}
@@ -70,7 +72,7 @@ def current_path(path: str) -> str:
     if path in CLASSES:
         return CLASSES[path]
     module, _, name = path.rpartition(".")
-    if name and module in _MOVED:
+    if name and module in _MOVED and module not in _ROOMS:
         return current_path(f"{_MOVED[module]}.{name}")
     return path
 
@@ -115,7 +117,7 @@ class _FormerModules(MetaPathFinder, Loader):
     """Finds modules under the paths of before they moved, for one version, and says what to write instead."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname not in _MOVED:
+        if fullname not in _MOVED or fullname in _ROOMS:
             return None
         return ModuleSpec(fullname, self)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from search.lazy import lazily
+from spaces.lazy import lazily
 
 if TYPE_CHECKING:
     from search.executors.base import Event, Executor, Finished, Reported, Started

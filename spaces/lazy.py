@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any
 
+from spaces.names import renamed
+
 
 def lazily(package: str, homes: Mapping[str, str], former: Collection[str] = ()) -> Callable[[str], Any]:
     """Return a ``__getattr__`` for a package.
@@ -18,8 +20,6 @@ def lazily(package: str, homes: Mapping[str, str], former: Collection[str] = ())
 
     def find(name: str) -> Any:
         if name in former:
-            from spaces.names import renamed  # torch comes with it
-
             return renamed(package, name)
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
