@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,28 +17,7 @@ if TYPE_CHECKING:
     from spaces.channels.plan import SlicePlan
 
 from spaces.names import with_former
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of loci with one meaning: the channels of a coupled group, a depth choice, the edges of a cell.
-
-    Attributes:
-        name: stable between runs; the ledger and the dashboard know the segment by it.
-        size: number of loci.
-        choices: every locus holds an allele in ``0 .. choices - 1`` (2 to 256); 2 is a keep bit.
-    """
-
-    name: str
-    size: int
-    choices: int = 2
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or not 2 <= self.choices <= 256:
-            raise ValueError(
-                f"segment {self.name!r}: size must be at least 1 and choices 2 to 256, got {self.size} and "
-                f"{self.choices}"
-            )
+from spaces.segments import Segment
 
 
 class Space(ABC):

@@ -100,6 +100,7 @@ MERGED: dict[str, str] = {
 """Module of then -> module that it became a part of."""
 
 CLASSES: dict[str, str] = {
+    "spaces.base.Segment": "spaces.segments.Segment",
     "evaluators.LineageTraining": "evaluators.inherited.evaluator.InheritedTraining",
     "evaluators.heritage.Heritage": "evaluators.inherited.transfer.WeightTransfer",
     "evaluators.lineage.LineageTraining": "evaluators.inherited.evaluator.InheritedTraining",

@@ -135,9 +135,10 @@ def fit(
     Raises:
         InputError: no parameter requires a gradient; distillation without a teacher.
     """
-    if training.distillation and teacher is None:
+    settings = training.settings if isinstance(training, OwnsSettings) else training
+    if settings.distillation and teacher is None:
         raise InputError("training: distillation without a teacher; expected the unpruned model")
-    fitting = Fitting(model, data, training, teacher if training.distillation else None, watch)
+    fitting = Fitting(model, data, settings, teacher if settings.distillation else None, watch)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         fitting.restore(state)
         yield from list(fitting.reports)

@@ -16,7 +16,6 @@ from evaluators.training.optimisation import make_optimiser, make_schedule, need
 from spaces.calling import device_of, forward, mode
 
 if TYPE_CHECKING:
-    from evaluators.training.evaluator import Training
     from evaluators.training.settings import TrainingSettings
 
 _ASSESS_BATCH = 256
@@ -51,7 +50,7 @@ class Fitting:
         self,
         model: nn.Module,
         data: Data,
-        training: Training | TrainingSettings,
+        training: TrainingSettings,
         teacher: nn.Module | None,
         watch: Watch | None = None,
     ) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from spaces.base import Segment
+from spaces.segments import Segment
 
 Role = Literal["out", "in", "own"]
 

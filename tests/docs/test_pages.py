@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from run_search import COMMANDS
 from search.config.settings import Settings
+from secateur.cli import COMMANDS
 from spaces.channels.rules import RULES
 
 ROOT = Path(__file__).parents[2]
