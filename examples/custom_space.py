@@ -9,10 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evaluators import Cost, Training
-from evaluators.data import Digits
-from search import Evolution, Search
-from spaces import Categorical, Choice, ChoiceSpace, Integer
+from secateur import Categorical, Choice, ChoiceSpace, Cost, Digits, Evolution, Integer, Search, Training
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 

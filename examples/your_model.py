@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from evaluators import Training, fit
-from evaluators.data import Arrays
-from search import Search
+from secateur import Arrays, Search, Training, fit
 
 WEIGHTS = Path(__file__).with_name("your_weights.safetensors")
 

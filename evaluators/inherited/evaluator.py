@@ -36,7 +36,7 @@ from evaluators.training.optimisation import OptimiserName, ScheduleName
 from evaluators.training.settings import STEP_GENES, OwnsSettings, TrainingSettings
 from spaces.base import Sliced, Space
 from spaces.calling import device_of
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.names import with_former
 
 _DIGESTED = (*STEP_GENES, "distillation")
@@ -141,7 +141,8 @@ class InheritedTraining(OwnsSettings, Evaluator):
         bias_samples: int = 64,
     ) -> None:
         self.steps = (steps,) if isinstance(steps, int | float) else tuple(steps)
-        for ok, text in [
+        require(
+            "evaluator InheritedTraining",
             (self.steps, "steps []; expected a number, or one for every rung"),
             (min(self.steps, default=0) >= 0, f"steps {min(self.steps, default=0)}; expected at least 0"),
             (first_steps is None or first_steps >= 0, f"first_steps {first_steps}; expected at least 0"),
@@ -156,9 +157,7 @@ class InheritedTraining(OwnsSettings, Evaluator):
                 not mixtures or distillation is not None,
                 f"mixtures {mixtures}, which have no labels; expected a distillation",
             ),
-        ]:
-            if not ok:
-                raise InputError(f"evaluator InheritedTraining: {text}")
+        )
         self.settings = TrainingSettings(
             batch_size=batch_size,
             learning_rate=learning_rate,

@@ -9,7 +9,7 @@ from typing import Any
 from evaluators.data.base import SPLITS, Split
 from evaluators.training.distillation import Distillation
 from evaluators.training.optimisation import OPTIMISERS, SCHEDULES, OptimiserName, ScheduleName
-from spaces.errors import InputError
+from spaces.errors import require
 
 DISTILLATION_WEIGHT = "distillation_weight"
 """The gene that stands over the weight of a distillation."""
@@ -41,7 +41,8 @@ class TrainingSettings:
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
-        for ok, text in [
+        require(
+            "training",
             (self.epochs >= 1, f"epochs {self.epochs}; expected at least 1"),
             (self.batch_size >= 1, f"batch_size {self.batch_size}; expected at least 1"),
             (self.learning_rate > 0, f"learning_rate {self.learning_rate}; expected a number above 0"),
@@ -60,9 +61,7 @@ class TrainingSettings:
                 self.monitor in SPLITS and self.monitor != "test",
                 f"monitor {self.monitor!r}; expected train, calibration or search",
             ),
-        ]:
-            if not ok:
-                raise InputError(f"training: {text}")
+        )
 
     def changed(self, genes: Mapping[str, Any]) -> TrainingSettings:
         """Return them with those replaced that a genome holds (:data:`STEP_GENES`, :data:`EPOCH_GENES`, and

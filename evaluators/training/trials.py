@@ -25,7 +25,7 @@ from evaluators.training.optimisation import OptimiserName, ScheduleName
 from evaluators.training.settings import EPOCH_GENES, STEP_GENES, OwnsSettings, TrainingSettings
 from spaces.base import Space
 from spaces.calling import device_of
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 from spaces.names import with_former
 
 TUNABLE = (*STEP_GENES, *EPOCH_GENES)
@@ -102,7 +102,8 @@ class TrialTraining(OwnsSettings, Evaluator):
         keep_best: bool = True,
         patience: int | None = None,
     ) -> None:
-        for ok, text in [
+        require(
+            "evaluator TrialTraining",
             (
                 bias_split in SPLITS and bias_split != "test",
                 f"bias_split {bias_split!r}; expected search, calibration or train",
@@ -114,9 +115,7 @@ class TrialTraining(OwnsSettings, Evaluator):
             ),
             (bias_share >= 0, f"bias_share {bias_share}; expected at least 0"),
             (checkpoint_every >= 1, f"checkpoint_every {checkpoint_every}; expected at least 1"),
-        ]:
-            if not ok:
-                raise InputError(f"evaluator TrialTraining: {text}")
+        )
         self.tic, self.bias_split, self.bias_samples = tic, bias_split, bias_samples
         self.train_loss, self.bias_share, self.checkpoint_every = train_loss, bias_share, checkpoint_every
         self.settings = TrainingSettings(

@@ -11,11 +11,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from evaluators import Cost, Training, TrialTraining, fit
-from evaluators.data import Digits
-from search import Evolution, Result, Search
-from spaces import ChannelSpace, Choice, ChoiceSpace, Float, HyperParameters, Integer, JointSpace, Part
-from spaces.models import ResidualNet
+from secateur import (
+    ChannelSpace,
+    Choice,
+    ChoiceSpace,
+    Cost,
+    Digits,
+    Evolution,
+    Float,
+    HyperParameters,
+    Integer,
+    JointSpace,
+    Part,
+    ResidualNet,
+    Result,
+    Search,
+    Training,
+    TrialTraining,
+    fit,
+)
 
 BLOCKS = 3
 

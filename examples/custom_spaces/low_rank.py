@@ -13,11 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators import Cost, Quality, Training, fit
-from evaluators.data import Digits
-from search import Evolution, Result, Search
-from spaces import Segment, Space
-from spaces.models import Perceptron
+from secateur import (
+    Cost,
+    Digits,
+    Evolution,
+    Perceptron,
+    Quality,
+    Result,
+    Search,
+    Segment,
+    Space,
+    Training,
+    fit,
+)
 from spaces.testing import SpaceContract
 
 

@@ -11,11 +11,24 @@ from collections import Counter
 import torch
 from torch import nn
 
-from evaluators import Cost, Distillation, InheritedTraining, Training, fit
-from evaluators.data import Digits
-from search import Evolution, Ladder, Result, Search
-from spaces import Categorical, ChannelSpace, Float, HyperParameters, JointSpace
-from spaces.models import ResidualNet
+from secateur import (
+    Categorical,
+    ChannelSpace,
+    Cost,
+    Digits,
+    Distillation,
+    Evolution,
+    Float,
+    HyperParameters,
+    InheritedTraining,
+    JointSpace,
+    Ladder,
+    ResidualNet,
+    Result,
+    Search,
+    Training,
+    fit,
+)
 
 
 class Genes(HyperParameters):

@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluators import Training, fit
-from evaluators.data import Data, Digits
-from search import Evolution, Result, Search
-from spaces import ChannelSpace
+from secateur import ChannelSpace, Data, Digits, Evolution, Result, Search, Training, fit
 
 
 def eye(width: int) -> nn.Sequential:

@@ -8,8 +8,7 @@ import inspect
 import numpy as np
 from torch import Tensor, nn
 
-from evaluators import Arrays
-from evaluators.data.task import Classification
+from secateur import Arrays, Classification
 from tests.zoo.sequences import GPT
 
 SYMBOLS = " \n()[]_.,:=\"'#abcdefghijklmnopqrstuvwxyz"

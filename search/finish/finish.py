@@ -38,7 +38,7 @@ from search.record.ledger import Ledger
 from search.strategy import candidate_seed
 from spaces.base import Masked, Trained
 from spaces.calling import forward, mode
-from spaces.errors import InputError
+from spaces.errors import InputError, require
 
 _PICTURES = 10
 Progress = Callable[[str, int, int], None]
@@ -95,7 +95,8 @@ class Finish:
         latency_repeats: int = 50,
         latency_seconds: float = 1.0,
     ) -> None:
-        for ok, text in [
+        require(
+            "finish",
             (members >= 0, f"members {members}; expected at least 0"),
             (epochs >= 1, f"epochs {epochs}; expected at least 1"),
             (
@@ -105,9 +106,7 @@ class Finish:
             (latency_batch >= 1, f"latency_batch {latency_batch}; expected at least 1"),
             (latency_repeats >= 1, f"latency_repeats {latency_repeats}; expected at least 1"),
             (0 <= latency_seconds < float("inf"), f"latency_seconds {latency_seconds}; expected at least 0"),
-        ]:
-            if not ok:
-                raise InputError(f"finish: {text}")
+        )
         self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
         self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
         self.latency_seconds = latency_seconds
