@@ -17,15 +17,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred processes would com
 import numpy as np
 import psutil
 import pytest
-import ray
-import torch
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import waiting
 from tests.cpu import Usage
-from tests.traces import Traces
 
-torch.set_num_threads(1)
 sys.dont_write_bytecode = False
 USAGE = Usage()
 
@@ -47,12 +43,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Note how long this process took to start; count from here on, where the run is led: its workers are
-    counted with it.
+    """Count from here on, where the run is led: its workers are counted with it. Where tests run, note how
+    long this process took to start.
     """
-    waiting.measured(time.time() - psutil.Process().create_time())
-    if not hasattr(config, "workerinput"):
+    works = hasattr(config, "workerinput")
+    if not works:
         USAGE.start()
+    if works or not config.getoption("numprocesses"):
+        import torch
+
+        torch.set_num_threads(1)
+        waiting.measured(time.time() - psutil.Process().create_time())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -91,12 +92,16 @@ def shared_ray() -> None:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the shared Ray after the last test that it serves."""
     if shares_ray(item) and not shares_ray(nextitem):
+        import ray
+
         ray.shutdown()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def traces() -> Iterator[None]:
     """Trace equal networks once."""
+    from tests.traces import Traces
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spaces.channels.space.trace", Traces())
         yield

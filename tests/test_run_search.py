@@ -247,7 +247,7 @@ class Slow(Evaluator):
 """
 
 
-def test_ctrl_c_in_a_real_process_saves_and_the_same_line_goes_on(tmp_path):
+def test_ctrl_c_in_a_real_process_saves_and_the_same_line_goes_on(door, tmp_path):
     (tmp_path / "slow_parts.py").write_text(SLOW_PARTS)
     config = yaml.safe_load(Path(TINY).read_text()) | {
         "runs": "runs",
@@ -277,14 +277,8 @@ def test_ctrl_c_in_a_real_process_saves_and_the_same_line_goes_on(tmp_path):
     )
     done = _evaluations(ledger)
     assert 3 <= done < 500 and (ledger.parent / "report.html").exists()
-    again = subprocess.run(
-        [*command, "--search.budget.evaluations", str(done + 3)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0 and f"going on after {done} evaluations" in again.stderr, again.stderr
+    code, _, err = door(str(tmp_path / "slow.yaml"), "--search.budget.evaluations", str(done + 3))
+    assert code == 0 and f"going on after {done} evaluations" in err, err
 
 
 def _evaluations(path):
