@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -62,11 +62,13 @@ class Space(ABC):
         """
         return ""
 
-    def is_meant(self, written: str, kind: Literal["fingerprint", "kinship"] = "fingerprint") -> bool:
-        """Whether a fingerprint (or compatibility) that was written down, perhaps in format 1, is
-        this space's.
-        """
-        return written in with_former(lambda: getattr(self, kind))
+    def is_meant(self, fingerprint: str) -> bool:
+        """Whether a fingerprint that was written down, perhaps in format 1, is this space's."""
+        return fingerprint in with_former(lambda: self.fingerprint)
+
+    def is_compatible(self, compatibility: str) -> bool:
+        """Whether a compatibility that was written down, perhaps in format 1, is this space's."""
+        return compatibility in with_former(lambda: self.compatibility)
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -91,7 +91,7 @@ class JointSpace(Space):
 
     @property
     def compatibility(self) -> str:
-        """Of the parts' kinships; a part without one has to be as it was. Empty where a subclass has a
+        """Of the parts' own; a part without one has to be as it was. Empty where a subclass has a
         fingerprint of its own.
         """
         if type(self).fingerprint is not JointSpace.fingerprint:

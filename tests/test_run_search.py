@@ -4,7 +4,6 @@ import importlib.util
 import inspect
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import ray
 import torch
 import yaml
 
-import run_search
+import secateur.cli
 from run_search import main
 from search.config.settings import Settings
 from search.record.ledger import Ledger
@@ -295,7 +294,7 @@ def test_dashboard_shows_the_study(door, tmp_path, monkeypatch):
     door(TINY, *QUICK, *SMALL[:-2])
     called = []
     monkeypatch.setattr(
-        run_search.subprocess,
+        secateur.cli.subprocess,
         "run",
         lambda command, **_: called.append(command) or subprocess.CompletedProcess(command, 0),
     )
@@ -320,17 +319,6 @@ def test_what_fails_too_often_ends_with_its_reason(door, tmp_path):
     (tmp_path / "unlucky.yaml").write_text(yaml.safe_dump(config))
     code, _, err = door(str(tmp_path / "unlucky.yaml"))
     assert code == 1 and "error: search: failures: " in err and "AssertionError: bad luck" in err
-
-
-def test_the_guide_shows_what_the_examples_are():
-    guide = (ROOT / "docs" / "your-model.md").read_text()
-    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", guide, re.DOTALL)
-    examples = "".join(
-        (ROOT / "examples" / name).read_text() for name in ("your_model.py", "your_model.yaml")
-    )
-    assert len(blocks) == 5
-    for line in "".join(blocks[:-1]).splitlines():  # the last one loads a result
-        assert line.strip() in examples, line
 
 
 CHOICES = '''

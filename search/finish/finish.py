@@ -354,10 +354,10 @@ def _in_words(settings: TrainingSettings) -> str:
     """
     named: dict[str, object] = dict(vars(settings))
     if settings.distillation is not None:
-        named["distillation"] = "evaluators.training.distillation.Distillation"
+        named["distillation"] = "evaluators.distillation.Distillation"
         named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}
     lines = [f"training.{name}={value}" for name, value in sorted(named.items())]
-    return "; ".join(["training=evaluators.training.evaluator.Training", "training.teacher=None", *lines])
+    return "; ".join(["training=evaluators.training.Training", "training.teacher=None", *lines])
 
 
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:

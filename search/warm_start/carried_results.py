@@ -106,7 +106,7 @@ def _difference(ledger: Ledger, space: Space) -> str:
         return f"another {kind}, and it is not known whether the same values give the same model"
     return (
         ""
-        if space.is_meant(ledger.compatibility, "kinship")
+        if space.is_compatible(ledger.compatibility)
         else f"its space is of another class than {kind} here, or was made with other arguments"
     )
 

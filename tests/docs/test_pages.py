@@ -75,7 +75,7 @@ RUN = {
 
 def example(name: str) -> types.ModuleType:
     """Import a file of examples/ as a module of its own."""
-    spec = importlib.util.spec_from_file_location(f"example_{Path(name).stem}", ROOT / name)
+    spec = importlib.util.spec_from_file_location(f"page_{Path(name).stem}", ROOT / name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -82,7 +82,7 @@ def begin(tmp_path, origin, id=2, seed=9, parents=(1,)):
         made(space, tmp_path, steps=4, recalibration=None),
         made(space, tmp_path, steps=0, recalibration=None),
     )
-    still._run = trained._run
+    still._runs = trained._runs
     _, base = run(trained, Candidate(-1, space.base, seed=1))
     _, parent = run(trained, Candidate(1, space.base, (-1,), seed=2))
     report, child = run(still, Candidate(id, genome(space, origin=origin), parents, seed=seed))

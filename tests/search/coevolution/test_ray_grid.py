@@ -14,6 +14,7 @@ import pytest
 import ray
 import torch
 
+from operators.mutation import Mutation
 from search.coevolution import Torus
 from search.coevolution.ray_grid import RayGrid
 from search.executors.ray_tasks import RayExecutor
@@ -42,15 +43,14 @@ def test_the_run_is_that_of_one_process(tmp_path: Path) -> None:
     assert len({e.worker for _, e in loop.ledger.evaluations()}) == 2
 
 
-class Deadly:
+class Deadly(Mutation):
     """A pruning mutation that kills its worker, the first time that it is used."""
 
-    needs = ()
-
     def __init__(self, witness: Path) -> None:
+        super().__init__()
         self.witness = witness
 
-    def __call__(self, space, genomes, guide, rng) -> np.ndarray:
+    def _apply(self, space, genomes, guide, rng) -> np.ndarray:
         if not self.witness.exists():
             self.witness.touch()
             os.kill(os.getpid(), signal.SIGKILL)
