@@ -1,4 +1,4 @@
-# make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 2000" changes it
+# make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 4000" changes it
 # make test     the tests, under ten minutes on two cores;  make slow  the long ones, one at a time: Ray needs the cores;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
 # make docs     the documentation as a site, with the API reference, into build/site; a warning is an error

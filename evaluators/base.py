@@ -76,7 +76,7 @@ class Evaluation:
         seconds: wall time of the evaluation where it ran.
         worker: the process or node that evaluated it, for people.
         attempts: how often it was started.
-        cause: the reason as one of a few; None where the state is COMPLETE, or where nobody says.
+        cause: the reason as one of a few; None where the state is COMPLETE, or where it is not known.
     """
 
     candidate: Candidate

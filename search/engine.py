@@ -1,5 +1,5 @@
-"""The engine: what a user gives is assembled, searched, finished and reported. The door and the library come
-in here.
+"""The engine: assembles what a user gives, searches, finishes and reports. Command and library
+both use it.
 """
 
 from __future__ import annotations

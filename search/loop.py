@@ -32,7 +32,7 @@ _GRACE = (
     # when the time is up running candidates may still finish: for so many seconds, and this share of the
     # budget
 )
-_TIDY = 64  # after so many results what nobody will inherit is deleted
+_TIDY = 64  # after so many results, files that no candidate can inherit any more are deleted
 _TRIAL = 50  # so many results are enough to see that a run cannot succeed
 
 
@@ -162,8 +162,8 @@ class Loop(SearchLoop):
         return self.tally.ending is None or self.tally.ending.orderly
 
     def _tidy(self) -> None:
-        """Now and then have deleted what nobody will inherit any more; all that is told is in the ledger by
-        now.
+        """Now and then have files deleted that no candidate can inherit any more; all that is told is in the
+        ledger by now.
         """
         if (
             not self.problem.evaluator.inherits
@@ -340,7 +340,7 @@ def epoch_macs(problem: Problem, budget: Budget) -> float:
     forward passes; nan where the budget counts no epochs.
 
     Raises:
-        InputError: the budget counts epochs, and nobody counts what training takes.
+        InputError: the budget counts epochs, and no evaluator reports what training takes.
     """
     if budget.epochs is None:
         return math.nan

@@ -37,7 +37,7 @@ class Looks(Protocol):
 
 
 class Tally:
-    """Front, counts, time and ending of one loop, and those who listen to it.
+    """Front, counts, time and ending of one loop, and its listeners.
 
     Args:
         problem: gives the goals.
@@ -132,7 +132,7 @@ class Tally:
 
 
 class SearchLoop(ABC):
-    """Runs a search to its end; what those who listen see of it.
+    """Runs a search to its end; what listeners see of it.
 
     Attributes:
         problem: that is searched.

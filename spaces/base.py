@@ -156,8 +156,8 @@ class Space(ABC):
         self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return what a recipe makes a built model of: ``class_path`` and ``init_args`` of a model that is
-        there before it is cut, and those of a space that builds anew; None where it needs none, or where
-        nobody knows. By default it is the space.
+        there before it is cut, and those of a space that builds anew; None where it needs none, or where it
+        is not known. By default it is the space.
 
         Args:
             genome: ``(length,)``.

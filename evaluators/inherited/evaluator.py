@@ -75,10 +75,10 @@ class InheritedTraining(OwnsSettings, Evaluator):
     With a ``state`` folder (the engine gives it) full tensors lie in ``state/lineage/<id>.safetensors``,
     written before the report. A candidate that has its file is not trained again, whoever evaluates it: a
     resumed run, ``Result.build``, the finish, which fine-tunes from there. A file that is damaged or of
-    another run or genome counts as none. Files of those who can neither become parents any more nor are on
-    the front are deleted now and then, where the strategy knows who they are (:meth:`search.Strategy.heirs`).
-    Workers on several machines need the folder on a file system that they share. Without a folder everybody
-    begins with the base model.
+    another run or genome counts as none. Files of candidates that can neither become parents any more nor are
+    on the front are deleted now and then, where the strategy knows which they are
+    (:meth:`search.Strategy.heirs`). Workers on several machines need the folder on a file system that they
+    share. Without a folder everybody begins with the base model.
 
     What stands behind it in a list of evaluators sees the trained model; what changes weights there is not
     inherited.

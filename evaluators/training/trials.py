@@ -66,7 +66,7 @@ class TrialTraining(OwnsSettings, Evaluator):
     The arguments from `optimiser` to `patience` are those of :class:`Training`.
 
     Args:
-        epochs: the maximum resource, of a training that nobody stops.
+        epochs: the maximum resource, of a training that is not stopped.
         tic: predicts the test loss after every epoch; null: no prediction.
         bias_split: the split that the bias is estimated on: ``search`` (validation data tell more),
             ``calibration`` or ``train``.
@@ -80,7 +80,7 @@ class TrialTraining(OwnsSettings, Evaluator):
 
     Raises:
         InputError: a setting out of its range, named; when it is bound: no data, a parameter of the space
-            that nobody takes, too few samples for the bias, a loss whose likelihood is not known.
+            that no part takes, too few samples for the bias, a loss whose likelihood is not known.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class CellLoop(SearchLoop):
         problem: space, evaluator and goals.
         rules: of the coevolution.
         grid: runs the steps.
-        executor: whose grid it is, for those who watch.
+        executor: whose grid it is, for listeners.
         ledger: of this run.
         budget: when to stop; evaluations are cell steps, the first pairs included.
         seed: of the run.
@@ -229,7 +229,7 @@ class CellLoop(SearchLoop):
         return None
 
     def _tidy(self) -> None:
-        """Let go of states that nobody needs any more."""
+        """Let go of states that no step needs any more."""
         needed = self._needed() | self._flying
         front = {member.candidate.id for member in self.front.members}
         for id in self._kept - needed:

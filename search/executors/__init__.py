@@ -21,7 +21,7 @@ __all__ = [
     "Started",
 ]
 
-# A name is imported when it is first used: who needs no Ray does not wait for it.
+# A name is imported when it is first used: what needs no Ray does not wait for it.
 _HOMES = {
     "Event": "search.executors.base",
     "Executor": "search.executors.base",

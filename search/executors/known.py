@@ -19,8 +19,8 @@ class Known:
 
 
 class KnownResults:
-    """An executor around an executor: who is known ends at once with the known result, all others go on to
-    the inner one. [O]
+    """An executor around an executor: a candidate that is known ends at once with the known result, all
+    others go on to the inner one. [O]
 
     A candidate that is known gives the events of any other. Which ones those are is a matter of their genomes
     alone, so a run in strict order is the same on any number of workers.
@@ -72,7 +72,7 @@ class KnownResults:
         return events or self.inner.events(timeout)
 
     def cancel(self, id: int) -> None:
-        """Nothing to do for who is known: its end is out by the time that anybody hears of its reports."""
+        """Nothing to do for a known candidate: its end is out before its reports are heard of."""
         self.inner.cancel(id)
 
     def withdraw(self) -> list[int]:

@@ -51,7 +51,7 @@ class _Task:
 class RayExecutor:
     """Evaluates in Ray tasks, on this machine or on a cluster.
 
-    A batch whose worker died is split into singles, so that a killer does not take its neighbours along; who
+    A batch whose worker died is split into singles, so that a killer does not take its neighbours along; what
     kills its worker three times, or passes the time limit, is recorded as FAILED with the reason. Lost nodes
     are lost workers.
 

@@ -20,8 +20,8 @@ _loaded: dict[str, tuple[Space, Evaluator]] = {}
 
 
 def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: int) -> Iterator[Message]:
-    """Evaluate a batch. Every start is announced before it happens, so that who hangs or kills the worker is
-    known by name.
+    """Evaluate a batch. Every start is announced before it happens, so that a candidate that hangs or kills
+    the worker is known by name.
 
     Args:
         box: holds the reference to space and evaluator; fetched once a process, not with every task.

@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class _Stage(NamedTuple):
-    """What is done to a member: by whom, its settings in one line, and what people are told."""
+    """What is done to a member: by which evaluator, its settings in one line, and what people are told."""
 
     evaluator: Evaluator
     settings: str

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: the ledger, who it is, what it is about, its lock."""
+"""What a run leaves in its folder: the ledger, its identity, what it is about, its lock."""
 
 from typing import TYPE_CHECKING
 

@@ -135,8 +135,8 @@ class Ledger:
     def add_evaluation(self, evaluation: Evaluation) -> int:
         """Record what came of a candidate, once; return its number in the order of arrival, from 1.
 
-        A candidate with another seed than the one it was asked with keeps that: who reads the evaluation gets
-        the seed that it had.
+        A candidate with another seed than the one it was asked with keeps that: a reader of the evaluation
+        gets the seed that it had.
         """
         e = evaluation
         row = EvaluationRow(
