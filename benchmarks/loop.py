@@ -22,6 +22,7 @@ from benchmarks import harness
 from evaluators import Cost, Evaluators, Quality
 from evaluators.base import Candidate, Evaluation, Evaluator, Report
 from evaluators.data import Digits
+from search.ask_and_tell import candidate_seed
 from search.executors import Executor, Finished, RayExecutor, SimulatedExecutor
 from search.executors.work import evaluate
 from search.loop import Budget, Loop
@@ -29,7 +30,7 @@ from search.problem import Objective, Problem
 from search.record.about import About
 from search.record.ledger import Ledger
 from search.strategies.evolution import Evolution
-from search.strategy import Strategy, candidate_seed
+from search.strategy import Strategy
 from search.study import StudyView
 from search.testing import BitSpace
 from spaces import ChannelSpace

@@ -6,11 +6,12 @@ import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report, State
+from search.ask_and_tell import AskAndTell
 from search.budget import COMPUTE, Budget
 from search.ending import Ending, EndingKind
 from search.executors.base import Event, Executor, Reported, Started
@@ -20,9 +21,6 @@ from search.record.ledger import Ledger
 from search.stop import Stop
 from search.tally import SearchLoop
 from spaces.errors import InputError
-
-if TYPE_CHECKING:
-    from search.strategy import Strategy
 
 Order = Literal["strict", "arrival"]
 _TICK = 0.5  # seconds after which the loop looks up, events or not
@@ -66,7 +64,7 @@ class Loop(SearchLoop):
     def __init__(
         self,
         problem: Problem,
-        strategy: Strategy,
+        strategy: AskAndTell,
         executor: Executor,
         ledger: Ledger,
         budget: Budget,

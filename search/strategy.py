@@ -1,4 +1,4 @@
-"""Ask and tell: how a search proposes candidates and learns from their evaluations."""
+"""Strategies: what a search tries, and in which loop."""
 
 from __future__ import annotations
 
@@ -6,21 +6,13 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
-
-from evaluators.base import Candidate, Evaluation, Report
+from search.ask_and_tell import AskAndTell
 from search.budget import Budget
 from search.executors.base import Executor
 from search.loop import Loop, Order, epoch_macs
 from search.problem import Problem
 from search.record.ledger import Ledger
-from search.stop import Stop
 from search.tally import SearchLoop
-
-
-def candidate_seed(seed: int, id: int) -> int:
-    """The seed of a candidate: 63 bits from ``SeedSequence((run seed, candidate id))``."""
-    return int(np.random.SeedSequence((seed, id)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class SearchStrategy(ABC):
@@ -91,7 +83,7 @@ class SearchStrategy(ABC):
         return 0, []
 
 
-class Strategy(SearchStrategy):
+class Strategy(AskAndTell, SearchStrategy):
     """Proposes candidates, learns from evaluations.
 
     It must be a function of its arguments, the seed and the order of the calls alone: on resume it is
@@ -102,9 +94,6 @@ class Strategy(SearchStrategy):
     """
 
     monitor: str | None = None
-    problem: Problem
-    seed: int
-    rng: np.random.Generator
 
     def make_loop(
         self,
@@ -137,53 +126,3 @@ class Strategy(SearchStrategy):
         """Where there is no base model, all that :meth:`start` asks of the problem is known by now."""
         if problem.space.base is None:
             copy.deepcopy(self).start(problem, seed)
-
-    def start(self, problem: Problem, seed: int) -> None:
-        """Receive the problem; called once, before the first :meth:`ask`."""
-        self.problem, self.seed, self._asked = problem, seed, 0
-        self.rng = np.random.default_rng(np.random.SeedSequence((seed, 2**32)))
-
-    @abstractmethod
-    def ask(self, n: int) -> list[Candidate]:
-        """Return at most `n` new candidates; fewer, or none, when the space is exhausted."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether :meth:`ask` may give more than it just gave when something open has been told; without it,
-        nothing asked is the end.
-        """
-        return False
-
-    @abstractmethod
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Learn from results, failed ones included, in an order that the loop fixes."""
-
-    def heirs(self) -> set[int] | None:
-        """Return the ids of told candidates that may still become parents, or None where any may.
-
-        What others left to children is deleted, so that a long search with inherited weights does not fill
-        the disk.
-        """
-        return None
-
-    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
-        """Whether a running candidate is to be pruned after this report; a text, or a
-        :class:`~search.stop.Stop`, says yes, and why.
-
-        Where a worker was lost the reports of a candidate come once more, from the first one on.
-        """
-        return False
-
-    def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
-        """Hear, on resume, the reports that a finished candidate gave: told between its :meth:`ask` and its
-        :meth:`tell`.
-        """
-        return
-
-    def _candidate(
-        self, genome: np.ndarray, parents: tuple[int, ...] = (), operator: str = "sample"
-    ) -> Candidate:
-        """Make the next candidate: ids count up from 0."""
-        id = self._asked
-        self._asked += 1
-        return Candidate(id, genome, parents, operator, candidate_seed(self.seed, id))

@@ -25,8 +25,8 @@ from benchmarks.fronts.tasks import TASKS, Ground
 from evaluators import Candidate, InheritedTraining
 from evaluators.training.distillation import Distillation
 from operators.criteria import Magnitude
+from search.ask_and_tell import candidate_seed
 from search.strategies.rank_correlation import rank_correlation
-from search.strategy import candidate_seed
 from spaces.files import replacing
 
 RUNGS = FOLDER.with_name("fronts_rungs")

@@ -37,11 +37,10 @@ class Stability(Rule):
         minimum: operations that every edge keeps at least.
         threshold: in bits, 0 .. 1; or found from the edge's own history, nothing to tune:
             ``calibrated``: what would have been kept a window ago has not lost to the rest, nor what left it
-                to what came in, beyond what
-            a random walk of the edge's own steps explains (:func:`lost_ground`). Other moves do not bear on
-            the choice: an edge whose best operations still gain is settled, and so is one that only noise
-                moves, whose ranks change for ever; so there the rank
-            condition is not asked for;
+            to what came in, beyond what a random walk of the edge's own steps explains (:func:`lost_ground`).
+            Other moves do not bear on the choice: an edge whose best operations still gain is settled, and so
+            is one that only noise moves, whose ranks change for ever; so there the rank condition is not
+            asked for;
             ``noise``, ``walk``: the two windows differ by no more than noise makes them
                 (:func:`null_threshold`).
         level: the rate at which pure noise is called stable, where the threshold is no number.

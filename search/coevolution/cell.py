@@ -8,7 +8,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +18,14 @@ from evaluators.base import Candidate, Evaluation, Evaluator, State
 from evaluators.data.base import Data
 from evaluators.pairs.evaluator import PairTraining
 from evaluators.pairs.state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
+from search.ask_and_tell import candidate_seed
 from search.coevolution.mixture import mixed
 from search.coevolution.pruning import CellPruning, Child
+from search.coevolution.rules import CellRules
 from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset
 from search.executors.randomness import Randomness
 from search.executors.work import failed, reason, worker_name
-from search.strategy import candidate_seed
 from spaces.pairs.mixed import Pairs
-
-if TYPE_CHECKING:
-    from search.coevolution.strategy import Coevolution
 
 Moments = Callable[[int], Tensors]
 """Gives the optimiser's moments of a pair of the neighbourhood, by its place in it."""
@@ -67,7 +65,7 @@ class CellStep:
 
     def __init__(
         self,
-        rules: Coevolution,
+        rules: CellRules,
         space: Pairs,
         evaluator: Evaluator,
         training: PairTraining,

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from evaluators.base import Evaluation, State
 from evaluators.pairs.evaluator import PairTraining
@@ -15,15 +14,13 @@ from evaluators.pairs.state import CellFiles
 from search.budget import Budget
 from search.coevolution.cell import CellStep, Outcome
 from search.coevolution.grid import Grid, Stepped
+from search.coevolution.rules import CellRules
 from search.ending import Ending, EndingKind
 from search.executors.base import Executor
 from search.problem import Problem
 from search.record.ledger import Ledger
 from search.tally import SearchLoop
 from spaces.errors import InputError
-
-if TYPE_CHECKING:
-    from search.coevolution.strategy import Coevolution
 
 _TICK = 0.5  # seconds after which the loop looks up, events or not
 _LOSSES = 3  # so often in a row may work be lost without a step done in between
@@ -57,7 +54,7 @@ class CellLoop(SearchLoop):
     def __init__(
         self,
         problem: Problem,
-        rules: Coevolution,
+        rules: CellRules,
         grid: Grid,
         executor: Executor,
         ledger: Ledger,
@@ -260,7 +257,7 @@ def training_of(problem: Problem) -> PairTraining:
     raise InputError("evaluators: none of them trains pairs; Coevolution needs an evaluators.PairTraining")
 
 
-def rehearse(problem: Problem, rules: Coevolution, seed: int) -> tuple[CellStep, Outcome]:
+def rehearse(problem: Problem, rules: CellRules, seed: int) -> tuple[CellStep, Outcome]:
     """Return the work of the cells, and the first cell's first pair, made and measured in this process.
 
     Raises:
@@ -277,7 +274,7 @@ def rehearse(problem: Problem, rules: Coevolution, seed: int) -> tuple[CellStep,
     return work, outcome
 
 
-def step_seconds(problem: Problem, rules: Coevolution, seed: int) -> float:
+def step_seconds(problem: Problem, rules: CellRules, seed: int) -> float:
     """Return how long a cell step takes in this process: the second one of a cell among copies of its pair;
     the first warms up.
 

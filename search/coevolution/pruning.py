@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from evaluators.pairs.evaluator import PairTraining
 from operators.controller import Controller
 from operators.criteria import removal_losses
 from operators.repair import fold
+from search.coevolution.rules import CellRules
 from search.coevolution.tensors import zero
 from spaces.pairs.mixed import Pairs
-
-if TYPE_CHECKING:
-    from search.coevolution.strategy import Coevolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class CellPruning:
         training: bound to the data on which units are watched.
     """
 
-    def __init__(self, rules: Coevolution, space: Pairs, training: PairTraining) -> None:
+    def __init__(self, rules: CellRules, space: Pairs, training: PairTraining) -> None:
         self.rules, self.space, self.training = rules, space, training
 
     def mask(self, pair: nn.Module, genome: np.ndarray) -> dict[str, Tensor]:

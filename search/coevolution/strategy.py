@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-import numpy as np
 
 from evaluators.data.base import SPLITS, Split
 from operators.controller import Controller
@@ -16,6 +13,7 @@ from search.coevolution.concepts import BestCase, SolutionConcept
 from search.coevolution.grids import make_grid
 from search.coevolution.loop import CellLoop, rehearse, step_seconds
 from search.coevolution.replacement import Always, Replacement
+from search.coevolution.rules import CellRules, Mates
 from search.coevolution.topology import Ring, Topology
 from search.executors.base import Executor
 from search.loop import Order
@@ -24,16 +22,14 @@ from search.record.ledger import Ledger
 from search.strategy import SearchStrategy
 from search.tally import SearchLoop
 from spaces.errors import InputError, require
-from spaces.pairs.mixed import Pairs
 
-Mates = Literal["apart", "whole", "together"]
 MATES: tuple[Mates, ...] = ("apart", "whole", "together")
 GUIDE = {"outputs", "outgoing", "removal", "cost"}
 """What a cell step tells mutations: recorded outputs of units, norms of the weights that read them, what the
 loss rises by where one is removed, and the share of the parameters that go with it."""
 
 
-class Coevolution(SearchStrategy):
+class Coevolution(CellRules, SearchStrategy):
     """Populations of encoders and decoders on a graph of cells, pruned while they are trained (Hemberg et
     al., GECCO 2025 [P]).
 
@@ -52,15 +48,14 @@ class Coevolution(SearchStrategy):
         concept: what an individual is worth that met several partners; None: its best case [P].
         mates: ``apart``: a tournament of encoders and one of decoders, by their scores [P]; ``whole``: one of
             encoders, whose own decoders come along [P: the published code]; ``together``: one of all pairs by
-                their losses, which parts halves only where
-            strangers fit each other better [O].
+            their losses, which parts halves only where strangers fit each other better [O].
         tournament: individuals (pairs) drawn, of which the best is taken.
         schedule: how likely a pruning event is at a step; None: never.
         pruning: mutations that only take away; at an event one of them at random.
         smallest: share that is left at the last step, of the loci or of the parameters, whichever the
             mutation counts: every event takes, whatever the mutation's own `amount`, what leads there in
-                equal ratios, so that cells are of about one size at a step and
-            compare by their losses alone [O]. None: the mutation's amount.
+            equal ratios, so that cells are of about one size at a step and compare by their losses alone [O].
+            None: the mutation's amount.
         untouched: steps before the first event.
         controller: instead of `pruning`: chooses among mutations by their success so far, and adapts how much
             they take [O].
@@ -204,44 +199,3 @@ class Coevolution(SearchStrategy):
     def cell_graph(self) -> tuple[int, list[list[int]]]:
         graph = self.topology.graph()
         return len(graph), sorted(sorted(edge) for edge in graph.edges)
-
-    @property
-    def neighbourhoods(self) -> list[tuple[int, ...]]:
-        """For every cell itself and those that it meets."""
-        return self._neighbourhoods
-
-    @property
-    def candidates(self) -> int:
-        """Cell steps in all, the first pairs included."""
-        return len(self._neighbourhoods) * (self.steps + 1)
-
-    def architectures(self, cell: int, space: Pairs) -> tuple[int, int]:
-        """Return which encoder and which decoder a cell begins with: the first cell the first ones, and so on
-        in turns.
-        """
-        return cell % len(space.encoders), cell % len(space.decoders)
-
-    def probability(self, step: int) -> float:
-        """Return how likely a pruning event is at a step of a cell, 1 .. `steps`."""
-        return (
-            0.0
-            if step <= self.untouched
-            else self.schedule.probability(step, self.steps, len(self._neighbourhoods))
-        )
-
-    def amount(self, step: int, kept: float) -> float | None:
-        """Return the share of its loci that an event takes from a pair that keeps this share of them; None:
-        as the mutation says.
-        """
-        if self.smallest is None:
-            return None
-        target = self.smallest ** ((step - self.untouched) / (self.steps - self.untouched))
-        return float(np.clip(1 - target / kept, 0.0, 1.0))
-
-    def check(self, problem: Problem) -> None:
-        """Raise InputError where the space is none of pairs."""
-        if not isinstance(problem.space, Pairs):
-            raise InputError(
-                f"space: {type(problem.space).__name__}; Coevolution needs a spaces.PairSpace or a "
-                f"spaces.MixedPairs"
-            )

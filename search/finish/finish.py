@@ -22,6 +22,7 @@ from evaluators.training.evaluator import Training
 from evaluators.training.finetuning import FineTuning
 from evaluators.training.settings import TrainingSettings
 from evaluators.training.weights import unpack_weights
+from search.ask_and_tell import candidate_seed
 from search.executors.base import Executor, Finished, Reported
 from search.finish.checks import TOLERANCE, limits, verify
 from search.finish.choice import choose, front_of
@@ -35,7 +36,6 @@ from search.problem import Problem
 from search.record.directory import RunDirectory
 from search.record.finals import BASE, CHOSEN, PICTURES, Final, load_finals
 from search.record.ledger import Ledger
-from search.strategy import candidate_seed
 from spaces.base import Masked, Trained
 from spaces.calling import forward, mode
 from spaces.errors import InputError, require

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.base import Candidate, State
+from search.ask_and_tell import candidate_seed
 from search.budget import Budget
 from search.executors.base import Finished, Reported
 from search.executors.work import evaluate
@@ -20,7 +21,6 @@ from search.numbers import number
 from search.problem import Problem
 from search.progress import duration
 from search.setup.limits import Attainable
-from search.strategy import candidate_seed
 from spaces.base import Space, Trained
 
 _TIMED = 5

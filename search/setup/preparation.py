@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from evaluators.base import Candidate, Evaluator, State
 from evaluators.data.base import Data
 from operators.criteria import Activation, Criterion, Magnitude, Taylor, score_all
+from search.ask_and_tell import candidate_seed
 from search.executors.base import Finished
 from search.executors.work import evaluate
 from search.problem import Constraint, Objective, Problem
@@ -24,7 +25,6 @@ from search.record.identity import FORMAT, Identity, source_digest, weights_dige
 from search.record.identity_format1 import former_structure, identify
 from search.setup.baseline import Baseline
 from search.setup.limits import attainable, check_attainable, check_metrics
-from search.strategy import candidate_seed
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
 from spaces.names import former_names, public_name

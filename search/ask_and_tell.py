@@ -1,0 +1,75 @@
+"""Ask and tell: how candidates are proposed, and how a search learns from their evaluations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluators.base import Candidate, Evaluation, Report
+from search.problem import Problem
+from search.stop import Stop
+
+
+def candidate_seed(seed: int, id: int) -> int:
+    """The seed of a candidate: 63 bits from ``SeedSequence((run seed, candidate id))``."""
+    return int(np.random.SeedSequence((seed, id)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class AskAndTell(ABC):
+    """What :class:`search.Loop` asks for candidates and tells of their evaluations."""
+
+    problem: Problem
+    seed: int
+    rng: np.random.Generator
+
+    def start(self, problem: Problem, seed: int) -> None:
+        """Receive the problem; called once, before the first :meth:`ask`."""
+        self.problem, self.seed, self._asked = problem, seed, 0
+        self.rng = np.random.default_rng(np.random.SeedSequence((seed, 2**32)))
+
+    @abstractmethod
+    def ask(self, n: int) -> list[Candidate]:
+        """Return at most `n` new candidates; fewer, or none, when the space is exhausted."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`ask` may give more than it just gave when something open has been told; without it,
+        nothing asked is the end.
+        """
+        return False
+
+    @abstractmethod
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn from results, failed ones included, in an order that the loop fixes."""
+
+    def heirs(self) -> set[int] | None:
+        """Return the ids of told candidates that may still become parents, or None where any may.
+
+        What others left to children is deleted, so that a long search with inherited weights does not fill
+        the disk.
+        """
+        return None
+
+    def should_stop(self, candidate: Candidate, report: Report) -> bool | str | Stop:
+        """Whether a running candidate is to be pruned after this report; a text, or a
+        :class:`~search.stop.Stop`, says yes, and why.
+
+        Where a worker was lost the reports of a candidate come once more, from the first one on.
+        """
+        return False
+
+    def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
+        """Hear, on resume, the reports that a finished candidate gave: told between its :meth:`ask` and its
+        :meth:`tell`.
+        """
+        return
+
+    def _candidate(
+        self, genome: np.ndarray, parents: tuple[int, ...] = (), operator: str = "sample"
+    ) -> Candidate:
+        """Make the next candidate: ids count up from 0."""
+        id = self._asked
+        self._asked += 1
+        return Candidate(id, genome, parents, operator, candidate_seed(self.seed, id))
