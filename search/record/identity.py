@@ -93,7 +93,8 @@ def arguments(value: object) -> dict[str, Any]:
     Raises:
         TypeError: a class of ours does not tell one of them.
     """
-    if callable(told := getattr(type(value), "settings", None)):
+    told = getattr(type(value), "settings", None)
+    if isinstance(told, types.FunctionType) and told.__code__.co_argcount == 1:
         return dict(told(value))
     names, kept = _constructor(type(value)), _attributes(value)
     found = {name: kept[key] for name in names for key in (f"_{name}", name) if key in kept}
