@@ -32,7 +32,7 @@ from operators.mutation import BitFlip, Mutation
 from operators.schedules import Schedule
 from operators.selection import Selection
 from operators.stability import Rule
-from search import Coevolution, Evolution, Search, Strategy
+from search import Coevolution, Evolution, Finish, Search, Strategy
 from search.config.assembly import assemble
 from search.config.settings import Settings
 from search.record.identity import arguments, describe, source_digest
@@ -84,7 +84,7 @@ def model(kind, **settings):
 
 
 def search(kind=Power, directory=None, strategy=None, **settings):
-    parts = {"objectives": ["error", "macs"], "evaluators": [Cost(), Quality()], "study": False}
+    parts = {"evaluators": [Cost(), Quality()], "study": False, "finish": Finish(members=0), "criteria": []}
     return Search(
         model(kind, **settings),
         Digits(),
