@@ -27,6 +27,7 @@ from evaluators.data import (
     Task,
     overlap_by_case,
 )
+from evaluators.inherited.channel_worth import CriterionWorth, RemovalTrials, Worth
 from evaluators.inherited.evaluator import InheritedTraining
 from evaluators.pairs.corruption import Corruption, Denoising, Variational
 from evaluators.pairs.evaluator import PairTraining
@@ -49,6 +50,7 @@ __all__ = [
     "Classification",
     "Corruption",
     "Cost",
+    "CriterionWorth",
     "Data",
     "Denoising",
     "Digits",
@@ -67,6 +69,7 @@ __all__ = [
     "Quality",
     "Reconstruction",
     "Regression",
+    "RemovalTrials",
     "Report",
     "Restoring",
     "Segmentation",
@@ -79,6 +82,7 @@ __all__ = [
     "Training",
     "TrialTraining",
     "Variational",
+    "Worth",
     "assess",
     "count",
     "fit",

@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from spaces.lazy import lazily
+from search.packages import require_own
+
+require_own("search", ("evaluators", "operators", "spaces"))
+
+from spaces.lazy import lazily  # noqa: E402  only when it is known to be ours
 
 if TYPE_CHECKING:
     from search.budget import Budget
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from search.strategies.random_search import RandomSearch
     from search.strategies.stages import Stages
     from search.strategies.surrogate import Surrogate
-    from search.strategy import Strategy
+    from search.strategy import SearchStrategy, Strategy
     from search.tuning.halving import SuccessiveHalving
     from search.tuning.strategy import Tuning
     from search.warm_start.from_run import FromRun
@@ -57,6 +61,7 @@ __all__ = [
     "Result",
     "RunPlan",
     "Search",
+    "SearchStrategy",
     "SimulatedExecutor",
     "Stages",
     "Strategy",
@@ -94,6 +99,7 @@ _HOMES = {
     "RayExecutor": "search.executors.ray_tasks",
     "Result": "search.result",
     "Search": "search.engine",
+    "SearchStrategy": "search.strategy",
     "SimulatedExecutor": "search.executors.simulated",
     "Stages": "search.strategies.stages",
     "Strategy": "search.strategy",

@@ -7,15 +7,23 @@ A name is imported when it is first used, so that this package alone costs nothi
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+try:
+    from search.packages import require_own
+except ModuleNotFoundError:
+    _here = Path(__file__).resolve().parents[1]
+    raise ImportError(
+        f"secateur: expected the package 'search' in {_here}, found another; put {_here} first on PYTHONPATH"
+    ) from None
 
 if TYPE_CHECKING:
     from evaluators import *  # noqa: F403
     from evaluators.data import *  # noqa: F403
     from evaluators.supernet import *  # noqa: F403
     from evaluators.tic import *  # noqa: F403
+    from operators.controller import *  # noqa: F403
     from operators.criteria import *  # noqa: F403
     from operators.crossover import *  # noqa: F403
     from operators.initialisation import *  # noqa: F403
@@ -35,8 +43,8 @@ _EXPORTS = {
     "search": """
         Budget CellLoop Coevolution Constraint Evolution Executor Finish FromRun Front InlineExecutor
         Ladder Ledger Loop NonDominationPruner Objective Problem PruningLines RandomSearch RayExecutor
-        Result RunPlan Search SimulatedExecutor Stages Strategy StudyScheduler StudySearch
-        SuccessiveHalving Surrogate TICPruner Tuning load
+        Result RunPlan Search SearchStrategy SimulatedExecutor Stages Strategy StudyScheduler
+        StudySearch SuccessiveHalving Surrogate TICPruner Tuning load
     """,
     "search.coevolution": """
         Always BestCase Complete Edges IfBetter IfNotDominated MeanCase RandomRegular Replacement Ring
@@ -46,11 +54,12 @@ _EXPORTS = {
         Event Finished Reported Started
     """,
     "evaluators": """
-        Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost Data
-        Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning InheritedTraining
-        Latency MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality Reconstruction Regression
-        Report Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
-        Task Training TrialTraining Variational assess count fit measure smallest
+        Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
+        CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
+        InheritedTraining Latency MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality
+        Reconstruction Regression RemovalTrials Report Restoring Segmentation State Strings
+        SupernetSearch SupernetSettings SupernetTraining Task Training TrialTraining Variational Worth
+        assess count fit measure smallest
     """,
     "evaluators.data": """
         Inputs Preloaded Split
@@ -60,6 +69,9 @@ _EXPORTS = {
     """,
     "evaluators.supernet": """
         EpochRecord
+    """,
+    "operators.controller": """
+        Controller
     """,
     "operators.criteria": """
         Activation Activations Batches Criterion Loss Magnitude Random Taylor
@@ -116,23 +128,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *HOMES})
 
 
-def _see_that_packages_are_ours() -> None:
-    """Refuse a package of somebody else's that stands in front of one of ours: ``spaces`` is also on the
-    index.
-
-    Raises:
-        ImportError: one line that names the package and where it lies.
-    """
-    here = Path(__file__).resolve().parents[1]
-    for name in ("spaces", "operators", "evaluators", "search"):
-        spec = find_spec(name)
-        places = [] if spec is None else list(spec.submodule_search_locations or [spec.origin or ""])
-        if here / name not in [Path(place).resolve() for place in places]:
-            found = f"the one in {places[0]}" if places else "none"
-            raise ImportError(
-                f"secateur: expected the package {name!r} in {here}, found {found}; put {here} first on "
-                f"PYTHONPATH, or remove the other package"
-            )
-
-
-_see_that_packages_are_ours()
+require_own("secateur", ("search", "evaluators", "operators", "spaces"))

@@ -59,13 +59,16 @@ def test_the_package_alone_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_a_package_of_somebody_else_in_front_is_named_in_one_line(tmp_path):
-    (tmp_path / "spaces").mkdir()
-    (tmp_path / "spaces" / "__init__.py").touch()
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import secateur"
+@pytest.mark.parametrize(
+    ("package", "foreign"), [("secateur", "spaces"), ("search", "spaces"), ("secateur", "search")]
+)
+def test_a_package_of_somebody_else_in_front_is_named_in_one_line(tmp_path, package, foreign):
+    (tmp_path / foreign).mkdir()
+    (tmp_path / foreign / "__init__.py").touch()
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import {package}"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     (line,) = [line for line in told.stderr.splitlines() if line.startswith("ImportError")]
-    assert "expected the package 'spaces'" in line and str(tmp_path / "spaces") in line
+    assert f"expected the package {foreign!r} in {ROOT}" in line and "first on PYTHONPATH" in line
 
 
 def test_the_command_is_the_script():
