@@ -100,9 +100,9 @@ MERGED: dict[str, str] = {
 """Module of then -> module that it became a part of."""
 
 CLASSES: dict[str, str] = {
-    "spaces.base.Segment": "spaces.segments.Segment",
     "evaluators.LineageTraining": "evaluators.inherited.evaluator.InheritedTraining",
     "evaluators.heritage.Heritage": "evaluators.inherited.transfer.WeightTransfer",
+    "evaluators.heritage.heritage_of": "evaluators.inherited.transfer.transfer_of",
     "evaluators.lineage.LineageTraining": "evaluators.inherited.evaluator.InheritedTraining",
     "evaluators.lineage_files.Inheritance": "evaluators.inherited.files.ParentRecord",
     "evaluators.lineage_files.LineageFiles": "evaluators.inherited.files.InheritedFiles",
@@ -124,8 +124,15 @@ CLASSES: dict[str, str] = {
     "search.planning.Plan": "search.setup.planning.RunPlan",
     "search.pruners.doomed": "search.pruners.non_domination.to_stop",
     "search.reach.Reach": "search.setup.limits.Attainable",
+    "search.reach.check_reach": "search.setup.limits.check_attainable",
+    "search.reach.reaches": "search.setup.limits.attainable",
+    "search.recipe.pack_weights": "search.finish.recipe.serialise_weights",
+    "search.recipe.settings_of": "search.finish.recipe.attributes_of",
+    "search.report.words.trials_table": "search.report.phrases.best_trials",
     "search.sieve.Sieve": "search.strategies.screening.Screening",
+    "search.weighing.weighed": "search.tuning.weighing.halving_score",
     "search.winner.Winner": "search.finish.trial_test.TrialTest",
+    "spaces.base.Segment": "spaces.segments.Segment",
     "spaces.cells.Dense": "spaces.cells.graph.DenseGraph",
     "spaces.cells.Edges": "spaces.cells.graph.EdgeGraph",
     "spaces.cells.Plan": "spaces.cells.graph.CellPlan",
@@ -134,4 +141,4 @@ CLASSES: dict[str, str] = {
     "spaces.cells.graph.Plan": "spaces.cells.graph.CellPlan",
     "spaces.dense.Dense": "spaces.models.DenseNet",
 }
-"""``module.Class`` of then -> ``module.Class`` today, where that class was renamed or moved alone."""
+"""``module.Class`` (or function) of then -> the same today, where it was renamed or moved alone."""

@@ -126,7 +126,9 @@ class _FormerModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, _MOVED[module.__name__]
-        warnings.warn(f"module {old} is now {new}", DeprecationWarning, stacklevel=_outside())
+        warnings.warn(
+            f"module {old} is now {new}", DeprecationWarning, stacklevel=2
+        )  # frames of the import do not count
 
         def find(name: str) -> Any:
             if name.startswith("__"):
@@ -135,14 +137,6 @@ class _FormerModules(MetaPathFinder, Loader):
             return getattr(importlib.import_module(home), today)
 
         module.__getattr__ = find  # type: ignore[method-assign]
-
-
-def _outside() -> int:
-    """Return the stack level, as `warnings.warn` counts, of the import statement."""
-    level, frame = 1, sys._getframe(2)
-    while frame is not None and "importlib" in frame.f_code.co_filename:
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    return level + 1
 
 
 def find_former_modules() -> None:
