@@ -115,9 +115,13 @@ def arguments(value: object) -> dict[str, Any]:
 
 
 def _constructor(kind: type) -> list[str]:
-    """Return the names of a constructor's arguments."""
+    """Return the names of a constructor's arguments; none where they are written in C and not told."""
     starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [name for name, one in inspect.signature(kind).parameters.items() if one.kind not in starred]
+    try:
+        parameters = inspect.signature(kind).parameters
+    except ValueError:
+        return []
+    return [name for name, one in parameters.items() if one.kind not in starred]
 
 
 def _attributes(value: object) -> dict[str, Any]:
