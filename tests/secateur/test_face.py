@@ -68,7 +68,7 @@ def test_a_package_of_somebody_else_in_front_is_named_in_one_line(tmp_path, pack
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import {package}"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     (line,) = [line for line in told.stderr.splitlines() if line.startswith("ImportError")]
-    assert f"expected the package {foreign!r} in {ROOT}" in line and "first on PYTHONPATH" in line
+    assert f"expected the package {foreign!r} in " in line and "first on PYTHONPATH" in line
 
 
 def test_the_command_is_the_script():
