@@ -25,7 +25,7 @@ from search.ending import Ending, EndingKind
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
 from search.finish.export import ModelSource
-from search.finish.finish import Finish
+from search.finish.finish import Finish, exported_files
 from search.interruption import interruptible
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
@@ -42,6 +42,7 @@ from search.setup.baseline import Baseline
 from search.setup.limits import attainable
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
+from search.setup.untouched import PostponedProblem, stamp
 from search.strategies.evolution import Evolution
 from search.strategy import SearchStrategy
 from search.study import StudyView
@@ -50,8 +51,10 @@ from search.warm_start.warm_start import WarmStart
 from spaces.base import Space
 from spaces.channels import ChannelSpace
 
-BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE = "base", "guide", "budget"
-"""Names in the ledger: metrics of the base model, its scores, the budget of the latest call."""
+BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE, STAMP_NOTE = "base", "guide", "budget", "stamp"
+"""Names in the ledger: metrics of the base model, its scores, the budget of the latest call, and what the run
+followed from then.
+"""
 
 
 class Search:
@@ -217,6 +220,8 @@ class Search:
             KeyboardInterrupt: at the second Ctrl-C, or at one outside the search; what was found is kept.
         """
         budget = self._limits = Budget(evaluations, seconds, stall, epochs)
+        if (known := self._untouched(budget)) is not None:
+            return known
         with contextlib.ExitStack() as stack:
             directory, problem, ledger = self._enter(stack)
             earlier = _lasting_ending(ledger, budget)
@@ -224,7 +229,37 @@ class Search:
                 ending = earlier or self._search(problem, ledger, budget)
                 changed = not ending.unfinished and self._finish(directory, problem, ledger)
             complete = earlier is not None and not changed
-            return self._result(directory, problem, ledger, ending, complete)
+            result = self._result(directory, problem, ledger, ending, complete)
+            if self.config is not None and not ending.unfinished:
+                ledger.save_note(STAMP_NOTE, stamp(self.config, self.preparation.untraced()))
+                ledger.commit()
+            return result
+
+    def _untouched(self, budget: Budget) -> Result | None:
+        """Return the result of a run that is complete, where config, weights and sources are byte for byte
+        what they were; None of any other, which has to be looked at.
+        """
+        if self.directory is None or self.config is None:
+            return None
+        directory = RunDirectory(self.directory.absolute())
+        viewed = not self.study or self.storage is not None or directory.study.exists()
+        if not (directory.ledger.is_file() and directory.report.exists() and viewed):
+            return None
+        with contextlib.closing(Ledger.reader(directory.ledger)) as ledger:
+            ending, made = _lasting_ending(ledger, budget), ledger.note(STAMP_NOTE)
+            if ending is None or made != stamp(self.config, self.preparation.untraced()):
+                return None
+            if not all((directory.path / file).is_file() for file in exported_files(ledger)):
+                return None
+            preparation = self.preparation
+            goals = preparation.objectives, preparation.constraints
+            problem = PostponedProblem(self._made, *goals, ledger.note(BASE_NOTE) or {})
+            return Result.read(ledger, problem, directory.path, ending, complete=True)
+
+    def _made(self) -> Problem:
+        """Return the problem of a run that is complete: its base model was trained before."""
+        self.preparation.untrained()
+        return self.preparation.check(self.preparation.make_space())
 
     def export(self) -> Result:
         """Fine-tune and export members of the front as it is, without searching on; where the run is in

@@ -360,6 +360,16 @@ def _in_words(settings: TrainingSettings) -> str:
     return "; ".join(["training=evaluators.training.Training", "training.teacher=None", *lines])
 
 
+def exported_files(ledger: Ledger) -> list[str]:
+    """Return the files that should lie in a run's folder for its finals, relative to it."""
+    return [
+        f"{final.folder}/{name}"
+        for final in load_finals(ledger)
+        if final.folder
+        for name in (RECIPE, WEIGHTS, *([final.onnx["file"]] if "file" in final.onnx else []))
+    ]
+
+
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
     """Whether a member needs nothing more: tuned with these settings, and its files are there and whole."""
     if final is None or final.settings != settings:

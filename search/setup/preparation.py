@@ -93,15 +93,19 @@ class Preparation:
         }
         with former_names():
             former = {"space": space.fingerprint[:16]} | self._former_model()
-        lines = {"format": FORMAT, "space": space.fingerprint[:16]} | self._model(space)
+        lines = {"format": FORMAT, "space": space.fingerprint[:16]} | self._model(space.program)
         described = self._described | identify("criteria", list(self.criteria))
         return Identity(lines | common, former | common) | described
 
-    def _model(self, space: Space) -> dict[str, str]:
+    def untraced(self) -> dict[str, str]:
+        """Return what model, weights and data are, as far as that is known before anything is traced."""
+        return {"data": self.data.fingerprint if self.data is not None else "none"} | self._model()
+
+    def _model(self, program: str = "") -> dict[str, str]:
         """Return what the base model is and computes, and where its weights come from."""
         if self.model is None:
             return {"model": "none", "weights": "none"}
-        program = space.program or source_digest(self.model)
+        program = program or source_digest(self.model)
         weights = f"trained {self.baseline.key}" if self.baseline is not None else weights_digest(self.model)
         return {"model": f"{public_name(type(self.model))} {program}", "weights": weights}
 
