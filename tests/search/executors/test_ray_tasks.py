@@ -137,7 +137,8 @@ def test_killers_fail_with_their_reason_and_their_neighbours_are_unharmed(tmp_pa
     # result is made again
     assert results[8].attempts <= 2
     assert f"its worker died {KILLS} times (WorkerCrashedError" in results[2].reason
-    assert results[2].attempts <= KILLS == len((tmp_path / "2").read_text())
+    starts = len((tmp_path / "2").read_text())
+    assert results[2].attempts <= KILLS <= starts <= KILLS + 1  # in a batch a death may have no known culprit
     assert results[6].reason == "ValueError: no such luck"
     assert results[9].reason == "metric 'loss' is nan"
     assert [results[id].cause for id in (2, 6, 9)] == [Cause.LOST_WORKER, Cause.ERROR, Cause.METRIC]
