@@ -126,9 +126,8 @@ class _FormerModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, _MOVED[module.__name__]
-        warnings.warn(
-            f"module {old} is now {new}", DeprecationWarning, stacklevel=2
-        )  # frames of the import do not count
+        # level 2 is the import statement: frames of the import system do not count
+        warnings.warn(f"module {old} is now {new}", DeprecationWarning, stacklevel=2)
 
         def find(name: str) -> Any:
             if name.startswith("__"):

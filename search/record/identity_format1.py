@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from search.record.identity import Identity, describe, plain_text
-from spaces.former import CLASSES
-from spaces.names import former_names, public_name
+from spaces.names import former_names, is_own, public_name
 
 _DEPTH = 8
 
@@ -54,8 +53,13 @@ def former_training(name: str, training: object) -> dict[str, str]:
 def former_structure(model: nn.Module) -> str:
     """Return the text of a model's structure with the class names of format 1."""
     text = repr(model)
-    for old, new in CLASSES.items():
-        text = re.sub(rf"\b{new.rpartition('.')[2]}\(", f"{old.rpartition('.')[2]}(", text)
+    with former_names():
+        # of ours alone: a class of the user's may have the same name
+        names = {
+            kind.__name__: public_name(kind) for module in model.modules() if is_own(kind := type(module))
+        }
+    for name, path in names.items():
+        text = re.sub(rf"\b{name}\(", f"{path.rpartition('.')[2]}(", text)
     return text
 
 

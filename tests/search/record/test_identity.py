@@ -36,8 +36,8 @@ from search import Coevolution, Evolution, Finish, Search, Strategy
 from search.config.assembly import assemble
 from search.config.settings import Settings
 from search.record.identity import arguments, describe, source_digest
-from search.record.identity_format1 import identify
-from spaces import ChannelSpace
+from search.record.identity_format1 import former_structure, identify
+from spaces import ChannelSpace, models
 from spaces.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -153,6 +153,13 @@ def test_an_evaluator_of_format_1_with_another_setting_is_another(config, argume
     told = identity(config, "--evaluators", json.dumps(evaluators)).differences(FORMAT1[config])
     assert told, "the change was not seen"
     assert any(argument in text for text in told), told
+
+
+def test_a_structure_has_the_names_of_then_for_our_classes_alone():
+    ours = models.DenseNet(width=2)
+    assert former_structure(nn.Sequential(ours)).count("Dense(") == 1
+    users = type("DenseNet", (nn.Linear,), {"__module__": "mine"})(2, 2)
+    assert former_structure(users) == repr(users)
 
 
 # -- constructor arguments -----------------------------------------------------------------------------------
