@@ -53,7 +53,9 @@ class SearchStrategy(ABC):
             ledger: of the run.
             budget: when to stop.
             seed: of the run.
-            order, lag, chunk: see :class:`~search.loop.Loop`; of no effect where nothing is asked in chunks.
+            order: see :class:`~search.loop.Loop`; of no effect where nothing is asked in chunks.
+            lag: see :class:`~search.loop.Loop`; likewise.
+            chunk: see :class:`~search.loop.Loop`; likewise.
             listeners: see :class:`~search.loop.Loop`.
 
         Raises:
