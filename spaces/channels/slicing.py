@@ -4,7 +4,7 @@ touches.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from spaces.channels.attention import PACKED, plain_class
 from spaces.channels.depth import IS_THERE, Skip
 from spaces.channels.plan import SlicePlan
+from spaces.channels.references import CONTAINERS, REGISTERED, Copies, flat, own_copy, reached, settled
 from spaces.channels.rewriting import Forward, Program, is_made, program_of
+from spaces.channels.trace import tensors_by_name
+from spaces.errors import InputError
 
-_COPIED = frozenset((dict, list, set, OrderedDict))
-_REGISTERED = frozenset(("_parameters", "_buffers", "_modules"))
+_STANDARD = frozenset(vars(nn.Module()))
+"""Attributes that every module has, most of which are empty."""
 
 
 class Slicer:
@@ -41,11 +44,21 @@ class Slicer:
         for attribute in plan.attributes:
             self._attributes[attribute.module].append((attribute.name, self._indices.add(attribute.loci)))
         self._blueprint = self._draw(model, "", {})
+        self._has_loose = _mark_shared(model, self._blueprint)
+        self._large: dict[int, Any] = {}
 
     def build(self, model: nn.Module, genome: np.ndarray) -> nn.Module:
         """Return a compact model that shares no storage with `model`, in the same mode."""
         with torch.no_grad():
-            return _clone(model, self._blueprint, self._indices.kept(genome), {})
+            work = _Cloning(self._indices.kept(genome), self._large)
+            clone = work.clone(model, self._blueprint)
+            if self._has_loose:
+                work.follow()
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Objects are others in another process."""
+        return self.__dict__ | {"_large": {}}
 
     def kept(self, genome: np.ndarray) -> dict[str, dict[int, np.ndarray]]:
         """Return the kept positions of every sliced axis: tensor name -> axis -> indices."""
@@ -80,73 +93,215 @@ class Slicer:
             for name, child in module._modules.items()
             if child is not None
         ]
-        # torch does not register modules in plain lists and dictionaries; recurrent layers list their weights
-        # a second time
-        for key, place, item in _listed(module):
-            if isinstance(item, nn.Module):
-                blueprint.listed.append((key, place, self._draw(item, f"{prefix}{key}.{place}", drawn)))
-            elif isinstance(item, Tensor):
-                blueprint.aliases.append((key, place))
+        blueprint.loose = [*_loose(module)]
         return blueprint
 
 
-def _listed(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the items of a module's plain lists and dictionaries: attribute, place in it, item."""
+def _loose(module: nn.Module) -> Iterator[str]:
+    """Yield the attributes that may hold something of a model, or state that a shallow copy would share."""
     for key, value in module.__dict__.items():
-        if key not in _REGISTERED and type(value) in (dict, list):
-            for place, item in list(value.items() if type(value) is dict else enumerate(value)):
-                yield key, place, item
+        is_usual = key in _STANDARD and (not value or key in REGISTERED or value is True)
+        if not is_usual and not settled(value) and not flat(value):
+            yield key
+
+
+def _mark_shared(model: nn.Module, blueprint: _Blueprint) -> bool:
+    """Add to what is loose the containers that several attributes hold; return whether anything is loose."""
+    holders: dict[int, list[tuple[_Blueprint, str]]] = defaultdict(list)
+    has_loose = False
+    for module, drawn in _walk(model, blueprint, set()):
+        has_loose |= bool(drawn.loose)
+        for key, value in module.__dict__.items():
+            if key not in _STANDARD and type(value) in CONTAINERS:
+                holders[id(value)].append((drawn, key))
+    for places in holders.values():
+        if len(places) > 1:
+            has_loose = True
+            for drawn, key in places:
+                drawn.loose += [key] if key not in drawn.loose else []
+    return has_loose
+
+
+def _walk(module: nn.Module, blueprint: _Blueprint, seen: set[int]) -> Iterator[tuple[nn.Module, _Blueprint]]:
+    """Yield the modules of a tree with their blueprints, each once."""
+    if id(module) not in seen:
+        seen.add(id(module))
+        yield module, blueprint
+        for name, child in blueprint.children:
+            yield from _walk(module._modules[name], child, seen)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
 class _Blueprint:
     """What there is to copy in one module: tensors with their slices (axis, number of the index), modules,
-    sizes, rewritten code.
+    sizes, rewritten code, and attributes that may hold something of the model.
     """
 
     tensors: list[tuple[str, str, list[tuple[int, int]]]] = field(default_factory=list)
     children: list[tuple[str, _Blueprint]] = field(default_factory=list)
-    listed: list[tuple[str, Any, _Blueprint]] = field(default_factory=list)
-    aliases: list[tuple[str, Any]] = field(default_factory=list)
     attributes: list[tuple[str, int]] = field(default_factory=list)
     program: Program | None = None
+    loose: list[str] = field(default_factory=list)
 
 
-def _clone(module: nn.Module, blueprint: _Blueprint, kept: list[Tensor], clones: dict[int, Any]) -> nn.Module:
-    known = clones.get(id(module))
-    if known is not None:  # a module that is used under two names stays one
-        return known
-    if any(name == IS_THERE and not kept[index].numel() for name, index in blueprint.attributes):
-        skip = clones[id(module)] = Skip()
+class _Cloning:
+    """One copy of a module tree.
+
+    Args:
+        kept: positions that stay, by the numbers of the blueprints.
+        large: objects that are not copied, by id; is added to.
+    """
+
+    def __init__(self, kept: list[Tensor], large: dict[int, Any]) -> None:
+        self._kept, self._large = kept, large
+        self._clones: dict[int, Any] = {}
+        self._pairs: list[tuple[nn.Module, nn.Module, _Blueprint]] = []
+        self._left_out: dict[int, _Blueprint] = {}
+        self._storages: dict[Any, Tensor] = {}
+
+    def clone(self, module: nn.Module, blueprint: _Blueprint) -> nn.Module:
+        """Return the copy of a module, the same one for the same; what is loose is that of the original."""
+        known = self._clones.get(id(module))
+        if known is not None:  # a module that is used under two names stays one
+            return known
+        if any(name == IS_THERE and not self._kept[index].numel() for name, index in blueprint.attributes):
+            return self._left(module, blueprint)
+        kind = plain_class(module)
+        clone: Any = object.__new__(kind)
+        self._clones[id(module)] = clone
+        self._pairs.append((module, clone, blueprint))
+        # copy.copy fails on parametrised modules; the dictionary is all that a module is. Containers are
+        # copied, what stands in them is replaced below: tensors by slices, modules by their clones
+        state = {
+            k: (v.copy() if v else type(v)()) if type(v) in CONTAINERS else v
+            for k, v in module.__dict__.items()
+        }
+        if kind is not type(module):
+            state[PACKED] = False
+        object.__setattr__(clone, "__dict__", state)
+        for group, name, slices in blueprint.tensors:
+            state[group][name] = _slice(state[group][name], slices, self._kept, self._clones)
+        for name, child in blueprint.children:
+            state["_modules"][name] = self.clone(state["_modules"][name], child)
+        for name, index in blueprint.attributes:
+            if name != IS_THERE:
+                state[name] = _resized(state.get(name), self._kept[index].numel())
+        if blueprint.program is not None:
+            state["forward"] = Forward(clone, blueprint.program)
+        return clone
+
+    def follow(self) -> None:
+        """Have attributes, hooks and closures of the copy hold what is the copy's own.
+
+        An attribute that cannot be copied stays that of the original: :func:`followed` finds it.
+        """
+        copies = Copies(self._clones, self._unregistered, self._tensor, self._large)
+        for module, clone, blueprint in self._pairs:
+            for group in (module._parameters, module._buffers):
+                self._storages |= {_place(t): t for t in group.values() if t is not None}
+            for key, value in module.__dict__.items():
+                if type(value) in CONTAINERS and key not in REGISTERED and key not in blueprint.loose:
+                    self._clones[id(value)] = clone.__dict__[key]
+        for module, clone, blueprint in self._pairs:  # which become more on the way
+            sizes = {name for name, _ in blueprint.attributes}
+            for key in blueprint.loose:
+                is_made = key in sizes or (key == "forward" and blueprint.program is not None)
+                if key in module.__dict__ and not is_made:
+                    try:
+                        clone.__dict__[key] = copies(module.__dict__[key])
+                    except Exception:
+                        clone.__dict__[key] = module.__dict__[key]
+
+    def check(self, model: nn.Module) -> None:
+        """Raise :class:`InputError` where the copy still holds something of the original."""
+        names = {id(module): path or "the model" for path, module in model.named_modules()}
+        names |= {id(tensor): name for name, tensor in tensors_by_name(model).items()}
+        for module, clone, blueprint in self._pairs:
+            for key in blueprint.loose:
+                held = next((names[id(x)] for x in reached(clone.__dict__[key]) if id(x) in names), None)
+                if held is not None:
+                    path = names.get(id(module), type(module).__name__).removeprefix("the model")
+                    place, kind = f"{path}.{key}".lstrip("."), type(module.__dict__[key]).__name__
+                    raise InputError(
+                        f"model {type(model).__name__}: {place} ({kind}) holds {held} in a way that a copy "
+                        f"cannot follow; expected an attribute that Python's copy module can copy"
+                    )
+
+    def _tensor(self, tensor: Tensor) -> Tensor:
+        """Return the copy of a tensor that is not registered; one that is a view of a parameter or buffer is
+        one of its copy, as long as that is whole.
+        """
+        source = self._storages.get(_place(tensor))
+        copied = None if source is None else self._clones.get(id(source))
+        if source is None or copied is None:
+            return own_copy(tensor)
+        if tensor.shape == source.shape and tensor.stride() == source.stride():
+            return copied.detach()
+        if copied.shape == source.shape and copied.stride() == source.stride():
+            offset = tensor.storage_offset() - source.storage_offset() + copied.storage_offset()
+            return copied.detach().as_strided(tensor.shape, tensor.stride(), offset)
+        return own_copy(tensor)
+
+    def _left(self, module: nn.Module, blueprint: _Blueprint) -> nn.Module:
+        """Leave a block out; something else may still hold what is in it."""
+        skip = self._clones[id(module)] = Skip()
         skip.training = module.training
+        self._left_out |= {id(inner): drawn for inner, drawn in _walk(module, blueprint, set())}
         return skip
-    kind = plain_class(module)
-    clone: Any = object.__new__(kind)
-    clones[id(module)] = clone
-    # copy.copy fails on parametrised modules; the dictionary is all that a module is. Containers are copied,
-    # what stands in them is replaced below: tensors by slices, modules by their clones
-    state = {
-        k: (v.copy() if v else type(v)()) if type(v) in _COPIED else v for k, v in module.__dict__.items()
-    }
-    if kind is not type(module):
-        state[PACKED] = False
-    object.__setattr__(clone, "__dict__", state)
-    for group, name, slices in blueprint.tensors:
-        state[group][name] = _slice(state[group][name], slices, kept, clones)
-    for name, child in blueprint.children:
-        state["_modules"][name] = _clone(state["_modules"][name], child, kept, clones)
-    for key, place, child in blueprint.listed:
-        state[key][place] = _clone(state[key][place], child, kept, clones)
-    for key, place in blueprint.aliases:
-        state[key][place] = clones.get(id(state[key][place]), state[key][place])
-    for name, index in blueprint.attributes:
-        if name != IS_THERE:
-            state[name] = _resized(state.get(name), kept[index].numel())
-    # a model that was pruned before has a rewritten forward already, which must run the clone
-    program = blueprint.program or getattr(state.get("forward"), "program", None)
-    if program is not None:
-        state["forward"] = Forward(clone, program)
-    return clone
+
+    def _unregistered(self, module: nn.Module) -> nn.Module:
+        """Return the copy of a module that only an attribute holds."""
+        blueprint = self._left_out.get(id(module))
+        return self.clone(module, _whole(module, {}) if blueprint is None else blueprint)
+
+
+def _whole(module: nn.Module, drawn: dict[int, _Blueprint]) -> _Blueprint:
+    """Return the blueprint of a module of which nothing is cut."""
+    if id(module) in drawn:
+        return drawn[id(module)]
+    blueprint = drawn[id(module)] = _Blueprint()
+    blueprint.tensors = [
+        (group, name, [])
+        for group in ("_parameters", "_buffers")
+        for name, tensor in getattr(module, group).items()
+        if tensor is not None
+    ]
+    blueprint.children = [
+        (name, _whole(child, drawn)) for name, child in module._modules.items() if child is not None
+    ]
+    blueprint.loose = [*_loose(module)]
+    return blueprint
+
+
+def cloned(model: nn.Module) -> nn.Module:
+    """Return a copy of a model of which nothing is cut."""
+    return _copied(model)[0]
+
+
+def refuse_unfollowed(model: nn.Module) -> None:
+    """Raise :class:`InputError` where a copy of the model would hold something of the model itself, naming
+    the attribute.
+    """
+    if _mark_shared(model, _whole(model, {})):
+        _copied(model)[1].check(model)
+
+
+def _copied(model: nn.Module) -> tuple[nn.Module, _Cloning]:
+    blueprint = _whole(model, {})
+    with torch.no_grad():
+        work = _Cloning([], {})
+        clone = work.clone(model, blueprint)
+        if _mark_shared(model, blueprint):
+            work.follow()
+    return clone, work
+
+
+def _place(tensor: Tensor) -> Any:
+    """Where the content of a tensor lies; of one without content, itself."""
+    try:
+        return tensor.untyped_storage().data_ptr() or id(tensor)
+    except (NotImplementedError, RuntimeError):  # no dense tensor
+        return id(tensor)
 
 
 def _resized(before: Any, size: int) -> Any:

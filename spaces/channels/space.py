@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import sys
@@ -26,7 +25,7 @@ from spaces.channels.plan import SlicePlan
 from spaces.channels.program import program_digest
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
-from spaces.channels.slicing import Slicer
+from spaces.channels.slicing import Slicer, cloned, refuse_unfollowed
 from spaces.channels.trace import canonical_names, differs_in_training, tensors_by_name, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
@@ -97,6 +96,7 @@ class ChannelSpace(Space):
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
         start = time.monotonic()
+        refuse_unfollowed(model)
         self._accept(self._analyse())
         if time.monotonic() - start > PROGRESS:
             count = len(self._trace.graph.graph.nodes)
@@ -242,7 +242,7 @@ class ChannelSpace(Space):
         if precise:
             inputs, model = (
                 tuple(map(_double, inputs)),
-                (model if compact is None else copy.deepcopy(model)).double(),
+                (model if compact is None else cloned(model)).double(),
             )
             state = {
                 name: _double(tensor)

@@ -19,6 +19,7 @@ from torch.export.graph_signature import InputKind
 
 from spaces.calling import mode
 from spaces.channels.attention import plain
+from spaces.channels.references import restored
 from spaces.errors import InputError
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+\n\s*(?P<code>[^\n]+)')
@@ -63,7 +64,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
     The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be
     traced.
     """
-    with mode(model, training), plain(model):
+    with restored(model), mode(model, training), plain(model):
         program = _export(model, example)
     graph = inline(program.graph_module)
     batch = next((len(x) for x in example if isinstance(x, Tensor) and x.ndim), 1)
