@@ -10,6 +10,7 @@ name is the user's own.
 from __future__ import annotations
 
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,7 +153,7 @@ class Allowed:
             self.objects[name] = thing
         else:
             raise InputError(
-                f"allow: {thing!r} is a {type(thing).__name__}; expected a class, a function, a module, or "
+                f"allow: a {type(thing).__name__} stands there; expected a class, a function, a module, or "
                 f"the dotted name of one"
             )
 
@@ -196,7 +197,7 @@ class Allowed:
         return found if module in known else None
 
     def _remedy(self, path: str) -> str:
-        names = ", ".join(f'"{name}"' for name in dict.fromkeys([*self.names, path]))
+        names = ", ".join(json.dumps(name) for name in dict.fromkeys([*self.names, path]))
         return self.remedy.format(names=names)
 
     def _at(self, place: str) -> str:
