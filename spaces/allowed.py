@@ -13,7 +13,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -57,7 +57,7 @@ class Allowed:
             classes are allowed, and those functions whose annotation says that they return what is needed; or
             classes and functions themselves.
         homes: our public names and the packages that export them; None: those of ``spaces``.
-        remedy: what a reader writes to allow ``{names}``, a list of quoted names with commas.
+        remedy: makes what a reader writes to allow some names.
         place: where the data lies, for messages.
 
     Raises:
@@ -68,7 +68,7 @@ class Allowed:
         self,
         names: Names = (),
         homes: Mapping[str, str] | None = None,
-        remedy: str = "load(path, allow=[{names}])",
+        remedy: Callable[[Sequence[str]], str] | None = None,
         place: str = "",
     ) -> None:
         self.names: list[str] = []
@@ -76,7 +76,7 @@ class Allowed:
         for thing in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:
             self._add(thing)
         self.homes = _homes() if homes is None else homes
-        self.remedy, self.place = remedy, place
+        self.remedy, self.place = remedy or _argument, place
 
     def check(self, place: str, path: object) -> None:
         """See that a name is allowed, by the name alone: nothing but our own packages is imported.
@@ -86,7 +86,7 @@ class Allowed:
         """
         if not isinstance(path, str) or not path:
             raise InputError(f"{self._at(place)} is {path!r}; expected a dotted name")
-        if not (self._is_users(path) or self._own(path) or _layer(path)):
+        if not (self._is_users(path) or self.own(path) or _layer(path)):
             raise InputError(
                 f"{self._at(place)} names {path!r}, which is not allowed; to allow it: {self._remedy(path)}"
             )
@@ -99,8 +99,11 @@ class Allowed:
             InputError: of the first that is not.
         """
         left: list[tuple[str, object]] = [(place, data)]
+        seen: set[int] = set()
         while left:
             place, data = left.pop()
+            if _is_known(data, seen):
+                continue
             if isinstance(data, Mapping):
                 if isinstance(data.get(_KEY), str):
                     self.check(f"{place}.{_KEY}", data[_KEY])
@@ -121,7 +124,7 @@ class Allowed:
             InputError: it is not allowed, cannot be imported, or is of another kind.
         """
         self.check(place, path)
-        found = self._own(path) or _layer(path) or self.objects.get(path)
+        found = self.own(path) or _layer(path) or self.objects.get(path)
         by_prefix = found is None and path not in self.names
         if found is None:
             with _read_by(None):  # the module is the user's: what it names itself is not stored
@@ -162,7 +165,7 @@ class Allowed:
         arguments = spec.get("init_args")
         if not isinstance(arguments, Mapping):
             return
-        for name in getattr(self._own(spec[_KEY]), "dotted_arguments", ()):
+        for name in getattr(self.own(spec[_KEY]), "dotted_arguments", ()):
             value = arguments.get(name)
             for item in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(item, str) and "." in item:
@@ -171,7 +174,7 @@ class Allowed:
     def _check_home(self, place: str, path: str, found: Any) -> None:
         """See that what a module has under a name was defined in what is allowed: it may import others'."""
         home = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', '')}"
-        if not (self._is_users(home) or self._own(home) or _layer(home)):
+        if not (self._is_users(home) or self.own(home) or _layer(home)):
             raise InputError(
                 f"{self._at(place)} names {path!r}, which is {home!r} and as such not allowed; to allow it: "
                 f"{self._remedy(path)}"
@@ -185,23 +188,40 @@ class Allowed:
             return False
         return any(path.startswith(f"{name}.") for name in self.names if name not in self.objects)
 
-    def _own(self, path: str) -> type | None:
+    def own(self, path: str) -> type | None:
         """Return the public class of ours that a path names, today's or a former one."""
-        module, _, name = current_path(path).rpartition(".")
-        home = self.homes.get(name)
-        found = None if home is None else getattr(import_module(home), name)
-        if not isinstance(found, type):
-            return None
-        rooms = found.__module__.split(".")
-        known = {"", _FACE, home, *(".".join(rooms[: end + 1]) for end in range(len(rooms)))}
-        return found if module in known else None
+        path = current_path(path)
+        found = self._public(path.rpartition(".")[2])
+        return found if found is not None and path in self._paths(found) else None
+
+    def paths(self) -> list[str]:
+        """Return every dotted path of our public classes and of the layers of torch; this imports them."""
+        kinds = [kind for name in self.homes if (kind := self._public(name)) is not None]
+        ours = [path for kind in kinds for path in self._paths(kind) if "." in path]
+        return ours + [path for name in sorted(LAYERS) for path in _layer_paths(name)]
+
+    def _public(self, name: str) -> type | None:
+        """Return our public class of a bare name."""
+        found = getattr(import_module(self.homes[name]), name) if name in self.homes else None
+        return found if isinstance(found, type) else None
+
+    def _paths(self, kind: type) -> list[str]:
+        """Return all that a public class of ours is called: in the module that defines it, in the packages
+        around that, where it is exported, and by its bare name.
+        """
+        name, rooms = kind.__name__, kind.__module__.split(".")
+        around = [".".join(rooms[: end + 1]) for end in range(len(rooms))]
+        return [name, *(f"{home}.{name}" for home in (_FACE, self.homes[name], *around))]
 
     def _remedy(self, path: str) -> str:
-        names = ", ".join(json.dumps(name) for name in dict.fromkeys([*self.names, path]))
-        return self.remedy.format(names=names)
+        return self.remedy(list(dict.fromkeys([*self.names, path])))
 
     def _at(self, place: str) -> str:
         return f"{self.place}: {place}" if self.place else place
+
+
+def _argument(names: Sequence[str]) -> str:
+    return f"load(path, allow=[{', '.join(map(json.dumps, names))}])"
 
 
 def named_within(data: object) -> list[str]:
@@ -209,8 +229,11 @@ def named_within(data: object) -> list[str]:
     these data.
     """
     left, found = [data], []
+    seen: set[int] = set()
     while left:
         item = left.pop()
+        if _is_known(item, seen):
+            continue
         if isinstance(item, str) and "." in item and all(part.isidentifier() for part in item.split(".")):
             found.append(item)
         elif isinstance(item, Mapping):
@@ -220,6 +243,14 @@ def named_within(data: object) -> list[str]:
     return found
 
 
+def _is_known(data: object, seen: set[int]) -> bool:
+    """Whether a list or mapping was met before: data of YAML may hold themselves."""
+    if not isinstance(data, Mapping | list) or id(data) not in seen:
+        seen.add(id(data))
+        return False
+    return True
+
+
 @contextmanager
 def _read_by(reader: Allowed | None) -> Iterator[None]:
     token = _reading.set(reader)
@@ -227,6 +258,16 @@ def _read_by(reader: Allowed | None) -> Iterator[None]:
         yield
     finally:
         _reading.reset(token)
+
+
+def check_allowed(path: str, place: str) -> None:
+    """See that a name may be imported, where stored data are being read.
+
+    Raises:
+        InputError: it may not.
+    """
+    if (reader := _reading.get()) is not None:
+        reader.check(place, path)
 
 
 def imported(path: str, place: str, kind: type | None = object) -> Any:
@@ -276,9 +317,12 @@ def _returns(function: Callable[..., Any], kind: type) -> bool:
 
 def _layer(path: str) -> type | None:
     """Return the layer of torch that a path names."""
-    module, _, name = path.rpartition(".")
-    found = getattr(nn, name) if name in LAYERS else None
-    return found if found is not None and module in ("torch.nn", found.__module__) else None
+    name = path.rpartition(".")[2]
+    return getattr(nn, name) if name in LAYERS and path in _layer_paths(name) else None
+
+
+def _layer_paths(name: str) -> tuple[str, str]:
+    return f"torch.nn.{name}", f"{getattr(nn, name).__module__}.{name}"
 
 
 @cache
