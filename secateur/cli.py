@@ -111,7 +111,10 @@ def _report(words: list[str]) -> int:
 
 
 def _export(words: list[str]) -> int:
-    """Fine-tune and export members of a front as it is: ``export runs/NAME --finish.members 8``."""
+    """Fine-tune and export members of a front as it is: ``export runs/NAME --finish.members 8``.
+
+    The configuration in the folder is data: what it names beyond ours is allowed by ``--allow my_file.Net``.
+    """
     from rich.console import Console
 
     from search.config.assembly import assemble
@@ -119,7 +122,9 @@ def _export(words: list[str]) -> int:
     from search.progress import Progress
 
     directory = _directory(words[:1])
-    settings = Settings.parse([str(directory.config), *words[1:]], HOMES)
+    words, allow = _allowed(words[1:])
+    here = [f"--runs={directory.path.parent}", f"--name={directory.path.name}"]  # wherever it came from
+    settings = Settings.parse([str(directory.config), *here, *words], HOMES, allow)
     result = assemble(settings, Progress()).export()
     result.show(Console())
     print(directory.models)
@@ -130,7 +135,7 @@ def _dashboard(words: list[str]) -> int:
     """Show the Optuna view of a run in optuna-dashboard: ``dashboard runs/NAME --port 8080``."""
     from importlib.util import find_spec
 
-    from search.config.settings import Settings
+    from search.config.stored import StoredConfig
     from spaces.errors import InputError
 
     directory = _directory(words[:1])
@@ -139,17 +144,22 @@ def _dashboard(words: list[str]) -> int:
             "dashboard: optuna-dashboard is not installed; expected the dashboard extra: pip install "
             "secateur[dashboard]"
         )
-    storage = Settings.parse([str(directory.config)]).study.storage
+    storage = StoredConfig(directory.config, [], HOMES, []).section("study").get("storage")
+    # -P: what lies in the current folder, perhaps that of the run, is not imported
+    python, here = [sys.executable, "-P"], str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}
     if storage is None and not directory.study.exists():
-        subprocess.run([sys.executable, "-m", "search.study", str(directory.path)], check=True)
+        study = [*python, "-m", "search.study", str(directory.path)]
+        subprocess.run(study, check=True, env=environment)
     command = [
-        sys.executable,
+        *python,
         "-c",
         "from optuna_dashboard._cli import main; main()",
         storage or str(directory.study),
         *words[1:],
     ]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, env=environment).returncode
 
 
 def _directory(words: Sequence[str]) -> RunDirectory:
@@ -162,6 +172,19 @@ def _directory(words: Sequence[str]) -> RunDirectory:
             "run: expected the folder of one run, as in run_search.py report runs/digits-channels"
         )
     return RunDirectory.open(words[0])
+
+
+def _allowed(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words without ``--allow NAME``, and the names."""
+    left, names = [], []
+    rest = iter(words)
+    for word in rest:
+        option, is_joined, name = word.partition("=")
+        if option == "--allow":
+            names.append(name if is_joined else next(rest, ""))
+        else:
+            left.append(word)
+    return left, names
 
 
 def _ending(result: Result) -> str:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = ["Bits", "DenseNet", "Perceptron", "ResidualBlock", "ResidualNet"]
+
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with BatchNorm and a shortcut, projected where shapes differ (He et

@@ -18,7 +18,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from spaces.errors import InputError
 from spaces.former import CLASSES, MERGED, MODULES
 
 OWN: tuple[str, ...] = ("spaces", "operators", "evaluators", "search", "secateur")
@@ -75,21 +74,6 @@ def current_path(path: str) -> str:
     if name and module in _MOVED and module not in _ROOMS:
         return current_path(f"{_MOVED[module]}.{name}")
     return path
-
-
-def imported(path: str, place: str) -> Any:
-    """Import what a dotted path names, today's or a former one.
-
-    Raises:
-        InputError: "`place`: `path` cannot be imported ...".
-    """
-    module, _, name = current_path(path).rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{place} {path!r} cannot be imported ({' '.join(str(error).split())}); expected a dotted path"
-        ) from None
 
 
 def _former_path(path: str) -> str:

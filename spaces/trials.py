@@ -17,9 +17,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
+from spaces.allowed import imported
 from spaces.base import Segment, Space
 from spaces.errors import InputError
-from spaces.names import imported, public_name
+from spaces.names import public_name
 from spaces.parameters import (
     INACTIVE,
     SIZE,
@@ -39,6 +40,7 @@ MODEL = "model."
 evaluator.
 """
 
+_MODEL = "space: model"
 _TRIALS = 64  # random ones, in which a function is watched
 _FORCED = 512  # at most so many more, each with one value that has not been seen
 
@@ -71,6 +73,9 @@ class TrialSpace(Space):
             had not been seen, by its name.
     """
 
+    dotted_arguments = ("suggest", "model")
+    """Arguments that may be dotted names."""
+
     def __init__(
         self,
         parameters: Mapping[str, Any] | None = None,
@@ -88,7 +93,7 @@ class TrialSpace(Space):
             self._suggest: Callable[..., Any] = declared(parameters or {})
             self.distributions = dict(self._suggest.distributions)
         else:
-            self._suggest = _imported(suggest, "suggest") if isinstance(suggest, str) else suggest
+            self._suggest = imported(suggest, "space: suggest", None) if isinstance(suggest, str) else suggest
             self.distributions = _Discovery(self._suggest).distributions
         self._model, self._arguments = _builder(model)
         self.segments = tuple(Segment(name, SIZE, 256) for name in self.distributions)
@@ -368,20 +373,13 @@ def _builder(model: Any) -> tuple[Callable[..., nn.Module] | None, dict[str, Any
             raise InputError(
                 f"space: model {dict(model)!r} is not accepted; expected class_path and init_args"
             )
-        return _imported(model["class_path"], "model"), dict(model.get("init_args") or {})
+        return imported(model["class_path"], _MODEL, nn.Module), dict(model.get("init_args") or {})
     if isinstance(model, nn.Module):
         raise InputError(
             f"space: model is a {type(model).__name__} that is built; expected its class, since every trial "
             f"builds its own"
         )
-    return (_imported(model, "model") if isinstance(model, str) else model), {}
-
-
-def _imported(path: str, place: str) -> Callable[..., Any]:
-    found = imported(path, f"space: {place}")
-    if not callable(found):
-        raise InputError(f"space: {place} {path!r} is a {type(found).__name__}; expected a class or function")
-    return found
+    return (imported(model, _MODEL, nn.Module) if isinstance(model, str) else model), {}
 
 
 def _signature(made: Callable[..., Any]) -> inspect.Signature | None:

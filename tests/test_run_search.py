@@ -303,7 +303,7 @@ def test_dashboard_shows_the_study(door, tmp_path, monkeypatch):
     assert called[-1][-3:] == [str(run / "study.log"), "--port", "8081"]
     (run / "study.log").unlink()
     main(["dashboard", str(run)])
-    assert called[-2][1:] == ["-m", "search.study", str(run)], "a study that was deleted is written again"
+    assert called[-2][2:] == ["-m", "search.study", str(run)], "a study that was deleted is written again"
 
 
 def test_what_fails_too_often_ends_with_its_reason(door, tmp_path):

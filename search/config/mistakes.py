@@ -9,6 +9,8 @@ import inspect
 import re
 from collections.abc import Sequence
 
+from spaces.allowed import check_allowed
+
 BASES = {
     "Module": "torch.nn.Module",
     "Data": "evaluators.data.Data",
@@ -175,6 +177,7 @@ def _class_path(value: str) -> str:
 
 
 def _object(path: str) -> object:
+    check_allowed(path, "class_path")
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
 

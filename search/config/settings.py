@@ -4,12 +4,12 @@ mistake is one line.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +26,11 @@ from search.budget import Budget
 from search.coevolution import Coevolution
 from search.config.class_paths import ClassPaths
 from search.config.mistakes import explain
+from search.config.stored import StoredConfig
 from search.executors import RayExecutor
 from search.finish.finish import Finish
 from search.strategy import Strategy
+from spaces.allowed import imported
 from spaces.base import Space
 from spaces.errors import InputError
 
@@ -157,8 +159,15 @@ class Settings:
     needs them.
     """
 
-    def __init__(self, parser: ArgumentParser, config: Namespace, folders: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        parser: ArgumentParser,
+        config: Namespace,
+        folders: Sequence[Path],
+        stored: StoredConfig | None = None,
+    ) -> None:
         self._parser, self._config, self._folders = parser, config, tuple(folders)
+        self._stored = stored
         self.name: str = config.name
         self.runs: str = config.runs
         self.seed: int = config.seed
@@ -172,17 +181,36 @@ class Settings:
         self.budget: Budget = self.make("search.budget")
 
     @classmethod
-    def parse(cls, arguments: Sequence[str], homes: Mapping[str, str] | None = None) -> Settings:
+    def parse(
+        cls,
+        arguments: Sequence[str],
+        homes: Mapping[str, str] | None = None,
+        allow: Sequence[str] | None = None,
+    ) -> Settings:
         """Read ``[CONFIG.yaml, --key, value, ...]``.
 
         Args:
             arguments: of the command line.
             homes: public name -> package, of the classes that may be named without one.
+            allow: None: the configuration is the user's own and may name anything. Else it was found in the
+                folder of a run, and may name our public classes, layers of torch, and these dotted names or
+                what begins with them.
 
         Raises:
             InputError: one line that names the place and what is accepted.
             SystemExit: after ``--help`` and ``--print_config``, which print.
         """
+        if allow is None:
+            return cls._parse(arguments, homes or {}, None)
+        stored = StoredConfig(Path(arguments[0]), arguments[1:], homes or {}, allow)
+        stored.check()
+        with stored.reading():
+            return cls._parse(arguments, homes or {}, stored)
+
+    @classmethod
+    def _parse(
+        cls, arguments: Sequence[str], homes: Mapping[str, str], stored: StoredConfig | None
+    ) -> Settings:
         words = list(arguments)
         source = Path(words.pop(0)) if words and not words[0].startswith("-") else None
         folders = [Path.cwd()]
@@ -192,9 +220,11 @@ class Settings:
                 *(source.absolute().parent / folder for folder in _modules(source)),
                 *folders,
             ]
+        if stored is not None:
+            folders = stored.folders
         sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
         parser = _parser()
-        names = ClassPaths(homes or {})
+        names = ClassPaths(homes)
         words = [*([f"--config={names.config(source)}"] if source else []), *names.words(words)]
         try:
             config = parser.parse_args(words)
@@ -202,7 +232,8 @@ class Settings:
             if config.evaluators is None:
                 config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
-            raise InputError(explain(str(error), _keys(parser), GIVEN)) from error
+            refusal = None if stored is None else stored.explain(str(error))
+            raise InputError(refusal or explain(str(error), _keys(parser), GIVEN)) from error
         if source is None:
             raise InputError(
                 "config: missing; expected a YAML file first, as in run_search.py "
@@ -210,7 +241,9 @@ class Settings:
             )
         config.name = config.name or source.stem
         _check(config)
-        return cls(parser, config, list(dict.fromkeys(folders)))
+        if stored is not None:
+            stored.check_cluster(config)
+        return cls(parser, config, list(dict.fromkeys(folders)), stored)
 
     @property
     def directory(self) -> Path:
@@ -228,8 +261,7 @@ class Settings:
 
     def accepts(self, key: str, argument: str) -> bool:
         """Whether the constructor of the class under `key` has that argument."""
-        module, _, name = self._config[key].class_path.rpartition(".")
-        return argument in inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        return argument in inspect.signature(imported(self._config[key].class_path, key)).parameters
 
     def make(self, key: str, **given: Any) -> Any:
         """Instantiate what stands under `key` (a class, a list of classes, a section); `given` are arguments
@@ -253,10 +285,11 @@ class Settings:
         config = Namespace()
         config[key] = self._config[key]
         try:
-            made = self._parser.instantiate(
-                config, instantiate_groups=False, instantiators=[(construct, object, True)]
-            )
-            return construct(SECTIONS[key], **_section(made, key)) if key in SECTIONS else made[key]
+            with nullcontext() if self._stored is None else self._stored.reading():
+                made = self._parser.instantiate(
+                    config, instantiate_groups=False, instantiators=[(construct, object, True)]
+                )
+                return construct(SECTIONS[key], **_section(made, key)) if key in SECTIONS else made[key]
         except Exception as error:
             raise (refusals[0] if refusals else InputError(explain(str(error), [], GIVEN))) from error
 
@@ -264,7 +297,8 @@ class Settings:
         """Return the whole configuration as YAML that runs again from any folder."""
         config = self._config.clone()
         config.runs = str(Path(self.runs).absolute())
-        config.modules = [str(folder) for folder in self._folders]
+        if self._stored is None:
+            config.modules = [str(folder) for folder in self._folders]
         config.checkpoint = str(self.checkpoint) if self.checkpoint else None
         return self._parser.dump(config, skip_validation=True, skip_unset=False)
 

@@ -5,7 +5,6 @@ without a search.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,13 +16,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from spaces.allowed import Allowed, Names
 from spaces.base import Segment, Sliced, Space
 from spaces.channels.plan import Attribute, AxisSlice, SlicePlan
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
-from spaces.names import current_path
 
 FORMAT = 1
 EXPECTED = "expected the base model that was searched"
@@ -114,7 +113,7 @@ class Recipe:
             raise InputError(
                 f"{file}: cannot be read ({error.strerror}); expected a recipe that a search exported"
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(
                 f"{file}: not a recipe; expected JSON with a 'format', as a search exports it"
             ) from None
@@ -128,23 +127,33 @@ class Recipe:
             raise InputError(f"{file}: damaged recipe ({error}); export the model again") from None
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+def load(path: str | Path, model: nn.Module | None = None, allow: Names = ()) -> nn.Module:
     """Return an exported model, in eval mode, with its weights. No pickle is read.
+
+    A recipe is data: it may name public classes of Secateur and layers of torch; anything else is neither
+    imported nor called unless `allow` names it.
 
     Args:
         path: the folder ``models/<id>`` or the ``recipe.json`` in it.
         model: the base model, where the recipe does not know how to make it; it stays as it is. (For a space
-            that builds models anew: the model of the recipe's genome.)
+            that builds models anew: the model of the recipe's genome.) The names in the recipe do not matter
+            then.
+        allow: what else the recipe may name: dotted names (``"my_file.Net"``), modules and packages
+            (``"my_file"``), or classes and functions themselves.
 
     Raises:
-        InputError: naming the first thing that does not fit: a file, the hash of the weights, a tensor, a
-            shape.
+        InputError: naming the first thing that is not allowed, with the line that allows it; or that does
+            not fit: a file, the hash of the weights, a tensor, a shape.
     """
     file = _file(path)
     recipe = Recipe.read(file)
+    allowed = Allowed(allow, place=str(file))
+    if model is None:  # before anything is read, imported or called
+        allowed.check_within("model", recipe.model)
+        allowed.check_within("space", recipe.space)
     weights = read_weights(file.parent / WEIGHTS, recipe.weights)
     slim = shrink(
-        _base(recipe, file) if model is None else model, recipe.slices, recipe.attributes, str(file)
+        _base(recipe, file, allowed) if model is None else model, recipe.slices, recipe.attributes, str(file)
     )
     state = weights | {alias: weights[name] for alias, name in recipe.tied.items() if name in weights}
     _check(slim.state_dict(), state, str(file))
@@ -259,35 +268,47 @@ def describe_genome(space: Space, genome: np.ndarray) -> dict[str, str | list[in
     return alleles
 
 
-def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
+def construct(spec: object, kind: type[Kind], place: str, allowed: Allowed | None = None) -> Kind:
     """Make an object of its ``class_path`` and ``init_args``.
 
+    Args:
+        spec: as a recipe has it.
+        kind: of the object.
+        place: where it stands in the recipe.
+        allowed: what may be named, at any depth; None: only our own public classes and layers of torch.
+
     Raises:
-        InputError: where the class does not import, is not of the kind, or does not take the arguments.
+        InputError: where the class is not allowed, does not import, is not of the kind, or does not take the
+            arguments.
     """
-    class_path = str(spec.get("class_path", ""))
-    module, _, name = current_path(class_path).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise InputError(
-            f"{place}: class_path {class_path!r} does not import here; put its file on PYTHONPATH or give "
-            f"load() the model"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise InputError(
-            f"{place}: class_path {class_path!r} is not of the kind needed; expected a subclass of "
-            f"{kind.__module__}.{kind.__name__}"
-        )
+    allowed = allowed or Allowed()
+    where = f"{allowed.place}: {place}" if allowed.place else place
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("init_args") or {}, Mapping):
+        raise InputError(f"{where} is {str(spec)[:60]!r}; expected class_path and init_args")
+    class_path = spec.get("class_path")
+    found = allowed.find(f"{place}.class_path", class_path, kind)  # type: ignore[arg-type]  # it looks
     arguments = dict(spec.get("init_args") or {})
-    if issubclass(found, nn.Module):  # modules may be made of modules; spaces make theirs themselves
+    # modules may be made of modules; spaces make theirs themselves
+    if not (isinstance(found, type) and issubclass(found, Space)):
         for name, value in arguments.items():
             if isinstance(value, Mapping) and "class_path" in value:
-                arguments[name] = construct(value, nn.Module, place)
+                arguments[name] = construct(value, nn.Module, f"{place}.init_args.{name}", allowed)
     try:
-        return found(**arguments)
-    except TypeError as error:
-        raise InputError(f"{place}: init_args do not fit {class_path}: {error}") from None
+        with allowed.reading():
+            made = found(**arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{where}: init_args do not fit {class_path}: {type(error).__name__}: {reason}"
+        ) from None
+    if not isinstance(made, kind):
+        raise InputError(
+            f"{where}: {class_path} made a {type(made).__name__}; expected a {kind.__module__}."
+            f"{kind.__name__}"
+        )
+    return made
 
 
 def _dropped(size: int, kept: list[int]) -> np.ndarray:
@@ -297,12 +318,14 @@ def _dropped(size: int, kept: list[int]) -> np.ndarray:
     return loci
 
 
-def _base(recipe: Recipe, file: Path) -> nn.Module:
+def _base(recipe: Recipe, file: Path, allowed: Allowed) -> nn.Module:
     if recipe.model is not None:
-        return construct(recipe.model, nn.Module, str(file))
+        return construct(recipe.model, nn.Module, "model", allowed)
     if recipe.space is not None:
         alleles = [int(allele) for part in recipe.genome.values() for allele in part]
-        return construct(recipe.space, Space, str(file)).build(np.array(alleles, dtype=np.uint8))  # type: ignore[type-abstract]
+        space: Space = construct(recipe.space, Space, "space", allowed)  # type: ignore[type-abstract]
+        with allowed.reading():
+            return space.build(np.array(alleles, dtype=np.uint8))
     raise InputError(
         f"{file}: the {'base ' if recipe.slices else ''}model was given as an object, not by class_path; "
         f"give it to load()"

@@ -41,6 +41,9 @@ class CellNetwork(nn.Module):
             BatchNorm keeps its statistics.
     """
 
+    dotted_arguments = ("operations",)
+    """Arguments that may be dotted names."""
+
     def __init__(
         self,
         model: nn.Module,

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from spaces.allowed import imported
 from spaces.errors import InputError
-from spaces.names import imported
 
 NONE = "none"
 """The operation that gives nothing. It takes part in the mixture, and is never what an edge ends with."""
@@ -181,4 +181,4 @@ def _make(path: str, place: str) -> Make:
         raise InputError(
             f"{place}: no operation {path!r}; expected a class_path, or one of {', '.join(DARTS)}"
         )
-    return imported(path, place)
+    return imported(path, place, nn.Module)

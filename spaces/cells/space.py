@@ -41,6 +41,9 @@ class CellSpace(Space):
         InputError: of the first that does not fit; a `run` that searched something else.
     """
 
+    dotted_arguments = ("operations",)
+    """Arguments that may be dotted names."""
+
     def __init__(
         self,
         model: nn.Module,

@@ -33,6 +33,9 @@ class SupernetSpace(Space):
         InputError: of the first that does not fit.
     """
 
+    dotted_arguments = ("operations",)
+    """Arguments that may be dotted names."""
+
     def __init__(
         self,
         model: nn.Module,

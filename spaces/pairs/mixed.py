@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.allowed import imported
 from spaces.base import Segment, Space
 from spaces.channels.reference import Reference
 from spaces.channels.space import _resize
 from spaces.errors import InputError
-from spaces.names import imported
 from spaces.pairs.space import HALVES, Granularity, Latent, PairSpace
 
 _ARCHITECTURE = tuple(f"architecture/{half}" for half in HALVES)
@@ -55,6 +55,9 @@ class MixedPairs(Space):
             :class:`PairSpace`.
     """
 
+    dotted_arguments = ("pair",)
+    """Arguments that may be dotted names."""
+
     def __init__(
         self,
         encoders: Sequence[Any],
@@ -71,7 +74,7 @@ class MixedPairs(Space):
             raise InputError(
                 f"space: {len(encoders)} encoders and {len(decoders)} decoders; expected at least one of each"
             )
-        join = imported(pair, "space: pair")
+        join = imported(pair, "space: pair", nn.Module)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoders = tuple(_module(spec, f"encoders[{i}]") for i, spec in enumerate(encoders))
@@ -398,7 +401,7 @@ def _module(spec: Any, place: str) -> nn.Module:
             f"space: {place} {spec!r} is not accepted; expected a module, or class_path and init_args"
         )
     try:
-        made = imported(spec["class_path"], f"space: {place}")(**(spec.get("init_args") or {}))
+        made = imported(spec["class_path"], f"space: {place}", nn.Module)(**(spec.get("init_args") or {}))
     except TypeError as error:
         raise InputError(f"space: {place}: init_args do not fit {spec['class_path']}: {error}") from None
     if not isinstance(made, nn.Module):

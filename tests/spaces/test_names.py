@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import search
+from spaces.allowed import imported
 from spaces.errors import InputError
 from spaces.former import CLASSES, MERGED, MODULES
-from spaces.names import current_path, former_names, imported, public_name, with_former
+from spaces.names import current_path, former_names, public_name, with_former
 
 PATHS = json.loads((Path(__file__).parents[1] / "fixtures" / "class_paths.json").read_text())
 GONE = {"search.study.rows.Rows"}  # nothing on disk names it

@@ -188,7 +188,9 @@ def test_a_space_that_builds_anew_is_made_again(tmp_path: Path, monkeypatch: pyt
         ModelSource(space={"class_path": "widths_of_a_test.Widths"}),
         onnx=False,
     )
-    assert torch.equal(load(tmp_path / "1")(*example), model(*example))
+    with pytest.raises(InputError, match=r'to allow it: load\(path, allow=\["widths_of_a_test.Widths"\]\)'):
+        load(tmp_path / "1")
+    assert torch.equal(load(tmp_path / "1", allow=["widths_of_a_test.Widths"])(*example), model(*example))
 
 
 def damaged(exported: Path, folder: Path, **changes: object) -> Path:
@@ -219,8 +221,11 @@ def test_changed_weights_are_refused(exported: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": FORMAT + 1}, f"this version of Secateur reads format {FORMAT}"),
-        ({"model": {"class_path": "spaces.models.Missing"}}, "'spaces.models.Missing' does not import"),
-        ({"model": {"class_path": "pathlib.Path"}}, r"expected a subclass of torch\.nn"),
+        ({"model": {"class_path": "spaces.models.Missing"}}, "'spaces.models.Missing', which is not allowed"),
+        ({"model": {"class_path": "spaces.TrialSpace"}}, r"expected a subclass of torch\.nn"),
+        ({"model": {"class_path": ["spaces.Pair"]}}, "model.class_path is .* expected a dotted name"),
+        ({"model": "spaces.Pair"}, "model is 'spaces.Pair'; expected class_path and init_args"),
+        ({"model": {"class_path": "spaces.Pair", "init_args": [1]}}, "expected class_path and init_args"),
         (
             {"model": {"class_path": "spaces.models.ResidualNet", "init_args": {"width": 3}}},
             "init_args do not fit",

@@ -228,7 +228,11 @@ def test_pairs_of_another_kind_and_of_tokens():
             ([{"class_path": "spaces.models.Perceptron", "init_args": {"width": 3}}], DECODERS, [16]),
             "init_args do not fit",
         ),
-        (([{"class_path": "builtins.dict"}], DECODERS, [16]), "made a dict"),
+        (
+            ([{"class_path": "builtins.dict"}], DECODERS, [16]),
+            r"'builtins.dict' is not of the kind needed; expected a subclass of torch\.nn",
+        ),
+        (([{"class_path": "builtins.sorted", "init_args": {}}], DECODERS, [16]), "init_args do not fit"),
         ((ENCODERS, DECODERS, [0]), "shape .0."),
     ],
 )
