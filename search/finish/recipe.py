@@ -24,6 +24,7 @@ from spaces.channels.slicing import Slicer
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
 from spaces.names import current_path
+from spaces.redaction import left_out
 
 FORMAT = 1
 EXPECTED = "expected the base model that was searched"
@@ -266,6 +267,10 @@ def construct(spec: Mapping[str, Any], kind: type[Kind], place: str) -> Kind:
         InputError: where the class does not import, is not of the kind, or does not take the arguments.
     """
     class_path = str(spec.get("class_path", ""))
+    if (argument := left_out(dict(spec))) is not None:
+        raise InputError(
+            f"{place}: {argument} of {class_path} was a secret and is left out; give load() the model"
+        )
     module, _, name = current_path(class_path).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
