@@ -153,17 +153,16 @@ def _dashboard(words: list[str]) -> int:
     storage = Settings.parse([str(directory.config), *ours]).storage
     if storage is None and not directory.study.exists():
         subprocess.run([sys.executable, "-m", "search.study", str(directory.path)], check=True)
-    # through the environment: everybody can read the words of a command
-    surroundings = os.environ | {_STORAGE: storage or str(directory.study)}
-    command = [sys.executable, "-c", _DASHBOARD, *others]
-    return subprocess.run(command, env=surroundings, check=False).returncode
+    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()"]
+    if storage is None:
+        return subprocess.run([*command, str(directory.study), *others], check=False).returncode
+    # a URL goes through the environment: everybody can read the words of a command
+    command[-1] = f"import os, sys; sys.argv.insert(1, os.environ.pop('{_STORAGE}')); {command[-1]}"
+    surroundings = os.environ | {_STORAGE: storage}
+    return subprocess.run([*command, *others], env=surroundings, check=False).returncode
 
 
 _STORAGE = "SECATEUR_DASHBOARD_STORAGE"
-_DASHBOARD = (
-    f"import os, sys; sys.argv.insert(1, os.environ.pop('{_STORAGE}')); "
-    "from optuna_dashboard._cli import main; main()"
-)
 
 
 def _of_the_study(words: Sequence[str]) -> tuple[list[str], list[str]]:

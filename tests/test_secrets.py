@@ -5,6 +5,7 @@ in what is printed; and a run is the same run with another one.
 import json
 import os
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -224,6 +225,27 @@ def test_errors_of_databases_show_no_password(tmp_path):
     assert "--storage_env NAME" in complaint
     assert not any(secret.encode() in (tmp_path / "study.err").read_bytes() for secret in SECRETS)
     assert stat.S_IMODE((tmp_path / "study.err").stat().st_mode) == 0o600
+
+
+def test_the_dashboard_gets_its_url_unseen(config, tmp_path, monkeypatch):
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "ledger.db").touch()
+    (folder / "config.yaml").write_text(Settings.parse([str(config)]).dump())
+    script = tmp_path / "optuna_dashboard" / "_cli.py"
+    script.parent.mkdir()
+    (script.parent / "__init__.py").touch()
+    script.write_text(
+        f"def main():\n    import sys; open({str(tmp_path / 'told')!r}, 'w').write(str(sys.argv))"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("STUDY", database(tmp_path))
+    started, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda words, **more: started.append(words) or run(words, **more))
+    assert main(["dashboard", str(folder), "--port", "80", "--study.storage_env", "STUDY", "--host=h"]) == 0
+    assert database(tmp_path) in (tmp_path / "told").read_text()
+    assert (tmp_path / "told").read_text().endswith("'--port', '80', '--host=h']")
+    assert "hunter2" not in str(started)
 
 
 def test_the_printed_configuration_has_no_secret(config, capsys):
