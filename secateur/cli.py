@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from secateur import HOMES
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line on standard error says which), 130 interrupted.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _unexpected
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words.pop(0) if words and words[0] in COMMANDS else "run"
     try:
@@ -52,13 +55,14 @@ def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
     # torch and all behind it take seconds: an interrupt meanwhile is one, too
     from search.record.ledger import LedgerError
     from spaces.errors import InputError
+    from spaces.redaction import redacted_text
 
     try:
         return command(words)
     except InputError as error:
         if os.environ.get("SECATEUR_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {redacted_text(' '.join(str(error).split()))}", file=sys.stderr)
         return MISTAKE
     except OSError as error:
         if not isinstance(error, LedgerError) and error.errno != errno.ENOSPC:
@@ -74,13 +78,17 @@ def _run(words: list[str]) -> int:
     from search.config.assembly import assemble
     from search.config.settings import Settings
     from search.progress import Progress
+    from spaces.redaction import redacted_text
 
     settings = Settings.parse(words, HOMES)
     progress = Progress()
-    result = assemble(settings, progress).run(**asdict(settings.budget))
+    search = assemble(settings, progress)
+    for line in settings.warnings(words):
+        progress.say(line)
+    result = search.run(**asdict(settings.budget))
     progress.say(_ending(result))
     if result.ending.faulty:
-        print(f"error: search: {result.reason}", file=sys.stderr)
+        print(f"error: search: {redacted_text(result.reason)}", file=sys.stderr)
         return STOPPED
     result.show(Console())
     progress.say(_whereabouts(settings.directory))
@@ -96,7 +104,7 @@ def _plan(words: list[str]) -> int:
 
     settings = Settings.parse(words, HOMES)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(assemble(settings).plan(**asdict(settings.budget)))
+    console.print(assemble(settings, searches=False).plan(**asdict(settings.budget)))
     return DONE
 
 
@@ -125,17 +133,20 @@ def _export(words: list[str]) -> int:
     words, allow = _allowed(words[1:])
     here = [f"--runs={directory.path.parent}", f"--name={directory.path.name}"]  # wherever it came from
     settings = Settings.parse([str(directory.config), *here, *words], HOMES, allow)
-    result = assemble(settings, Progress()).export()
+    result = assemble(settings, Progress(), searches=False).export()
     result.show(Console())
     print(directory.models)
     return DONE
 
 
 def _dashboard(words: list[str]) -> int:
-    """Show the Optuna view of a run in optuna-dashboard: ``dashboard runs/NAME --port 8080``."""
+    """Show the Optuna view of a run in optuna-dashboard: ``dashboard runs/NAME --port 8080``; options that
+    begin with ``--study.`` say where the view is, as in a run.
+    """
     from importlib.util import find_spec
 
     from search.config.stored import StoredConfig
+    from search.config.study import StudySettings
     from spaces.errors import InputError
 
     directory = _directory(words[:1])
@@ -144,22 +155,46 @@ def _dashboard(words: list[str]) -> int:
             "dashboard: optuna-dashboard is not installed; expected the dashboard extra: pip install "
             "secateur[dashboard]"
         )
-    storage = StoredConfig(directory.config, [], HOMES, []).section("study").get("storage")
+    ours, others = _of_the_study(words[1:])
+    stored = StoredConfig(directory.config, [], HOMES, []).section("study")
+    storage = StudySettings.of(stored | ours).url([Path.cwd()])
     # -P: what lies in the current folder, perhaps that of the run, is not imported
     python, here = [sys.executable, "-P"], str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     if storage is None and not directory.study.exists():
         study = [*python, "-m", "search.study", str(directory.path)]
         subprocess.run(study, check=True, env=environment)
-    command = [
-        *python,
-        "-c",
-        "from optuna_dashboard._cli import main; main()",
-        storage or str(directory.study),
-        *words[1:],
-    ]
+    start = "from optuna_dashboard._cli import main; main()"
+    if storage is None:
+        command = [*python, "-c", start, str(directory.study), *others]
+    else:
+        # a URL goes through the environment: everybody can read the words of a command
+        environment[_STORAGE] = storage
+        start = f"import os, sys; sys.argv.insert(1, os.environ.pop('{_STORAGE}')); {start}"
+        command = [*python, "-c", start, *others]
     return subprocess.run(command, check=False, env=environment).returncode
+
+
+_STORAGE = "SECATEUR_DASHBOARD_STORAGE"
+
+
+def _of_the_study(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Divide the words of a command line into what they say of the view, by name, and all others."""
+    said: dict[str, str] = {}
+    others: list[str] = []
+    name = ""
+    for word in words:
+        if word.startswith("--study."):
+            name, equals, value = word.removeprefix("--study.").partition("=")
+            said[name] = value
+            name = "" if equals else name
+        elif name and not word.startswith("-"):
+            said[name], name = word, ""
+        else:
+            others.append(word)
+            name = ""
+    return said, others
 
 
 def _directory(words: Sequence[str]) -> RunDirectory:
@@ -208,6 +243,13 @@ def _whereabouts(directory: Path) -> str:
     places = {"report": directory / "report.html", "models": directory / "models"}
     lines = [f"{name}: {place}" for name, place in places.items() if place.exists()]
     return "\n".join([*lines, f"dashboard: python run_search.py dashboard {directory}"])
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback without secrets."""
+    from spaces.redaction import redacted_text
+
+    print(redacted_text("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 @contextmanager

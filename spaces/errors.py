@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from spaces.redaction import redacted_text
+
 
 class InputError(ValueError):
     """Something the user gave does not fit: the message is one line that names the place and what is
     accepted.
 
     The command prints it as it is and exits with code 2. Everything else that escapes is a bug of Secateur.
+    Secrets in the message are left out.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted_text(message))
 
 
 def require(place: str, *checks: tuple[object, str | Callable[[], str]]) -> None:

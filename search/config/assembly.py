@@ -34,7 +34,7 @@ def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevo
     return strategy
 
 
-def assemble(settings: Settings, progress: Progress | None = None) -> Search:
+def assemble(settings: Settings, progress: Progress | None = None, searches: bool = True) -> Search:
     """Make the objects that a configuration names, and a search of them; nothing is trained or evaluated yet.
 
     Torch gets as many threads in this process as a task has: what is trained or scored here would come out
@@ -43,6 +43,8 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
 
     Args:
         progress: where the run is shown; None: nowhere.
+        searches: whether it will search; what only exports or plans needs no database for the Optuna view,
+            and so no password.
 
     Raises:
         InputError: a constructor refuses its arguments, or a checkpoint does not fit.
@@ -73,8 +75,8 @@ def assemble(settings: Settings, progress: Progress | None = None) -> Search:
         order=settings.search.order,
         lag=settings.search.lag,
         chunk=settings.search.chunk,
-        study=settings.study.view,
-        storage=settings.study.storage,
+        study=settings.study.view and (searches or not settings.study.is_in_database),
+        storage=settings.storage if searches and settings.study.view else None,
         origin=_origin(settings),
         config=settings.dump(),
         progress=progress,

@@ -5,11 +5,12 @@ mistake is one line.
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,12 +28,14 @@ from search.coevolution import Coevolution
 from search.config.class_paths import ClassPaths
 from search.config.mistakes import explain
 from search.config.stored import StoredConfig
+from search.config.study import EXPOSED, StudySettings, find, readable_by_others
 from search.executors import RayExecutor
 from search.finish.finish import Finish
 from search.strategy import Strategy
 from spaces.allowed import imported
 from spaces.base import Space
 from spaces.errors import InputError
+from spaces.redaction import left_out, redacted_yaml, remember_all, remember_words
 
 USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...] run, or resume
        run_search.py plan CONFIG.yaml [...]                    groups, frozen axes, reach, time; runs nothing
@@ -60,19 +63,6 @@ class SearchSettings:
     order: Literal["strict", "arrival"] = "strict"
     lag: int = 32
     chunk: int = 8
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """The Optuna view of the run.
-
-    Args:
-        view: whether one is written.
-        storage: URL of a PostgreSQL or MySQL database; null: the file study.log of the run.
-    """
-
-    view: bool = True
-    storage: str | None = None
 
 
 SECTIONS: dict[str, type] = {
@@ -223,17 +213,19 @@ class Settings:
         if stored is not None:
             folders = stored.folders
         sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+        remember_words(words)
         parser = _parser()
         names = ClassPaths(homes)
         words = [*([f"--config={names.config(source)}"] if source else []), *names.words(words)]
         try:
-            config = parser.parse_args(words)
+            with _printed_without_secrets():
+                config = parser.parse_args(words)
             # no default of the parser's: it would lend its settings to a class of the user's in its place
             if config.evaluators is None:
                 config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
             refusal = None if stored is None else stored.explain(str(error))
-            raise InputError(refusal or explain(str(error), _keys(parser), GIVEN)) from error
+            raise InputError(refusal or explain(str(error), _keys(parser), GIVEN)) from None
         if source is None:
             raise InputError(
                 "config: missing; expected a YAML file first, as in run_search.py "
@@ -250,6 +242,27 @@ class Settings:
         """The folder of the run."""
         return Path(self.runs) / self.name
 
+    @property
+    def storage(self) -> str | None:
+        """URL of the database that the Optuna view is written to, None where it is the run's own file.
+
+        Raises:
+            InputError: it is not to be had: see :meth:`search.config.study.StudySettings.url`.
+        """
+        return self.study.url(self._folders)
+
+    def warnings(self, words: Sequence[str]) -> list[str]:
+        """Return a line for every way in which secrets were given that others can read.
+
+        Args:
+            words: of the command line.
+        """
+        lines = [EXPOSED] if remember_words(words) else []
+        file = self.study.storage_file and find(self.study.storage_file, self._folders)
+        if file and readable_by_others(file):
+            lines.append(f"warning: study.storage_file: others can read {file}; chmod 600 it")
+        return lines
+
     def has(self, key: str) -> bool:
         """Whether the config names a class under `key`."""
         return self._config.get(key) is not None
@@ -257,7 +270,20 @@ class Settings:
     def spec(self, key: str) -> dict[str, Any] | None:
         """Return ``class_path`` and ``init_args`` of what stands under `key`, None where nothing does."""
         chosen = self._config.get(key)
-        return None if chosen is None else json.loads(json.dumps(chosen.as_dict(), default=str))
+        if chosen is None:
+            return None
+        self._whole(key)
+        return json.loads(json.dumps(chosen.as_dict(), default=str))
+
+    def _whole(self, key: str) -> None:
+        """See that nothing under `key` stands for a secret that was left out."""
+        value = self._config[key]
+        place = None if key == "study" else left_out(_plain(value), key)
+        if place is not None:
+            raise InputError(
+                f"{place}: its secret was left out when this configuration was written; give it once more, "
+                f"or the configuration that the run began with"
+            )
 
     def accepts(self, key: str, argument: str) -> bool:
         """Whether the constructor of the class under `key` has that argument."""
@@ -270,6 +296,7 @@ class Settings:
         Raises:
             InputError: where the constructor refuses, with its own words.
         """
+        self._whole(key)
         refusals: list[InputError] = []  # jsonargparse buries them in words of its own
 
         def construct(made: Callable[..., Any], *positional: Any, **named: Any) -> Any:
@@ -294,24 +321,46 @@ class Settings:
             raise (refusals[0] if refusals else InputError(explain(str(error), [], GIVEN))) from error
 
     def dump(self) -> str:
-        """Return the whole configuration as YAML that runs again from any folder."""
+        """Return the whole configuration as YAML that runs again from any folder; secrets are left out."""
         config = self._config.clone()
         config.runs = str(Path(self.runs).absolute())
         if self._stored is None:
             config.modules = [str(folder) for folder in self._folders]
         config.checkpoint = str(self.checkpoint) if self.checkpoint else None
-        return self._parser.dump(config, skip_validation=True, skip_unset=False)
+        if self.study.storage_file and (file := find(self.study.storage_file, self._folders)):
+            config.study.storage_file = str(file.absolute())
+        return redacted_yaml(self._parser.dump(config, skip_validation=True, skip_unset=False))
 
     def _find(self, checkpoint: str) -> Path:
         """A checkpoint lies relative to the current folder, or to the config."""
-        places = [Path.cwd() / checkpoint, *(folder / checkpoint for folder in self._folders)]
-        found = next((place for place in places if place.is_file()), None)
+        found = find(checkpoint, self._folders)
         if found is None:
             raise InputError(
                 f"checkpoint: {checkpoint!r} is no file; expected one in the current folder or beside the "
                 f"config"
             )
         return found
+
+
+def _plain(value: Any) -> Any:
+    """Namespaces as mappings, all the way down."""
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def _printed_without_secrets() -> Iterator[None]:
+    """Let ``--print_config`` and ``--help`` print what they have to, without secrets."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        if text := printed.getvalue():
+            print(redacted_yaml(text), end="")
 
 
 def _refusal(key: str, made: Callable[..., Any], error: Exception, places: Collection[str]) -> InputError:
@@ -354,6 +403,7 @@ def _modules(source: Path) -> list[str]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"config: {source} is not YAML: {' '.join(str(error).split())}") from None
+    remember_all(found)
     folders = found.get("modules") if isinstance(found, Mapping) else None
     return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ray import cloudpickle
 
 from spaces.errors import InputError
 from spaces.names import OWN
+from spaces.redaction import redacted_text, redacted_words, variables
 
 _KNOCK_SECONDS = 3.0
 # seconds in which to join, once Ray is imported: at least, as a multiple of that import, and at most
@@ -45,18 +47,46 @@ def connect(address: str | None, cpus: float | None) -> bool:
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        # "local": an address in the environment belongs to somebody else's cluster
-        ray.init(
-            address="local",
-            num_cpus=None if cpus is None else max(1, round(cpus)),
-            include_dashboard=False,
-            **quiet,
-        )
-    else:
+    if address is not None:
         _probe(address)
-        ray.init(address=address, **quiet)
+    with _discreet():
+        if address is None:
+            # "local": an address in the environment belongs to somebody else's cluster
+            ray.init(
+                address="local",
+                num_cpus=None if cpus is None else max(1, round(cpus)),
+                include_dashboard=False,
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
     return True
+
+
+@contextmanager
+def _discreet() -> Iterator[None]:
+    """Keep secrets from Ray, which writes down the command line of who connects, and gives its environment to
+    every process that it starts.
+    """
+    hidden = {name: os.environ.pop(name) for name in variables() if name in os.environ}
+    utils = getattr(getattr(ray, "_private", None), "utils", None)
+    told = getattr(utils, "get_entrypoint_name", None)
+    try:
+        if told is not None:
+            utils.get_entrypoint_name = lambda: redacted_text(shlex.join(redacted_words(_command())))  # type: ignore[union-attr]
+        yield
+    finally:
+        if told is not None:
+            utils.get_entrypoint_name = told  # type: ignore[union-attr]
+        os.environ.update(hidden)
+
+
+def _command() -> list[str]:
+    """The command line of this process."""
+    try:
+        return Path("/proc/self/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return [sys.executable, *sys.argv]
 
 
 def fitting(cpus: float, gpus: float) -> int:

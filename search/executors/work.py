@@ -15,6 +15,7 @@ from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report, Sta
 from search.executors.base import Event, Finished, Reported, Started
 from search.executors.randomness import Randomness
 from spaces.base import Space
+from spaces.redaction import redacted_text
 
 _STORABLE = "biufcSU"  # kinds of dtype that are raw bytes
 
@@ -52,7 +53,7 @@ def failed(
         candidate,
         State.FAILED,
         {},
-        reason=" ".join(reason.split())[:300],
+        reason=redacted_text(" ".join(reason.split()))[:300],
         seconds=seconds,
         worker=worker,
         attempts=attempts,
@@ -152,6 +153,6 @@ def _fault(evaluator: Evaluator, metrics: dict[str, float]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return ``TypeName: message`` in one line."""
-    message = " ".join(str(error).split())
+    """Return ``TypeName: message`` in one line, without secrets."""
+    message = redacted_text(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message}"[:300] if message else type(error).__name__

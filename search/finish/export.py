@@ -29,6 +29,7 @@ from spaces.allowed import named_within
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
 from spaces.files import write_bytes
+from spaces.redaction import left_out, redacted
 
 ONNX = "model.onnx"
 TOLERANCE = 1e-4
@@ -100,7 +101,8 @@ def export(
     weights, tied = serialise_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
-    made_of, made_by = space.made_of(genome, origin.model, origin.space)
+    # a recipe is given away
+    made_of, made_by = map(redacted, space.made_of(genome, origin.model, origin.space))
     recipe = Recipe(
         id=id,
         model=made_of,
@@ -118,7 +120,9 @@ def export(
         versions=_versions(),
     )
     write_bytes(directory / RECIPE, recipe.to_json().encode())
-    made_again = recipe.model is not None or recipe.space is not None
+    made_again = (recipe.model is not None or recipe.space is not None) and left_out(
+        [made_of, made_by]
+    ) is None
     if made_again or base is not None:
         try:
             # the recipe was made here, of what the user gave

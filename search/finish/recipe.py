@@ -23,6 +23,7 @@ from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
+from spaces.redaction import left_out
 
 FORMAT = 1
 EXPECTED = "expected the base model that was searched"
@@ -286,6 +287,10 @@ def construct(spec: object, kind: type[Kind], place: str, allowed: Allowed | Non
     if not isinstance(spec, Mapping) or not isinstance(spec.get("init_args") or {}, Mapping):
         raise InputError(f"{where} is {str(spec)[:60]!r}; expected class_path and init_args")
     class_path = spec.get("class_path")
+    if (argument := left_out(dict(spec))) is not None:
+        raise InputError(
+            f"{where}: {argument} of {class_path} was a secret and is left out; give load() the model"
+        )
     found = allowed.find(f"{place}.class_path", class_path, kind)  # type: ignore[arg-type]  # it looks
     arguments = dict(spec.get("init_args") or {})
     # modules may be made of modules; spaces make theirs themselves

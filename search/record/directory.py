@@ -11,11 +11,13 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from spaces.errors import InputError
 from spaces.files import replacing
+from spaces.redaction import redacted, redacted_words
 
 PACKAGES = (
     "secateur",
@@ -93,19 +95,28 @@ class RunDirectory:
         found = environment()
         if self.environment.is_file():
             try:
-                earlier = json.loads(self.environment.read_text())
-            except ValueError:
+                earlier = json.loads(self.environment.read_bytes())
+            except (ValueError, RecursionError):
                 earlier = {}
+            earlier = told_without_secrets(earlier) if isinstance(earlier, dict) else {}
             before = earlier.pop("before", [])
+            before = [told_without_secrets(one) for one in before] if isinstance(before, list) else []
             if earlier and earlier != found:
                 before.append(earlier)
             found["before"] = before
         write(self.environment, json.dumps(found, indent=2) + "\n")
 
 
+def told_without_secrets(found: object) -> Any:
+    """Return what :func:`environment` found, perhaps in an older version, without secrets."""
+    if isinstance(found, dict) and isinstance(words := found.get("command"), list):
+        found = found | {"command": redacted_words(map(str, words))}
+    return redacted(found)
+
+
 def write(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, whole."""
-    with replacing(path) as part:
+    """Write a text file that only its owner may read; a reader sees the old one or the new one, whole."""
+    with replacing(path, private=True) as part:
         part.write_text(text)
 
 
@@ -120,7 +131,7 @@ def environment() -> dict[str, object]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "git_commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "command": sys.argv,
+        "command": redacted_words(sys.argv),
     }
 
 

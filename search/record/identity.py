@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.names import is_own, public_name
+from spaces.redaction import is_secret, redacted
 
 FORMAT = "2"
 """Of the lines that :func:`describe` makes; an identity says under ``format`` which one it has."""
@@ -32,7 +33,7 @@ def describe(name: str, value: object) -> dict[str, str]:
     An argument is read from the attribute or property of that name, from that name with an underscore, or
     from what a method ``settings()`` of the object returns. No other private attribute counts. So call it
     before the object is bound or started. The same object comes out the same in every process: no addresses,
-    no order of sets, arrays by their contents.
+    no order of sets, arrays by their contents. Secrets are left out: a run is the same with another password.
 
     Args:
         name: what the lines begin with.
@@ -40,7 +41,12 @@ def describe(name: str, value: object) -> dict[str, str]:
     """
     lines: dict[str, str] = {}
     _describe(name, value, lines, _DEPTH)
-    return lines
+    return without_secrets(lines)
+
+
+def without_secrets(lines: Mapping[str, str]) -> dict[str, str]:
+    """Return the lines of an identity without the secrets among them."""
+    return {key: redacted(text, next(filter(is_secret, key.split(".")), key)) for key, text in lines.items()}
 
 
 def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> None:
@@ -178,8 +184,9 @@ def _of(lines: Mapping[str, str], sections: Collection[str]) -> dict[str, str]:
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return ``key (was ..., is ...)`` for every line that is not the same in both, in the order of the
-    lines.
+    lines; secrets are not compared.
     """
+    before, now = without_secrets(before), without_secrets(now)
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [f"{key} (was {_short(before.get(key))}, is {_short(now.get(key))})" for key in keys]
 

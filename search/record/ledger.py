@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.base import Candidate, Cause, Evaluation, Report, State
-from search.record.identity import Identity
+from search.record.identity import Identity, without_secrets
 from search.record.ledger_store import (
     CandidateRow,
     EvaluationRow,
@@ -24,6 +24,7 @@ from search.record.ledger_store import (
 from search.record.sqlite_store import SQLiteStore
 from spaces.base import Segment, Space
 from spaces.errors import InputError
+from spaces.redaction import redacted_text
 
 _STORABLE = "biufcSU"  # kinds of dtype that are raw bytes
 _OLD_REASONS = (
@@ -104,7 +105,7 @@ class Ledger:
                 f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this "
                 f"run another name"
             )
-        if stored is None or not identity.has_format_of(stored):
+        if stored is None or not identity.has_format_of(stored) or stored != without_secrets(stored):
             self._store.set_about("identity", dict(identity.lines))
             self.commit()
 
@@ -143,7 +144,7 @@ class Ledger:
             self._row(e.candidate),
             e.state.value,
             e.metrics,
-            e.reason,
+            redacted_text(e.reason) if e.reason else "",
             e.seconds,
             e.worker,
             e.attempts,

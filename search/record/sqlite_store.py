@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from search.record.ledger_store import CandidateRow, EvaluationRow, StoreError, StoreFault
+from spaces.files import create_private
 
 FORMAT = 1
 _APPLICATION = 0x53454341  # "SECA": tells a ledger from any other SQLite file
@@ -72,9 +73,13 @@ class SQLiteStore:
 
     def __init__(self, path: Path | None, description: Mapping[str, Any]) -> None:
         try:
+            if path is not None and path.parent.is_dir() and not path.exists():
+                create_private(path)  # it holds what the objects of a run were made with
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30)
         except sqlite3.Error as error:
             raise _fault(error) from None
+        except OSError as error:
+            raise StoreError(StoreFault.UNWRITABLE, error.strerror or str(error)) from None
         try:
             new = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not new:  # what is not ours is left as it was found
@@ -245,10 +250,10 @@ class SQLiteStore:
         part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            create_private(part)
             with closing(sqlite3.connect(part)) as other:
                 self._db.backup(other)
                 other.execute("PRAGMA journal_mode = DELETE")  # one file, which a reader can take as it is
-            part.chmod(0o644)
             os.replace(part, path)
         except sqlite3.OperationalError as error:
             raise self._failure(error) from None

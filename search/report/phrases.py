@@ -14,12 +14,14 @@ from evaluators.base import State
 from evaluators.cost.counting import COSTS
 from search.ending import Ending, EndingKind
 from search.numbers import bound, number, setting, share, title
+from search.record.directory import told_without_secrets
 from search.record.finals import BASE, Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
 from search.report.table import main_cost, tested_metrics
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
+from spaces.redaction import redacted_yaml
 
 _ENDS = {
     EndingKind.EVALUATIONS: "the budget of evaluations was spent",
@@ -455,7 +457,7 @@ def surroundings(directory: Path) -> str:
     """Return environment and settings, as the run directory has them."""
     parts = []
     try:
-        known = json.loads((directory / "environment.json").read_text())
+        known = told_without_secrets(json.loads((directory / "environment.json").read_bytes()))
         known.pop("before", None)
         parts.append(
             rows(
@@ -463,10 +465,10 @@ def surroundings(directory: Path) -> str:
                 [[escape(str(key)), f"<code>{escape(_plain(value))}</code>"] for key, value in known.items()],
             )
         )
-    except (OSError, ValueError, AttributeError):
-        pass
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        pass  # it is missing or damaged
     try:
-        text = (directory / "config.yaml").read_text()
+        text = redacted_yaml((directory / "config.yaml").read_text(errors="replace"))
         parts.append(
             f"<details><summary>config.yaml, complete: it runs again as it "
             f"is</summary><pre><code>{escape(text)}</code></pre></details>"

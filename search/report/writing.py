@@ -41,7 +41,8 @@ def write_report(directory: str | Path) -> Path:
     with contextlib.closing(Ledger.reader(directory / "ledger.db")) as ledger:
         facts = gather(ledger)
     write_bytes(directory / FRONT, front_csv(facts).encode())
-    write_bytes(directory / REPORT, report_html(facts, directory).encode())
+    # it quotes the configuration, which may hold what only its owner should read
+    write_bytes(directory / REPORT, report_html(facts, directory).encode(), private=True)
     return directory / REPORT
 
 

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import optuna
 
 from search.record.ledger_store import StoreError
 from search.study.view import View
+from spaces.redaction import parsable, redacted_text, remember_all
 
 _PAUSE = 0.25  # seconds between two looks when there is nothing to write
 
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--storage", help="database URL for the study; by default study.log in the run's directory"
     )
+    parser.add_argument(
+        "--storage_env", help="environment variable that holds the URL, which others cannot read"
+    )
     parser.add_argument("--follow", action="store_true", help="go on until standard input is closed")
     options = parser.parse_args(arguments)
     if not (options.directory / "ledger.db").is_file():
@@ -47,17 +52,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with (options.directory / ".study-owner").open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)  # the view of a killed driver may still be writing
         try:
-            view = View(options.directory, options.storage)
+            _write(options.directory, _storage(options), options.follow, asked_to_hurry)
         except (LookupError, StoreError) as error:
-            sys.exit(f"error: {options.directory}: {error}")
-        following = options.follow
-        while not asked_to_hurry:
-            busy = view.step()
-            if following:
-                following = not _told_to_end(0 if busy else _PAUSE)
-            elif not busy:
-                break
-        view.annotate()
+            sys.exit(redacted_text(f"error: {options.directory}: {error}"))
+        except Exception as error:  # of databases and their drivers, whose messages may quote a URL
+            print(redacted_text(traceback.format_exc()), file=sys.stderr)
+            sys.exit(redacted_text(f"error: {type(error).__name__}: {' '.join(str(error).split())}"))
+
+
+def _storage(options: argparse.Namespace) -> str | None:
+    """The URL of the database, None where the study is a file of the run."""
+    storage: str | None = options.storage
+    if options.storage_env:
+        storage = os.environ.get(options.storage_env)
+        if not storage:
+            sys.exit(f"error: --storage_env: the environment has no {options.storage_env!r}")
+    if storage is not None:
+        remember_all(storage)
+        return parsable(storage)
+    return None
+
+
+def _write(directory: Path, storage: str | None, following: bool, asked_to_hurry: Sequence[int]) -> None:
+    """Write the view until there is nothing more to write."""
+    view = View(directory, storage)
+    while not asked_to_hurry:
+        busy = view.step()
+        if following:
+            following = not _told_to_end(0 if busy else _PAUSE)
+        elif not busy:
+            break
+    view.annotate()
 
 
 if __name__ == "__main__":

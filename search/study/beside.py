@@ -8,6 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from spaces.files import create_private
+from spaces.redaction import redacted_text, remember_all
+
+STORAGE = "SECATEUR_STUDY_STORAGE"
+"""Environment variable that tells the view's process the URL of its database."""
+NOTE = "note: "
+"""Begins what the view's process has to say where nothing went wrong."""
+
 
 class StudyView:
     """Starts the view beside the driver, and lets it finish.
@@ -24,16 +32,25 @@ class StudyView:
     def __init__(self, directory: str | Path, storage: str | None = None) -> None:
         self.directory = Path(directory)
         self._complaints = self.directory / "study.err"
+        self._in_database = storage is not None
         words = [sys.executable, "-P", "-m", "search.study", str(self.directory), "--follow"]
+        surroundings = dict(os.environ)
+        if storage is not None:
+            # a password in it is for nobody else: everybody can read the words of a command
+            remember_all(storage)
+            surroundings[STORAGE] = storage
+            words += ["--storage_env", STORAGE]
         here = str(Path(__file__).resolve().parents[2])  # found from any folder, installed or not
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+        self._complaints.unlink(missing_ok=True)
+        create_private(self._complaints)
         with self._complaints.open("wb") as complaints:
             self._process = subprocess.Popen(
-                words + (["--storage", storage] if storage else []),
+                words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
-                env=os.environ | {"PYTHONPATH": path},
+                env=surroundings | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C is the driver's business
             )
 
@@ -42,7 +59,7 @@ class StudyView:
         study's note.
 
         Returns:
-            An empty string, or one line that says what went wrong with it.
+            An empty string, or one line that says what went wrong with it, without secrets.
         """
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -60,8 +77,10 @@ class StudyView:
         )
         if code == 0 or code == -signal.SIGTERM:
             self._complaints.unlink(missing_ok=True)
-            return ""
-        reason = lines[-1] if lines else f"exit code {code}"
+            return "; ".join(line.removeprefix(NOTE) for line in lines if line.startswith(NOTE))
+        reason = redacted_text(lines[-1]).removeprefix("error: ") if lines else f"exit code {code}"
+        where = " --storage_env NAME, the variable that holds its URL," if self._in_database else ""
         return (
-            f"the Optuna view ended early ({reason}); python -m search.study {self.directory} writes it again"
+            f"the Optuna view ended early ({reason}); python -m search.study {self.directory}{where} writes "
+            f"it again"
         )
