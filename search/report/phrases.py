@@ -18,7 +18,7 @@ from search.record.finals import BASE, Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
-from search.report.table import main_cost, tested_metrics
+from search.report.table import main_cost, tested_metrics, was_tuned
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 
 _ENDS = {
@@ -52,10 +52,10 @@ def sentence(facts: Facts) -> str:
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
     if facts.members:
-        parts.append(
-            f" {len(facts.members)} were fine-tuned, checked and exported, and tested on data that the "
-            f"search never saw."
+        done = (
+            "fine-tuned, checked and exported" if was_tuned(facts.finals) else "checked and exported as found"
         )
+        parts.append(f" {len(facts.members)} were {done}, and tested on data that the search never saw.")
     return "".join(parts)
 
 
@@ -287,7 +287,7 @@ def finals_table(facts: Facts) -> str:
     ]
     names = [
         "model",
-        *(["before", "tuned"] * len(measured)),
+        *((["before", "tuned"] if was_tuned(facts.finals) else ["", "not tuned"]) * len(measured)),
         *(
             word
             for name in costs
