@@ -111,6 +111,9 @@ class Evaluator(ABC):
         epochs: that an evaluation trains for at most, with a report after each; None: it does not train by
             epochs.
         rungs: how many stages of training a candidate may go through; 1: it is evaluated once.
+        measures: whether it asks the data for loss and metrics: they are tried on the first samples then,
+            before anything starts.
+        trains: whether it trains models by gradients of the loss: that is tried likewise.
     """
 
     screened: tuple[str, ...] = ()
@@ -121,6 +124,8 @@ class Evaluator(ABC):
     private: str = ""
     epochs: int | None = None
     rungs: int = 1
+    measures: bool = False
+    trains: bool = False
     space: Space
     data: Data | None = None
 
@@ -190,6 +195,14 @@ class Evaluators(Evaluator):
     @property
     def rungs(self) -> int:  # type: ignore[override]
         return max((part.rungs for part in self.parts), default=1)
+
+    @property
+    def measures(self) -> bool:  # type: ignore[override]
+        return any(part.measures for part in self.parts)
+
+    @property
+    def trains(self) -> bool:  # type: ignore[override]
+        return any(part.trains for part in self.parts)
 
     @property
     def state(self) -> Path | None:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 from torch import nn
 
-from evaluators.assessment import assess
+from evaluators.assessment import assess, assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Preloaded
@@ -44,6 +44,8 @@ class Quality(Evaluator):
         InputError: a setting out of its range, named.
     """
 
+    measures = True
+
     def __init__(
         self,
         batch_size: int = 256,
@@ -70,7 +72,7 @@ class Quality(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("loss", *(self.data.metric_names if self.data else ()))
+        return assessed(self.data)
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Raises :class:`InputError` without data."""

@@ -40,6 +40,7 @@ from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
 from search.setup.limits import attainable
+from search.setup.needs import Needs
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
 from search.setup.untouched import PostponedProblem, stamp
@@ -49,6 +50,7 @@ from search.study import StudyView
 from search.tally import SearchLoop
 from search.warm_start.warm_start import WarmStart
 from spaces.base import Space
+from spaces.calling import gradients
 from spaces.channels import ChannelSpace
 
 BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE, STAMP_NOTE = "base", "guide", "budget", "stamp"
@@ -143,11 +145,20 @@ class Search:
             device,
         )
         self.strategy: SearchStrategy = strategy or Evolution()
+        self.finish = finish or Finish()
+        written = directory is not None
+        self.preparation.needs = Needs(
+            base=self.strategy.starts_from_base,
+            finishing=written and self.finish.members > 0,
+            tuning=written and self.finish.tunes,
+            training=self.preparation.baseline is not None,
+            own_tuning=written and self.finish.tune is not None,
+            scoring=self.strategy.starts_from_base and len(self.preparation.criteria) > 0,
+        )
         self._warm = WarmStart(
             self.strategy, None if self.directory is None else RunDirectory(self.directory).state
         )
         self.executor = executor or InlineExecutor()
-        self.finish = finish or Finish()
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
         self.study, self.storage, self.origin, self.config = study, storage, origin, config
         self.progress = progress or Progress.silent()
@@ -172,6 +183,10 @@ class Search:
         Raises:
             InputError: as :meth:`run` would, but for limits out of reach, which the plan shows.
         """
+        with gradients():
+            return self._plan(Budget(evaluations, seconds, stall, epochs))
+
+    def _plan(self, limits: Budget) -> RunPlan:
         self.preparation.untrained()
         space = self.preparation.make_space()
         self._warm.check(space)
@@ -184,8 +199,8 @@ class Search:
         candidate_seconds = self.strategy.candidate_seconds(problem, self.seed)
         most = self.strategy.most_candidates()
         if most is not None:
-            evaluations = most if evaluations is None else min(evaluations, most)
-        limits = Budget(evaluations, seconds, stall, epochs)
+            known = limits.evaluations
+            limits = replace(limits, evaluations=most if known is None else min(known, most))
         return make_plan(
             problem,
             base,
@@ -223,6 +238,7 @@ class Search:
         if (known := self._untouched(budget)) is not None:
             return known
         with contextlib.ExitStack() as stack:
+            stack.enter_context(gradients())
             directory, problem, ledger = self._enter(stack)
             earlier = _lasting_ending(ledger, budget)
             with self._view(directory, needed=earlier is None):
@@ -249,6 +265,8 @@ class Search:
             ending, made = _lasting_ending(ledger, budget), ledger.note(STAMP_NOTE)
             if ending is None or made != stamp(self.config, self.preparation.untraced()):
                 return None
+            if self.finish.tune is not None and any(final.reason for final in load_finals(ledger)):
+                return None  # the function may have been mended
             if not all((directory.path / file).is_file() for file in exported_files(ledger)):
                 return None
             preparation = self.preparation
@@ -266,6 +284,7 @@ class Search:
         memory there is nothing to do.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(gradients())
             directory, problem, ledger = self._enter(stack)
             with self._view(directory, needed=False):
                 changed = self._finish(directory, problem, ledger)

@@ -35,3 +35,12 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, was in before:
             module.training = was
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """Let torch record what is computed, whatever the caller's mode (``no_grad``, ``inference_mode``), which
+    comes back afterwards.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

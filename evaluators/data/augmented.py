@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,11 @@ class Augmented(Data):
     @property
     def metric_names(self) -> tuple[str, ...]:
         return self.data.metric_names
+
+    @property
+    def split_metrics(self) -> Mapping[str, Callable[[Any, Any], float]]:  # type: ignore[override]
+        """Those of the data."""
+        return self.data.split_metrics
 
     @property
     def task(self) -> Task | None:  # type: ignore[override]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -27,9 +28,12 @@ class Data(ABC):
 
     Attributes:
         task: what is learned; None: a loss and metrics of these data alone.
+        split_metrics: metrics that are no mean over samples (F1, AUC, mAP): name -> function of the outputs
+            and the targets of a whole split, joined on the CPU, that returns one number. Empty by default.
     """
 
     task: Task | None = None
+    split_metrics: Mapping[str, Callable[[Any, Any], float]] = MappingProxyType({})
 
     @abstractmethod
     def batches(
@@ -46,7 +50,7 @@ class Data(ABC):
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return metrics of every sample, each of shape ``(batch,)``; an evaluator averages them. ``loss`` is
-        added by itself.
+        added by itself, metrics of a whole split are ``split_metrics``.
         """
 
     @property

@@ -117,7 +117,7 @@ class InheritedTraining(OwnsSettings, Evaluator):
             inherit, or without a slice plan where `stretch` or `worth` asks for one.
     """
 
-    inherits = True
+    inherits = measures = True
     _planned: PlannedCosts | None = None
 
     def __init__(
@@ -192,6 +192,11 @@ class InheritedTraining(OwnsSettings, Evaluator):
             *(("tic_bias", "tic_error") if self.tic is not None else ()),
             *(("training_macs",) if self._planned is not None else ()),
         )
+
+    @property
+    def trains(self) -> bool:  # type: ignore[override]
+        """Whether there is a step to take."""
+        return max(self.steps) > 0
 
     @property
     def rungs(self) -> int:  # type: ignore[override]

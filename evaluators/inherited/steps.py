@@ -14,7 +14,7 @@ from evaluators.data.preloaded import to_device
 from evaluators.inherited.teaching import Teacher
 from evaluators.training.optimisation import make_optimiser, make_schedule, needs_two_samples, train_mode
 from evaluators.training.settings import DISTILLATION_WEIGHT, STEP_GENES, TrainingSettings
-from spaces.calling import device_of, forward, mode
+from spaces.calling import device_of, forward, gradients, mode
 from spaces.errors import InputError
 
 TUNABLE = (*STEP_GENES, DISTILLATION_WEIGHT)
@@ -45,7 +45,8 @@ class BriefTraining:
         optimiser = make_optimiser(given.optimiser, model, given.learning_rate, given.weight_decay)
         schedule = make_schedule(given.schedule, optimiser, given.learning_rate, steps)
         total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), mode(model, True):
+        forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        with forked, gradients(), mode(model, True):
             torch.manual_seed(seed)
             train_mode(model)
             batches = self._batches(

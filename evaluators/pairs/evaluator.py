@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.assessment import assess
+from evaluators.assessment import assess, assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.preloaded import Preloaded, to_device
@@ -29,7 +29,7 @@ from evaluators.pairs.optimisers import (
 from evaluators.pairs.state import CellFiles, PairState
 from evaluators.training.optimisation import needs_two_samples, train_mode
 from spaces.base import Masked, Sliced, Space
-from spaces.calling import device_of, forward, mode
+from spaces.calling import device_of, forward, gradients, mode
 from spaces.errors import InputError, require
 from spaces.pairs.space import between, decode
 
@@ -69,6 +69,8 @@ class PairTraining(Evaluator):
     Raises:
         InputError: a setting out of its range, named.
     """
+
+    measures = trains = True
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class PairTraining(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("loss", "train_loss", *(self.data.metric_names if self.data else ()), "kept", "alive")
+        return ("loss", "train_loss", *assessed(self.data)[1:], "kept", "alive")
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Raises :class:`InputError` without data, or where the corruption cannot teach the space's pair."""
@@ -140,7 +142,7 @@ class PairTraining(Evaluator):
             model.load_state_dict(self.space.gather(candidate.genome, full))
         metrics = self.measure(model)
         metrics["train_loss"] = assess(
-            model, self._data, self._batches.batches("train", _BATCH, device_of(model))
+            model, self._data, self._batches.batches("train", _BATCH, device_of(model)), whole=False
         )["loss"]
         if isinstance(self.space, Masked):
             whole = self.space.whole(*self.space.architectures(candidate.genome))
@@ -182,6 +184,7 @@ class PairTraining(Evaluator):
                     table[i, j] = self._data.loss(outputs, targets.to(outputs.device)).mean()
         return table
 
+    @gradients()
     def train(
         self,
         pair: nn.Module,

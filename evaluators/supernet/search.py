@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluators.assessment import assess
+from evaluators.assessment import assess, assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.cost.counting import count
 from evaluators.data.base import Data
@@ -75,6 +75,7 @@ class SupernetSearch(Evaluator):
             another space, or no data.
     """
 
+    measures = trains = True
     _trained = False  # whether the network without cells was trained, so that there is something to compare
     private = "what a search of cells leaves behind lies in files of its run"
 
@@ -100,7 +101,7 @@ class SupernetSearch(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        names = ("loss", *(self.data.metric_names if self.data else ()))
+        names = assessed(self.data)
         return (
             "train_loss",
             *names,

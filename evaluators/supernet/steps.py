@@ -15,7 +15,7 @@ from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.surgery import remove
 from evaluators.supernet.unrolled import unrolled_gradients
 from evaluators.training.optimisation import train_mode
-from spaces.calling import device_of, forward
+from spaces.calling import device_of, forward, gradients
 from spaces.cells.mixed import Supernet
 
 
@@ -58,6 +58,7 @@ class Steps:
             0,
         )
 
+    @gradients()
     def epoch(self, rate: float, learning: bool) -> tuple[float, float | None]:
         """Train for one pass over ``train``.
 

@@ -3,7 +3,7 @@
 from evaluators.training.checkpoint import Checkpoint
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training, fit
-from evaluators.training.finetuning import FineTuning
+from evaluators.training.finetuning import FineTuning, OwnTuning, Untuned
 from evaluators.training.fitting import Fitting
 from evaluators.training.settings import TrainingSettings
 from evaluators.training.trials import TrialTraining
@@ -14,9 +14,11 @@ __all__ = [
     "Distillation",
     "FineTuning",
     "Fitting",
+    "OwnTuning",
     "Training",
     "TrainingSettings",
     "TrialTraining",
+    "Untuned",
     "fit",
     "pack_weights",
     "unpack_weights",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from evaluators.assessment import assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.training.checkpoint import Checkpoint
@@ -45,6 +46,8 @@ class Training(OwnsSettings, Evaluator):
         InputError: a setting out of its range, named.
     """
 
+    measures = trains = True
+
     def __init__(
         self,
         epochs: int = 30,
@@ -80,7 +83,7 @@ class Training(OwnsSettings, Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("train_loss", "loss", *(self.data.metric_names if self.data else ()))
+        return ("train_loss", *assessed(self.data))
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         """Raises :class:`InputError` without data, or where distillation has no base model to learn from."""

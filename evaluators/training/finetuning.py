@@ -1,24 +1,71 @@
-"""Fine-tuning: what becomes of a chosen candidate when it is trained, told on the test split."""
+"""What becomes of a chosen candidate, told on the test split: fine-tuned, tuned by a function of the user's,
+or as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from evaluators.assessment import assess
+from evaluators.assessment import assess, assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Preloaded
 from evaluators.training.evaluator import Training, fit
+from evaluators.training.settings import TrainingSettings
 from evaluators.training.weights import pack_weights
 from operators.repair.batchnorm import recalibrate
 from spaces.base import Space
-from spaces.calling import device_of
+from spaces.callables import function_name
+from spaces.calling import device_of, gradients
 from spaces.errors import InputError
 
 
-class FineTuning(Evaluator):
+class Tested(Evaluator, ABC):
+    """Measures the test split after something was done to the candidate, which gets the repair of every
+    candidate first; the final report has the weights as ``arrays["weights"]``.
+    """
+
+    measures = True
+
+    def __init__(self, recalibration: Split | None = "calibration", batch_size: int = 256) -> None:
+        if recalibration in ("search", "test"):
+            raise InputError(
+                f"evaluator {type(self).__name__}: recalibration {recalibration!r}; expected calibration, "
+                f"train or null"
+            )
+        self.recalibration, self.batch_size = recalibration, batch_size
+
+    def bind(self, space: Space, data: Data | None = None) -> None:
+        """Raises :class:`InputError` without data."""
+        super().bind(space, data)
+        if data is None:
+            raise InputError(f"evaluator {type(self).__name__}: no data; expected data with a test split")
+        self._batches = Preloaded(data)
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        assert self.data is not None
+        if self.recalibration is not None:
+            recalibrate(model, self._batches.batches(self.recalibration, self.batch_size, device_of(model)))
+        yield from self.tested(model, candidate)
+
+    @abstractmethod
+    def tested(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        """Yield the reports on a model that has been repaired."""
+
+    def test(self, model: nn.Module, suffix: str = "") -> dict[str, float]:
+        """Return ``test_loss``, ``test_error``, ... with a suffix."""
+        assert self.data is not None
+        measured = assess(model, self.data, self._batches.batches("test", self.batch_size, device_of(model)))
+        return {f"test_{name}{suffix}": value for name, value in measured.items()}
+
+
+class FineTuning(Tested):
     """Test metrics of the repaired candidate before and after training: ``test_loss_before``,
     ``test_error_before``, ``test_loss``, ...
 
@@ -41,42 +88,149 @@ class FineTuning(Evaluator):
         recalibration: Split | None = "calibration",
         batch_size: int = 256,
     ) -> None:
-        if recalibration in ("search", "test"):
-            raise InputError(
-                f"evaluator FineTuning: recalibration {recalibration!r}; expected calibration, train or null"
-            )
+        super().__init__(recalibration, batch_size)
         self.training = training or Training(epochs=8, learning_rate=2e-3)
-        self.recalibration, self.batch_size = recalibration, batch_size
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        measured = ("loss", *(self.data.metric_names if self.data else ()))
-        return (
-            *(f"test_{name}_before" for name in measured),
-            *self.training.metrics,
-            *(f"test_{name}" for name in measured),
-        )
+        before, after = _before_and_after(self.data)
+        return (*before, *self.training.metrics, *after)
 
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
         self.training.bind(space, data)
-        assert data is not None  # or Training would have refused it
-        self._batches = Preloaded(data)
 
-    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+    def tested(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
-        if self.recalibration is not None:
-            recalibrate(model, self._batches.batches(self.recalibration, self.batch_size, device_of(model)))
-        metrics = {f"{name}_before": value for name, value in self._test(model).items()}
+        metrics = self.test(model, "_before")
         yield Report(dict(metrics))
         step = 0
         for report in fit(model, self.data, self.training, self.training.teacher()):
             metrics |= report.metrics
             step = report.step
             yield Report(dict(metrics), step)
-        yield Report(metrics | self._test(model), step + 1, {"weights": pack_weights(model)})
+        yield Report(metrics | self.test(model), step + 1, {"weights": pack_weights(model)})
 
-    def _test(self, model: nn.Module) -> dict[str, float]:
+
+class Untuned(Tested):
+    """Test metrics of the repaired candidate as it is, with its weights: ``test_loss``, ``test_error``, ...
+
+    Args:
+        recalibration: as in :class:`FineTuning`.
+        batch_size: of recalibration and measuring.
+    """
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"test_{name}" for name in assessed(self.data))
+
+    def tested(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        yield Report(self.test(model), 0, {"weights": pack_weights(model)})
+
+
+class OwnTuning(Tested):
+    """Test metrics of the repaired candidate before and after a function of the user's tuned it, as those of
+    :class:`FineTuning`.
+
+    The function is called as ``tune(model, data, settings)``: with the compact model, which it may change in
+    place, the data of the run, and :class:`~evaluators.training.settings.TrainingSettings`. It returns the
+    tuned model, or None where that is the one it was given. It may be a generator, too, which yields figures
+    by name now and then, for people, and returns the model at its end. torch's, NumPy's and Python's random
+    numbers are seeded for the candidate; gradients are on.
+
+    What it returns is measured in the architecture that the candidate had: the tensors of its ``state_dict``
+    (names, shapes, types) must be the same, perhaps behind the ``_orig_mod.`` of ``torch.compile`` or the
+    ``module.`` of a parallel wrapper, and are loaded into a new copy of the compact model. So attributes that
+    it changes have no effect.
+
+    Args:
+        function: of the user's.
+        settings: handed to it.
+        place: what the user knows it by.
+        recalibration: as in :class:`FineTuning`.
+        batch_size: of recalibration and measuring.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[nn.Module, Data, TrainingSettings], Any],
+        settings: TrainingSettings,
+        place: str = "finish.tune",
+        recalibration: Split | None = "calibration",
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__(recalibration, batch_size)
+        self.function, self.settings, self.place = function, settings, place
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        before, after = _before_and_after(self.data)
+        return (*before, *after)
+
+    def tested(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
-        measured = assess(model, self.data, self._batches.batches("test", self.batch_size, device_of(model)))
-        return {f"test_{name}": value for name, value in measured.items()}
+        metrics = self.test(model, "_before")
+        yield Report(dict(metrics))
+        before = {name: (tuple(x.shape), x.dtype) for name, x in _tensors(model).items()}
+        modes = [(module, module.training) for module in model.modules()]
+        step = 0
+        with gradients():
+            returned = self.function(model, self.data, self.settings)
+        if inspect.isgenerator(returned):
+            while True:
+                try:
+                    with gradients():
+                        figures = next(returned)
+                except StopIteration as end:
+                    returned = end.value
+                    break
+                step += 1
+                yield Report(metrics | self._figures(figures), step)
+        state = self._state(model if returned is None else returned, before)
+        for module, training in modes:
+            module.training = training
+        with torch.random.fork_rng(devices=[]):
+            compact = self.space.build(candidate.genome).to(device_of(model))
+        compact.load_state_dict(state, strict=False)
+        yield Report(metrics | self.test(compact), step + 1, {"weights": pack_weights(compact)})
+
+    def _figures(self, figures: Any) -> dict[str, float]:
+        if not isinstance(figures, Mapping):
+            raise InputError(
+                f"{self.place}: {function_name(self.function)} yields {type(figures).__name__}; expected "
+                f"figures by name"
+            )
+        return {str(name): float(value) for name, value in figures.items()}
+
+    def _state(self, tuned: Any, before: Mapping[str, tuple]) -> dict[str, Tensor]:
+        """Return the tensors of a tuned model under the names of the compact one."""
+        who = f"{self.place}: {function_name(self.function)}"
+        if not isinstance(tuned, nn.Module):
+            raise InputError(f"{who} returns {type(tuned).__name__}; expected the tuned model, or None")
+        state = _tensors(tuned)
+        for prefix in ("_orig_mod.", "module."):
+            if state and all(name.startswith(prefix) for name in state):
+                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        for name, (shape, dtype) in before.items():
+            if name not in state:
+                raise InputError(f"{who} returns a model without {name!r}; expected the tensors it was given")
+            found = state[name]
+            if (tuple(found.shape), found.dtype) != (shape, dtype):
+                raise InputError(
+                    f"{who} returns {name!r} as {found.dtype} {tuple(found.shape)}; expected "
+                    f"{dtype} {shape}, as it was given"
+                )
+        if more := sorted(state.keys() - before.keys()):
+            raise InputError(
+                f"{who} returns a model with {more[0]!r}, which it was not given; expected the same tensors"
+            )
+        return state
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: x.detach() for name, x in model.state_dict().items() if isinstance(x, Tensor)}
+
+
+def _before_and_after(data: Data | None) -> tuple[list[str], list[str]]:
+    names = assessed(data)
+    return [f"test_{name}_before" for name in names], [f"test_{name}" for name in names]

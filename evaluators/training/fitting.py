@@ -13,7 +13,7 @@ from evaluators.base import Report
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded, to_device
 from evaluators.training.optimisation import make_optimiser, make_schedule, needs_two_samples, train_mode
-from spaces.calling import device_of, forward, mode
+from spaces.calling import device_of, forward, gradients, mode
 
 if TYPE_CHECKING:
     from evaluators.training.settings import TrainingSettings
@@ -74,7 +74,8 @@ class Fitting:
     def epoch(self) -> Report:
         """Train one epoch and measure; a training loss that is not finite ends the training."""
         step = len(self.reports) + 1
-        trained = self._epoch()
+        with gradients():
+            trained = self._epoch()
         split = self._watched.batches(self.training.monitor, _ASSESS_BATCH, self.device)
         metrics = {"train_loss": trained} | assess(self.model, self.data, split)
         report = Report(metrics if self.watch is None else self.watch(metrics), step)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from evaluators.assessment import assess
+from evaluators.assessment import assess, assessed
 from evaluators.base import RESUME, Candidate, Evaluator, Report
 from evaluators.data.base import SPLITS, Data, Split
 from evaluators.data.preloaded import Preloaded
@@ -83,6 +83,8 @@ class TrialTraining(OwnsSettings, Evaluator):
             that no part takes, too few samples for the bias, a loss whose likelihood is not known.
     """
 
+    measures = trains = True
+
     def __init__(
         self,
         epochs: int = 27,
@@ -141,7 +143,7 @@ class TrialTraining(OwnsSettings, Evaluator):
             "train_loss",
             "loss",
             STEADY,
-            *(self.data.metric_names if self.data else ()),
+            *assessed(self.data)[1:],
             *(_PREDICTED if self.tic else ()),
         )
 
@@ -214,7 +216,10 @@ class _Prediction:
         assert data is not None
         if self._evaluator.train_loss == "measured":
             train = assess(
-                self._model, data, self._batches.batches("train", _ASSESS_BATCH, device_of(self._model))
+                self._model,
+                data,
+                self._batches.batches("train", _ASSESS_BATCH, device_of(self._model)),
+                whole=False,
             )
             metrics = metrics | {"train_loss": train["loss"]}
         found = self._bias(self._model, metrics["train_loss"], self._gauge)

@@ -72,6 +72,7 @@ def export(
     requested: Mapping[str, float] | None = None,
     realised: Mapping[str, float] | None = None,
     onnx: bool = True,
+    tuning: str = "",
 ) -> Recipe:
     """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
     model computes.
@@ -90,6 +91,7 @@ def export(
         metrics: of the search and of the test split, for the recipe.
         requested: cost as the search computed it.
         realised: cost as counted on the model.
+        tuning: see :class:`search.finish.recipe.Recipe`.
         onnx: whether to write an ONNX file; without the export extra none is written and the recipe says so.
 
     Raises:
@@ -118,6 +120,7 @@ def export(
         weights=hashlib.sha256(weights).hexdigest(),
         onnx=export_onnx(model, example, directory / ONNX) if onnx else {"missing": "not asked for"},
         versions=_versions(),
+        tuning=tuning,
     )
     write_bytes(directory / RECIPE, recipe.to_json().encode())
     made_again = (recipe.model is not None or recipe.space is not None) and left_out(

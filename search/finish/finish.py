@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from evaluators.cost.counting import COSTS, count
 from evaluators.cost.latency import fastest_ms, measure, onnx_call
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training
-from evaluators.training.finetuning import FineTuning
+from evaluators.training.finetuning import FineTuning, OwnTuning, Untuned
 from evaluators.training.settings import TrainingSettings
 from evaluators.training.weights import unpack_weights
 from search.ask_and_tell import candidate_seed
@@ -34,9 +34,10 @@ from search.finish.tuned_members import TunedMembers
 from search.front import Front
 from search.problem import Problem
 from search.record.directory import RunDirectory
-from search.record.finals import BASE, CHOSEN, PICTURES, Final, load_finals
+from search.record.finals import BASE, CHOSEN, PICTURES, UNTUNED, Final, load_finals
 from search.record.ledger import Ledger
 from spaces.base import Masked, Trained
+from spaces.callables import function_name, function_of, function_text
 from spaces.calling import forward, mode
 from spaces.errors import InputError, require
 
@@ -65,7 +66,8 @@ class Finish:
 
     Args:
         members: how many members of the front, spread over it.
-        epochs: of fine-tuning, at most; the best one on the search split is kept.
+        epochs: of fine-tuning, at most; the best one on the search split is kept. 0: nothing is tuned, the
+            members are measured and exported as the search left them.
         learning_rate: of fine-tuning, at its peak.
         batch_size: of fine-tuning.
         distillation: learn from the base model as well; null for labels only.
@@ -76,9 +78,13 @@ class Finish:
         latency_batch: samples of a call whose latency is measured.
         latency_repeats: calls that are timed, at least, of which the fastest counts; one thread.
         latency_seconds: that they are timed for, at least.
+        tune: a function of your own in place of our fine-tuning, ``tune(model, data, settings)``, which
+            returns the tuned model (see :class:`evaluators.training.OwnTuning`): itself, its path
+            ``module.function``, or ``class_path`` and ``init_args`` of a class whose objects are called.
+            `epochs`, `learning_rate` and `batch_size` are handed to it.
 
     Raises:
-        InputError: a setting out of its range.
+        InputError: a setting out of its range, or a function that does not import.
     """
 
     def __init__(
@@ -94,11 +100,12 @@ class Finish:
         latency_batch: int = 1,
         latency_repeats: int = 50,
         latency_seconds: float = 1.0,
+        tune: str | dict[str, Any] | Callable | None = None,
     ) -> None:
         require(
             "finish",
             (members >= 0, f"members {members}; expected at least 0"),
-            (epochs >= 1, f"epochs {epochs}; expected at least 1"),
+            (epochs >= 0, f"epochs {epochs}; expected at least 0"),
             (
                 time_limit is None or time_limit > 0,
                 f"time_limit {time_limit}; expected a number above 0 or null",
@@ -106,14 +113,30 @@ class Finish:
             (latency_batch >= 1, f"latency_batch {latency_batch}; expected at least 1"),
             (latency_repeats >= 1, f"latency_repeats {latency_repeats}; expected at least 1"),
             (0 <= latency_seconds < float("inf"), f"latency_seconds {latency_seconds}; expected at least 0"),
+            (tune is None or epochs >= 1, "tune with epochs 0, which tunes nothing; expected one of them"),
+            (tune is None or distillation is None, "distillation with tune; expected one of them"),
         )
         self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
         self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
         self.latency_seconds = latency_seconds
+        self.epochs, self.tune = epochs, tune
+        self._function = None if tune is None else function_of(tune, "finish.tune")
         self.training = Training(
-            epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, distillation=distillation
+            epochs=max(1, epochs),
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            distillation=distillation,
         )
-        self._settings = _in_words(self.training.settings)
+        self._settings = UNTUNED if epochs == 0 else _in_words(self.training.settings)
+        self._tuning = UNTUNED if epochs == 0 else ""
+        if self._function is not None:
+            self._tuning = function_name(self._function)
+            self._settings = f"tune={function_text(self._function)}; {self._settings}"
+
+    @property
+    def tunes(self) -> bool:
+        """Whether it fine-tunes members by gradients of their loss: a function of the user's is not asked."""
+        return self.members > 0 and self.epochs > 0 and self._function is None
 
     def run(
         self,
@@ -157,7 +180,10 @@ class Finish:
         ledger.commit()
         tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
         tuned.sweep()
-        todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory)]
+        again = self._function is not None  # a function of the user's may have been mended
+        todo = [
+            c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory, again)
+        ]
         untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
         self._tune(problem, stage, executor, tuned, untuned, tell)
         # one after the other, with idle workers: latency is measured here
@@ -171,10 +197,15 @@ class Finish:
         if isinstance(problem.space, Trained):
             return _Stage(TrialTest(problem.evaluator), "as trained in the search", "testing the best trial")
         tuning: Evaluator = FineTuning(self.training)
+        doing = "fine-tuning the front"
+        if self.epochs == 0:
+            tuning, doing = Untuned(), "testing the front"
+        elif self._function is not None:
+            tuning = OwnTuning(self._function, self.training.settings)
         # the evaluator gives what was built the weights that the search left it
         if isinstance(problem.space, Masked) or problem.evaluator.inherits:
             tuning = Evaluators([problem.evaluator, tuning])
-        return _Stage(tuning, self._settings, "fine-tuning the front")
+        return _Stage(tuning, self._settings, doing)
 
     def _tune(
         self,
@@ -288,6 +319,7 @@ class Finish:
                 requested=requested,
                 realised=realised,
                 onnx=self.onnx,
+                tuning="" if isinstance(problem.space, Trained) else self._tuning,
             )
             onnx = recipe.onnx
             if "file" in onnx and onnx["dynamic_batch"]:
@@ -370,12 +402,14 @@ def exported_files(ledger: Ledger) -> list[str]:
     ]
 
 
-def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
-    """Whether a member needs nothing more: tuned with these settings, and its files are there and whole."""
+def _is_done(final: Final | None, settings: str, directory: Path, again: bool) -> bool:
+    """Whether a member needs nothing more: tuned with these settings, and its files are there and whole; one
+    that failed is tried `again`, or not.
+    """
     if final is None or final.settings != settings:
         return False
     if not final.folder:
-        return True
+        return not (again and final.reason)
     try:
         folder = directory / final.folder
         read_weights(folder / WEIGHTS, Recipe.read(folder / RECIPE).weights)

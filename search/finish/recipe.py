@@ -69,6 +69,8 @@ class Recipe:
         onnx: what is known of the ONNX file: ``file`` and ``max_difference`` to torch, or ``missing`` with
             the reason.
         versions: of the libraries that wrote it.
+        tuning: what was done to the weights after the search, where it was not our fine-tuning: ``not
+            tuned``, or the name of the function that tuned them; else empty, and left out of the file.
     """
 
     id: int
@@ -85,11 +87,14 @@ class Recipe:
     weights: str
     onnx: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    tuning: str = ""
     format: int = FORMAT
 
     def to_json(self) -> str:
         """Return the recipe as JSON, a slice a line."""
         parts = asdict(self)
+        if not self.tuning:
+            del parts["tuning"]
         lists = {name: parts.pop(name) for name in ("slices", "attributes")}
         text = json.dumps({"format": parts.pop("format"), **parts}, indent=2, allow_nan=False)
         for name, rows in lists.items():

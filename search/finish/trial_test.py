@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from evaluators.assessment import assess
+from evaluators.assessment import assess, assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded
@@ -39,7 +39,7 @@ class TrialTest(Evaluator):
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         return (
             *self.evaluator.metrics,
-            *(f"test_{name}" for name in ("loss", *(self.data.metric_names if self.data else ()))),
+            *(f"test_{name}" for name in assessed(self.data)),
         )
 
     def bind(self, space: Space, data: Data | None = None) -> None:

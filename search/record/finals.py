@@ -10,6 +10,8 @@ from search.record.ledger import Ledger
 BASE = -1
 """The id of the base model among the finals: no candidate has it."""
 CHOSEN = "finals"
+UNTUNED = "not tuned"
+"""The settings of the fine-tuning where there was none."""
 PICTURES = "reconstructions/"
 """Begins the names of arrays in the ledger, followed by the candidate whose outputs they are."""
 
@@ -56,6 +58,11 @@ class Final:
     folder: str = ""
     reason: str = ""
     settings: str = ""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there was a fine-tuning, or another training."""
+        return self.settings != UNTUNED
 
     @property
     def name(self) -> str:

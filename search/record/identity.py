@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import inspect
-import textwrap
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.callables import code_of
 from spaces.names import is_own, public_name
 from spaces.redaction import is_secret, redacted
 
@@ -243,7 +242,7 @@ def _is_library(kind: type) -> bool:
 def _code(kind: type) -> str:
     """Return the syntax trees of ``forward`` and of the methods that it calls, class by class."""
     methods = dict(_methods(kind, "forward", {}))
-    return " ".join(f"{name} {_tree(method)}" for name, method in sorted(methods.items()))
+    return " ".join(f"{name} {code_of(method)}" for name, method in sorted(methods.items()))
 
 
 def _methods(kind: type, name: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -256,23 +255,3 @@ def _methods(kind: type, name: str, found: dict[str, Any]) -> dict[str, Any]:
         for called in method.__code__.co_names:
             _methods(kind, called, found)
     return found
-
-
-def _tree(method: types.FunctionType) -> str:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-    except (OSError, SyntaxError, TypeError):  # typed in a console, or built at run time
-        return method.__code__.co_code.hex() + repr(_constants(method.__code__))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            del body[0]
-    return ast.dump(tree)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _constants(code: types.CodeType) -> list[Any]:
-    return [item for item in code.co_consts if not isinstance(item, types.CodeType)]

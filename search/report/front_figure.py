@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from search.numbers import bound, title
 from search.report import style
 from search.report.facts import Facts
+from search.report.table import was_tuned
 
 _POINTS = 2500
 """Most points of one kind: beyond, a random part stands for all, and the legend says so."""
@@ -157,10 +158,13 @@ def _finals(plot: go.Figure, facts: Facts) -> None:
             showlegend=False,
         )
     )
-    for name, key, symbol, fill in (
+    kinds = [
         ("test split, before fine-tuning", before, "circle-open", style.AMBER),
         ("test split, after fine-tuning", after, "diamond", style.AMBER),
-    ):
+    ]
+    if not was_tuned(finals):
+        kinds = [("test split, not fine-tuned", *kinds[1][1:])]
+    for name, key, symbol, fill in kinds:
         plot.add_trace(
             go.Scatter(
                 x=x,

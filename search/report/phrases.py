@@ -19,7 +19,7 @@ from search.record.finals import BASE, Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
-from search.report.table import main_cost, tested_metrics
+from search.report.table import main_cost, tested_metrics, was_tuned
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 from spaces.redaction import redacted_yaml
 
@@ -54,10 +54,10 @@ def sentence(facts: Facts) -> str:
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
     if facts.members:
-        parts.append(
-            f" {len(facts.members)} were fine-tuned, checked and exported, and tested on data that the "
-            f"search never saw."
+        done = (
+            "fine-tuned, checked and exported" if was_tuned(facts.finals) else "checked and exported as found"
         )
+        parts.append(f" {len(facts.members)} were {done}, and tested on data that the search never saw.")
     return "".join(parts)
 
 
@@ -289,7 +289,7 @@ def finals_table(facts: Facts) -> str:
     ]
     names = [
         "model",
-        *(["before", "tuned"] * len(measured)),
+        *((["before", "tuned"] if was_tuned(facts.finals) else ["", "not tuned"]) * len(measured)),
         *(
             word
             for name in costs

@@ -29,7 +29,7 @@ def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
             the search was about.
     """
     paired = COSTS if wide else (main_cost(about),)
-    measured = tested_metrics(finals, about)
+    measured, tuned = tested_metrics(finals, about), was_tuned(finals)
     rows = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -41,14 +41,16 @@ def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
     rows.add_column("model", no_wrap=True)
     names: list[str] = []  # a newline stands between the two lines of a column's head
     for metric in measured:
-        names += [f"test {title(metric)}\nbefore", "\ntuned"]
+        names += [f"test {title(metric)}\nbefore", "\ntuned"] if tuned else [f"test\n{title(metric)}"]
     for cost in COSTS:
         names += [f"{title(cost)}\nrequested", "\nrealised"] if cost in paired else [title(cost)]
     for name in (*names, "share\nof base", "ms\ntorch", "ms\nONNX"):
         rows.add_column(name, justify="right", no_wrap=True)
     base = next((final for final in finals if final.id == BASE), None)
     for final in finals:
-        rows.add_row(*_cells(final, base, measured, paired, about), style="dim" if final.reason else "")
+        rows.add_row(
+            *_cells(final, base, measured, tuned, paired, about), style="dim" if final.reason else ""
+        )
     if notes := _notes(finals):
         rows.caption = Text("\n".join(notes))
     return rows
@@ -63,6 +65,8 @@ def _notes(finals: Sequence[Final]) -> list[str]:
         for limit in final.limits
         if not limit.met
     ]
+    if not was_tuned(finals):
+        notes.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
     return notes + sorted(
         {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
     )
@@ -103,6 +107,11 @@ def tested_metrics(finals: Sequence[Final], about: About) -> list[str]:
     return [name for name in tested if name in aims] or [name for name in tested if name != "loss"] or tested
 
 
+def was_tuned(finals: Sequence[Final]) -> bool:
+    """Whether any of the models was fine-tuned, so that there is a before."""
+    return not finals or any(final.tuned for final in finals)
+
+
 def main_cost(about: About) -> str:
     """Return the cost that the search was about: an objective or a constraint on it, else MACs."""
     named = [goal["metric"] for goal in (*about.objectives, *about.constraints)]
@@ -110,14 +119,17 @@ def main_cost(about: About) -> str:
 
 
 def _cells(
-    final: Final, base: Final | None, measured: Sequence[str], paired: Sequence[str], about: About
+    final: Final,
+    base: Final | None,
+    measured: Sequence[str],
+    tuned: bool,
+    paired: Sequence[str],
+    about: About,
 ) -> list[str]:
     cells = [final.name]
     for metric in measured:
-        cells += [
-            _cell(final.test.get(f"test_{metric}_before"), metric),
-            _cell(final.test.get(f"test_{metric}"), metric),
-        ]
+        before = [_cell(final.test.get(f"test_{metric}_before"), metric)] if tuned else []
+        cells += [*before, _cell(final.test.get(f"test_{metric}"), metric)]
     for cost in COSTS:
         cells += [_cell(final.requested.get(cost), cost)] if cost in paired else []
         cells.append(_cell(final.realised.get(cost), cost))

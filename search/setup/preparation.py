@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from evaluators.base import Candidate, Evaluator, State
 from evaluators.data.base import Data
+from evaluators.rehearsal import check_tensors
 from operators.criteria import Activation, Criterion, Magnitude, Taylor, score_all
 from search.ask_and_tell import candidate_seed
 from search.executors.base import Finished
@@ -25,6 +26,7 @@ from search.record.identity import FORMAT, Identity, source_digest, weights_dige
 from search.record.identity_format1 import former_structure, identify
 from search.setup.baseline import Baseline
 from search.setup.limits import attainable, check_attainable, check_metrics
+from search.setup.needs import Needs, check_needs
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
 from spaces.names import former_names, public_name
@@ -53,6 +55,7 @@ class Preparation:
         criteria: what the guide holds of the base model.
         seed: of the run.
         device: where this process trains and evaluates.
+        needs: what the run asks of model and data beyond its evaluators.
     """
 
     model: nn.Module | None
@@ -65,6 +68,7 @@ class Preparation:
     criteria: Sequence[Criterion] = field(default_factory=default_criteria)
     seed: int = 0
     device: str = "cpu"
+    needs: Needs = field(default_factory=Needs)
 
     def __post_init__(self) -> None:
         if self.data is not None:
@@ -131,6 +135,7 @@ class Preparation:
             raise InputError(
                 "model: missing; expected class_path of a torch.nn.Module, which this space prunes"
             )
+        check_tensors(self.model)
         return self.space(self.model, self.data.example())
 
     def check(self, space: Space, rehearse: bool = False, reachable: bool = True) -> Problem:
@@ -146,6 +151,7 @@ class Preparation:
         evaluator = copy.deepcopy(self.evaluator) if rehearse else self.evaluator
         evaluator.bind(space, self.data)
         check_metrics(evaluator, self.objectives, self.constraints, space)
+        check_needs(self.needs, space, evaluator, self.data, self.seed)
         of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
         problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
         if reachable:

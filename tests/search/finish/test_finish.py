@@ -1,17 +1,20 @@
 """The last stage: what is chosen is tuned once, verified, exported and measured, whatever interrupts it."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from evaluators import Cost, Evaluators, FineTuning, Quality, count
+from evaluators import Cost, Distillation, Evaluators, FineTuning, Quality, count
 from evaluators.base import Candidate, Evaluation, Report, State
-from evaluators.data import Arrays
+from evaluators.data import Arrays, Data
+from evaluators.training import TrainingSettings
 from search.executors import InlineExecutor
 from search.finish.export import ONNX, ModelSource
 from search.finish.finish import Finish, choose, front_of
@@ -307,7 +310,7 @@ def test_collapsed_members_are_passed_over_while_there_are_others() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"members": -1}, {"epochs": 0}, {"latency_repeats": 0}, {"latency_seconds": -1.0}, {"time_limit": 0.0}],
+    [{"members": -1}, {"epochs": -1}, {"latency_repeats": 0}, {"latency_seconds": -1.0}, {"time_limit": 0.0}],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
@@ -375,3 +378,89 @@ def test_weights_that_an_older_version_kept_in_the_ledger_are_exported(
     finals = finish(problem, ledger, tmp_path)
     assert len(tuned) == 4 and all(not final.reason for final in finals)
     assert ledger.named_arrays("tuned/") == {} and list(folder.iterdir()) == []
+
+
+# -- without tuning, or with a function of the user's --------------------------------------------------------
+
+
+def test_without_epochs_members_are_exported_as_the_search_left_them(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
+    finals = finish(problem, ledger, tmp_path, epochs=0)
+    assert len(finals) == 4 and not any(final.reason or final.tuned for final in finals)
+    for final in finals[1:]:
+        genome = ledger.evaluation(final.id).candidate.genome
+        weights, built = load(tmp_path / final.folder).state_dict(), problem.space.build(genome).state_dict()
+        assert all(torch.equal(weights[name], tensor) for name, tensor in built.items())
+        assert "test_error" in final.test and "test_error_before" not in final.test
+        assert json.loads((tmp_path / final.folder / RECIPE).read_text())["tuning"] == "not tuned"
+    shown = text(finals, About.of("toy", problem))
+    assert "tuned" not in shown.splitlines()[1] and "finish.epochs is 0, nothing was fine-tuned" in shown
+    tuned = finish(problem, ledger, tmp_path, epochs=1)  # later they are tuned after all
+    assert all("test_error_before" in final.test for final in tuned)
+    assert "tuning" not in json.loads((tmp_path / tuned[1].folder / RECIPE).read_text())
+
+
+calls: list[int] = []
+
+
+def halve(model: nn.Module, data: Data, settings: TrainingSettings, by: float = 0.5) -> None:
+    calls.append(settings.epochs)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(by)
+
+
+def fail(model: nn.Module, data: Data, settings: TrainingSettings) -> None:
+    calls.append(settings.epochs)
+    raise RuntimeError("no such file")
+
+
+def test_a_function_of_the_users_tunes_once_and_the_recipe_names_it(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
+    calls.clear()
+    given = {"class_path": f"{__name__}.halve", "init_args": {"by": 0.25}}
+    finals = finish(problem, ledger, tmp_path, tune=given)
+    assert finish(problem, ledger, tmp_path, tune=given) == finals and calls == [2] * 4
+    recipe = json.loads((tmp_path / finals[1].folder / RECIPE).read_text())
+    assert recipe["tuning"] == f"{__name__}.halve(by=0.25)"
+    built = problem.space.build(ledger.evaluation(finals[1].id).candidate.genome)
+    loaded = load(tmp_path / finals[1].folder).state_dict()
+    assert all(torch.equal(loaded[name], 0.25 * tensor) for name, tensor in built.state_dict().items())
+    finish(problem, ledger, tmp_path, tune=halve)  # another argument is another tuning
+    assert len(calls) == 8
+
+
+def test_a_function_that_fails_is_told_member_by_member_and_tried_again(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
+    calls.clear()
+    for times in (1, 2):
+        finals = finish(problem, ledger, tmp_path, tune=fail)
+        assert {final.reason for final in finals} == {"RuntimeError: no such file"}
+        assert len(calls) == 4 * times
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"tune": "no.such.module"}, "finish.tune: 'no.such.module' does not import .*expected"),
+        ({"tune": f"{__name__}.calls"}, "finish.tune: .*calls cannot be called; expected"),
+        ({"tune": 3}, "finish.tune: 3; expected a function"),
+        (
+            {"tune": {"class_path": f"{__name__}.Calls", "init_args": {"x": 1}}},
+            "finish.tune: init_args do not",
+        ),
+        ({"tune": halve, "epochs": 0}, "finish: tune with epochs 0"),
+        ({"tune": halve, "distillation": Distillation()}, "finish: distillation with tune"),
+    ],
+)
+def test_a_function_that_does_not_fit_is_refused_at_once(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        Finish(**settings)
+
+
+class Calls:
+    def __call__(self, model: nn.Module, data: Data, settings: TrainingSettings) -> None: ...

@@ -1,0 +1,84 @@
+"""What a run needs of its model and data besides goals, checked before any of it is paid for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from evaluators.base import Evaluator
+from evaluators.data.base import Data
+from evaluators.rehearsal import check_data, check_tensors, check_trainable
+from search.executors.randomness import Randomness
+from spaces.base import Space, Trained
+from spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What is asked of model and data beyond what the evaluators say.
+
+    Attributes:
+        base: candidates come from the base model, which is evaluated first.
+        finishing: members are measured on data after the search.
+        tuning: and fine-tuned by gradients before, unless the search trains what it builds.
+        training: the base model is trained first.
+        scoring: the base model is scored with the loss.
+        own_tuning: members are tuned by a function of the user's.
+    """
+
+    base: bool = True
+    finishing: bool = False
+    tuning: bool = False
+    training: bool = False
+    scoring: bool = False
+    own_tuning: bool = False
+
+
+def check_needs(needs: Needs, space: Space, evaluator: Evaluator, data: Data | None, seed: int) -> None:
+    """See that loss, metrics and gradients are there for what will ask for them: a model of the space runs
+    on the first samples. No random number outside is drawn, and the space stays as it is.
+
+    Raises:
+        InputError: of the first thing that does not fit.
+    """
+    if data is None:
+        if needs.finishing:
+            raise InputError(
+                "data: missing; expected data to fine-tune and test members of the front with, or "
+                "finish.members 0"
+            )
+        return
+    built_whole = isinstance(space, Trained)
+    if built_whole and needs.own_tuning:
+        raise InputError(
+            f"finish.tune: {type(space).__name__} has its models trained by the evaluator; expected null"
+        )
+    tuning = needs.tuning and not built_whole
+    trained = not built_whole and (needs.training or tuning or evaluator.trains)
+    known = needs.base and space.base is not None and not built_whole
+    if not (trained or evaluator.measures or needs.finishing or needs.scoring):
+        return
+    with Randomness(seed):
+        model = _model(space, known)
+        if model is None:
+            return
+        check_tensors(model)
+        if trained and known:
+            alone = tuning and not (needs.training or evaluator.trains)
+            check_trainable(model, "; or finish.epochs 0, which exports without fine-tuning" * alone)
+        check_data(model, data, known=known, trained=trained and known)
+
+
+def _model(space: Space, known: bool) -> nn.Module | None:
+    """Return the whole base model, else one drawn at random; None where it cannot be built, which is no fault
+    of the others.
+    """
+    if known:
+        assert space.base is not None
+        return space.build(space.base)
+    try:
+        return space.build(space.sample(1, np.random.default_rng(0))[0])
+    except Exception:
+        return None
