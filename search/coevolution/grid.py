@@ -14,11 +14,16 @@ from search.coevolution.cell import CellStep
 class Stepped:
     """A cell step is done, or could not be done by no fault of its own: then there is a reason instead of an
     evaluation.
+
+    Attributes:
+        lost: the reason.
+        with_node: a node is gone, which says nothing about the work.
     """
 
     id: int
     evaluation: Evaluation | None
     lost: str = ""
+    with_node: bool = False
 
 
 class Grid(Protocol):

@@ -193,7 +193,7 @@ class CellLoop(SearchLoop):
 
     def _recover(self, lost: Sequence[Stepped]) -> None:
         """What Ray has given up is done again, from the files."""
-        self._lost += 1
+        self._lost += not all(event.with_node for event in lost)
         if self._lost > _LOSSES:
             self._leave = True
             self.tally.ending = Ending(

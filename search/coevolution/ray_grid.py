@@ -71,17 +71,27 @@ class RayGrid:
     def events(self, timeout: float | None = None) -> list[Stepped]:
         if not self._open:
             return []
-        self._executor.look()
+        lost = self._executor.look()
         # wait for one, then take along all that are done by then
-        ready, _ = ray.wait(list(self._open), num_returns=1, timeout=timeout)
+        ready, _ = ray.wait(list(self._open), num_returns=1, timeout=0 if lost else timeout)
         if ready and len(self._open) > 1:
             ready, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0)
-        return [self._receive(ref) for ref in ready]
+        done = [self._receive(ref) for ref in ready]
+        return done + self._give_up() if lost else done
 
     def close(self) -> None:
+        self._give_up()
+        self._forget_all()
+
+    def _give_up(self) -> list[Stepped]:
+        """Stop what is under way. Where a node was lost, nobody knows what was there or waits for it, and Ray
+        may take minutes to say so.
+        """
+        ids = list(self._open.values())
         for ref in self._open:
             ray.cancel(ref)
-        self._forget_all()
+        self._open.clear()
+        return [Stepped(id, None, "a node was lost", with_node=True) for id in ids]
 
     def _forget_all(self) -> None:
         self._open.clear()

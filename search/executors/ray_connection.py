@@ -89,21 +89,6 @@ def _command() -> list[str]:
         return [sys.executable, *sys.argv]
 
 
-def fitting(cpus: float, gpus: float) -> int:
-    """Return how many tasks of this size the cluster's nodes can run at once."""
-    total = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            resources = node["Resources"]
-            fits = [
-                int(resources.get(name, 0) / need + 1e-9)
-                for name, need in (("CPU", cpus), ("GPU", gpus))
-                if need
-            ]
-            total += min(fits, default=0)
-    return total
-
-
 def put(value: Any) -> ray.ObjectRef:
     """Put a value into the object store, classes and functions of the user's own files with it.
 

@@ -6,16 +6,24 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, RayTaskError, TaskUnschedulableError
+from ray.exceptions import (
+    GetTimeoutError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
 
 from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report
 from search.executors import ray_connection
 from search.executors.base import Event, Finished, Reported, Started
-from search.executors.ray_worker import Message, work
+from search.executors.ray_nodes import Nodes
+from search.executors.ray_worker import Arrived, Message, work
 from search.executors.work import failed, pruned, reason
 from spaces.base import Space
 from spaces.errors import InputError
@@ -43,9 +51,12 @@ class _Task:
     """A batch under way: its items that are not finished, in order."""
 
     items: deque[_Item]
+    node: str = ""  # where it runs, once it has said so
     running: bool = False  # the first item has started
     since: float = math.inf  # when it did, or so we heard
-    last: Report | None = field(default=None)
+    last: Report | None = None
+    message: Any = None  # reference of one that is on its way from another node
+    waited: float = math.inf  # since when
 
 
 class RayExecutor:
@@ -90,6 +101,7 @@ class RayExecutor:
         self._connected = self._started = False
         self._remote: Any = None
         self._capacity = workers or 1
+        self._nodes = Nodes()
         self._most = 0  # tasks sent and not finished
         self._looked = -math.inf
         self._queue: deque[_Item] = deque()
@@ -111,14 +123,7 @@ class RayExecutor:
         """
         self.connect()
         if self._remote is None:
-            self._remote = ray.remote(
-                num_returns="streaming",
-                max_retries=0,  # a generator that Ray restarts splices two attempts into one stream
-                max_calls=0,  # GPU tasks would get a new process each time
-                num_cpus=self.cpus_per_task,
-                num_gpus=self.gpus_per_task,
-                runtime_env={"env_vars": self.variables},
-            )(work)
+            self._remote = self._make_remote()
         self._evaluator = evaluator
         # in a list: a worker fetches it once, not every task again
         self._box = [ray_connection.put((space, evaluator))]
@@ -134,6 +139,16 @@ class RayExecutor:
             self._connected = ray_connection.connect(self.address, cpus)
             self._started = True
             self.look(first=True)
+
+    def _make_remote(self) -> Any:
+        return ray.remote(
+            num_returns="streaming",
+            max_retries=0,  # a generator that Ray restarts splices two attempts into one stream
+            max_calls=0,  # GPU tasks would get a new process each time
+            num_cpus=self.cpus_per_task,
+            num_gpus=self.gpus_per_task,
+            runtime_env={"env_vars": self.variables},
+        )(work)
 
     @property
     def threads(self) -> int:
@@ -154,7 +169,8 @@ class RayExecutor:
     def events(self, timeout: float | None = None) -> list[Event]:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            self.look()
+            if self.look():
+                self._leave_lost_nodes()
             self._launch()
             if self._ready or not self._tasks:
                 break
@@ -216,16 +232,18 @@ class RayExecutor:
             ray.shutdown()
         self._connected = self._started = False
         self._remote = None
+        self._nodes = Nodes()
         self._looked = -math.inf
 
     # -- sending ---------------------------------------------------------------------------------------------
 
-    def look(self, first: bool = False) -> None:
-        """See how large the cluster is: nodes come and go."""
+    def look(self, first: bool = False) -> bool:
+        """See how large the cluster is, as nodes come and go; return whether some were lost."""
         if time.monotonic() - self._looked < _REFRESH:
-            return
+            return False
         self._looked = time.monotonic()
-        room = ray_connection.fitting(self.cpus_per_task, self.gpus_per_task)
+        lost = self._nodes.look()
+        room = self._nodes.room(self.cpus_per_task, self.gpus_per_task)
         if first and not room and (self.workers is None or self.address is None):
             need = f"{self.cpus_per_task:g} CPU and {self.gpus_per_task:g} GPU"
             raise InputError(
@@ -236,6 +254,7 @@ class RayExecutor:
         # where Ray has no room for more, as many tasks again wait there: no worker ever waits for this
         # process
         self._most = 2 * self._capacity if room <= self._capacity else self._capacity
+        return bool(lost)
 
     def _launch(self) -> None:
         free = self._most - len(self._tasks)
@@ -256,28 +275,39 @@ class RayExecutor:
     def _receive_all(self, timeout: float) -> None:
         """Take in every message there is; wait for the first."""
         while self._tasks:
-            streams = list(self._tasks)
-            ready, _ = ray.wait(streams, num_returns=1, timeout=timeout)
+            # of a stream its next message, or the content of one that is on its way here
+            streams = {task.message or stream: stream for stream, task in self._tasks.items()}
+            ready, _ = ray.wait(list(streams), num_returns=1, timeout=timeout)
             if not ready:
                 return
             if len(streams) > 1:
-                ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
-            for stream in ready:
-                self._receive(stream)
+                ready, _ = ray.wait(list(streams), num_returns=len(streams), timeout=0)
+            for stream in (streams[one] for one in ready):
+                if stream in self._tasks:  # a lost node takes others along
+                    self._receive(stream)
             timeout = 0.0
 
     def _receive(self, stream: Any) -> None:
         task = self._tasks[stream]
         try:
-            message: Message = ray.get(next(stream), timeout=_FETCH)
+            if task.message is None:
+                task.message, task.waited = next(stream), time.monotonic()
+            message: Message = ray.get(task.message, timeout=0)
         except StopIteration:
             del self._tasks[stream]
             self._queue.extendleft(reversed(task.items))  # of a batch that ended well nothing is left
-        except (RayError, GetTimeoutError) as error:
+        except GetTimeoutError:
+            return  # too large to come at once: it is waited for with all the others
+        except RayError as error:
             self._lost(stream, error)
         else:
+            task.message, task.waited = None, math.inf
             for event in message:
-                self._ready.append(self._note(task, event))
+                if isinstance(event, Arrived):
+                    task.node = event.node
+                    self._nodes.meet(event.node)
+                else:
+                    self._ready.append(self._note(task, event))
 
     def _note(self, task: _Task, event: Event) -> Event:
         if isinstance(event, Started):
@@ -307,14 +337,49 @@ class RayExecutor:
             for item in task.items:
                 self._fail(item, f"the worker could not begin: {reason(cause)}", Cause.LOST_WORKER)
             return
-        if task.items:  # the first one was running, or is the first suspect
-            suspect = task.items[0]
-            suspect.losses += 1
-            suspect.kills += not isinstance(error, NodeDiedError)
-            if suspect.kills >= KILLS or suspect.losses >= LOSSES:
-                why = f"its worker died {suspect.losses} times ({reason(error)})"
-                self._fail(task.items.popleft(), why, Cause.LOST_WORKER)
+        killed = isinstance(error, WorkerCrashedError | OutOfMemoryError) and self._answers(task.node)
+        self._blame(task, killed, reason(error))
         self._singles.extend(task.items)
+
+    def _blame(self, task: _Task, killed: bool, why: str) -> None:
+        """Count against the item that was running, or is the first suspect, that its worker is gone; fail it
+        where that has happened too often.
+        """
+        if not task.items:
+            return
+        suspect = task.items[0]
+        suspect.losses += 1
+        suspect.kills += killed
+        if suspect.kills >= KILLS or suspect.losses >= LOSSES:
+            self._fail(
+                task.items.popleft(), f"its worker died {suspect.losses} times ({why})", Cause.LOST_WORKER
+            )
+
+    def _answers(self, node: str) -> bool:
+        """Whether a node is there: what dies with its node has not killed its worker."""
+        if not node:
+            return True
+        if self._nodes.look():
+            self._leave_lost_nodes()
+        return node in self._nodes and not self._nodes.silent([node])
+
+    def _leave_lost_nodes(self) -> None:
+        """Send again what was on nodes that Ray has given up: Ray's own word on these tasks may take minutes
+        more. What has not begun may be on its way there, so it is sent again, too.
+        """
+        # Ray asks for no more workers than a function has tasks, and those that it asks of a lost node count
+        # for minutes: as another function the same one is asked for anew
+        self._remote = self._make_remote()
+        for stream, task in list(self._tasks.items()):
+            if task.node in self._nodes:
+                continue
+            del self._tasks[stream]
+            ray.cancel(stream)
+            if task.running:
+                self._blame(task, killed=False, why="the node it ran on was lost")
+            elif not task.node:
+                self._leaving[stream] = time.monotonic() + _GRACE
+            self._queue.extendleft(reversed(task.items))
 
     def _next_limit(self) -> float:
         """Seconds until the first running candidate passes its time limit."""
@@ -328,15 +393,25 @@ class RayExecutor:
             if now > until:  # it would hold its CPU for ever; where it has ended long since nothing happens
                 del self._leaving[stream]
                 ray.cancel(stream, force=True)
-        if self.time_limit is None:
-            return
-        for stream, task in list(self._tasks.items()):
-            if now - task.since > self.time_limit:
+        limit = math.inf if self.time_limit is None else self.time_limit
+        overdue = [
+            (stream, task)
+            for stream, task in self._tasks.items()
+            if now - task.since > limit or now - task.waited > _FETCH
+        ]
+        silent = self._nodes.silent(task.node for _, task in overdue)
+        for stream, task in overdue:
+            if task.node in silent:  # its time counts for nothing: if it comes back, time begins anew
+                task.since = now if task.running else math.inf
+                task.waited = math.inf if task.message is None else now
+            elif now - task.waited > _FETCH:
+                self._lost(stream, GetTimeoutError(f"its results did not come within {_FETCH:g} s"))
+            else:
                 self._fail(
                     self._abandon(stream, force=True),
-                    f"exceeded the time limit of {self.time_limit:g} s",
+                    f"exceeded the time limit of {limit:g} s",
                     Cause.TIME_LIMIT,
-                    self.time_limit,
+                    limit,
                 )
 
     def _abandon(self, stream: Any, force: bool) -> _Item:

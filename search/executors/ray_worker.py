@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import ray
 import torch
@@ -13,7 +14,15 @@ from search.executors.base import Event, Reported, Started
 from search.executors.work import evaluate
 from spaces.base import Space
 
-Message = list[Event]
+
+@dataclass(frozen=True)
+class Arrived:
+    """A batch is at its worker, on this node of Ray."""
+
+    node: str
+
+
+Message = list[Event | Arrived]
 _PAUSE = 0.02  # seconds within which a report is not sent on its own, but with what follows
 # what this process evaluates with, by object id; one at a time
 _loaded: dict[str, tuple[Space, Evaluator]] = {}
@@ -28,14 +37,16 @@ def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: 
         items: candidates, and how often each has been started with this time.
         threads: of torch.
     """
+    message: Message = [Arrived(ray.get_runtime_context().get_node_id())]
     torch.set_num_threads(threads)
     key = box[0].hex()
     if key not in _loaded:
+        yield message  # what follows may take its time
+        message = []
         _loaded.clear()
         _loaded[key] = ray.get(box[0])
     space, evaluator = _loaded[key]
     device = "cuda" if ray.get_gpu_ids() else "cpu"  # a share of a GPU is a GPU: Ray shows the task no other
-    message: Message = []
     sent = 0.0
     for candidate, attempts in items:
         for event in evaluate(space, evaluator, candidate, attempts, device):

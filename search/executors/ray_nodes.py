@@ -1,0 +1,77 @@
+"""The nodes of a Ray cluster: their room, which of them Ray has given up, and whether one answers now."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+
+_KNOCK_SECONDS = 1.0
+_AT_ONCE = 32
+
+
+class Nodes:
+    """What Ray says of its nodes, as of the last look.
+
+    Ray gives up a node that falls silent after about a minute. Whether one is silent meanwhile shows a
+    connection to its port: of nodes that this process has reached before, and of no others, since a driver
+    may stand outside of the cluster's network.
+    """
+
+    def __init__(self) -> None:
+        self._alive: dict[str, Any] = {}
+        self._met: set[str] = set()
+        self._reached: set[str] = set()
+
+    def look(self) -> set[str]:
+        """Ask Ray; return the nodes that were there at the last look and are given up now."""
+        before = self._alive
+        self._alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        return before.keys() - self._alive.keys()
+
+    def __contains__(self, node: str) -> bool:
+        return node in self._alive
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """Return how many tasks of this size the nodes can run at once."""
+        total = 0
+        for node in self._alive.values():
+            resources = node["Resources"]
+            fits = [
+                int(resources.get(name, 0) / need + 1e-9)
+                for name, need in (("CPU", cpus), ("GPU", gpus))
+                if need
+            ]
+            total += min(fits, default=0)
+        return total
+
+    def meet(self, node: str) -> None:
+        """Learn whether a node can be reached from here at all; asked once for each."""
+        if node not in self._met and node in self._alive:
+            self._met.add(node)
+            self._reached |= self._answering([node])
+
+    def silent(self, nodes: Iterable[str]) -> set[str]:
+        """Return those that could be reached and do not answer now; takes a second at most."""
+        asked = set(nodes) & self._reached
+        return asked - self._answering(asked) if asked else set()
+
+    def _answering(self, nodes: Iterable[str]) -> set[str]:
+        found = [node for node in nodes if node in self._alive]
+        if not found:
+            return set()
+        with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as threads:
+            answers = threads.map(_answers, [self._alive[node] for node in found])
+            return {node for node, answer in zip(found, answers, strict=True) if answer}
+
+
+def _answers(node: Any) -> bool:
+    try:
+        place = node["NodeManagerAddress"], node["NodeManagerPort"]
+        socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
