@@ -25,7 +25,8 @@ from search.ending import Ending, EndingKind
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
 from search.finish.export import ModelSource
-from search.finish.finish import Finish, exported_files
+from search.finish.finish import Finish
+from search.finish.finished_models import is_finished
 from search.interruption import interruptible
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
@@ -249,7 +250,7 @@ class Search:
             ending, made = _lasting_ending(ledger, budget), ledger.note(STAMP_NOTE)
             if ending is None or made != stamp(self.config, self.preparation.untraced()):
                 return None
-            if not all((directory.path / file).is_file() for file in exported_files(ledger)):
+            if not is_finished(ledger, directory.path):
                 return None
             preparation = self.preparation
             goals = preparation.objectives, preparation.constraints

@@ -18,7 +18,7 @@ from search.record.finals import BASE, Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
-from search.report.table import main_cost, tested_metrics
+from search.report.table import earlier_words, main_cost, tested_metrics
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 
 _ENDS = {
@@ -381,6 +381,8 @@ def _notes(facts: Facts) -> str:
                 if broken
                 else _line("ok", f"{text}: met by all")
             )
+    if earlier := earlier_words(facts.finals):
+        lines.append(escape(earlier[0].upper() + earlier[1:] + "."))
     missing = dict.fromkeys(final.onnx["missing"] for final in facts.finals if "missing" in final.onnx)
     lines += [_line("bad", f"no ONNX file: {reason}") for reason in missing]
     return f'<p style="margin:10px 0 0;font-size:13.5px">{"<br>".join(lines)}</p>' if lines else ""
