@@ -132,6 +132,14 @@ def load_finals(ledger: Ledger) -> list[Final]:
     return finals
 
 
+def disown(ledger: Ledger, id: int) -> None:
+    """Put aside what a candidate became whose id another candidate is about to have; the caller commits."""
+    if (final := Final.load(ledger, id)) is not None:
+        if final.folder:
+            replace(final, settings=f"of another candidate; {final.settings}").put_aside(ledger)
+        final.forget(ledger)
+
+
 def finished(ledger: Ledger) -> list[Final]:
     """Return all models that were tuned and exported in the life of a run, the first candidate first."""
     latest = (Final._of(note) for note in ledger.notes(_FINAL).values())

@@ -65,7 +65,8 @@ def _aims(facts: Facts) -> str:
 
 
 def _ended(ending: Ending) -> str:
-    return _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
+    words = _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
+    return words + (f"; {ending.advice}" if ending.advice else "")
 
 
 def _tuned(facts: Facts) -> str:
