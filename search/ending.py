@@ -73,6 +73,20 @@ class Ending:
         return self.kind in _UNFINISHED
 
     @property
+    def lasting(self) -> bool:
+        """Whether a limit was reached or nothing was left to ask."""
+        return not self.unfinished
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in words that go on a sentence; empty where nothing is to be done."""
+        return (
+            "mend the cause and run the same command again: what failed is tried again"
+            if self.kind is EndingKind.FAILURES
+            else ""
+        )
+
+    @property
     def faulty(self) -> bool:
         """Whether something is wrong that a person has to see to."""
         return self.kind in (EndingKind.FAILURES, EndingKind.DISK_FULL)

@@ -25,7 +25,8 @@ from search.ending import Ending, EndingKind
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
 from search.finish.export import ModelSource
-from search.finish.finish import Finish, exported_files
+from search.finish.finish import Finish
+from search.finish.finished_models import is_finished
 from search.interruption import interruptible
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
@@ -36,6 +37,7 @@ from search.record.identity import Identity
 from search.record.identity_format1 import identify
 from search.record.ledger import Ledger
 from search.record.lock import RunLock
+from search.record.retry import is_stuck
 from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
@@ -240,7 +242,7 @@ class Search:
         with contextlib.ExitStack() as stack:
             stack.enter_context(gradients())
             directory, problem, ledger = self._enter(stack)
-            earlier = _lasting_ending(ledger, budget)
+            earlier = _lasting_ending(ledger, budget, self.order)
             with self._view(directory, needed=earlier is None):
                 ending = earlier or self._search(problem, ledger, budget)
                 changed = not ending.unfinished and self._finish(directory, problem, ledger)
@@ -262,12 +264,10 @@ class Search:
         if not (directory.ledger.is_file() and directory.report.exists() and viewed):
             return None
         with contextlib.closing(Ledger.reader(directory.ledger)) as ledger:
-            ending, made = _lasting_ending(ledger, budget), ledger.note(STAMP_NOTE)
+            ending, made = _lasting_ending(ledger, budget, self.order), ledger.note(STAMP_NOTE)
             if ending is None or made != stamp(self.config, self.preparation.untraced()):
                 return None
-            if self.finish.tune is not None and any(final.reason for final in load_finals(ledger)):
-                return None  # the function may have been mended
-            if not all((directory.path / file).is_file() for file in exported_files(ledger)):
+            if not is_finished(ledger, directory.path):
                 return None
             preparation = self.preparation
             goals = preparation.objectives, preparation.constraints
@@ -402,7 +402,10 @@ class Search:
 
     def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> Ending:
         """Run the loop to its end, shown and interruptible; return why it ended."""
-        done = ledger.counts()["evaluations"]
+        counts = ledger.counts()
+        done = counts["evaluations"]
+        if counts["failed"] and is_stuck(ledger, self.order):
+            self.progress.say(f"{counts['failed']} candidates failed in earlier calls: they are tried again")
         place = f" in {self.directory}" if self.directory else ""
         earlier = f", going on after {done} evaluations" if done else ""
         shown = SearchProgress(self.progress, f"searching{place}{earlier}")
@@ -464,10 +467,10 @@ class Search:
         return replace(result, keep=self._temporary)
 
 
-def _lasting_ending(ledger: Ledger, budget: Budget) -> Ending | None:
+def _lasting_ending(ledger: Ledger, budget: Budget, order: Literal["strict", "arrival"]) -> Ending | None:
     """Return the end that the search came to, None where it has come to none or this budget undoes it."""
     ending = Ending.read(ledger.note)
-    if ending is None or ending.unfinished:
+    if ending is None or ending.unfinished or is_stuck(ledger, order):
         return None
     if budget.evaluations is not None and ledger.counts()["evaluations"] >= budget.evaluations:
         return ending

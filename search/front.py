@@ -16,8 +16,8 @@ class Front:
     """An archive of the feasible non-dominated evaluations, kept up one evaluation at a time.
 
     An :meth:`add` costs time linear in the front, never in what was evaluated. Of evaluations with equal
-    objective values the older one stays, so the front depends on the order of the calls alone. Arrays are let
-    go.
+    objective values the candidate that was asked first stays, so the front does not depend on the order in
+    which results come. Arrays are let go.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -43,7 +43,12 @@ class Front:
         if evaluation.state is not State.COMPLETE or self.problem.violations([evaluation])[0] > 0:
             return False
         values = self.problem.values([evaluation])[0]
-        if not np.isfinite(values).all() or (self._values <= values).all(axis=1).any():
+        if not np.isfinite(values).all():
+            return False
+        if (no_worse := (self._values <= values).all(axis=1)).any():
+            equal = np.flatnonzero(no_worse & (self._values == values).all(axis=1))
+            if len(equal) and evaluation.candidate.id < self._members[equal[0]].candidate.id:
+                self._members[equal[0]] = replace(evaluation, arrays={})
             return False
         kept = ~(values <= self._values).all(axis=1)
         members = [member for member, keep in zip(self._members, kept, strict=True) if keep]

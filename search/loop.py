@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from search.executors.base import Event, Executor, Reported, Started
 from search.executors.work import pruned
 from search.problem import Problem
 from search.record.ledger import Ledger
+from search.record.retry import TRIAL, Retry, is_stuck, tried
 from search.stop import Stop
 from search.tally import SearchLoop
 from spaces.errors import InputError
@@ -31,7 +32,6 @@ _GRACE = (
     # budget
 )
 _TIDY = 64  # after so many results, files that no candidate can inherit any more are deleted
-_TRIAL = 50  # so many results are enough to see that a run cannot succeed
 
 
 class Loop(SearchLoop):
@@ -45,6 +45,10 @@ class Loop(SearchLoop):
     To resume is to run: what the strategy asks is compared with the ledger, what the ledger knows is told
     from there, and only the rest is evaluated. Whole chunks are asked always, so a run continued with a
     larger budget is the run that the larger budget would have given at once.
+
+    A run that has ended in failures, most of its first results, is called again when their cause is mended:
+    all that failed is evaluated once more, and what the strategy had asked knowing of the failures is asked
+    anew. In strict order it becomes the run that it would have been without them.
 
     Args:
         problem: space, evaluator and goals.
@@ -97,6 +101,8 @@ class Loop(SearchLoop):
         self._failures: Counter[str] = Counter()
         self._told = self._tidied = self._counted = self._within = 0
         self._leave = self._started = False
+        self._retry: Retry | None = None  # failures of earlier calls that are being undone
+        self._tried: dict[int, int] = {}  # how often these candidates had been started
 
     @property
     def running(self) -> int:
@@ -130,13 +136,24 @@ class Loop(SearchLoop):
     def _replay(self) -> None:
         """Bring strategy and front to where the ledger ends, and submit the first candidates."""
         self.tally.recall(self.ledger)
-        self._recorded = self.ledger.counts()["candidates"]
-        self._records = self.ledger.candidates()
-        self._arrivals = self.ledger.evaluations(arrays=True)
         if self.tally.overtime():
             self.tally.end(EndingKind.SECONDS)
+        again = not self.tally.ending and is_stuck(self.ledger, self.order)
+        self._retry = Retry.begin(self.ledger) if again else Retry.load(self.ledger)
+        self._tried = tried(self.ledger)
+        self._recorded = self.ledger.counts()["candidates"]
+        self._records = self.ledger.candidates()
+        self._arrivals = self._arrived(self._retry, self.ledger.last_seq)
         self.strategy.start(self.problem, self.seed)
         self._advance()
+
+    def _arrived(self, retry: Retry | None, last: int) -> Iterator[Evaluation]:
+        """Yield the results up to the number `last` that are told as they came."""
+        for seq, evaluation in self.ledger.evaluations(arrays=True):
+            if seq > last:
+                return
+            if retry is None or retry.was_told(seq):
+                yield evaluation
 
     def _tick(self) -> None:
         left = math.inf if self.tally.ending else self.tally.seconds_left
@@ -200,6 +217,7 @@ class Loop(SearchLoop):
             )
         del self._flying[id]
         self.steps.pop(id, None)
+        e = replace(e, attempts=e.attempts + self._tried.pop(id, 0))
         self.ledger.add_evaluation(e)
         self.tally.states[e.state] += 1
         self._waiting[id] = e
@@ -226,7 +244,7 @@ class Loop(SearchLoop):
                 if self.strategy.waiting and self._told < self.asked:
                     return
                 if self.asked < self._recorded:
-                    raise self._other_run(self.asked, "is in the ledger, but the strategy asks nothing more")
+                    self._drop_the_rest()
                 self.tally.ending = Ending(EndingKind.EXHAUSTED)
                 return
             ids = [candidate.id for candidate in candidates]
@@ -239,6 +257,9 @@ class Loop(SearchLoop):
             if self.order == "strict":
                 self._chunks.append(candidates)
             self._submit([candidate for candidate in candidates if not self._recall(candidate)])
+            if self._retry is not None and self.asked >= self._recorded:
+                Retry.end(self.ledger)
+                self._retry = None
 
     def _room(self) -> bool:
         if self.order == "strict":
@@ -257,10 +278,16 @@ class Loop(SearchLoop):
         recorded = next(self._records)
         for name in ("id", "genome", "parents", "operator", "seed"):
             if not np.array_equal(getattr(candidate, name), getattr(recorded, name)):
+                if self._retry is not None and candidate.id > self._retry.first:
+                    self._retry.supersede(self.ledger, candidate.id)
+                    self.ledger.add_candidates([candidate])
+                    return False
                 raise self._other_run(
                     candidate.id, f"has another {name} in the ledger than the strategy asks for now"
                 )
-        evaluation = self.ledger.evaluation(candidate.id, arrays=self.order == "strict")
+        evaluation = self.ledger.evaluation(
+            candidate.id, arrays=self.order == "strict" or self._retry is not None
+        )
         if evaluation is None:
             return False
         self.tally.states[evaluation.state] += 1
@@ -269,7 +296,24 @@ class Loop(SearchLoop):
         self.strategy.recall(candidate, self.ledger.reports(candidate.id))
         if self.order == "strict":
             self._waiting[candidate.id] = evaluation
+        elif self._retry is not None and not self._retry.was_told(self.ledger.arrival(candidate.id) or 0):
+            self.ledger.arrive_last(candidate.id)
+            self._waiting[candidate.id] = evaluation
         return True
+
+    def _drop_the_rest(self) -> None:
+        """Forget the candidates that the strategy no longer asks.
+
+        Raises:
+            InputError: no failure was undone that would explain it.
+        """
+        if self._retry is None or self.asked <= self._retry.first:
+            raise self._other_run(self.asked, "is in the ledger, but the strategy asks nothing more")
+        for id in range(self.asked, self._recorded):
+            self._retry.supersede(self.ledger, id)
+        self._recorded = self.asked
+        Retry.end(self.ledger)
+        self._retry = None
 
     def _submit(self, candidates: Sequence[Candidate]) -> None:
         candidates = [candidate for candidate in candidates if candidate.id < self._limit]
@@ -297,7 +341,7 @@ class Loop(SearchLoop):
             if self._chunks and all(candidate.id in self._waiting for candidate in self._chunks[0]):
                 return [self._waiting.pop(candidate.id) for candidate in self._chunks.popleft()]
             return []
-        for _, evaluation in self._arrivals:  # first those of the ledger, as they came then
+        for evaluation in self._arrivals:  # first those of the ledger, as they came then
             if evaluation.candidate.id >= self.asked:
                 raise self._other_run(evaluation.candidate.id, "came before the strategy asks for it now")
             return [evaluation]
@@ -311,7 +355,7 @@ class Loop(SearchLoop):
                 self.tally.end(EndingKind.EPOCHS)
         self._counted += 1
         self._within += evaluation.candidate.id < self._limit
-        if evaluation.state is State.FAILED and self._counted <= (trial := min(_TRIAL, self._limit)):
+        if evaluation.state is State.FAILED and self._counted <= (trial := min(TRIAL, self._limit)):
             self._failures[evaluation.reason] += 1
             if self._failures.total() > trial / 2 and self._orderly:
                 self.tally.ending = Ending(EndingKind.FAILURES, self._failures.most_common(1)[0][0])
@@ -328,6 +372,8 @@ class Loop(SearchLoop):
             for id in sorted(self._waiting):
                 self._count(self._waiting.pop(id))
         ending = self.tally.ending or Ending(EndingKind.INTERRUPTED)
+        if ending.lasting and self._failures.total() > min(self._counted, TRIAL) / 2:
+            return Ending(EndingKind.FAILURES, self._failures.most_common(1)[0][0])
         if self._within == self._limit and ending.kind in (EndingKind.SECONDS, EndingKind.INTERRUPTED):
             return Ending(EndingKind.EVALUATIONS)  # they came too late to matter
         return ending

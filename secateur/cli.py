@@ -88,7 +88,8 @@ def _run(words: list[str]) -> int:
     result = search.run(**asdict(settings.budget))
     progress.say(_ending(result))
     if result.ending.faulty:
-        print(f"error: search: {redacted_text(result.reason)}", file=sys.stderr)
+        advice = f"; {result.ending.advice}" if result.ending.advice else ""
+        print(f"error: search: {redacted_text(result.reason + advice)}", file=sys.stderr)
         return STOPPED
     result.show(Console())
     progress.say(_whereabouts(settings.directory))

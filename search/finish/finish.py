@@ -27,7 +27,7 @@ from search.executors.base import Executor, Finished, Reported
 from search.finish.checks import TOLERANCE, limits, verify
 from search.finish.choice import choose, front_of
 from search.finish.export import ONNX, ModelSource, base_of, export, export_onnx
-from search.finish.recipe import RECIPE, WEIGHTS, Recipe, read_weights
+from search.finish.finished_models import FinishedModels
 from search.finish.searched_cells import keep_cases
 from search.finish.trial_test import TrialTest
 from search.finish.tuned_members import TunedMembers
@@ -39,7 +39,7 @@ from search.record.ledger import Ledger
 from spaces.base import Masked, Trained
 from spaces.callables import function_name, function_of, function_text
 from spaces.calling import forward, mode
-from spaces.errors import InputError, require
+from spaces.errors import require
 
 _PICTURES = 10
 Progress = Callable[[str, int, int], None]
@@ -176,20 +176,21 @@ class Finish:
             and not isinstance(problem.space, Masked)
         ):
             candidates.insert(0, Candidate(BASE, problem.space.base, (), "base", candidate_seed(seed, 2**31)))
-        ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
-        ledger.commit()
+        models = FinishedModels(problem, ledger, directory)
         tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
         tuned.sweep()
-        again = self._function is not None  # a function of the user's may have been mended
-        todo = [
-            c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory, again)
-        ]
+        models.look_through({candidate.id for candidate in candidates}, stage.settings)
+        self._conclude_interrupted(problem, tuned, models, candidates, origin, stage.settings)
+        ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
+        ledger.commit()
+        todo = [c for c in candidates if not models.is_done(c.id, stage.settings)]
         untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
         self._tune(problem, stage, executor, tuned, untuned, tell)
         # one after the other, with idle workers: latency is measured here
         for done, candidate in enumerate(todo):
             tell("exporting the front", done, len(todo))
-            self._conclude(problem, tuned, directory, candidate, origin, stage.settings)
+            self._conclude(problem, tuned, models, candidate, origin)
+        models.write_index()
         return load_finals(ledger)
 
     def _stage(self, problem: Problem) -> _Stage:
@@ -235,18 +236,38 @@ class Finish:
                         tuned.keep(event.evaluation, stage.settings)
                 tell(f"{stage.doing} (epoch {epoch})", done, len(todo))
 
+    def _conclude_interrupted(
+        self,
+        problem: Problem,
+        tuned: TunedMembers,
+        models: FinishedModels,
+        candidates: Sequence[Candidate],
+        origin: ModelSource | None,
+        settings: str,
+    ) -> None:
+        """Export what an interrupted call had tuned and this one would not: other members, or others'
+        settings.
+        """
+        chosen = {candidate.id for candidate in candidates}
+        for id, before in tuned.waiting().items():
+            if id == BASE or (id in chosen and before == settings):
+                continue
+            evaluation = tuned.ledger.evaluation(id, arrays=False)
+            if evaluation is not None and not tuned.read(id)[0]["reason"]:
+                self._conclude(problem, tuned, models, evaluation.candidate, origin)
+
     def _conclude(
         self,
         problem: Problem,
         tuned: TunedMembers,
-        directory: Path,
+        models: FinishedModels,
         candidate: Candidate,
         origin: ModelSource | None,
-        settings: str,
     ) -> None:
         """Verify, export and measure a tuned member, and keep what was found."""
-        ledger = tuned.ledger
+        ledger, directory = tuned.ledger, models.directory
         note, weights = tuned.read(candidate.id)
+        settings = note["settings"]
         searched = ledger.evaluation(candidate.id, arrays=False) if candidate.id != BASE else None
         final = Final(
             candidate.id,
@@ -255,9 +276,12 @@ class Finish:
             reason=note["reason"],
         )
         if weights is not None:
+            tests = {name: value for name, value in note["metrics"].items() if name.startswith("test_")}
             final = replace(
                 final,
-                test={name: value for name, value in note["metrics"].items() if name.startswith("test_")},
+                test=tests,
+                tuned={name: value for name, value in note["metrics"].items() if name not in tests},
+                folder="" if candidate.id == BASE else models.folder_for(candidate.id, settings),
             )
             ended = problem.space.finish(
                 candidate.genome,
@@ -272,8 +296,9 @@ class Finish:
                 )
             if isinstance(problem.space, Masked) and final.folder:
                 ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, weights))
-        final.save(ledger)
+        models.keep(final)
         tuned.forget(candidate.id)
+        models.write_index()
 
     def _export(
         self,
@@ -295,15 +320,15 @@ class Finish:
         if not worst <= TOLERANCE:
             return replace(
                 final,
+                folder="",
                 differences=differences,
                 reason=f"the compact model differs from the masked full one by {worst:.1e}",
             )
         screened = problem.evaluator.screen(candidate.genome[None])
         requested = {name: float(screened[name][0]) for name in COSTS if name in screened}
         realised = count(model, example) | {"latency_ms": self._latency(model, example)}
-        folder, onnx = "", {}
-        if candidate.id != BASE:
-            folder = f"models/{candidate.id}"
+        onnx: dict[str, Any] = {}
+        if folder := final.folder:
             base = base_of(space, candidate.genome)
             metrics = final.searched | final.test
             recipe = export(
@@ -338,7 +363,6 @@ class Finish:
             limits=limits(problem, final.searched | final.test | realised) if candidate.id != BASE else [],
             differences=differences,
             onnx=onnx,
-            folder=folder,
         )
 
     def _batch(self, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -390,29 +414,3 @@ def _in_words(settings: TrainingSettings) -> str:
         named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}
     lines = [f"training.{name}={value}" for name, value in sorted(named.items())]
     return "; ".join(["training=evaluators.training.Training", "training.teacher=None", *lines])
-
-
-def exported_files(ledger: Ledger) -> list[str]:
-    """Return the files that should lie in a run's folder for its finals, relative to it."""
-    return [
-        f"{final.folder}/{name}"
-        for final in load_finals(ledger)
-        if final.folder
-        for name in (RECIPE, WEIGHTS, *([final.onnx["file"]] if "file" in final.onnx else []))
-    ]
-
-
-def _is_done(final: Final | None, settings: str, directory: Path, again: bool) -> bool:
-    """Whether a member needs nothing more: tuned with these settings, and its files are there and whole; one
-    that failed is tried `again`, or not.
-    """
-    if final is None or final.settings != settings:
-        return False
-    if not final.folder:
-        return not (again and final.reason)
-    try:
-        folder = directory / final.folder
-        read_weights(folder / WEIGHTS, Recipe.read(folder / RECIPE).weights)
-    except InputError:
-        return False
-    return "file" not in final.onnx or (folder / final.onnx["file"]).is_file()

@@ -71,6 +71,13 @@ class TunedMembers:
             raise FileNotFoundError(f"{self.folder}: the weights of candidate {id} have gone")
         return note, weights
 
+    def waiting(self) -> dict[int, str]:
+        """Return the members that are tuned and wait for their export, whole ones and such as have failed,
+        with the settings of their tuning.
+        """
+        notes = {int(id): note for id, note in self.ledger.notes(_NOTE).items() if note}
+        return {id: note["settings"] for id, note in notes.items() if self.holds(id, note["settings"])}
+
     def forget(self, id: int) -> None:
         """Let go of a member whose weights are in their exported file by now, and commit."""
         self.ledger.save_arrays(f"{_NOTE}{id}", {})  # where an older version kept them

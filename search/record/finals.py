@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from search.problem import Problem
+from search.record.about import About
 from search.record.ledger import Ledger
 
 BASE = -1
@@ -14,6 +20,10 @@ UNTUNED = "not tuned"
 """The settings of the fine-tuning where there was none."""
 PICTURES = "reconstructions/"
 """Begins the names of arrays in the ledger, followed by the candidate whose outputs they are."""
+_FINAL, _ASIDE = "final/", "finished/"
+"""Begin the names of notes: of a candidate as it was finished last; of models that other settings, or another
+candidate of the same number, left, followed by the folder.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,9 @@ class Final:
         folder: of the exported files, relative to the run's; empty where nothing was exported.
         reason: why there is no model; empty where there is one.
         settings: of the fine-tuning: other settings make another final.
+        tuned: what the search would have of it now: metrics on the search split after the fine-tuning; empty
+            where an older version finished it.
+        earlier: whether it is not of the latest choice, and stays because no finished model dominates it.
     """
 
     id: int
@@ -58,6 +71,8 @@ class Final:
     folder: str = ""
     reason: str = ""
     settings: str = ""
+    tuned: dict[str, float] = field(default_factory=dict)
+    earlier: bool = False
 
     @property
     def tuned(self) -> bool:
@@ -66,16 +81,41 @@ class Final:
 
     @property
     def name(self) -> str:
-        return "base model" if self.id == BASE else f"candidate {self.id}"
+        """For people; it tells models of one candidate that were tuned in different ways apart."""
+        if self.id == BASE:
+            return "base model"
+        own = PurePosixPath(self.folder).name
+        return f"candidate {self.id}" + (f" ({own})" if own not in ("", str(self.id)) else "")
 
     def save(self, ledger: Ledger) -> None:
-        """Keep it in the ledger; the caller commits."""
-        ledger.save_note(_key(self.id), asdict(self))
+        """Keep it in the ledger as what the candidate became last; the caller commits."""
+        ledger.save_note(f"{_FINAL}{self.id}", asdict(replace(self, earlier=False)))
+
+    def forget(self, ledger: Ledger) -> None:
+        """Take it out of the ledger as what the candidate became last; the caller commits."""
+        ledger.save_note(f"{_FINAL}{self.id}", None)
+
+    def put_aside(self, ledger: Ledger) -> None:
+        """Keep it in the ledger beside what the candidate becomes from now on; the caller commits."""
+        ledger.save_note(f"{_ASIDE}{self.folder}", asdict(replace(self, earlier=False)))
+
+    def drop(self, ledger: Ledger) -> None:
+        """Take it out of those that are put aside; the caller commits."""
+        ledger.save_note(f"{_ASIDE}{self.folder}", None)
 
     @classmethod
     def load(cls, ledger: Ledger, id: int) -> Final | None:
-        """Return what is known of a candidate, None where nothing is."""
-        note = ledger.note(_key(id))
+        """Return what a candidate became last, None where nothing is known."""
+        return cls._of(ledger.note(f"{_FINAL}{id}"))
+
+    @classmethod
+    def aside(cls, ledger: Ledger) -> list[Final]:
+        """Return those that are put aside, by their folders."""
+        notes = ledger.notes(_ASIDE)
+        return [final for folder in sorted(notes) if (final := cls._of(notes[folder])) is not None]
+
+    @classmethod
+    def _of(cls, note: dict[str, Any] | None) -> Final | None:
         if note is None:
             return None
         return cls(**(note | {"limits": [Limit(**limit) for limit in note["limits"]]}))
@@ -83,11 +123,84 @@ class Final:
 
 def load_finals(ledger: Ledger) -> list[Final]:
     """Return the base model and the members chosen last, in the order in which they were chosen, as far as
-    they are done.
+    they are done; among them, by the first objective, the finished models of earlier calls that no finished
+    model dominates.
     """
     chosen = ledger.note(CHOSEN) or []
-    return [final for id in chosen if (final := Final.load(ledger, id)) is not None]
+    finals = [final for id in chosen if (final := Final.load(ledger, id)) is not None]
+    models = finished(ledger)
+    here = {final.folder for final in finals}
+    if not any(final.folder not in here for final in models):
+        return finals
+    problem = About.load(ledger).problem()
+    for final, better in zip(models, dominators(models, problem), strict=True):
+        if better is None and final.folder not in here:
+            finals.insert(_place(finals, final, problem), replace(final, earlier=True))
+    return finals
 
 
-def _key(id: int) -> str:
-    return f"final/{id}"
+def disown(ledger: Ledger, id: int) -> None:
+    """Put aside what a candidate became whose id another candidate is about to have; the caller commits."""
+    if (final := Final.load(ledger, id)) is not None:
+        if final.folder:
+            replace(final, settings=f"of another candidate; {final.settings}").put_aside(ledger)
+        final.forget(ledger)
+
+
+def finished(ledger: Ledger) -> list[Final]:
+    """Return all models that were tuned and exported in the life of a run, the first candidate first."""
+    latest = (Final._of(note) for note in ledger.notes(_FINAL).values())
+    found = [final for final in (*latest, *Final.aside(ledger)) if final is not None and final.folder]
+    return sorted(found, key=lambda final: (final.id, len(final.folder), final.folder))
+
+
+def dominators(finals: Sequence[Final], problem: Problem) -> list[Final | None]:
+    """Return for every finished model one that dominates it and that none dominates; None where no model
+    does.
+
+    What counts are the objectives on the search split after the fine-tuning, and how far the constraints are
+    violated then: one model dominates another where it is worse in none of these and better in one.
+
+    Args:
+        finals: all that were finished.
+        problem: gives objectives and constraints.
+    """
+    if not finals:
+        return []
+    values = _values(finals, problem)
+    no_worse = np.all(values[:, None] <= values[None], axis=2)
+    better = np.asarray(no_worse & np.any(values[:, None] < values[None], axis=2))  # row dominates column
+    standing = ~better.any(axis=0)
+    found: list[Final | None] = []
+    for column in range(len(finals)):
+        rows = np.flatnonzero(better[:, column] & standing)
+        found.append(finals[int(rows[0])] if len(rows) else None)
+    return found
+
+
+def objectives_of(metrics: dict[str, float], problem: Problem) -> dict[str, float]:
+    """Return those of the metrics that are objectives."""
+    return {o.metric: metrics[o.metric] for o in problem.objectives if o.metric in metrics}
+
+
+def _values(finals: Sequence[Final], problem: Problem) -> np.ndarray:
+    """Return objectives to be minimised and the violation, ``(finals, objectives + 1)``.
+
+    Where a figure is not known there is nan, which neither dominates nor is dominated.
+    """
+    rows = []
+    for final in finals:
+        metrics = final.searched | final.tuned
+        row = [(-1 if o.maximise else 1) * metrics.get(o.metric, np.nan) for o in problem.objectives]
+        excess = problem.violation({name: np.array([value]) for name, value in metrics.items()})
+        rows.append([*row, float(excess[0]) if len(excess) else 0.0])
+    return np.array(rows, dtype=np.float64)
+
+
+def _place(finals: Sequence[Final], final: Final, problem: Problem) -> int:
+    """Return where a model stands among others: before the first that is worse in the first objective."""
+    own = _values([final], problem)[0, 0]
+    for place, value in enumerate(_values(finals, problem)[:, 0]):
+        if finals[place].id != BASE and value > own:
+            return place
+    return len(finals)

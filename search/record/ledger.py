@@ -156,6 +156,21 @@ class Ledger:
                 self._store.save_arrays(e.candidate.id, _storable(e.candidate.id, e.arrays))
         return seq
 
+    def remove_evaluation(self, id: int) -> None:
+        """Forget what came of a candidate, so that it is evaluated again; its number is not given again."""
+        with self._writing():
+            self._store.remove_evaluation(id)
+
+    def arrive_last(self, id: int) -> None:
+        """Let the evaluation of a candidate be the one that arrived last."""
+        with self._writing():
+            self._store.renumber(id)
+
+    def remove_candidate(self, id: int) -> None:
+        """Forget a candidate and all that came of it, so that another one may have its id."""
+        with self._writing():
+            self._store.remove_candidate(id)
+
     def commit(self) -> None:
         """Make everything added so far durable: what is committed survives the death of the process.
 
@@ -224,9 +239,14 @@ class Ledger:
         """Return the number of evaluations by a worker of this name."""
         return self._store.evaluated_by(worker)
 
+    def arrival(self, id: int) -> int | None:
+        """Return the number of a candidate's evaluation in the order of arrival, None where there is none."""
+        row = self._store.evaluation(id)
+        return None if row is None else row.seq
+
     @property
     def last_seq(self) -> int:
-        """Number of the evaluation that arrived last; 0 before the first."""
+        """The highest number that was ever given to an evaluation; 0 before the first."""
         return self._store.last_seq
 
     def copy(self, path: Path) -> None:

@@ -116,9 +116,18 @@ class LedgerStore(Protocol):
     def evaluations(self, after_seq: int = 0) -> Iterator[EvaluationRow]:
         """Yield evaluations in the order of arrival, from the one after `after_seq` on."""
 
+    def remove_evaluation(self, id: int) -> None:
+        """Forget what came of a candidate, its reports and its arrays; its number is not given again."""
+
+    def renumber(self, id: int) -> None:
+        """Let the evaluation of a candidate be the one that arrived last."""
+
+    def remove_candidate(self, id: int) -> None:
+        """Forget a candidate and all that came of it."""
+
     @property
     def last_seq(self) -> int:
-        """Number of the evaluation that arrived last; 0 before the first."""
+        """The highest number that was ever given to an evaluation; 0 before the first."""
 
     def counts(self) -> dict[str, int]:
         """Return the number of ``candidates``, and of evaluations in every state that occurs."""

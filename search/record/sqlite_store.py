@@ -41,6 +41,11 @@ CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 # What came after the first version stands in notes, so that older versions read the file as well: the seed of
 # an evaluation where it is not the candidate's, and the cause where the state is not complete.
 _SEED, _CAUSE = "seed/", "cause/"
+_LAST = "seq"  # the highest number of an evaluation that was removed
+_HIGHEST = (
+    "(SELECT max(coalesce((SELECT max(seq) FROM evaluations), 0),"
+    f" coalesce((SELECT CAST(value AS INTEGER) FROM notes WHERE key = '{_LAST}'), 0)))"
+)
 _EVALUATION = (
     "SELECT e.seq, c.id, c.genome, c.parents, c.operator,"
     f" coalesce((SELECT value FROM notes WHERE key = '{_SEED}' || c.id), c.seed),"
@@ -153,7 +158,7 @@ class SQLiteStore:
     def add_evaluation(self, row: EvaluationRow) -> int:
         id, seed = row.candidate.id, row.candidate.seed
         seq = self._write(
-            "INSERT INTO evaluations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO evaluations VALUES ({_HIGHEST} + 1, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 id,
                 row.state,
@@ -186,9 +191,22 @@ class SQLiteStore:
                 yield _evaluation(row)
             after_seq = rows[-1][0]
 
+    def remove_evaluation(self, id: int) -> None:
+        self.save_note(_LAST, self.last_seq)
+        for table, key in (("evaluations", "id"), ("reports", "id"), ("arrays", "owner")):
+            self._write(f"DELETE FROM {table} WHERE {key} = ?", (id,))
+        self._write("DELETE FROM notes WHERE key IN (?, ?)", (f"{_SEED}{id}", f"{_CAUSE}{id}"))
+
+    def renumber(self, id: int) -> None:
+        self._write(f"UPDATE evaluations SET seq = {_HIGHEST} + 1 WHERE id = ?", (id,))
+
+    def remove_candidate(self, id: int) -> None:
+        self.remove_evaluation(id)
+        self._write("DELETE FROM candidates WHERE id = ?", (id,))
+
     @property
     def last_seq(self) -> int:
-        return self._db.execute("SELECT coalesce(max(seq), 0) FROM evaluations").fetchone()[0]
+        return self._db.execute(f"SELECT {_HIGHEST}").fetchone()[0]
 
     def counts(self) -> dict[str, int]:
         states = dict(self._db.execute("SELECT state, count(*) FROM evaluations GROUP BY state"))

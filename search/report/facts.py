@@ -54,6 +54,7 @@ class Facts:
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
         cells: of a coevolution; else None.
         courses: of a search of cells, the best first; else empty.
+        left: members that were finished and have left the front of the search since.
     """
 
     about: About
@@ -74,6 +75,7 @@ class Facts:
     trials: list[TrialRow] = field(default_factory=list)
     cells: CellFacts | None = None
     courses: list[Course] = field(default_factory=list)
+    left: list[Evaluation] = field(default_factory=list)
 
     @property
     def objectives(self) -> list[str]:
@@ -149,6 +151,9 @@ def gather(ledger: Ledger) -> Facts:
             changes.append((count, front.values))
     # an operator that made a member with another one is counted for it as well
     members = front.members
+    finals = load_finals(ledger)
+    gone = {final.id for final in finals} - {member.candidate.id for member in members}
+    left = [found for id in sorted(gone) if (found := ledger.evaluation(id, arrays=False)) is not None]
     for member in members:
         for name in parts_of(member.candidate.operator):
             operators[name].stayed += 1
@@ -156,7 +161,7 @@ def gather(ledger: Ledger) -> Facts:
     excess = problem.violation(metrics) if metrics else np.zeros(0)
     return Facts(
         about=about,
-        finals=load_finals(ledger),
+        finals=finals,
         ids=np.array(ids, dtype=np.int64),
         metrics=metrics,
         feasible=excess <= 0,
@@ -173,6 +178,7 @@ def gather(ledger: Ledger) -> Facts:
         trials=gather_trials(ledger, about),
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
+        left=left,
     )
 
 

@@ -19,7 +19,7 @@ from search.record.finals import BASE, Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
-from search.report.table import main_cost, tested_metrics, was_tuned
+from search.report.table import earlier_words, main_cost, tested_metrics, was_tuned
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 from spaces.redaction import redacted_yaml
 
@@ -67,7 +67,8 @@ def _aims(facts: Facts) -> str:
 
 
 def _ended(ending: Ending) -> str:
-    return _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
+    words = _ENDS[ending.kind] + (f" ({ending.detail})" if ending.detail else "")
+    return words + (f"; {ending.advice}" if ending.advice else "")
 
 
 def _tuned(facts: Facts) -> str:
@@ -383,6 +384,8 @@ def _notes(facts: Facts) -> str:
                 if broken
                 else _line("ok", f"{text}: met by all")
             )
+    if earlier := earlier_words(facts.finals):
+        lines.append(escape(earlier[0].upper() + earlier[1:] + "."))
     missing = dict.fromkeys(final.onnx["missing"] for final in facts.finals if "missing" in final.onnx)
     lines += [_line("bad", f"no ONNX file: {reason}") for reason in missing]
     return f'<p style="margin:10px 0 0;font-size:13.5px">{"<br>".join(lines)}</p>' if lines else ""

@@ -59,6 +59,8 @@ def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
 def _notes(finals: Sequence[Final]) -> list[str]:
     """What could not be finished, limits that are not met, and why there is no ONNX file."""
     notes = [f"{final.name}: {final.reason}" for final in finals if final.reason]
+    if earlier := earlier_words(finals):
+        notes.append(earlier)
     notes += [
         f"{final.name}: {limit.text} not met ({number(limit.value, limit.text.split()[0])})"
         for final in finals
@@ -69,6 +71,16 @@ def _notes(finals: Sequence[Final]) -> list[str]:
         notes.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
     return notes + sorted(
         {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
+    )
+
+
+def earlier_words(finals: Sequence[Final]) -> str:
+    """Say which finished models are of earlier calls; empty where none is."""
+    names = [final.name for final in finals if final.earlier]
+    return (
+        f"of earlier calls: {', '.join(names)}; on the search split no finished model is better in everything"
+        if names
+        else ""
     )
 
 

@@ -239,36 +239,49 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
 
 def front_csv(facts: Facts) -> str:
     """Return the front as CSV: candidate, parents, operator, all metrics, kept share of every segment, and
-    the finals' figures.
+    the finals' figures. Finished models that have left the front of the search since come after it.
     """
-    finals = {final.id: final for final in facts.finals}
+    finals: dict[int, list[Final]] = {}
+    for final in facts.finals:
+        finals.setdefault(final.id, []).append(final)
     names = list(dict.fromkeys(name for member in facts.front for name in member.metrics))
-    tested = list(dict.fromkeys(name for final in finals.values() for name in final.test))
-    realised = list(dict.fromkeys(name for final in finals.values() for name in final.realised))
+    tested = list(dict.fromkeys(name for final in facts.finals for name in final.test))
+    realised = list(dict.fromkeys(name for final in facts.finals for name in final.realised))
+    tuned = [name for name in facts.objectives if any(name in final.tuned for final in facts.finals)]
     parameters = {row.id: row.parameters for row in facts.trials}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    finished = [*tested, *(f"realised_{name}" for name in realised), "folder"]
+    columns = [
+        *tested,
+        *(f"realised_{name}" for name in realised),
+        "folder",
+        *(f"tuned_{name}" for name in tuned),
+        "on_front",
+    ]
     # a trial is told by its parameters, everything else by the kept shares of its segments
     last = [*facts.about.parameters] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
-    table.writerow(["candidate", "operator", "parents", *names, *finished, *last])
-    for member in facts.front:
-        candidate, final = member.candidate, finals.get(member.candidate.id)
-        row: list[object] = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
-        row += [member.metrics.get(name, "") for name in names]
-        row += [""] * len(finished) if final is None else _finished(final, tested, realised)
+    table.writerow(["candidate", "operator", "parents", *names, *columns, *last])
+    for place, member in enumerate((*facts.front, *facts.left)):
+        candidate, on_front = member.candidate, "yes" if place < len(facts.front) else "no"
+        start: list[object] = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
+        start += [member.metrics.get(name, "") for name in names]
         if facts.trials:
-            row += [parameters[candidate.id].get(name, "") for name in facts.about.parameters]
+            end = [parameters[candidate.id].get(name, "") for name in facts.about.parameters]
         else:
-            row += [f"{share:.4g}" for share in facts.shares(candidate.genome)]
-        table.writerow(row)
+            end = [f"{share:.4g}" for share in facts.shares(candidate.genome)]
+        # a candidate that was finished with two settings has two rows
+        for found in finals.get(candidate.id) or [Final(candidate.id, {})]:
+            table.writerow([*start, *_finished(found, tested, realised, tuned), on_front, *end])
     return file.getvalue()
 
 
-def _finished(final: Final, tested: Sequence[str], realised: Sequence[str]) -> list[object]:
-    """The cells of a finished member: tests, costs as counted, folder."""
-    tests = [final.test.get(name, "") for name in tested]
-    return [*tests, *(final.realised.get(name, "") for name in realised), final.folder]
+def _finished(
+    final: Final, tested: Sequence[str], realised: Sequence[str], tuned: Sequence[str]
+) -> list[object]:
+    """The cells of a finished member: tests, costs as counted, folder, objectives after the fine-tuning."""
+    columns = ((final.test, tested), (final.realised, realised))
+    figures = [values.get(name, "") for values, names in columns for name in names]
+    return [*figures, final.folder, *(final.tuned.get(name, "") for name in tuned)]
 
 
 def _front_words(facts: Facts) -> str:

@@ -91,6 +91,33 @@ class LedgerStoreContract(ABC):
                 found = store.evaluation(0)
                 assert found is not None and found.candidate.seed == 2**63 - 1
 
+    def test_what_is_removed_may_come_again_and_numbers_are_not_given_twice(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            given = self.rows(4)
+            with closing(self.store(Path(folder), self.description)) as store:
+                store.add_candidates(given)
+                for row in given[:3]:
+                    store.add_report(row.id, 1, {"loss": 1.0})
+                    store.add_evaluation(self.done(row, "failed", reason="gone", cause="error"))
+                    store.save_arrays(row.id, {"a": np.ones(2)})
+                store.remove_evaluation(2)
+                assert store.evaluation(2) is None and not store.reports(2) and not store.load_arrays(2)
+                assert [row.id for row in store.candidates()] == [0, 1, 2, 3] and store.last_seq == 3
+                assert store.add_evaluation(self.done(given[2])) == 4, "a number was given twice"
+                found = store.evaluation(2)
+                assert found is not None and found.state == "complete" and found.cause is None
+                store.renumber(0)
+                assert [(row.seq, row.candidate.id) for row in store.evaluations()] == [
+                    (2, 1),
+                    (4, 2),
+                    (5, 0),
+                ]
+                assert len(store.load_arrays(0)) == len(store.reports(0)) == 1
+                store.remove_candidate(0)
+                assert [row.id for row in store.candidates()] == [1, 2, 3] and store.evaluation(0) is None
+                store.add_candidates([given[3]._replace(id=0)])
+                assert store.add_evaluation(self.done(given[3]._replace(id=0))) == 6
+
     def test_nothing_is_recorded_twice(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             (given,) = self.rows(1)

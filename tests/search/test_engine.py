@@ -174,7 +174,7 @@ def test_a_directory_holds_everything_and_a_second_call_does_nothing(make, witne
         assert (directory / name).is_file(), name
     assert json.loads((directory / "environment.json").read_text())["packages"]["torch"] == torch.__version__
     assert [final.id for final in result.finals] == [
-        int(path.name) for path in (directory / "models").iterdir()
+        int(path.name) for path in (directory / "models").glob("*/")
     ]
     assert result.tuned(0)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert not result.complete and len(seen(witness)) == 12

@@ -145,7 +145,7 @@ def test_a_run_a_complete_one_and_one_that_goes_on(door: Door, tmp_path: Path) -
         assert f"<h2>{heading}</h2>" in report, heading
     assert "until all cells had done their steps" in report
 
-    (folder,) = (run / "models").iterdir()
+    (folder,) = (run / "models").glob("*/")
     recipe, data = (
         json.loads((folder / "recipe.json").read_text()),
         Settings.parse([str(tmp_path / "cells.yaml")]).make("data"),

@@ -205,7 +205,7 @@ def test_cells_of_several_architectures_meet_and_their_members_are_built_and_exp
             assert float(data.loss(model(inputs), targets).mean()) == pytest.approx(
                 member.metrics["loss"], rel=1e-4
             )
-    folders = sorted((folder / "models").iterdir())
+    folders = sorted((folder / "models").glob("*/"))
     assert folders
     for exported in folders:
         recipe = json.loads((exported / "recipe.json").read_text())
@@ -257,7 +257,7 @@ def test_the_report_tells_of_architectures_and_leaves_idle_ones_out(
     assert lower, "nothing that idle architectures would have hidden"
 
     assert list(cells.pictures) == [
-        int(path.name) for path in sorted((folder / "models").iterdir(), key=lambda p: order(folder, p))
+        int(path.name) for path in sorted((folder / "models").glob("*/"), key=lambda p: order(folder, p))
     ]
     report = (folder / "report.html").read_text()
     assert (

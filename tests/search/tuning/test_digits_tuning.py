@@ -81,7 +81,7 @@ def test_the_table_the_report_and_the_winner(
     assert "What stays of each layer" not in report and "hypervolume" not in report
     assert (run / "front.csv").read_text().splitlines()[0].endswith("model.width,training.learning_rate")
 
-    folders = list((run / "models").iterdir())
+    folders = list((run / "models").glob("*/"))
     assert [folder.name for folder in folders] == [str(winner)]
     recipe = json.loads((folders[0] / "recipe.json").read_text())
     data = Digits(train_samples=120)
@@ -125,7 +125,7 @@ def test_without_its_checkpoint_the_winner_is_trained_again_to_the_same_weights(
     ]
     assert main([*words, "--search.budget.evaluations", "6"]) == 0
     run = tmp_path / "runs" / "small"
-    (folder,) = (run / "models").iterdir()
+    (folder,) = (run / "models").glob("*/")
     expected = load(folder).state_dict()
     for path in (*folder.iterdir(), *(run / "state" / "trials").iterdir()):
         path.unlink()
@@ -354,5 +354,5 @@ def test_successive_halving_by_configuration(
     out, err = capsys.readouterr()
     assert "1 complete, 7 paused" in out and "on the test split: loss" in out and "ended by: exhausted" in err
     found = outcomes(tmp_path / "runs" / "small")
-    assert len(list((tmp_path / "runs" / "small" / "models").iterdir())) == 1 and len(found) == 8
+    assert len(list((tmp_path / "runs" / "small" / "models").glob("*/"))) == 1 and len(found) == 8
     assert "paused" in (tmp_path / "runs" / "small" / "report.html").read_text()
