@@ -15,6 +15,7 @@ from search.record.about import About
 from search.record.finals import BASE, Final, load_finals
 from search.record.ledger import Ledger
 from search.report.cell_facts import CellFacts
+from search.report.nothing_complete import nothing_complete
 from search.report.supernet_facts import Course, gather_courses
 from search.report.trials import TrialRow, gather_trials
 
@@ -54,6 +55,7 @@ class Facts:
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
         cells: of a coevolution; else None.
         courses: of a search of cells, the best first; else empty.
+        complaint: why nothing came to its end and what to change; empty where something did.
     """
 
     about: About
@@ -74,6 +76,7 @@ class Facts:
     trials: list[TrialRow] = field(default_factory=list)
     cells: CellFacts | None = None
     courses: list[Course] = field(default_factory=list)
+    complaint: str = ""
 
     @property
     def objectives(self) -> list[str]:
@@ -173,6 +176,7 @@ def gather(ledger: Ledger) -> Facts:
         trials=gather_trials(ledger, about),
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
+        complaint=nothing_complete(ledger),
     )
 
 

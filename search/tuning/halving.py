@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from search.tuning.strategy import operator_name, reported
 from search.tuning.weighing import halving_score
 from spaces.errors import InputError, require
 
+_log = logging.getLogger(__name__)
 _SCORED = ("train_loss", "mean_bias", "movement")
 
 
@@ -61,6 +63,9 @@ class SuccessiveHalving(Strategy):
     rung is not complete the next bracket is begun, so that no worker waits. Every decision depends on whole
     rungs alone, so the run is the same on any number of workers. A trial that goes on
     counts once more in a budget.
+
+    A trial whose report at a rung lacks a metric that ranks it stands behind those that have it; a warning
+    names the metric, once.
 
     With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others
     by `monitor`: half and half, by the validation loss and by the validation loss plus bias, was the safest
@@ -162,6 +167,7 @@ class SuccessiveHalving(Strategy):
         self._promoted: deque[tuple[int, _Place]] = deque()  # parent, and where it goes
         self._bracket = self._begun = 0  # the bracket that is being filled, and how many it has
         self._exhausted = False
+        self._warned: set[str] = set()  # metrics that were missing at a rung
 
     def ask(self, n: int) -> list[Candidate]:
         candidates: list[Candidate] = []
@@ -237,15 +243,27 @@ class SuccessiveHalving(Strategy):
 
     def _arrive(self, place: _Place, evaluation: Evaluation) -> None:
         e = evaluation
-        values = None if e.state is State.FAILED else tuple(monitor(e.metrics) for monitor in self._monitors)
-        if values is None or divergence(Report(e.metrics)) or not all(map(math.isfinite, values)):
-            values = None
+        values = None
+        if e.state is not State.FAILED and not divergence(Report(e.metrics)):
+            self._warn(e.metrics, place.rung)
+            # what is not known ranks last, and is no reason to let a trial go
+            found = [monitor(e.metrics) for monitor in self._monitors]
+            values = tuple(math.inf if math.isnan(value) else value for value in found)
+        if values is None:
             self._places.pop(e.candidate.id)
             self._conclude(place.trial, e)
         else:
             place.trial.report(values[0], self.resources[place.rung])
         self._rungs[place.bracket, place.rung].came.append((e.candidate.id, values))
         self._promote(place.bracket, place.rung)
+
+    def _warn(self, metrics: Mapping[str, float], rung: int) -> None:
+        """Say once of a metric that it does not rank trials, since reports at a rung lack it."""
+        for name in (name for monitor in self._monitors for name in monitor.missing(metrics)):
+            if name not in self._warned:
+                self._warned.add(name)
+                step = self.resources[rung]
+                _log.warning("%s is not known at step %d; trials without it rank last there", name, step)
 
     def _promote(self, bracket: int, number: int) -> None:
         """Where a rung is complete, send its best on and let the others go."""
@@ -280,6 +298,7 @@ class SuccessiveHalving(Strategy):
             scores = (trained * train + held_out * val) / (trained + held_out)
         else:
             scores = halving_score(val, train, bias, movement, self.labels or held_out)
+        scores = np.nan_to_num(scores, nan=math.inf, posinf=math.inf)
         return {id: (float(score),) for id, score in zip(standing, scores, strict=True)}
 
     def _conclude(self, trial: Trial, evaluation: Evaluation) -> None:

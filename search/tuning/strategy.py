@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import logging
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
 from optuna.pruners import BasePruner, HyperbandPruner
@@ -19,6 +20,8 @@ from search.strategy import Strategy
 from search.tuning.sampling import SamplerName, Sampling
 from spaces.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 
 class Tuning(Strategy):
     """Asks a sampler of Optuna for trials of a :class:`~spaces.trials.TrialSpace`; after every report a
@@ -29,7 +32,9 @@ class Tuning(Strategy):
     reports), so the same seed gives the same run on any number of workers; that costs the pruner sight of the
     `lag` latest trials. ``all`` shows it everything reported so far.
 
-    A report that is not finite stops the trial, with the reason, whatever the pruner.
+    A report that is not finite stops the trial, with the reason, whatever the pruner. What is screened
+    (``macs``, ``params``, ``bytes``) is a value of the trial from its first report on. A trial is not judged
+    at a report that lacks a metric which the pruner is to see; a warning names the metric, once.
 
     Args:
         sampler: ``tpe``, ``random``, ``qmc``, ``nsgaii``, or a sampler of Optuna by class_path; its
@@ -92,6 +97,8 @@ class Tuning(Strategy):
         self._sight: dict[int, int] = {}  # how many had been told when a candidate was asked
         self._last: dict[int, int] = {}  # the last step judged
         self._heard: dict[int, list[dict[str, float]]] = {}  # metrics of the reports so far
+        self._costs: dict[int, Mapping[str, float]] = {}  # what is screened of an open candidate
+        self._warned: set[str] = set()  # metrics that were missing in a report
 
     def ask(self, n: int) -> list[Candidate]:
         candidates: list[Candidate] = []
@@ -112,7 +119,7 @@ class Tuning(Strategy):
             return False
         trial = self._open[candidate.id]
         with self._sampling.storage.only(self._seen(candidate.id, trial.number)):
-            weak = self._judge(trial, report)
+            weak = self._judge(trial, report, self._screened(candidate))
         return f"{type(self.pruner).__name__} at step {report.step}" if weak else False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
@@ -127,6 +134,7 @@ class Tuning(Strategy):
             self._sight.pop(id)
             self._last.pop(id, None)
             self._heard.pop(id, None)
+            self._costs.pop(id, None)
             self._told.append(trial.number)
             if evaluation.state is State.COMPLETE:
                 self._sampling.complete(trial, evaluation.metrics)
@@ -137,15 +145,38 @@ class Tuning(Strategy):
             else:
                 self._sampling.pruned(trial)
 
-    def _judge(self, trial: Trial, report: Report) -> bool:
-        values = [monitor(report.metrics) for monitor in self._monitors]
+    def _judge(self, trial: Trial, report: Report, screened: Mapping[str, float]) -> bool:
+        known = {**screened, **report.metrics}
+        values = [monitor(known) for monitor in self._monitors]
+        missing = [name for monitor in self._monitors for name in monitor.missing(known)]
+        self._warn(missing, report.step)
         if isinstance(self.pruner, NonDominationPruner):
             self.pruner.report(trial, values, report.step)
-            return self.pruner.judge(trial.study, trial)
+            return not missing and self.pruner.judge(trial.study, trial)
+        if missing:  # to pruners of Optuna what is not a number is as bad as can be
+            return False
         for name, value in self._monitors[0].attributes(report).items():
             trial.set_user_attr(name, value)
         trial.report(values[0], report.step)
         return trial.should_prune()
+
+    def _screened(self, candidate: Candidate) -> Mapping[str, float]:
+        """Return what is screened of a candidate, where a monitor looks at any of it."""
+        evaluator = self.problem.evaluator
+        if not any(name in evaluator.screened for monitor in self._monitors for name in monitor.metrics):
+            return {}
+        if candidate.id not in self._costs:
+            found = evaluator.screen(candidate.genome[None])
+            self._costs[candidate.id] = {name: float(values[0]) for name, values in found.items()}
+        return self._costs[candidate.id]
+
+    def _warn(self, missing: Sequence[str], step: int) -> None:
+        """Say once of a metric that the pruner waits for it."""
+        for name in missing:
+            if name not in self._warned:
+                self._warned.add(name)
+                kind = type(self.pruner).__name__
+                _log.warning("%s is not known at step %d; %s stops no trial before it is", name, step, kind)
 
     def _repeats(self, id: int, report: Report) -> bool:
         """Whether a report only says that an earlier epoch's weights were put back: the training is over,
