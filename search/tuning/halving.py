@@ -7,12 +7,14 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from evaluators.base import RESUME, Candidate, Cause, Evaluation, Report, State
+from operators.initialisation import Initialisation
 from search.problem import Problem
 from search.stop import Stop
 from search.strategies.monitor import Monitor, divergence
@@ -35,6 +37,7 @@ class _Place:
         trial: of the study behind the sampler.
         bracket, rung: where it is, both from 0.
         seed: of its first candidate.
+        origin: what it comes from where that is not the sampler.
     """
 
     trial: Trial
@@ -42,6 +45,7 @@ class _Place:
     bracket: int
     rung: int
     seed: int = 0
+    origin: str = ""
 
 
 @dataclass(eq=False)
@@ -97,11 +101,15 @@ class SuccessiveHalving(Strategy):
         labels: that the loss on the search split is the mean over; null: one a sample. For `weigh` alone.
         sampler: as in :class:`~search.tuning.strategy.Tuning`; the paper's is ``random``.
         startup: random trials before TPE models anything.
+        starting_points: as in :class:`~search.tuning.strategy.Tuning`: the first configurations.
+        initialisation: likewise; a trial whose results are known is judged at each rung by its report there.
 
     Raises:
         InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is
             not reported, an evaluator that does not say its epochs.
     """
+
+    later_arguments = ("starting_points", "initialisation")
 
     def __init__(
         self,
@@ -118,6 +126,8 @@ class SuccessiveHalving(Strategy):
         labels: int | None = None,
         sampler: SamplerName | BaseSampler = "random",
         startup: int = 10,
+        starting_points: Sequence[dict[str, Any]] | None = None,
+        initialisation: Initialisation | None = None,
     ) -> None:
         require(
             "strategy",
@@ -148,6 +158,8 @@ class SuccessiveHalving(Strategy):
         self.maximum, self.mix = maximum, mix
         self.monitor, self.second_monitor, self.sampler = monitor, second_monitor, sampler
         self.startup = startup
+        self.starting_points = None if starting_points is None else [dict(point) for point in starting_points]
+        self.initialisation = initialisation
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -162,6 +174,7 @@ class SuccessiveHalving(Strategy):
         self.resources = rungs(self.minimum, self.eta, self._whole(problem))
         self._sizes = _sizes(problem) if self.weigh else (0, 0)
         self._sampling = Sampling(problem, self.sampler, None, seed, self.startup)
+        self._sampling.begin_with(self.starting_points or (), self.initialisation)
         self._places: dict[int, _Place] = {}
         self._rungs: dict[tuple[int, int], _Rung] = {}
         self._promoted: deque[tuple[int, _Place]] = deque()  # parent, and where it goes
@@ -181,7 +194,8 @@ class SuccessiveHalving(Strategy):
                 if new is None:
                     break
                 place = new
-                candidate = self._candidate(place.genome.copy(), operator=operator_name(self.sampler))
+                operator = place.origin or operator_name(self.sampler)
+                candidate = self._candidate(place.genome.copy(), operator=operator)
                 place.seed = candidate.seed
             self._places[candidate.id] = place
             candidates.append(candidate)
@@ -233,7 +247,7 @@ class SuccessiveHalving(Strategy):
         if self._begun == 0 and self.resources:
             self._rungs[self._bracket, 0] = _Rung(self.n)
         self._begun += 1
-        return _Place(*drawn, self._bracket, 0)
+        return _Place(drawn.trial, drawn.genome, self._bracket, 0, origin=drawn.origin)
 
     def _cut(self) -> None:
         """Where the space is exhausted, what has begun of a bracket is all there is of it."""

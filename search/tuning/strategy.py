@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from evaluators.base import Candidate, Cause, Evaluation, Report, State
+from operators.initialisation import Initialisation
 from search.curves import repeats
 from search.problem import Problem
 from search.pruners import NonDominationPruner
@@ -45,11 +46,19 @@ class Tuning(Strategy):
         monitor: what is reported to the pruner: ``METRIC``, ``max METRIC`` or a sum such as
             ``loss + tic_bias``; null: the first objective.
         peers: which other trials the pruner sees, ``told`` or ``all``.
+        starting_points: parameters of trials that are asked first, ``[{model.width: 32}, ...]``; those that a
+            point leaves out are drawn at random.
+        initialisation: what is asked next, before the sampler draws: :class:`~search.FromRun`, trials of
+            another run, of which those whose results mean the same here are not evaluated again.
 
     Raises:
         InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is
-            not reported, a sampler or pruner that cannot serve the number of objectives.
+            not reported, a sampler or pruner that cannot serve the number of objectives, a starting point
+            that the space does not have.
     """
+
+    asks_known = True
+    later_arguments = ("starting_points", "initialisation")
 
     def __init__(
         self,
@@ -58,6 +67,8 @@ class Tuning(Strategy):
         startup: int = 10,
         monitor: str | None = None,
         peers: Literal["told", "all"] = "told",
+        starting_points: Sequence[dict[str, Any]] | None = None,
+        initialisation: Initialisation | None = None,
     ) -> None:
         if startup < 1:
             raise InputError(f"strategy: startup {startup}; expected at least 1")
@@ -70,6 +81,8 @@ class Tuning(Strategy):
             Monitor(monitor)
         self.sampler, self.pruner, self.startup, self.monitor = sampler, pruner, startup, monitor
         self.peers = peers
+        self.starting_points = None if starting_points is None else [dict(point) for point in starting_points]
+        self.initialisation = initialisation
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -86,6 +99,7 @@ class Tuning(Strategy):
             seed,
             self.startup,
         )
+        self._sampling.begin_with(self.starting_points or (), self.initialisation)
         watched = [self.monitor or str(problem.objectives[0])]
         if isinstance(self.pruner, NonDominationPruner):
             watched = [str(objective) for objective in problem.objectives]
@@ -103,9 +117,8 @@ class Tuning(Strategy):
     def ask(self, n: int) -> list[Candidate]:
         candidates: list[Candidate] = []
         while len(candidates) < n and (drawn := self._sampling.draw()) is not None:
-            trial, genome = drawn
-            candidate = self._candidate(genome, operator=operator_name(self.sampler))
-            self._open[candidate.id], self._sight[candidate.id] = trial, len(self._told)
+            candidate = self._candidate(drawn.genome, operator=drawn.origin or operator_name(self.sampler))
+            self._open[candidate.id], self._sight[candidate.id] = drawn.trial, len(self._told)
             candidates.append(candidate)
         return candidates
 
@@ -121,6 +134,10 @@ class Tuning(Strategy):
         with self._sampling.storage.only(self._seen(candidate.id, trial.number)):
             weak = self._judge(trial, report, self._screened(candidate))
         return f"{type(self.pruner).__name__} at step {report.step}" if weak else False
+
+    def hears_known(self, candidate: Candidate, report: Report) -> bool | str | Stop:
+        self.should_stop(candidate, report)  # for what sampler and pruner keep of it
+        return False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
         # told again for what sampler and pruner keep of them; what was decided then stands in the ledger
