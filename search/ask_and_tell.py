@@ -60,6 +60,13 @@ class AskAndTell(ABC):
         """
         return False
 
+    def hears_known(self, candidate: Candidate, report: Report) -> bool | str | Stop:
+        """Likewise, of a candidate whose result is known from another run: to stop it would save nothing.
+
+        By default as :meth:`should_stop`.
+        """
+        return self.should_stop(candidate, report)
+
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
         """Hear, on resume, the reports that a finished candidate gave: told between its :meth:`ask` and its
         :meth:`tell`.

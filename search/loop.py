@@ -199,7 +199,8 @@ class Loop(SearchLoop):
             if event.id not in self._stopped:
                 self.ledger.add_report(event.id, event.report)
                 self.steps[event.id] = event.report.step
-                if stop := Stop.of(self.strategy.should_stop(self._flying[event.id], event.report)):
+                hear = self.strategy.hears_known if event.known else self.strategy.should_stop
+                if stop := Stop.of(hear(self._flying[event.id], event.report)):
                     self._stopped[event.id] = event.report, stop
                     self.executor.cancel(event.id)
         else:

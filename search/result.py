@@ -24,6 +24,7 @@ from search.record.about import About
 from search.record.finals import Final, load_finals
 from search.record.ledger import Ledger
 from search.report import table
+from search.report.nothing_complete import nothing_complete
 from search.report.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
@@ -42,6 +43,7 @@ class Result:
         directory: of the run, None where it was kept in memory.
         complete: whether there was nothing left to do when the run was called.
         trials: of a hyper-parameter search, all of them in the order in which they were asked; else empty.
+        complaint: why nothing came to its end and what to change, in one sentence; empty where something did.
         keep: what lives as long as this does: the folder with the pairs of a coevolution in memory.
     """
 
@@ -55,6 +57,7 @@ class Result:
     complete: bool = False
     trials: list[TrialRow] = field(default_factory=list)
     keep: object = field(default=None, repr=False)
+    complaint: str = ""
 
     @classmethod
     def read(
@@ -64,7 +67,16 @@ class Result:
         front, about = front_of(problem, ledger).members, About.load(ledger)
         trials = gather_trials(ledger, about, curves=False)
         return cls(
-            front, ending, ledger.counts(), load_finals(ledger), problem, about, directory, complete, trials
+            front,
+            ending,
+            ledger.counts(),
+            load_finals(ledger),
+            problem,
+            about,
+            directory,
+            complete,
+            trials,
+            complaint=nothing_complete(ledger),
         )
 
     @property
@@ -82,11 +94,13 @@ class Result:
             return table.text(self.finals, self.about)
         page = Console(file=io.StringIO(), width=400, color_system=None)
         page.print(self._searched())
+        if self.complaint:
+            page.print(self.complaint, markup=False)
         assert isinstance(page.file, io.StringIO)
         return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines()) + "\n"
 
     def show(self, console: Console | None = None) -> None:
-        """Print the table."""
+        """Print the table, and the complaint where there is one."""
         console = console or Console()
         if self.finals and not self.trials:
             table.show(self.finals, self.about, console)
@@ -94,6 +108,8 @@ class Result:
             console.file.write(self.table())
         else:
             console.print(self._searched())
+            if self.complaint:
+                console.print(self.complaint, markup=False)
 
     def build(self, member: int | Evaluation = 0) -> nn.Module:
         """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode.

@@ -22,12 +22,15 @@ class SearchStrategy(ABC):
         monitor: metric, or sum of metrics, that is watched while a candidate is evaluated; None or empty:
             none is.
         needs_state: whether it keeps files in the run's folder of heavy state, in a search in memory, too.
+        asks_known: whether it asks at once for all candidates whose results are known from the run that it
+            begins with, since it would hardly come to them again.
         starts_from_base: whether candidates come from the base model, which is trained, evaluated and scored
             first; else only what is screened is known of it.
     """
 
     monitor: str | None = None
     needs_state: bool = False
+    asks_known: bool = False
     starts_from_base: bool = True
 
     @abstractmethod

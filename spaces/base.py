@@ -277,6 +277,29 @@ class Trained(Protocol):
 
 
 @runtime_checkable
+class Parametric(Protocol):
+    """A space whose genomes hold the parameters of trials.
+
+    Attributes:
+        distributions: of Optuna, by the names of the parameters.
+    """
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]: ...
+
+    def encode(self, params: Mapping[str, Any]) -> np.ndarray:
+        """Return the genome ``(length,)`` of exactly the parameters that are asked for; InputError where they
+        are others.
+        """
+
+    def completed(self, params: Mapping[str, Any], rng: np.random.Generator) -> np.ndarray:
+        """Return the same where some are missing, which are drawn at random."""
+
+    def is_meant_with(self, fingerprint: str, distributions: Mapping[str, str]) -> bool:
+        """Whether a fingerprint would be this space's if its parameters had these distributions (JSON)."""
+
+
+@runtime_checkable
 class Masked(Protocol):
     """A space of pairs, an encoder and a decoder, whose units or weights are masked in the full pair.
 

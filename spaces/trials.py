@@ -20,7 +20,7 @@ from torch import nn
 from spaces.allowed import imported
 from spaces.base import Segment, Space
 from spaces.errors import InputError
-from spaces.names import public_name
+from spaces.names import public_name, with_former
 from spaces.parameters import (
     INACTIVE,
     SIZE,
@@ -104,14 +104,51 @@ class TrialSpace(Space):
         """Of names, distributions, declared conditions and the model; the code of a `suggest` function is not
         part of it.
         """
-        distributions = [
-            [name, distribution_to_json(distribution)] for name, distribution in self.distributions.items()
-        ]
-        conditions = self._suggest.conditions if isinstance(self._suggest, Declared) else None
-        text = json.dumps(
-            [distributions, conditions, _path(self._model), self._arguments], sort_keys=True, default=_path
+        return self._fingerprint_with(
+            {name: distribution_to_json(distribution) for name, distribution in self.distributions.items()}
         )
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def compatibility(self) -> str:
+        """Of the names of the parameters, the model with its arguments, and the path of a `suggest` function;
+        ranges, choices and conditions may differ.
+        """
+        suggest = None if isinstance(self._suggest, Declared) else _path(self._suggest)
+        parts = [sorted(self.distributions), suggest, _path(self._model), self._arguments]
+        return _digest(json.dumps(parts, sort_keys=True, default=_path))
+
+    def is_meant_with(self, fingerprint: str, distributions: Mapping[str, str]) -> bool:
+        """Whether a fingerprint, perhaps in format 1, would be this space's if its parameters had these
+        distributions (JSON, by name): nothing else differs then.
+        """
+        return fingerprint in with_former(lambda: self._fingerprint_with(distributions))
+
+    def _fingerprint_with(self, distributions: Mapping[str, str]) -> str:
+        conditions = self._suggest.conditions if isinstance(self._suggest, Declared) else None
+        parts = [
+            [[name, text] for name, text in distributions.items()],
+            conditions,
+            _path(self._model),
+            self._arguments,
+        ]
+        return _digest(json.dumps(parts, sort_keys=True, default=_path))
+
+    def report(self) -> dict[str, Any]:
+        """Return what a genome does not hold: the ``model`` with its ``init_args``, the ``when`` of
+        conditional parameters, and the path of a ``suggest`` function.
+        """
+        made = self._suggest
+        conditions = {} if not isinstance(made, Declared) else made.conditions
+        found = {
+            "model": None if self._model is None else _path(self._model),
+            "init_args": json.loads(json.dumps(self._arguments, default=_path)),
+            "when": {
+                name: {parent: list(values) for parent, values in parents.items()}
+                for name, parents in conditions.items()
+            },
+            "suggest": None if isinstance(made, Declared) else _path(made),
+        }
+        return {"trials": found}
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self._stack(
@@ -179,17 +216,32 @@ class TrialSpace(Space):
         def given(name: str, distribution: BaseDistribution) -> float:
             if name not in params:
                 raise InputError(f"space: {name} is missing; expected a value of {distribution}")
-            try:
-                value = distribution.to_internal_repr(params[name])
-                ok = distribution._contains(value)
-            except (ValueError, TypeError):
-                ok = False
-            if not ok:
-                raise InputError(
-                    f"space: {name} = {params[name]!r} is not accepted; expected a value of {distribution}"
-                )
-            return nearest(distribution, value)
+            return _internal(name, distribution, params[name])
 
+        return self._encode(params, given)
+
+    def completed(self, params: Mapping[str, Value], rng: np.random.Generator) -> np.ndarray:
+        """Return the genome ``(length,)`` of parameters of which some may be missing: these are drawn at
+        random where they are asked for.
+
+        Raises:
+            InputError: a value is out of its range, or of a parameter that is unknown or not asked for.
+        """
+        for name in params:
+            if name not in self.distributions:
+                known = ", ".join(self.distributions)
+                raise InputError(f"space: no parameter {name!r}; expected one of {known}")
+
+        def given(name: str, distribution: BaseDistribution) -> float:
+            if name not in params:
+                return draw(distribution, rng)
+            return _internal(name, distribution, params[name])
+
+        return self._encode(params, given)
+
+    def _encode(
+        self, params: Mapping[str, Value], given: Callable[[str, BaseDistribution], float]
+    ) -> np.ndarray:
         asked = self._run(given)
         for name in params:
             if name not in asked:
@@ -345,6 +397,26 @@ class _Discovery:
                     "expected one for all trials, or another name"
                 )
         self._seen.update(trial.chosen.items())
+
+
+def _internal(name: str, distribution: BaseDistribution, given: Value) -> float:
+    """Return a value in Optuna's internal representation, steps met within rounding.
+
+    Raises:
+        InputError: it is none of the distribution's.
+    """
+    try:
+        value = distribution.to_internal_repr(given)
+        ok = distribution._contains(value)
+    except (ValueError, TypeError):
+        ok = False
+    if not ok:
+        raise InputError(f"space: {name} = {given!r} is not accepted; expected a value of {distribution}")
+    return nearest(distribution, value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _ends(distribution: BaseDistribution) -> list[float]:

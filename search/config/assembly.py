@@ -27,8 +27,8 @@ def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevo
     if not hasattr(strategy, "initialisation"):
         name = type(strategy).__name__
         raise InputError(
-            f"warm_start: {name} begins in a way of its own; expected search.Evolution or "
-            f"search.RandomSearch as strategy"
+            f"warm_start: {name} begins in a way of its own; expected search.Evolution, search.RandomSearch, "
+            f"search.Tuning or search.SuccessiveHalving as strategy"
         )
     strategy.initialisation = FromRun(run, then=strategy.initialisation)
     return strategy

@@ -19,10 +19,15 @@ class Started:
 
 @dataclass(frozen=True, eq=False)
 class Reported:
-    """A running candidate gave a report."""
+    """A running candidate gave a report.
+
+    Attributes:
+        known: whether it ran in another run, so that to stop it saves nothing.
+    """
 
     id: int
     report: Report
+    known: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ class KnownResults:
                 unknown.append(candidate)
                 continue
             self._ready.append(Started(candidate.id))
-            self._ready += [Reported(candidate.id, report) for report in known.reports]
+            self._ready += [Reported(candidate.id, report, known=True) for report in known.reports]
             self._ready.append(Finished(known.evaluation))
         if unknown:
             self.inner.submit(unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "objectives:"
 _KEY = re.compile(rf"{_PREFIX}\d+")
+_log = logging.getLogger(__name__)
 
 
 def to_stop(values: np.ndarray, others: np.ndarray, reduction: float = 3, reached: int | None = None) -> bool:
@@ -36,13 +38,11 @@ def to_stop(values: np.ndarray, others: np.ndarray, reduction: float = 3, reache
         reached: n; by default the point and the others.
 
     Returns:
-        Whether at least ``ceil(n / reduction)`` others are on fronts before its own, or one of its values is
-        not a number.
+        Whether at least ``ceil(n / reduction)`` others are on fronts before its own. Where one of its values
+        is not a number that is not known, and it is not stopped.
     """
     values, others = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
-    if np.isnan(values).any():
-        return True
-    if not others.size:
+    if np.isnan(values).any() or not others.size:
         return False
     fronts = moocore.pareto_rank(np.vstack([values[None], np.where(np.isnan(others), np.inf, others)]))
     before = int((fronts[1:] < fronts[0]).sum())
@@ -56,6 +56,9 @@ class NonDominationPruner:
     keeps the reports as user attributes ``objectives:{step}`` of the trial, in the study's own directions. At
     each step from `min_resource` on a trial is compared with what the others reported at the same step; rungs
     as in :class:`search.pruners.TICPruner`. Failed trials are not compared with.
+
+    A trial of which one value is not a number is not pruned: whether it is dominated is not known. The first
+    such report is told of by a warning of this module's logger, with the objective's name.
 
     Example:
         >>> import optuna
@@ -77,7 +80,7 @@ class NonDominationPruner:
 
     Args:
         reduction: one in so many goes on at a rung.
-        min_resource: nothing but what is not a number is pruned at a smaller step.
+        min_resource: nothing is pruned at a smaller step.
         startup_trials: nothing is pruned before so many others have come as far as `min_resource`.
 
     Raises:
@@ -90,6 +93,7 @@ class NonDominationPruner:
         self._min_resource, self._reduction = min_resource, reduction
         self._rungs = Rungs(min_resource, reduction)
         self._startup_trials = startup_trials
+        self._warned = False
 
     def report(self, trial: Trial, values: Sequence[float], step: int) -> None:
         """Keep the values of a trial at a step, one for each of the study's objectives.
@@ -118,7 +122,8 @@ class NonDominationPruner:
             return False
         step = max(own)
         if np.isnan(own[step]).any():
-            return True
+            self._warn(study, trial, own[step], step)
+            return False
         if step < self._rungs.first:
             return False
         others = _of_others(study, trial)
@@ -133,6 +138,20 @@ class NonDominationPruner:
         start = self._rungs.start(step)
         return to_stop(
             signs * own[step], signs * rivals, self._rungs.reduction, 1 + sum(last >= start for last in lasts)
+        )
+
+    def _warn(self, study: Study, trial: Trial | FrozenTrial, values: Sequence[float], step: int) -> None:
+        """Say once which objective is not a number, so that nobody wonders why nothing is pruned."""
+        if self._warned:
+            return
+        self._warned = True
+        names = study.metric_names or [f"objective {place}" for place in range(len(values))]
+        unknown = ", ".join(name for name, value in zip(names, values, strict=True) if np.isnan(value))
+        _log.warning(
+            "trial %d, step %d: %s is not a number; NonDominationPruner stops no such trial",
+            trial.number,
+            step,
+            unknown,
         )
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FALLBACK = "pruner:fallback"
 """User attribute of a trial for which, from the step that it names on, the fallback decided at least once."""
 
+NOT_A_NUMBER = "pruner:not a number"
+"""User attribute of a trial that was pruned because its value was not a number, with the step."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -47,8 +50,10 @@ class TICPruner(BasePruner):
 
     The fallback decides where there is no interval: for studies without Secateur, and where the weights have
     moved so far (`max_movement`) that the theory does not hold. The trial's user attribute
-    ``pruner:fallback`` then names the step and the reason. A value that is not a number is pruned at any
-    step. Failed trials are not compared with.
+    ``pruner:fallback`` then names the step and the reason. Failed trials are not compared with.
+
+    A value that is not a number is pruned like a weak one: from `min_resource` on, once `startup_trials`
+    others have come as far. The trial's user attribute ``pruner:not a number`` then names the step.
 
     Example:
         >>> import optuna
@@ -73,9 +78,9 @@ class TICPruner(BasePruner):
             the same start.
         reduction: one in so many goes on at a rung.
         confidence: of the two-sided normal interval of a value; 0 compares the values alone.
-        min_resource: nothing but what is not a number is pruned at a smaller step, by the fallback neither.
-        startup_trials: nothing is decided by intervals before so many others have come as far as
-            `min_resource`.
+        min_resource: nothing is pruned at a smaller step, by the fallback neither.
+        startup_trials: nothing is decided by intervals, nor pruned for not being a number, before so many
+            others have come as far as `min_resource`.
         max_movement: largest relative movement of the weights at which the intervals are believed; None:
             always. Where it is given, a report without a gauge is not believed either.
 
@@ -113,26 +118,19 @@ class TICPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Judge the trial by its last report."""
         step = trial.last_step
-        if step is None:
+        if step is None or step < self._rungs.first:
             return False
         if math.isnan(trial.intermediate_values[step]):
-            return True
-        if step < self._rungs.first:
-            return False
+            return self._not_a_number(study, trial, step)
         doubt = self._doubt(trial, step)
         if doubt:
-            self._tell(study, trial, f"step {step}: {doubt}")
+            if self._tell(study, trial, FALLBACK, f"step {step}: {doubt}"):
+                _log.info("trial %d, step %d: %s: the fallback decides", trial.number, step, doubt)
             return bool(self._fallback.prune(study, trial))
         return self._surely_beaten(study, trial, step)
 
     def _surely_beaten(self, study: Study, trial: FrozenTrial, step: int) -> bool:
-        others = [
-            (other, last)
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number
-            and other.state != TrialState.FAIL
-            and (last := other.last_step) is not None
-        ]
+        others = _others(study, trial)
         if sum(last >= self._rungs.first for _, last in others) < self._startup_trials:
             return False
         # the worst that another may be against the best that this one may be, at the same step
@@ -168,11 +166,32 @@ class TICPruner(BasePruner):
             "" if movement <= self._max_movement else f"movement {movement:.3g} above {self._max_movement:g}"
         )
 
+    def _not_a_number(self, study: Study, trial: FrozenTrial, step: int) -> bool:
+        """Prune a trial whose value is not a number, once enough others have come, and say so."""
+        if sum(last >= self._rungs.first for _, last in _others(study, trial)) < self._startup_trials:
+            return False
+        if self._tell(study, trial, NOT_A_NUMBER, f"step {step}"):
+            _log.warning("trial %d is pruned: its value at step %d is not a number", trial.number, step)
+        return True
+
     @staticmethod
-    def _tell(study: Study, trial: FrozenTrial, reason: str) -> None:
+    def _tell(study: Study, trial: FrozenTrial, key: str, reason: str) -> bool:
+        """Write an attribute of a running trial that has none of this key yet; whether it was written."""
         # As Optuna's own SuccessiveHalvingPruner does: a pruner is given no other way to write to a running
         # trial.
         storage, number = study._storage, trial._trial_id
-        if trial.state == TrialState.RUNNING and FALLBACK not in storage.get_trial(number).user_attrs:
-            storage.set_trial_user_attr(number, FALLBACK, reason)
-            _log.info("trial %d, %s: the fallback decides", trial.number, reason)
+        if trial.state != TrialState.RUNNING or key in storage.get_trial(number).user_attrs:
+            return False
+        storage.set_trial_user_attr(number, key, reason)
+        return True
+
+
+def _others(study: Study, trial: FrozenTrial) -> list[tuple[FrozenTrial, int]]:
+    """Every other trial that has reported and has not failed, with its last step."""
+    return [
+        (other, last)
+        for other in study.get_trials(deepcopy=False)
+        if other.number != trial.number
+        and other.state != TrialState.FAIL
+        and (last := other.last_step) is not None
+    ]

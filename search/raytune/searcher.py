@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 class StudySearch(Searcher):
     """Lets the sampler of a study propose the trials of a `tune.Tuner`, and tells the study how they end. [O]
 
+    Of several objectives a result may lack some that an earlier one of the trial had: a cost can be reported
+    once, with the first. A trial is not judged before all are known, which a warning says, once.
+
     A trial that completes is told with its last value, one that the scheduler stops is PRUNED, one that
     raises is FAIL, and one that ends with a value that is not a number is PRUNED with the reason. Of a step
     that is reported twice (by a trial that starts again after an interruption) the first report stands.
@@ -107,6 +110,8 @@ class StudySearch(Searcher):
         self._live: dict[str, optuna.Trial] = {}
         self._last: dict[str, int] = {}  # step of the last report
         self._ray_trials: dict[str, RayTrial] = {}
+        self._known: dict[str, dict[str, float]] = {}  # of several objectives, what was last reported of each
+        self._warned: set[str] = set()  # objectives that a result lacked
 
     @staticmethod
     def study_of(path: str | Path) -> Study:
@@ -171,7 +176,7 @@ class StudySearch(Searcher):
         if error:
             self._end(trial_id, state=TrialState.FAIL, reason="the trial raised an error or its worker died")
             return
-        values = self._values(result or {})
+        values = self._values(trial_id, result or {})
         if values is None:
             self._stopped(trial_id, f"ended without a value of {self.metric}")
             return
@@ -205,7 +210,7 @@ class StudySearch(Searcher):
         else:
             # it is as it was at the beginning, and would draw what it drew then
             self.study.sampler.reseed_rng()
-        self._live, self._last, self._ray_trials = {}, {}, {}
+        self._live, self._last, self._ray_trials, self._known = {}, {}, {}, {}
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             mark = trial.user_attrs.get(RAY, {})
             if mark.get("search") == self._id and mark.get("trial") not in self._numbers:
@@ -214,7 +219,7 @@ class StudySearch(Searcher):
                 self.study.enqueue_trial(trial.params)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_live": {}, "_last": {}, "_ray_trials": {}}
+        return self.__dict__ | {"_live": {}, "_last": {}, "_ray_trials": {}, "_known": {}}
 
     def agree(self, metric: str | None, mode: str | None) -> None:
         """Take the metric of a TuneConfig, or find that it contradicts the study.
@@ -243,7 +248,9 @@ class StudySearch(Searcher):
         several = isinstance(self.mode, list)
         stop = pruner is not None and pruner.should_prune(trial) if several else trial.should_prune()
         if stop:
-            self._end(trial_id, state=TrialState.PRUNED, reason=self._divergence(self._values(result)))
+            self._end(
+                trial_id, state=TrialState.PRUNED, reason=self._divergence(self._values(trial_id, result))
+            )
         return stop
 
     def watch(self, ray_trial: RayTrial) -> None:
@@ -282,13 +289,22 @@ class StudySearch(Searcher):
             parameter.place(params[name], config)
         return config
 
-    def _values(self, result: Mapping[str, Any]) -> list[float] | None:
+    def _values(self, trial_id: str, result: Mapping[str, Any]) -> list[float] | None:
+        """Return the objectives' values at a result, None where one is not known or all are missing."""
         names = self.metric if isinstance(self.metric, list) else [self.metric]
-        return (
-            [float(result[name]) for name in names]
-            if all(result.get(name) is not None for name in names)
-            else None
-        )
+        here = {name: float(result[name]) for name in names if result.get(name) is not None}
+        known = self._known.setdefault(trial_id, {})
+        known |= here
+        return [known[name] for name in names] if here and len(known) == len(names) else None
+
+    def _warn(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Say once of an objective that a pruner waits for it."""
+        names = self.metric if isinstance(self.metric, list) else [self.metric]
+        for name in names:
+            if name not in self._known.get(trial_id, {}) and name not in self._warned:
+                self._warned.add(name)
+                step = result.get(self._step)
+                _log.warning("no result has %s at step %s; no trial is stopped before it has", name, step)
 
     def _divergence(self, values: Sequence[float] | None) -> str | None:
         return (
@@ -315,7 +331,9 @@ class StudySearch(Searcher):
     def _report(
         self, trial_id: str, result: dict[str, Any], pruner: NonDominationPruner | None = None
     ) -> None:
-        values, step = self._values(result), int(result.get(self._step, -1))
+        values, step = self._values(trial_id, result), int(result.get(self._step, -1))
+        if values is None and trial_id in self._live:
+            self._warn(trial_id, result)
         if trial_id not in self._live or values is None or step <= self._last[trial_id]:
             return
         trial = self._live[trial_id]
@@ -342,6 +360,7 @@ class StudySearch(Searcher):
     ) -> None:
         trial = self._live.pop(trial_id)
         self._last.pop(trial_id)
+        self._known.pop(trial_id, None)
         self._ray_trials.pop(trial_id, None)
         if reason is not None:
             trial.set_user_attr(REASON, reason)

@@ -75,7 +75,7 @@ class Final:
     earlier: bool = False
 
     @property
-    def tuned(self) -> bool:
+    def was_tuned(self) -> bool:
         """Whether there was a fine-tuning, or another training."""
         return self.settings != UNTUNED
 

@@ -32,7 +32,9 @@ def describe(name: str, value: object) -> dict[str, str]:
     An argument is read from the attribute or property of that name, from that name with an underscore, or
     from what a method ``settings()`` of the object returns. No other private attribute counts. So call it
     before the object is bound or started. The same object comes out the same in every process: no addresses,
-    no order of sets, arrays by their contents. Secrets are left out: a run is the same with another password.
+    no order of sets, arrays by their contents. Secrets are left out: a run is the same with another password. An
+    argument that the class names in ``later_arguments`` has no line where it is None: runs of before there was
+    such an argument are those that do not use it.
 
     Args:
         name: what the lines begin with.
@@ -65,7 +67,10 @@ def _describe(name: str, value: object, lines: dict[str, str], depth: int) -> No
             _describe(f"{name}.{index}", item, lines, depth - 1)
     else:
         lines[name] = public_name(type(value))
+        later = getattr(type(value), "later_arguments", ())
         for key, argument in sorted(arguments(value).items()):
+            if argument is None and key in later:
+                continue
             _describe(f"{name}.{key}", argument, lines, depth - 1)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from search.record.ledger_store import (
     StoreError,
     StoreFault,
 )
+from search.record.space_changes import space_changes
 from search.record.sqlite_store import SQLiteStore
 from spaces.base import Segment, Space
 from spaces.errors import InputError
@@ -37,6 +37,11 @@ _OLD_REASONS = (
     (State.FAILED, r"", Cause.ERROR),
 )
 """State and reason of an evaluation -> its cause, in ledgers of versions that wrote none."""
+
+
+_HINT = " (with warm_start it begins with what this one found)"
+_MOST_NAMED = 8
+"""Changes of a space that a refusal names."""
 
 
 class LedgerError(OSError):
@@ -102,8 +107,8 @@ class Ledger:
         stored = self.identity
         if stored is not None and (different := identity.differences(stored)):
             raise InputError(
-                f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this "
-                f"run another name"
+                f"{self._place}: belongs to another run, what differs is "
+                f"{', '.join(self._named(different))}; give this run another name{_HINT}"
             )
         if stored is None or not identity.has_format_of(stored) or stored != without_secrets(stored):
             self._store.set_about("identity", dict(identity.lines))
@@ -282,14 +287,27 @@ class Ledger:
         self._store = store
 
     def _expect(self, space: Space) -> None:
-        for stored, given in zip_longest(self.segments, space.segments):
-            if stored != given:
-                difference = (
-                    f"it has {stored or 'no more segments'} where this one has {given or 'no more segments'}"
-                )
-                raise InputError(
-                    f"{self._place}: belongs to another space, {difference}; give this run another name"
-                )
+        self._space = space
+        if self.segments != tuple(space.segments):
+            raise InputError(
+                f"{self._place}: belongs to another space, what differs is {', '.join(self._changes())}; "
+                f"give this run another name{_HINT}"
+            )
+
+    def _changes(self) -> list[str]:
+        """What has a name and is not the same in the space that was given, the first ones."""
+        found = space_changes(self.segments, self.alleles, self.note("about") or {}, self._space)
+        more = len(found) - _MOST_NAMED
+        return [*found[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+
+    def _named(self, different: Sequence[str]) -> list[str]:
+        """Name what differs in the space, where it was told by a hash."""
+        named = self._changes() if any(text.startswith("space ") for text in different) else []
+        return [
+            change
+            for text in different
+            for change in (named if named and text.startswith("space ") else [text])
+        ]
 
     @property
     def _place(self) -> str:

@@ -15,6 +15,7 @@ from search.record.about import About
 from search.record.finals import BASE, Final, load_finals
 from search.record.ledger import Ledger
 from search.report.cell_facts import CellFacts
+from search.report.nothing_complete import nothing_complete
 from search.report.supernet_facts import Course, gather_courses
 from search.report.trials import TrialRow, gather_trials
 
@@ -55,6 +56,7 @@ class Facts:
         cells: of a coevolution; else None.
         courses: of a search of cells, the best first; else empty.
         left: members that were finished and have left the front of the search since.
+        complaint: why nothing came to its end and what to change; empty where something did.
     """
 
     about: About
@@ -76,6 +78,7 @@ class Facts:
     cells: CellFacts | None = None
     courses: list[Course] = field(default_factory=list)
     left: list[Evaluation] = field(default_factory=list)
+    complaint: str = ""
 
     @property
     def objectives(self) -> list[str]:
@@ -179,6 +182,7 @@ def gather(ledger: Ledger) -> Facts:
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
         left=left,
+        complaint=nothing_complete(ledger),
     )
 
 

@@ -121,7 +121,7 @@ def tested_metrics(finals: Sequence[Final], about: About) -> list[str]:
 
 def was_tuned(finals: Sequence[Final]) -> bool:
     """Whether any of the models was fine-tuned, so that there is a before."""
-    return not finals or any(final.tuned for final in finals)
+    return not finals or any(final.was_tuned for final in finals)
 
 
 def main_cost(about: About) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from evaluators.base import Cause, Report
@@ -41,7 +41,11 @@ class Monitor:
                     f"{', '.join(sorted(known))}{hint}"
                 )
 
-    def __call__(self, metrics: dict[str, float]) -> float:
+    def missing(self, metrics: Mapping[str, float]) -> list[str]:
+        """Return the metrics that are not among these, or are not a number there."""
+        return [name for name in self.metrics if math.isnan(metrics.get(name, math.nan))]
+
+    def __call__(self, metrics: Mapping[str, float]) -> float:
         """Return the value to minimise; nan where a report lacks one of the metrics."""
         return self.sign * sum(metrics.get(metric, math.nan) for metric in self.metrics)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from evaluators.base import RESUME, Candidate, Cause, Evaluation, Report, State
+from operators.initialisation import Initialisation
 from search.problem import Problem
 from search.stop import Stop
 from search.strategies.monitor import Monitor, divergence
@@ -22,6 +25,7 @@ from search.tuning.strategy import operator_name, reported
 from search.tuning.weighing import halving_score
 from spaces.errors import InputError, require
 
+_log = logging.getLogger(__name__)
 _SCORED = ("train_loss", "mean_bias", "movement")
 
 
@@ -33,6 +37,7 @@ class _Place:
         trial: of the study behind the sampler.
         bracket, rung: where it is, both from 0.
         seed: of its first candidate.
+        origin: what it comes from where that is not the sampler.
     """
 
     trial: Trial
@@ -40,6 +45,7 @@ class _Place:
     bracket: int
     rung: int
     seed: int = 0
+    origin: str = ""
 
 
 @dataclass(eq=False)
@@ -61,6 +67,9 @@ class SuccessiveHalving(Strategy):
     rung is not complete the next bracket is begun, so that no worker waits. Every decision depends on whole
     rungs alone, so the run is the same on any number of workers. A trial that goes on
     counts once more in a budget.
+
+    A trial whose report at a rung lacks a metric that ranks it stands behind those that have it; a warning
+    names the metric, once.
 
     With `mix` that share of a rung's places goes to the best by `second_monitor`, the rest to the best others
     by `monitor`: half and half, by the validation loss and by the validation loss plus bias, was the safest
@@ -92,11 +101,15 @@ class SuccessiveHalving(Strategy):
         labels: that the loss on the search split is the mean over; null: one a sample. For `weigh` alone.
         sampler: as in :class:`~search.tuning.strategy.Tuning`; the paper's is ``random``.
         startup: random trials before TPE models anything.
+        starting_points: as in :class:`~search.tuning.strategy.Tuning`: the first configurations.
+        initialisation: likewise; a trial whose results are known is judged at each rung by its report there.
 
     Raises:
         InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is
             not reported, an evaluator that does not say its epochs.
     """
+
+    later_arguments = ("starting_points", "initialisation")
 
     def __init__(
         self,
@@ -113,6 +126,8 @@ class SuccessiveHalving(Strategy):
         labels: int | None = None,
         sampler: SamplerName | BaseSampler = "random",
         startup: int = 10,
+        starting_points: Sequence[dict[str, Any]] | None = None,
+        initialisation: Initialisation | None = None,
     ) -> None:
         require(
             "strategy",
@@ -143,6 +158,8 @@ class SuccessiveHalving(Strategy):
         self.maximum, self.mix = maximum, mix
         self.monitor, self.second_monitor, self.sampler = monitor, second_monitor, sampler
         self.startup = startup
+        self.starting_points = None if starting_points is None else [dict(point) for point in starting_points]
+        self.initialisation = initialisation
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -157,11 +174,13 @@ class SuccessiveHalving(Strategy):
         self.resources = rungs(self.minimum, self.eta, self._whole(problem))
         self._sizes = _sizes(problem) if self.weigh else (0, 0)
         self._sampling = Sampling(problem, self.sampler, None, seed, self.startup)
+        self._sampling.begin_with(self.starting_points or (), self.initialisation)
         self._places: dict[int, _Place] = {}
         self._rungs: dict[tuple[int, int], _Rung] = {}
         self._promoted: deque[tuple[int, _Place]] = deque()  # parent, and where it goes
         self._bracket = self._begun = 0  # the bracket that is being filled, and how many it has
         self._exhausted = False
+        self._warned: set[str] = set()  # metrics that were missing at a rung
 
     def ask(self, n: int) -> list[Candidate]:
         candidates: list[Candidate] = []
@@ -175,7 +194,8 @@ class SuccessiveHalving(Strategy):
                 if new is None:
                     break
                 place = new
-                candidate = self._candidate(place.genome.copy(), operator=operator_name(self.sampler))
+                operator = place.origin or operator_name(self.sampler)
+                candidate = self._candidate(place.genome.copy(), operator=operator)
                 place.seed = candidate.seed
             self._places[candidate.id] = place
             candidates.append(candidate)
@@ -227,7 +247,7 @@ class SuccessiveHalving(Strategy):
         if self._begun == 0 and self.resources:
             self._rungs[self._bracket, 0] = _Rung(self.n)
         self._begun += 1
-        return _Place(*drawn, self._bracket, 0)
+        return _Place(drawn.trial, drawn.genome, self._bracket, 0, origin=drawn.origin)
 
     def _cut(self) -> None:
         """Where the space is exhausted, what has begun of a bracket is all there is of it."""
@@ -237,15 +257,27 @@ class SuccessiveHalving(Strategy):
 
     def _arrive(self, place: _Place, evaluation: Evaluation) -> None:
         e = evaluation
-        values = None if e.state is State.FAILED else tuple(monitor(e.metrics) for monitor in self._monitors)
-        if values is None or divergence(Report(e.metrics)) or not all(map(math.isfinite, values)):
-            values = None
+        values = None
+        if e.state is not State.FAILED and not divergence(Report(e.metrics)):
+            self._warn(e.metrics, place.rung)
+            # what is not known ranks last, and is no reason to let a trial go
+            found = [monitor(e.metrics) for monitor in self._monitors]
+            values = tuple(math.inf if math.isnan(value) else value for value in found)
+        if values is None:
             self._places.pop(e.candidate.id)
             self._conclude(place.trial, e)
         else:
             place.trial.report(values[0], self.resources[place.rung])
         self._rungs[place.bracket, place.rung].came.append((e.candidate.id, values))
         self._promote(place.bracket, place.rung)
+
+    def _warn(self, metrics: Mapping[str, float], rung: int) -> None:
+        """Say once of a metric that it does not rank trials, since reports at a rung lack it."""
+        for name in (name for monitor in self._monitors for name in monitor.missing(metrics)):
+            if name not in self._warned:
+                self._warned.add(name)
+                step = self.resources[rung]
+                _log.warning("%s is not known at step %d; trials without it rank last there", name, step)
 
     def _promote(self, bracket: int, number: int) -> None:
         """Where a rung is complete, send its best on and let the others go."""
@@ -280,6 +312,7 @@ class SuccessiveHalving(Strategy):
             scores = (trained * train + held_out * val) / (trained + held_out)
         else:
             scores = halving_score(val, train, bias, movement, self.labels or held_out)
+        scores = np.nan_to_num(scores, nan=math.inf, posinf=math.inf)
         return {id: (float(score),) for id, score in zip(standing, scores, strict=True)}
 
     def _conclude(self, trial: Trial, evaluation: Evaluation) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import optuna
@@ -19,11 +20,14 @@ from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSample
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from operators.initialisation import Initialisation
 from search.problem import Objective, Problem
 from spaces.errors import InputError
 from spaces.trials import TrialSpace
 
 SamplerName = Literal["tpe", "random", "qmc", "nsgaii"]
+STARTING_POINT = "starting point"
+"""Operator of a candidate that the user gave."""
 REDRAWS = 8
 """How often a duplicate is drawn again by the sampler."""
 PLAIN = 64
@@ -51,6 +55,14 @@ class Window(InMemoryStorage):
             yield
         finally:
             self._seen = None
+
+
+class Drawn(NamedTuple):
+    """A trial, its genome ``(length,)``, and what it comes from where that is not the sampler."""
+
+    trial: Trial
+    genome: np.ndarray
+    origin: str = ""
 
 
 class Sampling:
@@ -98,13 +110,47 @@ class Sampling:
         if isinstance(pruner, HyperbandPruner):
             self.study.pruner.prune(self.study, create_trial(state=TrialState.RUNNING))
         self._known: set[bytes] = set()
+        self._first: deque[tuple[np.ndarray, str]] = deque()
 
-    def draw(self) -> tuple[Trial, np.ndarray] | None:
-        """Return a new trial and its genome ``(length,)``; None where the space seems to hold nothing new."""
+    def begin_with(self, points: Sequence[Mapping[str, Any]], initialisation: Initialisation | None) -> None:
+        """Draw these points first, then what an initialisation has at hand.
+
+        Args:
+            points: parameters by name; those that are missing are drawn at random.
+            initialisation: such as :class:`~search.FromRun`; nothing is taken of one that only draws.
+
+        Raises:
+            InputError: a point names a parameter or holds a value that the space does not have.
+        """
+        for place, point in enumerate(points):
+            try:
+                genome = self.space.completed(point, self._rng)
+            except InputError as error:
+                message = str(error).removeprefix("space: ")
+                raise InputError(f"strategy: starting_points.{place}: {message}") from None
+            self._first.append((genome, STARTING_POINT))
+        while initialisation is not None:
+            at_hand = initialisation.at_hand(self.space, self._rng)
+            genomes: Iterable[np.ndarray] = (
+                initialisation(self.space, at_hand, self.problem.guide, self._rng) if at_hand else ()
+            )
+            self._first.extend((genome, type(initialisation).__name__) for genome in genomes)
+            initialisation = getattr(initialisation, "then", None)
+
+    def draw(self) -> Drawn | None:
+        """Return a new trial; None where the space seems to hold nothing new."""
         with quiet():
             return self._draw()
 
-    def _draw(self) -> tuple[Trial, np.ndarray] | None:
+    def _draw(self) -> Drawn | None:
+        while self._first:
+            genome, origin = self._first.popleft()
+            if genome.tobytes() not in self._known:
+                self._known.add(genome.tobytes())
+                self.study.enqueue_trial(self.space.values(genome))
+                trial = self.study.ask()
+                self.space.draw(trial)
+                return Drawn(trial, genome, origin)
         # a genome that was drawn before is drawn again; at last the sampler is given plain random ones to ask
         for number in range(REDRAWS + PLAIN):
             if number >= REDRAWS:
@@ -113,7 +159,7 @@ class Sampling:
             genome = self.space.encode(self.space.draw(trial))
             if genome.tobytes() not in self._known:
                 self._known.add(genome.tobytes())
-                return trial, genome
+                return Drawn(trial, genome)
             self.study.tell(trial, state=TrialState.FAIL)  # to samplers it never was
         return None
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from typing import Literal
+import logging
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Literal
 
 from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from evaluators.base import Candidate, Cause, Evaluation, Report, State
+from operators.initialisation import Initialisation
 from search.curves import repeats
 from search.problem import Problem
 from search.pruners import NonDominationPruner
@@ -18,6 +20,8 @@ from search.strategies.monitor import Monitor, divergence
 from search.strategy import Strategy
 from search.tuning.sampling import SamplerName, Sampling
 from spaces.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 class Tuning(Strategy):
@@ -29,7 +33,9 @@ class Tuning(Strategy):
     reports), so the same seed gives the same run on any number of workers; that costs the pruner sight of the
     `lag` latest trials. ``all`` shows it everything reported so far.
 
-    A report that is not finite stops the trial, with the reason, whatever the pruner.
+    A report that is not finite stops the trial, with the reason, whatever the pruner. What is screened
+    (``macs``, ``params``, ``bytes``) is a value of the trial from its first report on. A trial is not judged
+    at a report that lacks a metric which the pruner is to see; a warning names the metric, once.
 
     Args:
         sampler: ``tpe``, ``random``, ``qmc``, ``nsgaii``, or a sampler of Optuna by class_path; its
@@ -40,11 +46,19 @@ class Tuning(Strategy):
         monitor: what is reported to the pruner: ``METRIC``, ``max METRIC`` or a sum such as
             ``loss + tic_bias``; null: the first objective.
         peers: which other trials the pruner sees, ``told`` or ``all``.
+        starting_points: parameters of trials that are asked first, ``[{model.width: 32}, ...]``; those that a
+            point leaves out are drawn at random.
+        initialisation: what is asked next, before the sampler draws: :class:`~search.FromRun`, trials of
+            another run, of which those whose results mean the same here are not evaluated again.
 
     Raises:
         InputError: a setting out of its range; at the start: a space that is no TrialSpace, a metric that is
-            not reported, a sampler or pruner that cannot serve the number of objectives.
+            not reported, a sampler or pruner that cannot serve the number of objectives, a starting point
+            that the space does not have.
     """
+
+    asks_known = True
+    later_arguments = ("starting_points", "initialisation")
 
     def __init__(
         self,
@@ -53,6 +67,8 @@ class Tuning(Strategy):
         startup: int = 10,
         monitor: str | None = None,
         peers: Literal["told", "all"] = "told",
+        starting_points: Sequence[dict[str, Any]] | None = None,
+        initialisation: Initialisation | None = None,
     ) -> None:
         if startup < 1:
             raise InputError(f"strategy: startup {startup}; expected at least 1")
@@ -65,6 +81,8 @@ class Tuning(Strategy):
             Monitor(monitor)
         self.sampler, self.pruner, self.startup, self.monitor = sampler, pruner, startup, monitor
         self.peers = peers
+        self.starting_points = None if starting_points is None else [dict(point) for point in starting_points]
+        self.initialisation = initialisation
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
@@ -81,6 +99,7 @@ class Tuning(Strategy):
             seed,
             self.startup,
         )
+        self._sampling.begin_with(self.starting_points or (), self.initialisation)
         watched = [self.monitor or str(problem.objectives[0])]
         if isinstance(self.pruner, NonDominationPruner):
             watched = [str(objective) for objective in problem.objectives]
@@ -92,13 +111,14 @@ class Tuning(Strategy):
         self._sight: dict[int, int] = {}  # how many had been told when a candidate was asked
         self._last: dict[int, int] = {}  # the last step judged
         self._heard: dict[int, list[dict[str, float]]] = {}  # metrics of the reports so far
+        self._costs: dict[int, Mapping[str, float]] = {}  # what is screened of an open candidate
+        self._warned: set[str] = set()  # metrics that were missing in a report
 
     def ask(self, n: int) -> list[Candidate]:
         candidates: list[Candidate] = []
         while len(candidates) < n and (drawn := self._sampling.draw()) is not None:
-            trial, genome = drawn
-            candidate = self._candidate(genome, operator=operator_name(self.sampler))
-            self._open[candidate.id], self._sight[candidate.id] = trial, len(self._told)
+            candidate = self._candidate(drawn.genome, operator=drawn.origin or operator_name(self.sampler))
+            self._open[candidate.id], self._sight[candidate.id] = drawn.trial, len(self._told)
             candidates.append(candidate)
         return candidates
 
@@ -112,8 +132,12 @@ class Tuning(Strategy):
             return False
         trial = self._open[candidate.id]
         with self._sampling.storage.only(self._seen(candidate.id, trial.number)):
-            weak = self._judge(trial, report)
+            weak = self._judge(trial, report, self._screened(candidate))
         return f"{type(self.pruner).__name__} at step {report.step}" if weak else False
+
+    def hears_known(self, candidate: Candidate, report: Report) -> bool | str | Stop:
+        self.should_stop(candidate, report)  # for what sampler and pruner keep of it
+        return False
 
     def recall(self, candidate: Candidate, reports: Sequence[Report]) -> None:
         # told again for what sampler and pruner keep of them; what was decided then stands in the ledger
@@ -127,6 +151,7 @@ class Tuning(Strategy):
             self._sight.pop(id)
             self._last.pop(id, None)
             self._heard.pop(id, None)
+            self._costs.pop(id, None)
             self._told.append(trial.number)
             if evaluation.state is State.COMPLETE:
                 self._sampling.complete(trial, evaluation.metrics)
@@ -137,15 +162,38 @@ class Tuning(Strategy):
             else:
                 self._sampling.pruned(trial)
 
-    def _judge(self, trial: Trial, report: Report) -> bool:
-        values = [monitor(report.metrics) for monitor in self._monitors]
+    def _judge(self, trial: Trial, report: Report, screened: Mapping[str, float]) -> bool:
+        known = {**screened, **report.metrics}
+        values = [monitor(known) for monitor in self._monitors]
+        missing = [name for monitor in self._monitors for name in monitor.missing(known)]
+        self._warn(missing, report.step)
         if isinstance(self.pruner, NonDominationPruner):
             self.pruner.report(trial, values, report.step)
-            return self.pruner.judge(trial.study, trial)
+            return not missing and self.pruner.judge(trial.study, trial)
+        if missing:  # to pruners of Optuna what is not a number is as bad as can be
+            return False
         for name, value in self._monitors[0].attributes(report).items():
             trial.set_user_attr(name, value)
         trial.report(values[0], report.step)
         return trial.should_prune()
+
+    def _screened(self, candidate: Candidate) -> Mapping[str, float]:
+        """Return what is screened of a candidate, where a monitor looks at any of it."""
+        evaluator = self.problem.evaluator
+        if not any(name in evaluator.screened for monitor in self._monitors for name in monitor.metrics):
+            return {}
+        if candidate.id not in self._costs:
+            found = evaluator.screen(candidate.genome[None])
+            self._costs[candidate.id] = {name: float(values[0]) for name, values in found.items()}
+        return self._costs[candidate.id]
+
+    def _warn(self, missing: Sequence[str], step: int) -> None:
+        """Say once of a metric that the pruner waits for it."""
+        for name in missing:
+            if name not in self._warned:
+                self._warned.add(name)
+                kind = type(self.pruner).__name__
+                _log.warning("%s is not known at step %d; %s stops no trial before it is", name, step, kind)
 
     def _repeats(self, id: int, report: Report) -> bool:
         """Whether a report only says that an earlier epoch's weights were put back: the training is over,

@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from evaluators.base import Candidate, Evaluation, Evaluator, State
+from evaluators.base import Candidate, Cause, Evaluation, Evaluator, State
 from search.executors.known import Known
+from search.front import Front
+from search.record.about import About
 from search.record.identity import Identity
 from search.record.ledger import Ledger
-from spaces.base import Segment, Space
+from search.record.space_changes import space_changes
+from search.warm_start.translation import declared_parameters, translation
+from spaces.base import Parametric, Segment, Space
 
 _SAME = ("model", "weights", "data", "evaluators")
 """What has to be the same: beginnings of the lines of a run's identity. Goals and strategy may differ, a
@@ -31,27 +35,50 @@ class CarriedResults:
     built again is the one that was scored. Of several evaluations of a genome the one with the lowest
     id counts, whenever it came.
 
+    On request trials that were stopped early are results, too: those that diverged, and, where objectives,
+    pruner and monitor are the same here, those that the pruner stopped.
+
     Args:
         ledger: of the other run; it stays open as long as this is asked.
         run: what the other run is called.
         space: of this run.
         evaluator: of this run.
         identity: of this run.
+        stopped: whether trials that were stopped early are taken over, too.
 
     Attributes:
         refusal: why no result can be taken over, in a few words; empty where they can.
         worker: what stands as the worker of results that are taken over.
+        left_out: number of results whose candidates this run's space does not have.
     """
 
     def __init__(
-        self, ledger: Ledger, run: str, space: Space, evaluator: Evaluator, identity: Identity
+        self,
+        ledger: Ledger,
+        run: str,
+        space: Space,
+        evaluator: Evaluator,
+        identity: Identity,
+        stopped: bool = False,
     ) -> None:
         self._ledger, self.run, self.worker = ledger, run, f"from {run}"
+        self.left_out = 0
+        self._causes = _causes(ledger, identity) if stopped else frozenset()
         self.refusal = _refusal(ledger, space, evaluator, identity)
         self._ids: dict[bytes, int] = {} if self.refusal else self._index(space)
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def genomes(self) -> list[np.ndarray]:
+        """The genomes whose results are known: the front of that run first, then as they were asked there."""
+        front = Front(About.load(self._ledger).problem())
+        for _, evaluation in self._ledger.evaluations():
+            front.add(evaluation)
+        members = {member.candidate.id for member in front.members}
+        ordered = sorted(self._ids, key=lambda key: (self._ids[key] not in members, self._ids[key]))
+        return [np.frombuffer(key, dtype=np.uint8).copy() for key in ordered]
 
     def find(self, candidate: Candidate) -> Known | None:
         """Return what the other run knows of a candidate with this genome, None where it knows nothing."""
@@ -60,21 +87,36 @@ class CarriedResults:
         if before is None:
             return None
         here = replace(candidate, seed=before.candidate.seed)
-        result = Evaluation(
-            here, State.COMPLETE, before.metrics, before.arrays, worker=self.worker, attempts=0
-        )
+        result = replace(before, candidate=here, seconds=0.0, worker=self.worker, attempts=0)
         return Known(result, self._ledger.reports(before.candidate.id))
 
     def _index(self, space: Space) -> dict[bytes, int]:
-        alleles = _alleles(self._ledger, space)
+        carry = translation(self._ledger, space)
         ids: dict[bytes, int] = {}
         for _, evaluation in self._ledger.evaluations():
-            if evaluation.state is State.COMPLETE:
-                genome = alleles[np.arange(space.length), evaluation.candidate.genome]
-                if (genome >= 0).all():
-                    key, id = genome.astype(np.uint8).tobytes(), evaluation.candidate.id
-                    ids[key] = min(id, ids.get(key, id))
+            if not self._is_known(evaluation):
+                continue
+            genome = carry.same(evaluation.candidate.genome)
+            if genome is None:
+                self.left_out += 1
+                continue
+            key, id = genome.tobytes(), evaluation.candidate.id
+            ids[key] = min(id, ids.get(key, id))
         return ids
+
+    def _is_known(self, evaluation: Evaluation) -> bool:
+        if evaluation.state is State.COMPLETE:
+            return True
+        return evaluation.state is State.PRUNED and evaluation.cause in self._causes
+
+
+def _causes(ledger: Ledger, identity: Identity) -> frozenset[Cause]:
+    """Return why a trial may have been stopped there so that it would be stopped here, too."""
+    judged = ("objectives", "strategy.pruner", "strategy.monitor")
+    different = identity.differences(ledger.identity or {}, ("objectives", "strategy"))
+    if any(text.startswith(judged) for text in different):
+        return frozenset({Cause.DIVERGED})
+    return frozenset({Cause.DIVERGED, Cause.STOPPED})
 
 
 def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Identity) -> str:
@@ -90,6 +132,9 @@ def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Ident
 def _difference(ledger: Ledger, space: Space) -> str:
     """What beside the values of choices is not as it was in that run's space."""
     kind = type(space).__name__
+    declared = declared_parameters(ledger)
+    if isinstance(space, Parametric) and declared:
+        return _other_trials(ledger, space, declared)
     names, known = [segment.name for segment in space.segments], [segment.name for segment in ledger.segments]
     if new := [name for name in names if name not in known]:
         return f"{', '.join(new)} of {kind} is new, so it is not known whether the models are the same"
@@ -111,27 +156,21 @@ def _difference(ledger: Ledger, space: Space) -> str:
     )
 
 
+def _other_trials(ledger: Ledger, space: Space, declared: dict[str, str]) -> str:
+    """What beside the ranges of parameters is not as it was in a run of trials."""
+    assert isinstance(space, Parametric)
+    if new := [name for name in space.distributions if name not in declared]:
+        return f"{', '.join(new)} is new, so it is not known which value the old trials had"
+    if gone := [name for name in declared if name not in space.distributions]:
+        return f"{', '.join(gone)} is no parameter here, so the trials are not the same"
+    if space.is_compatible(ledger.compatibility) or space.is_meant_with(ledger.fingerprint, declared):
+        return ""
+    changes = space_changes(ledger.segments, ledger.alleles, ledger.note("about") or {}, space)
+    others = [text for text in changes if text.startswith(("space: model", "space: init_args", "space: sug"))]
+    return ", ".join(others) or "the model of its trials, or its arguments, may be others"
+
+
 def _alike(ledger: Ledger, space: Space, before: Segment, now: Segment) -> bool:
     """Whether two segments of one name differ at most in their lists of values."""
     listed = before.name in ledger.alleles, now.name in space.alleles
     return before.size == now.size and (all(listed) or (not any(listed) and before.choices == now.choices))
-
-
-def _alleles(ledger: Ledger, space: Space) -> np.ndarray:
-    """Return for every locus and allele of the other run the allele here, ``(length, 256)``; -1 where its
-    value is not to be had.
-    """
-    same = space.is_meant(ledger.fingerprint)
-    table = np.full((space.length, 256), -1, dtype=np.int64)
-    for segment in ledger.segments:
-        before, now = ledger.alleles.get(segment.name), space.alleles.get(segment.name)
-        if before is None or now is None or same:
-            table[space.slices[segment.name], : segment.choices] = np.arange(segment.choices)
-            continue
-        places = {
-            repr(value): place for place, value in enumerate(now)
-        }  # 1, 1.0 and true are equal, but may not build the same
-        table[space.slices[segment.name], : segment.choices] = [
-            places.get(repr(value), -1) for value in before
-        ]
-    return table

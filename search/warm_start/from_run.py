@@ -17,6 +17,7 @@ from search.front import Front
 from search.record.about import About
 from search.record.ledger import Ledger
 from search.strategies.proposals import default_initialisation
+from search.warm_start.translation import translation
 from spaces.base import Segment, Space
 from spaces.errors import InputError
 
@@ -25,32 +26,41 @@ class FromRun(Initialisation):
     """Gives what another run found, its front first, then its latest candidates, then what another
     initialisation draws. [O]
 
-    Genomes are carried over by the names of segments and the values of their choices, so the space may have
-    more choices by now, or others: a segment that the run does not know is as in the base model (at
-    random where there is none), one that the space no longer has is left out, and a candidate that chose a
-    value which is gone is not asked. A search takes the results along where they mean the same
-    (:class:`~search.warm_start.carried_results.CarriedResults` says when), all of them, whatever asks for the
-    candidate; the others are evaluated anew.
+    Genomes are carried over by the names of segments and the values of their choices (of trials: by the names
+    and values of their parameters), so the space may have more choices by now, or others: a segment that the
+    run does not know is as in the base model (at random where there is none), one that the space no longer
+    has is left out, and a candidate that chose a value which is gone is not asked. A search takes the results
+    along where they mean the same (:class:`~search.warm_start.carried_results.CarriedResults` says when), all
+    of them, whatever asks for the candidate; the others are evaluated anew.
 
     Args:
         run: folder of the other run, complete or not. A search with a folder keeps a copy of its ledger; to
             resume it needs no more.
-        most: candidates that are taken over.
-        then: what gives the rest; null: the default of :class:`Evolution`.
+        most: candidates that are taken over. A strategy that asks for all that is known (Tuning) asks for
+            these alone where there are any.
+        then: what gives the rest; null: the default of :class:`Evolution` (with Tuning and
+            SuccessiveHalving: the sampler).
 
     Raises:
         InputError: `most` is below 1; before a search has a folder: no run is there, or it has no segment in
             common with the space.
     """
 
-    __slots__ = ("_kept",)  # where the copy is: out of `__dict__`, of which the identity of a run is made
+    __slots__ = ("_all", "_kept")  # out of `__dict__`, of which the identity of a run is made
 
     def __init__(self, run: str, most: int = 64, then: Initialisation | None = None) -> None:
         if most < 1:
             raise InputError(f"FromRun: most {most}; expected at least 1")
         self.run, self.most, self.then = run, most, then
-        self._kept: Path | None = None
+        self._kept: Path | None = None  # where the copy is
+        self._all: list[np.ndarray] | None = None  # genomes to give instead of the `most` best
         self._left: deque[np.ndarray] | None = None
+
+    def give_all(self, genomes: Sequence[np.ndarray] | None) -> None:
+        """Give these genomes of a space, whatever `most` says: what is known of the run there; None: the best
+        ones again.
+        """
+        self._all = None if genomes is None else list(genomes)
 
     def find(self, state: Path | None) -> None:
         """Read from the copy in a search's folder of heavy state from now on, where there is one."""
@@ -114,8 +124,11 @@ class FromRun(Initialisation):
         return self._left
 
     def _carried(self, space: Space, rng: np.random.Generator) -> list[np.ndarray]:
+        if self._all is not None:
+            return list(self._all)
         with closing(self.open()) as ledger:
-            found = (carried(ledger, genome, space, rng) for genome in _best_first(ledger))
+            carry = translation(ledger, space)
+            found = (carry.near(genome, rng) for genome in _best_first(ledger))
             different: dict[bytes, np.ndarray] = {}
             for genome in found:
                 if genome is not None:
@@ -123,28 +136,6 @@ class FromRun(Initialisation):
                 if len(different) == self.most:
                     break
             return list(different.values())
-
-
-def carried(ledger: Ledger, genome: np.ndarray, space: Space, rng: np.random.Generator) -> np.ndarray | None:
-    """Return what a genome of a ledger is in another space, ``(length,)``; None where a value that it chose
-    is not to be had there.
-    """
-    result = (space.sample(1, rng)[0] if space.base is None else space.base).copy()
-    start = 0
-    for segment in ledger.segments:
-        alleles, start = genome[start : start + segment.size], start + segment.size
-        there = next((s for s in space.segments if s.name == segment.name and s.size == segment.size), None)
-        if there is None:
-            continue
-        before, now = ledger.alleles.get(segment.name), space.alleles.get(segment.name)
-        if before is not None and now is not None:
-            if any(before[allele] not in now for allele in alleles):
-                return None
-            alleles = np.array([now.index(before[allele]) for allele in alleles], dtype=np.uint8)
-        elif there.choices != segment.choices:
-            continue
-        result[space.slices[segment.name]] = alleles
-    return result
 
 
 def _best_first(ledger: Ledger) -> Iterator[np.ndarray]:

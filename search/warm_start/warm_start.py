@@ -14,6 +14,7 @@ from search.executors.known import Known, KnownResults
 from search.problem import Problem
 from search.record.identity import Identity
 from search.record.ledger import Ledger
+from search.strategy import SearchStrategy
 from search.warm_start.carried_results import CarriedResults
 from search.warm_start.from_run import FromRun
 from spaces.base import Space
@@ -29,8 +30,8 @@ class WarmStart:
             kept.
     """
 
-    def __init__(self, strategy: object, state: Path | None) -> None:
-        self._state = state
+    def __init__(self, strategy: SearchStrategy, state: Path | None) -> None:
+        self._state, self._asks_known = state, strategy.asks_known
         self.sources: list[FromRun] = []
         source = getattr(strategy, "initialisation", None)
         while isinstance(source, FromRun):
@@ -68,7 +69,15 @@ class WarmStart:
             known: list[CarriedResults] = []
             for source in self.sources:
                 ledger = stack.enter_context(closing(source.open()))
-                results = CarriedResults(ledger, source.run, problem.space, problem.evaluator, identity)
+                results = CarriedResults(
+                    ledger,
+                    source.run,
+                    problem.space,
+                    problem.evaluator,
+                    identity,
+                    stopped=self._asks_known,
+                )
+                source.give_all(results.genomes if self._asks_known and len(results) else None)
                 say(_opening(results))
                 known += [results] if len(results) else []
 
@@ -82,17 +91,20 @@ class WarmStart:
     def summary(self, ledger: Ledger) -> list[str]:
         """Return a line for every run of whose results there are some in the search's ledger."""
         counts = {source.run: ledger.evaluated_by(f"from {source.run}") for source in self.sources}
-        return [
-            f"{count} of {ledger.counts()['evaluations']} results came from {run}"
-            for run, count in counts.items()
-            if count
-        ]
+        total = ledger.counts()["evaluations"]
+        hint = (
+            "; none is new: expected a larger search.budget.evaluations"
+            if sum(counts.values()) == total
+            else ""
+        )
+        return [f"{count} of {total} results came from {run}{hint}" for run, count in counts.items() if count]
 
 
 def _opening(results: CarriedResults) -> str:
     if results.refusal:
         return f"begins with candidates of {results.run}, which are evaluated anew: {results.refusal}"
+    left = f"; {results.left_out} are not to be had in this space and left out" if results.left_out else ""
     return (
         f"begins with candidates of {results.run}: {len(results)} of its results mean the same here and are "
-        "not evaluated again"
+        f"not evaluated again{left}"
     )

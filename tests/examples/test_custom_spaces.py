@@ -186,7 +186,8 @@ def test_a_choice_that_was_extended_is_another_run_and_carries_genomes_over_by_v
 
     before = search(choices.DigitNet()).run(evaluations=8)
     with pytest.raises(
-        InputError, match=r"belongs to another space, .*choices=5.*choices=6.*; give this run another name"
+        InputError,
+        match=r"belongs to another space, what differs is space: \w+, values were .*, are .*; give this run",
     ):
         search(Wider()).run(evaluations=12)
     again = search(choices.DigitNet()).run(evaluations=8)

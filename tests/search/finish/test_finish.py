@@ -387,7 +387,7 @@ def test_without_epochs_members_are_exported_as_the_search_left_them(
     problem: Problem, ledger: Ledger, tmp_path: Path
 ) -> None:
     finals = finish(problem, ledger, tmp_path, epochs=0)
-    assert len(finals) == 4 and not any(final.reason or final.tuned for final in finals)
+    assert len(finals) == 4 and not any(final.reason or final.was_tuned for final in finals)
     for final in finals[1:]:
         genome = ledger.evaluation(final.id).candidate.genome
         weights, built = load(tmp_path / final.folder).state_dict(), problem.space.build(genome).state_dict()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import doctest
+import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +23,7 @@ import search.pruners.non_domination
 import search.pruners.tic
 from evaluators.tic.prediction import Prediction, attribute
 from search.pruners import TICPruner
-from search.pruners.tic import FALLBACK
+from search.pruners.tic import FALLBACK, NOT_A_NUMBER
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 BOTH = pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -165,15 +166,23 @@ def test_nothing_is_judged_before_enough_trials_have_come(startup, said):
 
 
 @BOTH
-@pytest.mark.parametrize("step", [0, 1, 5])
-def test_what_is_not_a_number_is_pruned_with_or_without_an_interval(direction, step):
-    for pruner in (TICPruner(), TICPruner(min_resource=3, fallback=optuna.pruners.NopPruner())):
-        study = optuna.create_study(direction=direction, pruner=pruner)
-        for tell in (lambda t: t.report(float("nan"), step), lambda t: report(t, float("nan"), step)):
-            trial = study.ask()
-            tell(trial)
-            assert trial.should_prune() is True
-            study.tell(trial, state=TrialState.PRUNED)
+def test_what_is_not_a_number_is_pruned_like_a_weak_trial_and_that_is_said(direction, caplog):
+    study = make(direction, startup_trials=2, min_resource=2, fallback=optuna.pruners.NopPruner())
+    for tell in (lambda t, step: t.report(math.nan, step), lambda t, step: report(t, math.nan, step)):
+        trial = study.ask()
+        tell(trial, 5)
+        assert trial.should_prune() is False, "not before others have come as far"
+        study.tell(trial, state=TrialState.FAIL)
+    curves(study, 1.0, 2.0, step=2)
+    for tell in (lambda t, step: t.report(math.nan, step), lambda t, step: report(t, math.nan, step)):
+        trial = study.ask()
+        tell(trial, 1)
+        assert trial.should_prune() is False, "not before the least resource"
+        tell(trial, 3)
+        assert trial.should_prune() is True and trial.should_prune() is True
+        assert study.trials[-1].user_attrs[NOT_A_NUMBER] == "step 3"
+        study.tell(trial, state=TrialState.PRUNED)
+    assert len([r for r in caplog.records if "not a number" in r.getMessage()]) == 2
 
 
 @BOTH

@@ -44,8 +44,9 @@ def test_the_rule_is_the_definition(points, reduction):
         assert not to_stop(points[0], points[1:], reduction)
 
 
-def test_what_is_not_a_number_loses():
-    assert to_stop(np.array([0.0, np.nan]), np.empty((0, 2)))
+def test_what_is_not_a_number_is_not_stopped_and_beats_nobody():
+    assert not to_stop(np.array([0.0, np.nan]), np.zeros((6, 2)))
+    assert not to_stop(np.array([0.0, np.nan]), np.empty((0, 2)))
     assert not to_stop(np.array([0.0, 0.0]), np.empty((0, 2)))
     assert not to_stop(np.array([5.0, 5.0]), np.full((4, 2), np.nan))
     assert to_stop(np.array([5.0, 5.0]), np.zeros((2, 2)))
@@ -120,7 +121,7 @@ def test_when_it_begins_to_judge():
     for step, said in ((2, False), (2, False), (1, False), (2, True)):
         trial = reported(study, pruner, (float(trial_number(study)), 0.0), step)
         assert pruner.should_prune(trial) is said
-    assert pruner.should_prune(reported(study, pruner, (float("nan"), 0.0), 0))
+    assert not pruner.should_prune(reported(study, pruner, (float("nan"), 0.0), 2))
 
 
 def trial_number(study):

@@ -121,7 +121,10 @@ KINDS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "set": (lambda n: ({n.p}, frozenset([n.q])), lambda h: (*h[0], *h[1])),
     "weak references": (lambda n: (weakref.ref(n.p), weakref.ref(n.q)), lambda h: (h[0](), h[1]())),
     "weak proxies": (lambda n: (weakref.proxy(n.p), weakref.proxy(n.q)), lambda h: [m.forward for m in h]),
-    "weak methods": (lambda n: [*map(weakref.WeakMethod, [n.p.forward, n.q.forward])], lambda h: [m() for m in h]),
+    "weak methods": (
+        lambda n: [*map(weakref.WeakMethod, [n.p.forward, n.q.forward])],
+        lambda h: [m() for m in h],
+    ),
     "weak set": (lambda n: (weakref.WeakSet([n.p]), weakref.WeakSet([n.q])), lambda h: (*h[0], *h[1])),
     "weak values": (lambda n: weakref.WeakValueDictionary(p=n.p, q=n.q), lambda h: (h["p"], h["q"])),
     "weak keys": (
