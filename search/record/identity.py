@@ -32,9 +32,9 @@ def describe(name: str, value: object) -> dict[str, str]:
     An argument is read from the attribute or property of that name, from that name with an underscore, or
     from what a method ``settings()`` of the object returns. No other private attribute counts. So call it
     before the object is bound or started. The same object comes out the same in every process: no addresses,
-    no order of sets, arrays by their contents. Secrets are left out: a run is the same with another password. An
-    argument that the class names in ``later_arguments`` has no line where it is None: runs of before there was
-    such an argument are those that do not use it.
+    no order of sets, arrays by their contents. Secrets are left out: a run is the same with another password.
+    An argument that the class names in ``later_arguments`` has no line where it is None: runs of before there
+    was such an argument are those that do not use it.
 
     Args:
         name: what the lines begin with.
