@@ -34,6 +34,9 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
         yield
     finally:
         for module, was in before:
+            if type(module).train is not nn.Module.train:  # it does more than to note the mode
+                module.train(was)
+        for module, was in before:
             module.training = was
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -18,7 +18,7 @@ from spaces.channels.depth import DEPTH, IS_THERE, Block, chosen, examine
 from spaces.channels.grouping import Grouping
 from spaces.channels.labelling import Labelling
 from spaces.channels.literals import Follower, holders
-from spaces.channels.matching import Number, Rewriting
+from spaces.channels.matching import Number, Numbers, Rewriting
 from spaces.channels.plan import Attribute, AxisSlice, Frozen, Group, Operation, SlicePlan, Tap, TensorSize
 from spaces.channels.trace import Trace, canonical_names, first_call, is_within
 
@@ -49,7 +49,7 @@ class Analysis(Grouping):
         self.whole_blocks: dict[str, str] = {}
         self.followers: list[Follower] = []
         self.rewritings: dict[str, Rewriting] = {}
-        self._trace = traces[0]
+        self._trace, self._traces = traces[0], traces
         self.labels_of: dict[str, Any] = {}
         for index, trace in enumerate(traces):
             graph = Labelling(self, trace, counts=index == 0)
@@ -201,21 +201,25 @@ class Analysis(Grouping):
             (pin.reason.text for pin in self.pins if own & {*self._loci(pin.label).ravel().tolist()}), ""
         )
 
-    def numbers_of(self, path: str) -> tuple[list[fx.Node], dict[str, Any], list[Number]]:
-        """Return the operations that the code of a module makes when it is first called, the values of the
-        trace, and what must follow.
+    def numbers_of(self, path: str) -> list[Numbers]:
+        """Return for every trace the operations that the code of a module makes when it is first called, the
+        values of the trace, and what must follow.
         """
-        operations = [
-            node
-            for node in self._trace.graph.graph.nodes
-            if node.op == "call_function" and first_call(node) == path
-        ]
-        numbers = [
-            Number(literal.node, literal.place, literal.value, index)
-            for index, literal in enumerate(self.literals)
-            if literal.path == path and literal.node in {node.name for node in operations}
-        ]
-        return operations, self._trace.values, numbers
+        found = []
+        for training, trace in enumerate(self._traces):
+            operations = [
+                node
+                for node in trace.graph.graph.nodes
+                if node.op == "call_function" and first_call(node) == path
+            ]
+            names = {node.name for node in operations}
+            numbers = [
+                Number(literal.node, literal.place, literal.value, index, self._loci(literal.label).tobytes())
+                for index, literal in enumerate(self.literals)
+                if literal.path == path and literal.node in names and literal.training == bool(training)
+            ]
+            found.append(Numbers(operations, trace.values, numbers))
+        return found
 
     def _attributes(self, by_axis: dict[tuple[str, int], np.ndarray]) -> list[Attribute]:
         found = {

@@ -154,9 +154,9 @@ class Labelling:
 
     def literal(self, node: fx.Node, value: Any, label: Label, place: int | None = None) -> None:
         if isinstance(value, int) and label.size > 1:
-            name = node.name if self.counts and place is not None else ""
+            name = "" if place is None else node.name
             self.notebook.record_literal(
-                Literal(module_path(node), value, label, source_line(node), name, place or 0)
+                Literal(module_path(node), value, label, source_line(node), name, place or 0, not self.counts)
             )
 
     def pinned(self, node: fx.Node, label: Label, text: str) -> None:

@@ -21,8 +21,9 @@ class Literal:
         value: in the full model.
         label: atoms of the axis.
         where: the line of the model's source.
-        node: the operation in the trace of eval mode, empty where its code cannot be rewritten.
+        node: the operation in the trace, empty where its code cannot be rewritten.
         place: among the sizes of that operation.
+        training: whether the trace is that of training mode.
     """
 
     path: str
@@ -31,6 +32,7 @@ class Literal:
     where: str = ""
     node: str = ""
     place: int = 0
+    training: bool = False
 
 
 @dataclass(frozen=True, eq=False)

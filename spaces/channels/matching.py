@@ -19,6 +19,7 @@ from spaces.channels.rewriting import (
     GIVEN,
     PINNED,
     SIZE,
+    TRAINED,
     Program,
     Unwritable,
     divided,
@@ -64,12 +65,29 @@ class Number:
         place: among its sizes.
         value: in the full model.
         literal: which one of the analysis it is.
+        axis: says whether two numbers follow the same axis.
     """
 
     node: str
     place: int
     value: int
     literal: int
+    axis: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """What must follow in the code of one module, in one mode.
+
+    Attributes:
+        operations: of the trace that the module's own code made, in order, those of its first call.
+        values: of the trace, by node name.
+        found: what must follow.
+    """
+
+    operations: Sequence[fx.Node]
+    values: Mapping[str, Any]
+    found: Sequence[Number]
 
 
 @dataclass(frozen=True)
@@ -107,15 +125,11 @@ class Calls:
 
         return self.model.get_submodule(path).register_forward_pre_hook(enter, with_kwargs=True)
 
-    def rewriting(
-        self, path: str, operations: Sequence[fx.Node], values: Mapping[str, Any], numbers: Sequence[Number]
-    ) -> Rewriting:
+    def rewriting(self, path: str, modes: Sequence[Numbers]) -> Rewriting:
         """Return how the ``forward`` of the module at `path` is rewritten.
 
         Args:
-            operations: of the trace that the module's own code made, in order, those of its first call.
-            values: of the trace, by node name.
-            numbers: that must follow.
+            modes: what must follow in eval mode, and in training mode where that was traced.
 
         Raises:
             Unwritable: saying why not.
@@ -126,7 +140,13 @@ class Calls:
         given, bound = _given(module, args, kwargs)
         graph = graph_of(module, given, training=False)
         found = _values(module, graph, bound)
-        sizes = _match(graph, found, operations, values, numbers)
+        sizes = _match(graph, found, modes[0])
+        for mode in modes[1:]:
+            sizes |= {
+                f"{TRAINED}{call}": number
+                for call, number in self._sizes_in_training(module, given, bound, mode).items()
+                if f"{SIZE}{call}" not in sizes or sizes[f"{SIZE}{call}"].axis != number.axis
+            }
         pins = dict.fromkeys(given, 1)
         for node in graph.nodes:
             if (
@@ -142,6 +162,16 @@ class Calls:
         rewriting = Rewriting(path, sizes, pins)
         self._check(module, rewriting, args, kwargs)
         return rewriting
+
+    def _sizes_in_training(
+        self, module: nn.Module, given: Sequence[str], bound: Sequence[Any], numbers: Numbers
+    ) -> dict[str, Number]:
+        """Return what must follow in the code of training mode, by call and place."""
+        if not numbers.found:
+            return {}
+        graph = graph_of(module, given, training=True)
+        sizes = _match(graph, _values(module, graph, bound, training=True), numbers)
+        return {name.removeprefix(SIZE): number for name, number in sizes.items()}
 
     def _check(
         self, module: nn.Module, rewriting: Rewriting, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -191,10 +221,12 @@ def _given(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return made, [bound[name] for name in kept]
 
 
-def _values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any]) -> dict[fx.Node, Any]:
-    """Return what every node gives, as the module in eval mode."""
+def _values(
+    module: nn.Module, graph: fx.Graph, inputs: Sequence[Any], training: bool = False
+) -> dict[fx.Node, Any]:
+    """Return what every node gives, as the module in one mode."""
     try:
-        clone = copy.deepcopy(module).eval()
+        clone = copy.deepcopy(module).train(training)
     except Exception as error:
         raise Unwritable(f"its module cannot be copied ({type(error).__name__})") from None
     interpreter = fx.Interpreter(clone, garbage_collect_values=False, graph=graph)
@@ -206,9 +238,7 @@ def _values(module: nn.Module, graph: fx.Graph, inputs: Sequence[Any]) -> dict[f
 def _match(
     graph: fx.Graph,
     found: Mapping[fx.Node, Any],
-    operations: Sequence[fx.Node],
-    values: Mapping[str, Any],
-    numbers: Sequence[Number],
+    numbers: Numbers,
 ) -> dict[str, Number]:
     """Pair the operations of the trace with calls of the code: the same family and the same
     sizes, in order.
@@ -220,9 +250,10 @@ def _match(
     ]
     sizes: dict[str, Number] = {}
     position = 0  # of the first call behind the one that was paired last: both orders are the same
-    for operation in operations:
+    values = numbers.values
+    for operation in numbers.operations:
         name = operation_name(operation.target).split(".")[0]
-        of_operation = [number for number in numbers if number.node == operation.name]
+        of_operation = [number for number in numbers.found if number.node == operation.name]
         if name not in FAMILIES:
             if of_operation:
                 raise Unwritable(f"numbers of {name} are not read from attributes")

@@ -6,7 +6,8 @@ the ``forward`` of the smallest module around is traced with torch.fx (its submo
 parameters, modes and hooks) and the numbers are read from attributes of the module instead. They travel in a
 recipe as other attributes do; the code is made again from the user's own.
 
-Names say all: ``size_of_view_1_3`` is argument 3 of the sizes of the call ``view_1``, ``pinned_x`` a size
+Names say all: ``size_of_view_1_3`` is argument 3 of the sizes of the call ``view_1``
+(``size_in_training_of_view_1_3``: of a call that training alone makes), ``pinned_x`` a size
 that a scale is made of and that stays what it was, ``given_mask`` an optional tensor that the module is
 called with, ``causal=True`` another argument of the call.
 """
@@ -28,6 +29,7 @@ from torch import Tensor, fx, nn
 from spaces.errors import InputError
 
 SIZE, PINNED, GIVEN = "size_of_", "pinned_", "given_"
+TRAINED = "size_in_training_of_"
 ATTENTION = "scaled_dot_product_attention"
 FLOATS = (operator.truediv, operator.pow, math.sqrt)
 _COPIED = frozenset((dict, list, set))
@@ -35,7 +37,7 @@ _COPIED = frozenset((dict, list, set))
 
 def is_made(name: str) -> bool:
     """Whether an attribute is one of a rewritten module, which the user's own does not have."""
-    return name.startswith((SIZE, PINNED, GIVEN)) or "=" in name
+    return name.startswith((SIZE, TRAINED, PINNED, GIVEN)) or "=" in name
 
 
 class Unwritable(Exception):
@@ -62,7 +64,8 @@ class Program:
             graph = graph_of(module, made, training)
             nodes = {node.name: node for node in graph.nodes}
             for name in made:
-                _edit(graph, nodes, name)
+                if _is_edited(name, made, training):
+                    _edit(graph, nodes, name)
             code = graph.python_code("self")
             # torch.fx writes these lines for tracing alone
             lines = [
@@ -272,13 +275,22 @@ def sizes_of(node: fx.Node) -> list[tuple[tuple[Any, ...], Any]]:
     return found
 
 
+def _is_edited(name: str, made: list[str], training: bool) -> bool:
+    """Whether a number stands in the code of a mode; what is said of training alone goes before."""
+    if name.startswith(TRAINED):
+        return training
+    return not (training and f"{TRAINED}{name.removeprefix(SIZE)}" in made)
+
+
 def _edit(graph: fx.Graph, nodes: dict[str, fx.Node], name: str) -> None:
     """Have a number of a call be read from the attribute `name`."""
     if name.startswith(GIVEN) or "=" in name:  # an argument, no number
         return
     is_pin = name.startswith(PINNED)
     call, _, place = (
-        (name.removeprefix(PINNED), "", "") if is_pin else name.removeprefix(SIZE).rpartition("_")
+        (name.removeprefix(PINNED), "", "")
+        if is_pin
+        else name.removeprefix(SIZE).removeprefix(TRAINED).rpartition("_")
     )
     node = nodes.get(call)
     if node is None:

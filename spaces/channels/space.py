@@ -21,6 +21,7 @@ from spaces.channels.depth import IS_THERE
 from spaces.channels.limits import Limits, limits
 from spaces.channels.literals import Follower
 from spaces.channels.matching import Rewriting
+from spaces.channels.perturbing import Perturbation, perturb
 from spaces.channels.plan import SlicePlan
 from spaces.channels.program import program_digest
 from spaces.channels.reference import Reference
@@ -93,6 +94,7 @@ class ChannelSpace(Space):
         self.most = dict(most or {})
         self.depth, self._whole_blocks = tuple(depth), dict[str, str]()
         self._refused: dict[str, str] = {}
+        self._untrained = ""
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
         start = time.monotonic()
@@ -251,6 +253,24 @@ class ChannelSpace(Space):
         with mode(model, False), torch.no_grad():
             return _difference(model(*inputs), self.reference(genome, state)(*inputs))
 
+    def perturbed_difference(
+        self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
+    ) -> float:
+        """Return the :meth:`difference` between a whole copy of the model and the reference when parameters
+        of both are changed alike.
+
+        Args:
+            names: of the parameters and buffers that are changed; None: all.
+        """
+        genome, inputs = np.ones(self.length, dtype=np.uint8), self.example
+        model = self.build(genome)
+        perturb(model, by, names)
+        if precise:
+            inputs, model = tuple(map(_double, inputs)), model.double()
+        with mode(model, False), torch.no_grad():
+            reference = self.reference(genome, tensors_by_name(model))
+            return _difference(model(*inputs), reference(*inputs))
+
     def made_of(
         self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -274,6 +294,7 @@ class ChannelSpace(Space):
             "rewritten": [*dict.fromkeys(a.module for a in self.plan.attributes if is_made(a.name))],
             "notes": [
                 *self.notes,
+                *([f"training mode is not verified: {self._untrained}"] if self._untrained else []),
                 *(f"depth: {path} always stays: {reason}" for path, reason in self._whole_blocks.items()),
             ],
         }

@@ -64,7 +64,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
     The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be
     traced.
     """
-    with restored(model), mode(model, training), plain(model):
+    with mode(model, training), restored(model), plain(model):
         program = _export(model, example)
     graph = inline(program.graph_module)
     batch = next((len(x) for x in example if isinstance(x, Tensor) and x.ndim), 1)

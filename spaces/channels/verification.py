@@ -20,9 +20,12 @@ from spaces.channels.analysis import Analysis
 from spaces.channels.depth import DEPTH
 from spaces.channels.literals import Follower
 from spaces.channels.matching import Calls
+from spaces.channels.perturbing import PERTURBATIONS, Perturbation
 from spaces.channels.plan import SlicePlan
 from spaces.channels.rewriting import Unwritable
-from spaces.channels.trace import Trace
+from spaces.channels.trace import Trace, tensors_by_name
+from spaces.channels.training import EXPECTED, TrainingRun, untouched
+from spaces.errors import InputError
 
 PRECISE_TOLERANCE = 1e-6
 """Largest difference between a compact model and its masked reference, relative to max(1, largest output), at
@@ -57,6 +60,7 @@ class Verified(Protocol):
     _trace: Trace
     _refused: dict[str, str]
     _whole_blocks: dict[str, str]
+    _untrained: str
 
     @property
     def slices(self) -> dict[str, slice]: ...
@@ -64,6 +68,10 @@ class Verified(Protocol):
     def length(self) -> int: ...
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray: ...
     def repair(self, genomes: np.ndarray) -> np.ndarray: ...
+    def build(self, genome: np.ndarray) -> nn.Module: ...
+    def perturbed_difference(
+        self, strength: Perturbation, precise: bool = False, names: Sequence[str] | None = None
+    ) -> float: ...
     def difference(
         self,
         genome: np.ndarray,
@@ -82,16 +90,35 @@ class Verification:
         self._calls: Calls | None = None
         self._unwritable: dict[str, str] = {}
         self._runs, self._told = 0, time.monotonic()
+        self._training: TrainingRun | None = None
         self._precise, self._tolerance = self._precision()
 
     def run(self) -> None:
-        """Earn trust: reduce every group on its own, then all of them at random; what disagrees is frozen."""
+        """Earn trust: reduce every group on its own, then all of them at random; what disagrees is frozen.
+        So is what does not run in training mode.
+
+        Raises:
+            InputError: a copy of the model computes with the model's own parameters, or changes them.
+        """
         space = self.space
-        space._refused = self._distrusted()
-        if space._refused:
+        self._judge()
+        training = TrainingRun(space)
+        with untouched(space.model):
+            wrong = space.segments and any(training.wrong(drawn) for drawn in self._drawn())
+            space._untrained = training.whole() or ""
+            if wrong:
+                self._training = training
+                self._judge()
+
+    def _judge(self) -> None:
+        space = self.space
+        refused = self._distrusted()
+        space._refused |= refused
+        if refused:
             space._accept(space._analysis.plan(space._refused))
-        while space.segments and (culprit := self._culprit()):
-            reason = "reduced together with others it differs from the masked model"
+        while space.segments and (found := self._culprit()):
+            culprit, told = found
+            reason = f"reduced together with others {told}"
             if culprit == DEPTH:
                 space._whole_blocks |= {block.path: reason for block in space._analysis.blocks}
                 space._analysis.blocks = []
@@ -99,17 +126,52 @@ class Verification:
             space._accept(space._analysis.plan(space._refused))
 
     def _precision(self) -> tuple[bool, float]:
-        """Return whether the whole model runs in double precision, and the tolerance."""
+        """Return whether the whole model runs in double precision, and the tolerance.
+
+        The parameters of the copy are others then, and its outputs must be those of the traced model with
+        these: one that computes with parameters of the model itself would be found out.
+        """
+        if self._moves(True, PRECISE_TOLERANCE):
+            return True, PRECISE_TOLERANCE
         space = self.space
-        try:
-            if space.difference(np.ones(space.length, dtype=np.uint8), precise=True) <= PRECISE_TOLERANCE:
-                return True, PRECISE_TOLERANCE
-        except Exception:  # what else is wrong with it shows again
-            pass
         half = any(
             t.dtype in (torch.float16, torch.bfloat16) for t in chain(space.model.parameters(), space.example)
         )
-        return False, HALF_TOLERANCE if half or space._trace.half else TOLERANCE
+        tolerance = HALF_TOLERANCE if half or space._trace.half else TOLERANCE
+        if not self._moves(False, tolerance) and self._wrong_whole(tolerance) is None:
+            self._refuse_unmoved(tolerance)
+        return False, tolerance
+
+    def _moves(self, precise: bool, tolerance: float, names: Sequence[str] | None = None) -> bool:
+        """Whether a copy of the whole model agrees with the traced one when parameters of both are changed
+        alike, as much as leaves the outputs finite.
+        """
+        for strength in PERTURBATIONS:
+            try:
+                difference = self.space.perturbed_difference(strength, precise, names)
+            except Exception:  # what else is wrong with it shows again
+                return False
+            if np.isfinite(difference):
+                return difference <= tolerance
+        return False
+
+    def _wrong_whole(self, tolerance: float) -> str | None:
+        self._precise = False
+        return self._wrong(np.ones(self.space.length, dtype=np.uint8), tolerance)
+
+    def _refuse_unmoved(self, tolerance: float) -> None:
+        """Raise an error that names a parameter or buffer that the copy does not follow, if one is found."""
+        space = self.space
+        names = [name for name, t in tensors_by_name(space.model).items() if t.is_floating_point()]
+        if self._moves(False, tolerance, []):  # else it is not the parameters
+            while len(names) > 1:
+                first = names[: len(names) // 2]
+                names = names[len(first) :] if self._moves(False, tolerance, first) else first
+            if not self._moves(False, tolerance, names):
+                raise InputError(
+                    f"model {type(space.model).__name__}: a copy of it does not compute with its own "
+                    f"{names[0]}; {EXPECTED}"
+                )
 
     def _distrusted(self) -> dict[str, str]:
         """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
@@ -176,6 +238,11 @@ class Verification:
 
     def _wrong(self, genome: np.ndarray, tolerance: float | None = None) -> str | None:
         """Return what is wrong with a compact model, or None."""
+        told = self._differs(genome, tolerance)
+        return self._training.wrong(genome) if told is None and self._training is not None else told
+
+    def _differs(self, genome: np.ndarray, tolerance: float | None) -> str | None:
+        """Return what is wrong with it in eval mode, or None."""
         tolerance = self._tolerance if tolerance is None else tolerance
         self._runs += 1
         if time.monotonic() - self._told > PROGRESS:
@@ -235,7 +302,7 @@ class Verification:
             for path in paths:
                 if path not in made and path not in self._unwritable:
                     try:
-                        made[path] = self._call_of(path).rewriting(path, *analysis.numbers_of(path))
+                        made[path] = self._call_of(path).rewriting(path, analysis.numbers_of(path))
                     except Unwritable as error:
                         self._unwritable[path] = str(error)
             if len(made) > len(before):
@@ -266,22 +333,27 @@ class Verification:
         if told:
             yield "its code cannot be rewritten: " + next(iter(told))
 
-    def _culprit(self) -> str | None:
-        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group
-        with which it is.
-        """
+    def _drawn(self) -> Sequence[np.ndarray]:
+        """Return genomes that reduce all groups at random, and one that does as far as they go."""
         space = self.space
         least = space.repair(np.zeros((1, space.length), dtype=np.uint8))
         least[:, space.slices.get(DEPTH, slice(0))] = 1  # a block that is left out would hide what is in it
+        return [*space.sample(2, np.random.default_rng(0)), *least]
+
+    def _culprit(self) -> tuple[str, str] | None:
+        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group
+        with which it is, and what is wrong.
+        """
+        space = self.space
         # of a genome that is wrong the groups are reduced one after the other, up to the first that is wrong
-        for drawn in np.concatenate([space.sample(2, np.random.default_rng(0)), least]):
+        for drawn in self._drawn():
             if self._wrong(drawn) is None:
                 continue
             genome = np.ones(space.length, dtype=np.uint8)
             for name, part in space.slices.items():
                 genome[part] = drawn[part]
-                if self._wrong(genome) is not None:
-                    return name
+                if (told := self._wrong(genome)) is not None:
+                    return name, told
         return None
 
 

@@ -91,6 +91,10 @@ def closure_over(p: nn.Module) -> Callable[[Tensor], Tensor]:
     return inner
 
 
+def called(held: Any) -> list[Any]:
+    return [each() for each in held]
+
+
 def as_array(p: Any, q: Any) -> np.ndarray:
     array = np.empty(2, dtype=object)
     array[:] = [p, q]
@@ -119,12 +123,9 @@ KINDS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "own dict": (lambda n: Registry(p=n.p, q=n.q), lambda h: (h["p"], h["q"])),
     "keys": (lambda n: {n.p: 0, n.q: 1}, lambda h: sorted(h, key=h.__getitem__)),
     "set": (lambda n: ({n.p}, frozenset([n.q])), lambda h: (*h[0], *h[1])),
-    "weak references": (lambda n: (weakref.ref(n.p), weakref.ref(n.q)), lambda h: (h[0](), h[1]())),
+    "weak references": (lambda n: (weakref.ref(n.p), weakref.ref(n.q)), called),
     "weak proxies": (lambda n: (weakref.proxy(n.p), weakref.proxy(n.q)), lambda h: [m.forward for m in h]),
-    "weak methods": (
-        lambda n: [*map(weakref.WeakMethod, [n.p.forward, n.q.forward])],
-        lambda h: [m() for m in h],
-    ),
+    "weak methods": (lambda n: [*map(weakref.WeakMethod, (n.p.forward, n.q.forward))], called),
     "weak set": (lambda n: (weakref.WeakSet([n.p]), weakref.WeakSet([n.q])), lambda h: (*h[0], *h[1])),
     "weak values": (lambda n: weakref.WeakValueDictionary(p=n.p, q=n.q), lambda h: (h["p"], h["q"])),
     "weak keys": (
