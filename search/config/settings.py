@@ -36,7 +36,8 @@ from spaces.errors import InputError
 
 USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...] run, or resume
        run_search.py plan CONFIG.yaml [...]                    groups, frozen axes, reach, time; runs nothing
-       run_search.py report|export|dashboard runs/NAME [...]   of a run that is there"""
+       run_search.py report|export|dashboard runs/NAME [...]   of a run that is there; export takes
+                                                               --allow my_file.Net for classes of yours"""
 
 WARM = """folder of another run; the strategy begins with its candidates, and results that mean the
 same here are not computed again: of the same model, weights, data and evaluators, in a space with the same
