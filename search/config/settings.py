@@ -26,7 +26,7 @@ from search.budget import Budget
 from search.coevolution import Coevolution
 from search.config.class_paths import ClassPaths
 from search.config.mistakes import explain
-from search.config.stored import StoredConfig
+from search.config.stored import StoredConfig, as_data
 from search.executors import RayExecutor
 from search.finish.finish import Finish
 from search.strategy import Strategy
@@ -275,6 +275,8 @@ class Settings:
 
         def construct(made: Callable[..., Any], *positional: Any, **named: Any) -> Any:
             taken = inspect.signature(made).parameters
+            if self._stored is not None:
+                named = {name: as_data(value) for name, value in named.items()}
             try:
                 return made(
                     *positional, **named, **{name: value for name, value in given.items() if name in taken}
