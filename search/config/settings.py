@@ -25,7 +25,7 @@ from operators.criteria import Criterion
 from search.budget import Budget
 from search.coevolution import Coevolution
 from search.config.class_paths import ClassPaths
-from search.config.mistakes import explain
+from search.config.mistakes import BESIDE, explain
 from search.config.stored import StoredConfig, as_data
 from search.executors import RayExecutor
 from search.finish.finish import Finish
@@ -233,8 +233,10 @@ class Settings:
             if config.evaluators is None:
                 config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
-            refusal = None if stored is None else stored.explain(str(error))
-            raise InputError(refusal or explain(str(error), _keys(parser), GIVEN)) from error
+            line = explain(str(error), _keys(parser), GIVEN)
+            if stored is not None:
+                line = stored.explain(str(error)) or line.replace(BESIDE, "or on PYTHONPATH")
+            raise InputError(line) from error
         if source is None:
             raise InputError(
                 "config: missing; expected a YAML file first, as in run_search.py "

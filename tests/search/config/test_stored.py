@@ -172,6 +172,9 @@ def test_the_refusal_has_the_line_to_write_and_the_line_works(ran, written):
     )
     for allow in (["stranger.Net"], ["stranger"]):
         assert Settings.parse([str(file)], HOMES, allow).make("model").layers[1].out_features == 4
+    assert "in the current folder or on PYTHONPATH" in refusal(
+        written(model="nowhere.Net"), allow=["nowhere"]
+    )
     again = refusal(
         written(model={"class_path": "stranger.Net"}, data="stranger.Data"), allow=["stranger.Net"]
     )
