@@ -46,6 +46,7 @@ Names = str | Iterable[str | types.ModuleType | Callable[..., Any]]
 _PACKAGES = ("spaces", "spaces.models", "spaces.cells")
 _FACE = "secateur"
 _KEY = "class_path"
+_DEPTH = 100  # of stored data: what they describe is made by functions that call themselves
 _reading: ContextVar[Allowed | None] = ContextVar("reading", default=None)
 
 
@@ -98,19 +99,23 @@ class Allowed:
         Raises:
             InputError: of the first that is not.
         """
-        left: list[tuple[str, object]] = [(place, data)]
+        left: list[tuple[str, object, int]] = [(place, data, 0)]
         seen: set[int] = set()
         while left:
-            place, data = left.pop()
+            place, data, depth = left.pop()
             if _is_known(data, seen):
                 continue
+            if depth > _DEPTH:
+                raise InputError(
+                    f"{self._at(place[:60])}...: nested too deep; expected at most {_DEPTH} levels"
+                )
             if isinstance(data, Mapping):
                 if isinstance(data.get(_KEY), str):
                     self.check(f"{place}.{_KEY}", data[_KEY])
                     self._check_dotted(place, data)
-                left += [(f"{place}.{key}", value) for key, value in reversed([*data.items()])]
+                left += [(f"{place}.{key}", value, depth + 1) for key, value in reversed([*data.items()])]
             elif isinstance(data, list | tuple):
-                left += [(f"{place}[{i}]", value) for i, value in reversed([*enumerate(data)])]
+                left += [(f"{place}[{i}]", value, depth + 1) for i, value in reversed([*enumerate(data)])]
 
     def find(self, place: str, path: str, kind: type | None) -> Any:
         """Return what an allowed name means.

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from spaces.allowed import check_allowed
 
+BESIDE = "or beside the config"
+"""Where a module may lie, unless the configuration is data."""
+
 BASES = {
     "Module": "torch.nn.Module",
     "Data": "evaluators.data.Data",
@@ -85,7 +88,7 @@ def _sentence(
         )
     path = chosen or _class_path(value)
     if path:
-        expected = "expected 'module.Class' that is installed, in the current folder or beside the config"
+        expected = f"expected 'module.Class' that is installed, in the current folder {BESIDE}"
         return f"{place}: class_path {path!r} does not import: {_import_error(path, what)}; {expected}"
     return f"{where}: {what}" if where else what
 

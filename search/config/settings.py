@@ -26,8 +26,8 @@ from operators.criteria import Criterion
 from search.budget import Budget
 from search.coevolution import Coevolution
 from search.config.class_paths import ClassPaths
-from search.config.mistakes import explain
-from search.config.stored import StoredConfig
+from search.config.mistakes import BESIDE, explain
+from search.config.stored import StoredConfig, as_data
 from search.config.study import EXPOSED, StudySettings, find, readable_by_others
 from search.executors import RayExecutor
 from search.finish.finish import Finish
@@ -39,7 +39,8 @@ from spaces.redaction import left_out, redacted_yaml, remember_all, remember_wor
 
 USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...] run, or resume
        run_search.py plan CONFIG.yaml [...]                    groups, frozen axes, reach, time; runs nothing
-       run_search.py report|export|dashboard runs/NAME [...]   of a run that is there"""
+       run_search.py report|export|dashboard runs/NAME [...]   of a run that is there; export takes
+                                                               --allow my_file.Net for classes of yours"""
 
 WARM = """folder of another run; the strategy begins with its candidates, and results that mean the
 same here are not computed again: of the same model, weights, data and evaluators, in a space with the same
@@ -224,8 +225,10 @@ class Settings:
             if config.evaluators is None:
                 config = parser.parse_args([*words, f"--evaluators={EVALUATORS}"])
         except ArgumentError as error:
-            refusal = None if stored is None else stored.explain(str(error))
-            raise InputError(refusal or explain(str(error), _keys(parser), GIVEN)) from None
+            line = explain(str(error), _keys(parser), GIVEN)
+            if stored is not None:
+                line = stored.explain(str(error)) or line.replace(BESIDE, "or on PYTHONPATH")
+            raise InputError(line) from None
         if source is None:
             raise InputError(
                 "config: missing; expected a YAML file first, as in run_search.py "
@@ -301,6 +304,8 @@ class Settings:
 
         def construct(made: Callable[..., Any], *positional: Any, **named: Any) -> Any:
             taken = inspect.signature(made).parameters
+            if self._stored is not None:
+                named = {name: as_data(value) for name, value in named.items()}
             try:
                 return made(
                     *positional, **named, **{name: value for name, value in given.items() if name in taken}

@@ -56,9 +56,15 @@ class StoredConfig:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Let nothing be imported by name meanwhile but what is allowed, also by the parser."""
+        """Let nothing be imported by name meanwhile but what is allowed, also by the parser; where any value
+        may stand, the parser makes no object: whoever is given the value knows what it needs.
+        """
         before = dict(_common.parsing_settings)
-        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=self._importable)
+        set_parsing_settings(
+            import_path_denylist=["*"],
+            import_path_allowlist=self._importable,
+            instantiate_subclass_spec_in_any=False,
+        )
         try:
             with self.allowed.reading():
                 yield
@@ -110,6 +116,15 @@ class StoredConfig:
         """All dotted names that the parser may import: it asks where a class is defined, too."""
         users = [name for name in self.allowed.names if all(map(str.isidentifier, name.split(".")))]
         return [*self.allowed.paths(), *users]
+
+
+def as_data(value: Any) -> Any:
+    """Return a value with what the parser left as it is, where any value may stand, as plain data."""
+    if isinstance(value, Namespace):
+        return value.as_dict()
+    if isinstance(value, list):
+        return [as_data(item) for item in value]
+    return {key: as_data(item) for key, item in value.items()} if type(value) is dict else value
 
 
 def _value(word: str) -> Any:

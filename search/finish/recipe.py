@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,9 +159,9 @@ def load(path: str | Path, model: nn.Module | None = None, allow: Names = ()) ->
         allowed.check_within("model", recipe.model)
         allowed.check_within("space", recipe.space)
     weights = read_weights(file.parent / WEIGHTS, recipe.weights)
-    slim = shrink(
-        _base(recipe, file, allowed) if model is None else model, recipe.slices, recipe.attributes, str(file)
-    )
+    base = _base(recipe, file, allowed) if model is None else model
+    with _sound(file, "slices and attributes"):
+        slim = shrink(base, recipe.slices, recipe.attributes, str(file))
     state = weights | {alias: weights[name] for alias, name in recipe.tied.items() if name in weights}
     _check(slim.state_dict(), state, str(file))
     slim.load_state_dict(state)
@@ -328,13 +329,31 @@ def _dropped(size: int, kept: list[int]) -> np.ndarray:
     return loci
 
 
+@contextmanager
+def _sound(file: Path, part: str) -> Iterator[None]:
+    """Have whatever goes wrong with a part of a recipe be a refusal.
+
+    Raises:
+        InputError: something went wrong.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{file}: {part} do not fit the model ({type(error).__name__}: {reason}); export the model again"
+        ) from error
+
+
 def _base(recipe: Recipe, file: Path, allowed: Allowed) -> nn.Module:
     if recipe.model is not None:
         return construct(recipe.model, nn.Module, "model", allowed)
     if recipe.space is not None:
-        alleles = [int(allele) for part in recipe.genome.values() for allele in part]
         space: Space = construct(recipe.space, Space, "space", allowed)  # type: ignore[type-abstract]
-        with allowed.reading():
+        with allowed.reading(), _sound(file, "the alleles"):
+            alleles = [int(allele) for part in recipe.genome.values() for allele in part]
             return space.build(np.array(alleles, dtype=np.uint8))
     raise InputError(
         f"{file}: the {'base ' if recipe.slices else ''}model was given as an object, not by class_path; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import uuid
@@ -23,6 +24,8 @@ from ray.tune.utils.util import unflatten_dict
 from evaluators.tic.prediction import attribute
 from search.pruners import NonDominationPruner
 from search.raytune.domains import Parameter, parameters
+from search.raytune.stored_study import read_study
+from spaces.allowed import Allowed, Names
 from spaces.errors import InputError
 
 RAY = "ray"
@@ -33,6 +36,10 @@ REASON = "reason"
 Space = Callable[[optuna.Trial], Mapping[str, Any] | None] | Mapping[str, BaseDistribution]
 
 _log = logging.getLogger(__name__)
+
+
+def _remedy(names: Sequence[str]) -> str:
+    return f"study_of(path, allow={json.dumps(list(names))})"
 
 
 class StudySearch(Searcher):
@@ -114,16 +121,25 @@ class StudySearch(Searcher):
         self._warned: set[str] = set()  # objectives that a result lacked
 
     @staticmethod
-    def study_of(path: str | Path) -> Study:
+    def study_of(path: str | Path, allow: Names = ()) -> Study:
         """Return the in-memory study that an experiment's directory holds.
 
-        It is unpickled, as is all that Ray keeps there: only read directories that you trust.
+        Only what a study is made of is unpickled: Optuna's classes, ours, and what is allowed. (But
+        ``Tuner.restore`` unpickles all that Ray keeps there: only restore what you trust.)
+
+        Args:
+            path: the experiment's directory.
+            allow: what else the study may hold, such as a sampler or pruner of yours: dotted names, or
+                classes themselves.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or it holds something that is not allowed.
         """
         files = sorted(Path(path).glob(Searcher.CKPT_FILE_TMPL.format("*")))
-        study = cloudpickle.loads(files[-1].read_bytes())["study"] if files else None
+        study = None
+        if files:
+            allowed = Allowed(allow, remedy=_remedy, place=str(files[-1]))
+            study = read_study(files[-1].read_bytes(), allowed)
         if study is None:
             raise InputError(
                 f"{path}: no in-memory study here; expected the directory of a Tune experiment (or "

@@ -137,6 +137,19 @@ def test_nothing_that_is_not_allowed_is_imported_or_called(ran, written, form):
     assert "not allowed" in message, message
 
 
+def test_where_anything_may_stand_only_what_is_needed_is_made(written, tmp_path):
+    """A ledger is one of our public classes, and writes a file."""
+    trials = {"class_path": "spaces.TrialSpace", "init_args": {"parameters": {"x": {"low": 1, "high": 2}}}}
+    file = tmp_path / "written.db"
+    ledger = {"class_path": "search.Ledger", "init_args": {"path": str(file), "space": trials}}
+    mixed = {"encoders": [ledger], "decoders": PERCEPTRONS[1], "shape": [4]}
+    message = refusal(written(**space("MixedPairs", **mixed)))
+    assert "'search.Ledger' is not of the kind needed" in message and not file.exists()
+    mixed["encoders"] = PERCEPTRONS[0]
+    made = Settings.parse([str(written(**space("MixedPairs", **mixed)))], HOMES, []).make("space")
+    assert made.encoders[0].layers[0].in_features == 4
+
+
 def test_a_file_within_a_file_is_no_way_around(ran, written, tmp_path):
     (tmp_path / "model.yaml").write_text("class_path: stranger.Net\n")
     message = refusal(written(model=str(tmp_path / "model.yaml")))
@@ -159,6 +172,9 @@ def test_the_refusal_has_the_line_to_write_and_the_line_works(ran, written):
     )
     for allow in (["stranger.Net"], ["stranger"]):
         assert Settings.parse([str(file)], HOMES, allow).make("model").layers[1].out_features == 4
+    assert "in the current folder or on PYTHONPATH" in refusal(
+        written(model="nowhere.Net"), allow=["nowhere"]
+    )
     again = refusal(
         written(model={"class_path": "stranger.Net"}, data="stranger.Data"), allow=["stranger.Net"]
     )

@@ -19,6 +19,7 @@ from spaces.errors import InputError
 from spaces.models import Perceptron, ResidualNet
 
 ORIGIN = ModelSource({"class_path": "spaces.models.ResidualNet", "init_args": {"widths": [4, 8]}})
+TRIALS = {"class_path": "spaces.TrialSpace", "init_args": {"parameters": {"x": {"low": 1, "high": 2}}}}
 EXAMPLE = (torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8),)
 
 
@@ -236,6 +237,13 @@ def test_changed_weights_are_refused(exported: Path, tmp_path: Path) -> None:
         ),
         ({"model": {"class_path": "spaces.models.Perceptron"}}, "has no tensor 'stem.0.weight'"),
         ({"slices": 3}, "damaged recipe"),
+        ({"slices": [{"tensor": "stem.0.weight", "dim": 0, "kept": ["a"]}]}, "slices and attributes do not"),
+        ({"attributes": [{"module": "", "name": "pinned_x=(", "value": 1}]}, "slices and attributes do not"),
+        ({"model": json.loads('{"x": ' * 300 + "1" + "}" * 300)}, "nested too deep"),
+        (
+            {"model": None, "space": TRIALS, "genome": {"x": [300]}},
+            "the alleles do not fit the model",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(
