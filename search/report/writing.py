@@ -219,7 +219,7 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
         section(
             "The cells over time",
             drawing(cell_figures.cells_figure(cells), "cells"),
-            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. "
+            f"{escape(title(cells.objective).capitalize())} of the pair that each cell holds, step by step. "
             f"{marks}",
         ),
         pair(
@@ -251,7 +251,7 @@ def front_csv(facts: Facts) -> str:
     finished = [*tested, *(f"realised_{name}" for name in realised), "folder"]
     # a trial is told by its parameters, everything else by the kept shares of its segments
     last = [*facts.about.parameters] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
-    table.writerow(["candidate", "operator", "parents", *names, *finished, *last])
+    table.writerow(map(_cell, ["candidate", "operator", "parents", *names, *finished, *last]))
     for member in facts.front:
         candidate, final = member.candidate, finals.get(member.candidate.id)
         row: list[object] = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
@@ -261,8 +261,22 @@ def front_csv(facts: Facts) -> str:
             row += [parameters[candidate.id].get(name, "") for name in facts.about.parameters]
         else:
             row += [f"{share:.4g}" for share in facts.shares(candidate.genome)]
-        table.writerow(row)
+        table.writerow(map(_cell, row))
     return file.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    is_formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value)
+    return f"'{value}" if is_formula else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _finished(final: Final, tested: Sequence[str], realised: Sequence[str]) -> list[object]:
