@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
@@ -180,7 +181,7 @@ class Result:
         rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         rows.add_column("model", no_wrap=True)
         for name in names or sorted(members[0].metrics if members else ()):
-            rows.add_column(title(name), justify="right", no_wrap=True)
+            rows.add_column(escape(title(name)), justify="right", no_wrap=True)
         columns = [("base model", base)] if base else []
         for label, metrics in [
             *columns,

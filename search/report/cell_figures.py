@@ -59,7 +59,7 @@ def cells_figure(cells: CellFacts) -> go.Figure:
                 )
             ],
             colorbar={
-                "title": {"text": title(cells.objective), "side": "top", "font": {"size": 12}},
+                "title": {"text": style.plain(title(cells.objective)), "side": "top", "font": {"size": 12}},
                 "thickness": 12,
                 "outlinewidth": 0,
             },
@@ -88,7 +88,7 @@ def _mark(plot: go.Figure, name: str, color: str, events: Sequence[tuple[int, in
         go.Scatter(
             x=[step for step, _, _ in events],
             y=[cell for _, cell, _ in events],
-            customdata=[what.replace("+", ", ") for _, _, what in events],
+            customdata=[style.plain(what.replace("+", ", ")) for _, _, what in events],
             mode="markers",
             name=name,
             marker={"color": color, "size": 4},
@@ -165,7 +165,7 @@ def alive_figure(cells: CellFacts) -> go.Figure:
         plot.add_trace(_line("all parameters that are not 0", cells.total(), 0, "step %{x}: %{y:.1%}"))
     segments = [] if cells.regrows else list(zip(cells.segments, cells.shares(), strict=True))
     for place, ((name, size), share) in enumerate(segments):
-        named = _HALF.sub(r"\1 \2: ", name)
+        named = style.plain(_HALF.sub(r"\1 \2: ", name))
         plot.add_trace(_line(f"{named} ({size:,})", share, place, f"{named}, step %{{x}}: %{{y:.1%}}"))
     for place, (name, count) in enumerate(architectures.items()):
         trace = _line(name, count, place, f"{name}, step %{{x}}: %{{y}} cells").update(legend="legend2")

@@ -46,7 +46,10 @@ def channels_figure(facts: Facts) -> go.Figure:
     members = _columns(facts, chosen)
     shares = np.array([facts.shares(member.candidate.genome) for member in members]).reshape(len(members), -1)
     sizes = np.array([size for _, size, _ in facts.segments])
-    labels = [f"{name}  <span style='color:{style.FAINT}'>{size}</span>" for name, size, _ in facts.segments]
+    labels = [
+        f"{style.plain(name)}  <span style='color:{style.FAINT}'>{size}</span>"
+        for name, size, _ in facts.segments
+    ]
     columns = [
         f"<b>{m.candidate.id}</b>" if m.candidate.id in chosen else str(m.candidate.id) for m in members
     ]
@@ -85,7 +88,8 @@ def channels_figure(facts: Facts) -> go.Figure:
     )
     style.dress(plot, max(240, 90 + min(len(sizes), 60) * (30 if len(sizes) <= 20 else 20)))
     plot.update_xaxes(
-        title_text=f"members of the front, {title(cost)} growing to the right; exported ones in bold",
+        title_text=f"members of the front, {style.plain(title(cost))} growing to the right; exported ones in "
+        "bold",
         tickvals=list(range(len(members))),
         ticktext=columns,
         tickangle=-45 if len(members) > 12 else 0,
@@ -135,17 +139,19 @@ def lineage_figure(facts: Facts) -> go.Figure:
     )
     hover = (
         f"<b>candidate %{{customdata[0]}}</b><br>by %{{customdata[2]}}<br>of "
-        f"%{{customdata[1]}}<br>{title(cost)} %{{y:.4s}}<extra></extra>"
+        f"%{{customdata[1]}}<br>{style.plain(title(cost))} %{{y:.4s}}<extra></extra>"
     )
     # a candidate has the colour of the operator that had the last word on it
     for place, record in enumerate(facts.operators):
         made = [node for node in nodes if parts_of(facts.parents[node][1])[-1] == record.name]
         if made:
             trace = _made(facts, made, front, style.CYCLE[place % len(style.CYCLE)])
-            plot.add_trace(trace.update(y=[values[n] for n in made], name=record.name, hovertemplate=hover))
+            plot.add_trace(
+                trace.update(y=[values[n] for n in made], name=style.plain(record.name), hovertemplate=hover)
+            )
     style.dress(plot, 400)
     plot.update_xaxes(title_text="candidate (in the order of asking)", rangemode="tozero")
-    return plot.update_yaxes(title_text=title(cost), tickformat="~s")
+    return plot.update_yaxes(title_text=style.plain(title(cost)), tickformat="~s")
 
 
 def _made(facts: Facts, nodes: list[int], front: set[int], color: str) -> go.Scatter:
@@ -154,7 +160,7 @@ def _made(facts: Facts, nodes: list[int], front: set[int], color: str) -> go.Sca
         x=nodes,
         mode="markers",
         customdata=[
-            [node, ", ".join(map(str, parents)) or "none", operator.replace("+", " + ")]
+            [node, ", ".join(map(str, parents)) or "none", style.plain(operator.replace("+", " + "))]
             for node, (parents, operator) in ((node, facts.parents[node]) for node in nodes)
         ],
         marker={
@@ -171,7 +177,8 @@ def operators_figure(facts: Facts) -> go.Figure:
     """
     records = [record for record in facts.operators if record.name != "base"][:_OPERATORS][::-1]
     names = [
-        f"{record.name}  <span style='color:{style.FAINT}'>{record.asked:,}</span>" for record in records
+        f"{style.plain(record.name)}  <span style='color:{style.FAINT}'>{record.asked:,}</span>"
+        for record in records
     ]
     plot = go.Figure()
     for label, color, counts in (
@@ -206,7 +213,7 @@ def objectives_figure(facts: Facts) -> go.Figure:
     """Return the front over all objectives as parallel coordinates, for three and more."""
     cost = facts.objectives[-1]
     dimensions = [
-        {"label": title(name), "values": [member.metrics[name] for member in facts.front]}
+        {"label": style.plain(title(name)), "values": [member.metrics[name] for member in facts.front]}
         for name in facts.objectives
     ]
     lines = {

@@ -62,8 +62,8 @@ def front_figure(facts: Facts) -> go.Figure:
     _limits(plot, facts, cost, quality)
     focus = _focus(facts, quality)
     style.dress(plot, 470)
-    plot.update_xaxes(title_text=title(cost), tickformat="~s", **_scale(facts, cost))
-    plot.update_yaxes(title_text=f"{title(quality)} on the search split", tickformat="~g")
+    plot.update_xaxes(title_text=style.plain(title(cost)), tickformat="~s", **_scale(facts, cost))
+    plot.update_yaxes(title_text=f"{style.plain(title(quality))} on the search split", tickformat="~g")
     if focus is not None:
         plot.update_yaxes(range=focus)
         whole = {"yaxis.autorange": True, "yaxis.type": "linear"}
@@ -185,7 +185,7 @@ def _finals(plot: go.Figure, facts: Facts) -> None:
 
 def _limits(plot: go.Figure, facts: Facts, cost: str, quality: str) -> None:
     for constraint in facts.about.constraints:
-        label = {"text": bound(constraint), "font": {"size": 12, "color": style.ROSE}}
+        label = {"text": style.plain(bound(constraint)), "font": {"size": 12, "color": style.ROSE}}
         line = {"color": style.ROSE, "width": 1.2, "dash": "dash"}
         if constraint["metric"] == cost:
             plot.add_vline(
@@ -221,7 +221,8 @@ def _focus(facts: Facts, quality: str) -> list[float] | None:
 
 
 def _hover(name: str, quality: str, cost: str) -> str:
-    return f"<b>{name}</b><br>{title(quality)} %{{y:.4g}}<br>{title(cost)} %{{x:,.4s}}<extra></extra>"
+    first, second = style.plain(title(quality)), style.plain(title(cost))
+    return f"<b>{name}</b><br>{first} %{{y:.4g}}<br>{second} %{{x:,.4s}}<extra></extra>"
 
 
 def _rounded(values: np.ndarray) -> list[float]:

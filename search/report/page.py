@@ -90,8 +90,8 @@ def card(label: str, value: str, unit: str = "", note: str = "", lead: bool = Fa
 
 
 def rows(head: Sequence[str], body: Sequence[Sequence[str]], kind: str = "words") -> str:
-    """Return a table; cells are HTML."""
-    top = "".join(f"<th>{cell}</th>" for cell in head)
+    """Return a table; the head is text, the cells are HTML."""
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body)
     return (
         '<div class="scroll"><table '

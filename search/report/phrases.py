@@ -145,17 +145,14 @@ def best_trials(facts: Facts, most: int = 20) -> str:
         final, known = tested.get(row.id), row.evaluation.metrics
         name = str(row.id)
         if final is not None and final.folder:
-            name = f'<a href="{final.folder}/recipe.json" style="color:inherit"><b>{row.id}</b></a>'
+            name = f'<a href="{escape(final.folder)}/recipe.json" style="color:inherit"><b>{row.id}</b></a>'
         cells = [name, *(number(known[metric], metric) if metric in known else "" for metric in metrics)]
         body.append([*cells, *_settings(row, facts)])
     notes = [
         f"{final.name.replace('candidate', 'trial')}, test split: {_tested(final)}" for final in facts.members
     ]
     below = f'<p style="margin:10px 0 0;font-size:13.5px">{escape("; ".join(notes))}</p>' if notes else ""
-    return (
-        rows(["trial", *map(title, metrics), *map(escape, map(short, facts.about.parameters))], body, "")
-        + below
-    )
+    return rows(["trial", *map(title, metrics), *map(short, facts.about.parameters)], body, "") + below
 
 
 def _settings(row: TrialRow, facts: Facts) -> list[str]:
@@ -319,7 +316,7 @@ def _final_row(
             f'style="text-align:left">{escape(final.reason)}</td></tr>'
         )
     name = (
-        f'<a href="{final.folder}/recipe.json" style="color:inherit">{final.name}</a>'
+        f'<a href="{escape(final.folder)}/recipe.json" style="color:inherit">{final.name}</a>'
         if final.folder
         else final.name
     )

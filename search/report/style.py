@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import plotly.graph_objects as go
 
 INK, SOFT, FAINT, LINE, PAPER = "#1b2430", "#5d6b7a", "#9aa6b2", "#e6e9ed", "#ffffff"
@@ -10,6 +12,13 @@ CYCLE = (TEAL, AMBER, INDIGO, ROSE, "#6b8e23", "#8a5cc2", "#2a9fd6", "#a1662f", 
 FONT = "Inter, 'Segoe UI', system-ui, -apple-system, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 SCALE = ((0.0, "#f4f7f7"), (0.25, "#cfe6e3"), (0.5, "#8fc9c4"), (0.75, "#3f9c96"), (1.0, "#075e5a"))
 """From nothing kept to everything kept."""
+
+
+def plain(text: str) -> str:
+    """Return a text of the user's as a figure shows it letter by letter: plotly reads tags in all labels, and
+    ``%{...}`` in those that appear below the pointer.
+    """
+    return escape(text, quote=False).replace("%{", "%&#123;")
 
 
 def dress(figure: go.Figure, height: int, **layout: object) -> go.Figure:

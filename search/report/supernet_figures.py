@@ -30,7 +30,10 @@ def architecture_figure(course: Course) -> go.Figure:
     cells = text.read(course.genotype)
     colour = colours(course.operations)
     plot = make_subplots(
-        rows=len(cells), cols=1, subplot_titles=list(cells) if len(cells) > 1 else None, vertical_spacing=0.12
+        rows=len(cells),
+        cols=1,
+        subplot_titles=[style.plain(kind) for kind in cells] if len(cells) > 1 else None,
+        vertical_spacing=0.12,
     )
     for row, edges in enumerate(cells.values(), start=1):
         places = layout(list(edges))
@@ -51,7 +54,7 @@ def _nodes(places: Mapping[str, tuple[float, float]], inner: Sequence[str]) -> g
     return go.Scatter(
         x=[x for x, _ in places.values()],
         y=[y for _, y in places.values()],
-        text=list(places),
+        text=[style.plain(name) for name in places],
         mode="markers+text",
         textposition="middle center",
         textfont={"color": style.PAPER, "size": 12},
@@ -99,7 +102,7 @@ def _arrow(
             y=start[1] + share * (end[1] - start[1]),
             xref=f"x{axis}",
             yref=f"y{axis}",
-            text=words,
+            text=style.plain(words),
             showarrow=False,
             font={"size": 11, "color": colour},
             bgcolor="rgba(255,255,255,.9)",
@@ -113,7 +116,7 @@ def importances_figure(course: Course) -> go.Figure:
     chosen = {f"{kind}/{s}-{t}" for kind, edges in text.read(course.genotype).items() for s, t in edges}
     shown = sorted(course.edges, key=lambda edge: edge not in chosen)[:_EDGES]
     rows = math.ceil(len(shown) / _COLUMNS)
-    titles = [f"<b>{edge}</b>" if edge in chosen else edge for edge in shown]
+    titles = [f"<b>{style.plain(edge)}</b>" if edge in chosen else style.plain(edge) for edge in shown]
     plot = make_subplots(
         rows=rows,
         cols=_COLUMNS,
@@ -140,10 +143,10 @@ def importances_figure(course: Course) -> go.Figure:
                     y=values[known].astype(float).tolist(),
                     mode="lines",
                     line=line,
-                    name=name,
-                    legendgroup=name,
+                    name=style.plain(name),
+                    legendgroup=style.plain(name),
                     showlegend=number == 0,
-                    hovertemplate=f"{name}, epoch %{{x}}: %{{y:.3f}}<extra></extra>",
+                    hovertemplate=f"{style.plain(name)}, epoch %{{x}}: %{{y:.3f}}<extra></extra>",
                 ),
                 row,
                 column,
@@ -154,10 +157,10 @@ def importances_figure(course: Course) -> go.Figure:
                         x=[gone[edge, name]],
                         y=[float(values[known[-1]])],
                         mode="markers",
-                        legendgroup=name,
+                        legendgroup=style.plain(name),
                         showlegend=False,
                         marker={"symbol": "x", "size": 6, "color": colour[name]},
-                        hovertemplate=f"{name} goes after epoch %{{x}}<extra></extra>",
+                        hovertemplate=f"{style.plain(name)} goes after epoch %{{x}}<extra></extra>",
                     ),
                     row,
                     column,
@@ -187,9 +190,9 @@ def divergences_figure(course: Course) -> go.Figure:
                 **points,
                 mode="lines",
                 line={"color": colour, "width": 1.3},
-                name=edge,
+                name=style.plain(edge),
                 opacity=0.85,
-                hovertemplate=f"{edge}, epoch %{{x}}: %{{y:.1e}} bits<extra></extra>",
+                hovertemplate=f"{style.plain(edge)}, epoch %{{x}}: %{{y:.1e}} bits<extra></extra>",
             )
         )
         epochs = sorted(
@@ -197,7 +200,7 @@ def divergences_figure(course: Course) -> go.Figure:
         )
         if epochs:
             heights = [float(values[epoch - 1]) for epoch in epochs]
-            hover = f"{edge} loses operations after epoch %{{x}}<extra></extra>"
+            hover = f"{style.plain(edge)} loses operations after epoch %{{x}}<extra></extra>"
             mark = {"symbol": "x", "size": 8, "color": colour}
             plot.add_trace(
                 go.Scatter(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -45,7 +46,7 @@ def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
     for cost in COSTS:
         names += [f"{title(cost)}\nrequested", "\nrealised"] if cost in paired else [title(cost)]
     for name in (*names, "share\nof base", "ms\ntorch", "ms\nONNX"):
-        rows.add_column(name, justify="right", no_wrap=True)
+        rows.add_column(escape(name), justify="right", no_wrap=True)
     base = next((final for final in finals if final.id == BASE), None)
     for final in finals:
         rows.add_row(

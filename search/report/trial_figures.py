@@ -57,7 +57,7 @@ def curves_figure(facts: Facts) -> go.Figure:
         plot.add_trace(_ends(ends).update(marker={"color": color, "size": 5, "symbol": symbol}))
     style.dress(plot, 430)
     plot.update_xaxes(title_text="step (epoch)", rangemode="tozero")
-    plot.update_yaxes(title_text=title(facts.about.monitor or facts.objectives[0]))
+    plot.update_yaxes(title_text=style.plain(title(facts.about.monitor or facts.objectives[0])))
     focus = _focus(facts)
     return plot.update_yaxes(range=focus) if focus else plot
 
@@ -89,7 +89,7 @@ def _ends(rows: Sequence[TrialRow]) -> go.Scatter:
     return go.Scatter(
         x=[row.curve[-1][0] for row in rows],
         y=[_finite(row.curve[-1][1]) for row in rows],
-        customdata=[[row.id, row.evaluation.reason or "stopped"] for row in rows],
+        customdata=[[row.id, style.plain(row.evaluation.reason or "stopped")] for row in rows],
         mode="markers",
         showlegend=False,
         hovertemplate="<b>trial %{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
@@ -139,7 +139,7 @@ def importances_figure(found: dict[str, float]) -> go.Figure:
     plot = go.Figure(
         go.Bar(
             x=[found[name] for name in names],
-            y=names,
+            y=[style.plain(name) for name in names],
             orientation="h",
             marker={"color": style.TEAL},
             text=[f"{100 * found[name]:.0f} %" for name in names],
@@ -171,7 +171,7 @@ def parameters_figure(facts: Facts, order: Sequence[str] = ()) -> go.Figure:
     goal = [row.evaluation.metrics[metric] for row in rows]
     worst, least = max(goal), min(goal)
     axes = [_axis(name, declared[name], [row.parameters.get(name) for row in rows]) for name in names]
-    axes.append({"label": title(metric), "values": goal})
+    axes.append({"label": style.plain(title(metric)), "values": goal})
     colors: list[tuple[float, str]] = [(0, style.TEAL), (0.35, style.TEAL_SOFT), (1, style.LINE)]
     if facts.about.objectives[0]["maximise"]:
         colors = [(1 - at, color) for at, color in reversed(colors)]
@@ -221,10 +221,10 @@ def _axis(name: str, distribution: BaseDistribution, found: list[Any]) -> dict[s
         places = [below if place is None else place for place in places]
         ticks, labels = [below, *ticks], ["-", *labels]
     return {
-        "label": short(name),
+        "label": style.plain(short(name)),
         "values": places,
         "tickvals": ticks,
-        "ticktext": labels,
+        "ticktext": [style.plain(label) for label in labels],
         "range": [min(ticks), max(ticks)],
     }
 

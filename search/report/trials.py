@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -89,9 +90,9 @@ def trials_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
     for name in metrics:
-        table.add_column(title(name), justify="right", no_wrap=True)
+        table.add_column(escape(title(name)), justify="right", no_wrap=True)
     for name in names:
-        table.add_column(short(name), justify="right", no_wrap=True)
+        table.add_column(escape(short(name)), justify="right", no_wrap=True)
     for row in shown:
         table.add_row(str(row.id), *_cells(row, metrics, names))
     table.caption = Text("\n".join([counted(rows), *map(_note, finals)]))
@@ -101,7 +102,8 @@ def trials_table(
 def _cells(row: TrialRow, metrics: Sequence[str], parameters: Sequence[str]) -> list[str]:
     known = row.evaluation.metrics
     cells = [number(known[name], name) if name in known else "" for name in metrics]
-    return cells + [setting(row.parameters[name]) if name in row.parameters else "-" for name in parameters]
+    chosen = [setting(row.parameters[name]) if name in row.parameters else "-" for name in parameters]
+    return [*cells, *map(escape, chosen)]
 
 
 def _note(final: Final) -> str:

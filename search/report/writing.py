@@ -220,7 +220,7 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
         section(
             "The cells over time",
             drawing(cell_figures.cells_figure(cells), "cells"),
-            f"{escape(title(cells.objective)).capitalize()} of the pair that each cell holds, step by step. "
+            f"{escape(title(cells.objective).capitalize())} of the pair that each cell holds, step by step. "
             f"{marks}",
         ),
         pair(
@@ -261,7 +261,7 @@ def front_csv(facts: Facts) -> str:
     ]
     # a trial is told by its parameters, everything else by the kept shares of its segments
     last = [*facts.about.parameters] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
-    table.writerow(["candidate", "operator", "parents", *names, *columns, *last])
+    table.writerow(map(_cell, ["candidate", "operator", "parents", *names, *columns, *last]))
     for place, member in enumerate((*facts.front, *facts.left)):
         candidate, on_front = member.candidate, "yes" if place < len(facts.front) else "no"
         start: list[object] = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
@@ -272,8 +272,23 @@ def front_csv(facts: Facts) -> str:
             end = [f"{share:.4g}" for share in facts.shares(candidate.genome)]
         # a candidate that was finished with two settings has two rows
         for found in finals.get(candidate.id) or [Final(candidate.id, {})]:
-            table.writerow([*start, *_finished(found, tested, realised, tuned), on_front, *end])
+            row = [*start, *_finished(found, tested, realised, tuned), on_front, *end]
+            table.writerow(map(_cell, row))
     return file.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    is_formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value)
+    return f"'{value}" if is_formula else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _finished(

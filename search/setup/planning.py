@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -74,7 +75,7 @@ class RunPlan:
                 "axis", "reason", "where", title=f"{len(self.frozen)} frozen axes", title_justify="left"
             )
             for row in self.frozen:
-                frozen.add_row(row["axis"], row["reason"], row["where"])
+                frozen.add_row(*(escape(row[name]) for name in ("axis", "reason", "where")))
             yield frozen
         for note in self.notes:
             yield Text(f"note: {note}")
@@ -85,7 +86,7 @@ class RunPlan:
             for name, least in self.smallest.items():
                 base = self.base.get(name)
                 reach.add_row(
-                    name,
+                    escape(name),
                     "" if base is None else number(base),
                     number(least),
                     f"{least / base:.1%}" if base else "",
@@ -99,13 +100,13 @@ class RunPlan:
         title = f"{len(self.segments)} groups, {sum(self.segments.values())} channels"
         groups = Table("group", "channels", "members", title=title, title_justify="left")
         for name, size in self.segments.items():
-            groups.add_row(name, str(size), " ".join(self.members.get(name, [])))
+            groups.add_row(escape(name), str(size), escape(" ".join(self.members.get(name, []))))
         return groups
 
     def _parameters(self) -> Table:
         table = Table("parameter", "values", title=f"{len(self.parameters)} parameters", title_justify="left")
         for name, values in self.parameters.items():
-            table.add_row(name, values)
+            table.add_row(escape(name), escape(values))
         return table
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from itertools import islice
@@ -92,7 +93,7 @@ class View:
     def _summary(self, members: int) -> str:
         written, total = len(self._study.trials), self._store.last_seq
         lines = [
-            f"## {self._about['name']}",
+            f"## {_plain(self._about['name'])}",
             "A view of the ledger: it may be deleted and is written again.",
             "",
         ]
@@ -112,20 +113,22 @@ class View:
             else best
         )
         if self._about["base"]:
-            base = [f"| {name} | {number(value)} |" for name, value in self._about["base"].items()]
+            base = [f"| {_plain(name)} | {number(value)} |" for name, value in self._about["base"].items()]
             lines += ["", "| metric | base model |", "| --- | --- |", *base]
         if self._about.get("parameters"):
-            lines.append(
-                f"The curves show `{self._about.get('monitor') or self._about['objectives'][0]['metric']}`."
-            )
+            watched = self._about.get("monitor") or self._about["objectives"][0]["metric"]
+            lines.append(f"The curves show {_code(watched)}.")
         lines += [
             "",
-            *(f"- constraint `{c['text']}`: limit {number(c['limit'])}" for c in self._about["constraints"]),
+            *(
+                f"- constraint {_code(c['text'])}: limit {number(c['limit'])}"
+                for c in self._about["constraints"]
+            ),
         ]
         if self._parameters.left_out:
             lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
         ending = Ending.read(self._store.note)
-        return "\n".join([*lines, *([f"- the search ended: {ending}"] if ending else [])])
+        return "\n".join([*lines, *([f"- the search ended: {_plain(str(ending))}"] if ending else [])])
 
     def _member(self, row: EvaluationRow, final: Mapping[str, Any] | None) -> str:
         base, metrics, candidate = self._about["base"], row.metrics, row.candidate
@@ -133,17 +136,17 @@ class View:
         if base:
             lines += ["| metric | value | base model |", "| --- | --- | --- |"]
             lines += [
-                f"| {name} | {number(value)} | {number(base[name]) if name in base else ''} |"
+                f"| {_plain(name)} | {number(value)} | {number(base[name]) if name in base else ''} |"
                 for name, value in metrics.items()
             ]
         else:
             lines += [
                 "| metric | value |",
                 "| --- | --- |",
-                *(f"| {name} | {number(value)} |" for name, value in metrics.items()),
+                *(f"| {_plain(name)} | {number(value)} |" for name, value in metrics.items()),
             ]
         parents = ", ".join(map(str, candidate.parents))
-        lines += ["", f"From `{candidate.operator}`" + (f" of {parents}." if parents else ".")]
+        lines += ["", f"From {_code(candidate.operator)}" + (f" of {parents}." if parents else ".")]
         if final:
             heading = (
                 "On the test split"
@@ -151,13 +154,25 @@ class View:
                 else "After fine-tuning, on the test split"
             )
             lines += ["", f"### {heading}", "", "| metric | value |", "| --- | --- |"]
-            lines += [f"| {name} | {number(value)} |" for name, value in final.get("test", {}).items()]
+            lines += [
+                f"| {_plain(name)} | {number(value)} |" for name, value in final.get("test", {}).items()
+            ]
             folder = self._directory / "models" / str(candidate.id)
             lines += [
                 "",
                 *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith(".")),
             ]
         return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """A text of the user's within Markdown, letter by letter."""
+    return re.sub(r"[&<>|`\[\]*\\]", lambda m: f"&#{ord(m[0])};", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """The same in the letters of code."""
+    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
 
 
 def _sound(log: Path) -> Path:
