@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from evaluators.data.base import SPLITS, Data, Inputs, Split
+from evaluators.data.split_metrics import functions_of, text_of
 from evaluators.data.task import Classification, Regression, Task
 from spaces.errors import InputError, require
 
@@ -37,6 +38,7 @@ class Arrays(Data):
         train_samples: number of training samples that are used; the other splits stay as they are. None: all.
         label_noise: share of labels replaced by another class, each at random.
         noisy: the splits whose labels are replaced.
+        split_metrics: metrics of a whole split by name, see :class:`WithSplitMetrics`.
 
     Raises:
         InputError: arrays of unequal length, splits that overlap or are empty, values that are not finite,
@@ -53,6 +55,7 @@ class Arrays(Data):
         train_samples: int | None = None,
         label_noise: float = 0.0,
         noisy: Sequence[Split] = ("train",),
+        split_metrics: dict[str, str | dict[str, Any] | Callable] | None = None,
     ) -> None:
         parts = tuple(
             _tensor(part, "inputs") for part in (inputs if isinstance(inputs, tuple) else (inputs,))
@@ -65,6 +68,7 @@ class Arrays(Data):
                     f"samples"
                 )
         self._single = not isinstance(inputs, tuple)
+        self.split_metrics = functions_of(split_metrics)
         self.task: Task = task or (Regression() if labels.is_floating_point() else Classification())
         splitting, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
         self._rows = _split(len(labels), shares or SHARES, splitting)
@@ -119,6 +123,7 @@ class Arrays(Data):
             for tensor in (*self._inputs[split], self._targets[split]):
                 digest.update(f"{split} {tensor.dtype} {tuple(tensor.shape)};".encode())
                 digest.update(tensor.contiguous().numpy().data)
+        digest.update(text_of(self.split_metrics).encode())
         return digest.hexdigest()[:32]
 
     def validate(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class NpzFile(Arrays):
         train_samples: int | None = None,
         label_noise: float = 0.0,
         noisy: Sequence[Split] = ("train",),
+        split_metrics: dict[str, str | dict[str, Any] | Callable] | None = None,
     ) -> None:
         names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         try:
@@ -65,4 +67,5 @@ class NpzFile(Arrays):
             train_samples,
             label_noise,
             noisy,
+            split_metrics,
         )
