@@ -40,7 +40,7 @@ from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
 from search.setup.limits import attainable
-from search.setup.needs import Needs
+from search.setup.needs import Needs, in_type_of
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
 from search.setup.untouched import PostponedProblem, stamp
@@ -128,6 +128,7 @@ class Search:
         listeners: Sequence[object] = (),
         device: str = "cpu",
     ) -> None:
+        data = None if data is None else in_type_of(data, model, space, seed)
         parts = [Cost(), Quality()] if evaluators is None else list(evaluators)
         self.directory = None if directory is None else Path(directory)
         self.preparation = Preparation(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.data.arrays import Arrays
+from evaluators.data.arrays import Arrays, FloatType
 from evaluators.data.base import Split
 from evaluators.data.task import Task
 from spaces.errors import InputError
@@ -41,6 +41,7 @@ class NpzFile(Arrays):
         label_noise: float = 0.0,
         noisy: Sequence[Split] = ("train",),
         split_metrics: dict[str, str | dict[str, Any] | Callable] | None = None,
+        dtype: FloatType | None = "model",
     ) -> None:
         names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         try:
@@ -68,4 +69,5 @@ class NpzFile(Arrays):
             label_noise,
             noisy,
             split_metrics,
+            dtype,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -62,6 +63,12 @@ class WithSplitMetrics(Data):
     def fingerprint(self) -> str:
         text = f"{self.data.fingerprint}{text_of(self.split_metrics)}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def cast(self, dtype: torch.dtype) -> WithSplitMetrics:
+        """Return the data cast, with the same metrics."""
+        cast, other = self.data.cast(dtype), copy.copy(self)
+        other.data = cast
+        return self if cast is self.data else other
 
     def size(self, split: Split) -> int:
         return self.data.size(split)
