@@ -25,6 +25,7 @@ from evaluators.data import (
     Segmentation,
     Strings,
     Task,
+    WithSplitMetrics,
     overlap_by_case,
 )
 from evaluators.inherited.channel_worth import CriterionWorth, RemovalTrials, Worth
@@ -82,6 +83,7 @@ __all__ = [
     "Training",
     "TrialTraining",
     "Variational",
+    "WithSplitMetrics",
     "Worth",
     "assess",
     "count",

@@ -42,7 +42,7 @@ from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
 from search.setup.limits import attainable
-from search.setup.needs import Needs
+from search.setup.needs import Needs, in_type_of
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
 from search.setup.untouched import PostponedProblem, stamp
@@ -130,6 +130,7 @@ class Search:
         listeners: Sequence[object] = (),
         device: str = "cpu",
     ) -> None:
+        data = None if data is None else in_type_of(data, model, space, seed)
         parts = [Cost(), Quality()] if evaluators is None else list(evaluators)
         self.directory = None if directory is None else Path(directory)
         self.preparation = Preparation(
@@ -193,6 +194,7 @@ class Search:
         space = self.preparation.make_space()
         self._warm.check(space)
         problem = self.preparation.check(space, rehearse=True, reachable=False)
+        self.preparation.check_needs(problem)
         base = problem.screened_base()
         found = attainable(problem.space, self.preparation.data, problem.evaluator, problem.constraints, base)
         least = smallest(problem.space, self.preparation.data) if base else {}
@@ -311,6 +313,7 @@ class Search:
         problem = self._prepare(directory, space)
         if directory is None or not directory.ledger.exists():
             self.strategy.rehearse(problem, self.seed)  # what it refuses shall leave no run behind
+        self.preparation.check_needs(problem)
         if directory is None:
             ledger = self._memory = self._memory or Ledger(None, problem.space)
         else:
@@ -354,6 +357,7 @@ class Search:
             if preparation.untrained():
                 rehearsed = preparation.check(preparation.make_space(), rehearse=True)
                 self._loop(rehearsed, Ledger(None, rehearsed.space), self._limits)  # sees what does not fit
+                preparation.check_needs(rehearsed)
                 if directory is not None and directory.ledger.exists():
                     with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
                         ledger.claim(self._identity(rehearsed.space))

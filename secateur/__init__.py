@@ -58,7 +58,8 @@ _EXPORTS = {
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
         InheritedTraining Latency MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality
         Reconstruction Regression RemovalTrials Report Restoring Segmentation State Strings
-        SupernetSearch SupernetSettings SupernetTraining Task Training TrialTraining Variational Worth
+        SupernetSearch SupernetSettings SupernetTraining Task Training TrialTraining Variational
+        WithSplitMetrics Worth
         assess count fit measure smallest
     """,
     "evaluators.data": """

@@ -213,6 +213,17 @@ def test_classes_beside_the_configuration_and_a_checkpoint(door, tmp_path, monke
     assert recipe["model"]["class_path"] == "your_model.WaveNet"
 
 
+def test_a_metric_of_a_whole_split_and_a_tuning_of_ones_own(door, tmp_path):
+    for name in ("own_metric.py", "own_metric.yaml"):
+        (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
+    words = ["--executor", "inline", *SMALL, "--training.epochs", "2"]
+    code, out, err = door(str(tmp_path / "own_metric.yaml"), *words)
+    assert code == 0, err
+    assert "test f1" in out
+    recipe = json.loads(next((tmp_path / "runs" / "own_metric" / "models").glob("*/recipe.json")).read_text())
+    assert recipe["tuning"] == "own_metric.tune" and 0 < recipe["metrics"]["test_f1"] <= 1
+
+
 @pytest.mark.slow
 def test_the_example_in_python_and_by_the_door_on_ray(tmp_path):
     for name in ("your_model.py", "your_model.yaml"):

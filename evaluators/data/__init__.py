@@ -13,6 +13,7 @@ from evaluators.data.phantoms import Phantoms
 from evaluators.data.preloaded import Preloaded
 from evaluators.data.reconstruction import Reconstruction, Restoring
 from evaluators.data.segmentation import Segmentation, overlap_by_case
+from evaluators.data.split_metrics import WithSplitMetrics
 from evaluators.data.strings import Strings
 from evaluators.data.task import Classification, Regression, Task
 
@@ -38,5 +39,6 @@ __all__ = [
     "Split",
     "Strings",
     "Task",
+    "WithSplitMetrics",
     "overlap_by_case",
 ]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from evaluators.data.base import SPLITS, Data, Inputs, Split
+from evaluators.data.split_metrics import functions_of, text_of
 from evaluators.data.task import Classification, Regression, Task
 from spaces.errors import InputError, require
 
+FloatType = Literal["model", "float16", "bfloat16", "float32", "float64"]
+FLOATS: dict[str, torch.dtype] = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_COMPUTABLE = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 SHARES: dict[Split, float] = {"train": 0.5, "calibration": 0.1, "search": 0.2, "test": 0.2}
 
 
@@ -22,8 +32,9 @@ class Arrays(Data):
     """Any numpy or torch arrays: classification where the targets are integers, regression where they are
     floats.
 
-    Float arrays become float32, integers int64 (token ids, labels). The splits are a random permutation by
-    `seed`, cut at the shares.
+    Inputs keep their types: bool (masks), integers (token ids, bytes of images), floats. Integer targets
+    become int64, as losses take them, and bool targets too where the task is of classes or numbers. The
+    splits are a random permutation by `seed`, cut at the shares.
 
     Args:
         inputs: ``(samples, ...)``, or a tuple of such arrays for a model of several arguments.
@@ -37,6 +48,9 @@ class Arrays(Data):
         train_samples: number of training samples that are used; the other splits stay as they are. None: all.
         label_noise: share of labels replaced by another class, each at random.
         noisy: the splits whose labels are replaced.
+        split_metrics: metrics of a whole split by name, see :class:`WithSplitMetrics`.
+        dtype: of all floats. ``model``: that of the parameters of the model that is searched; before a search
+            says so float64, in which NumPy computes, becomes float32 and the others stay. Null: as given.
 
     Raises:
         InputError: arrays of unequal length, splits that overlap or are empty, values that are not finite,
@@ -53,7 +67,32 @@ class Arrays(Data):
         train_samples: int | None = None,
         label_noise: float = 0.0,
         noisy: Sequence[Split] = ("train",),
+        split_metrics: dict[str, str | dict[str, Any] | Callable] | None = None,
+        dtype: FloatType | None = "model",
     ) -> None:
+        require(
+            "data",
+            (dtype in (None, "model", *FLOATS), f"dtype {dtype!r}; expected model, {', '.join(FLOATS)}"),
+        )
+        self.dtype = dtype
+        with torch.inference_mode(False):  # what is made inside of it can never be trained with
+            self._load(inputs, targets, shares, task, seed, train_samples)
+            self.split_metrics = functions_of(split_metrics)
+            self.validate()
+            if label_noise:
+                noise = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1])
+                self._corrupt(label_noise, noisy, noise)
+
+    def _load(
+        self,
+        inputs: Any,
+        targets: Any,
+        shares: Mapping[Split, float] | Mapping[Split, Sequence[int]] | None,
+        task: Task | None,
+        seed: int,
+        train_samples: int | None,
+    ) -> None:
+        """Take the arrays and split them."""
         parts = tuple(
             _tensor(part, "inputs") for part in (inputs if isinstance(inputs, tuple) else (inputs,))
         )
@@ -66,7 +105,14 @@ class Arrays(Data):
                 )
         self._single = not isinstance(inputs, tuple)
         self.task: Task = task or (Regression() if labels.is_floating_point() else Classification())
-        splitting, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+        labels = self.task.typed(labels)
+        # float64 is kept, beside what is made of it, for a model of that type
+        self._exact = [
+            part if self.dtype == "model" and part.dtype == torch.float64 else None
+            for part in (*parts, labels)
+        ]
+        *parts, labels = [_floats(part, self.dtype) for part in (*parts, labels)]  # type: ignore[assignment]
+        splitting = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[0])
         self._rows = _split(len(labels), shares or SHARES, splitting)
         if train_samples is not None:
             if not 1 <= train_samples <= len(self._rows["train"]):
@@ -77,9 +123,39 @@ class Arrays(Data):
             self._rows["train"] = self._rows["train"][:train_samples]
         self._inputs = {split: tuple(part[rows] for part in parts) for split, rows in self._rows.items()}
         self._targets = {split: labels[rows] for split, rows in self._rows.items()}
-        self.validate()
-        if label_noise:
-            self._corrupt(label_noise, noisy, noise)
+
+    def cast(self, dtype: torch.dtype) -> Arrays:
+        """Return the arrays with their floats in another type, unless they were given one of their own.
+
+        Raises:
+            InputError: a number is too large for that type.
+        """
+        if self.dtype != "model" or dtype not in FLOATS.values() or not self._has_others(dtype):
+            return self
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        *inputs, target = self._exact or [None] * (1 + len(self._inputs["train"]))
+        other._inputs, other._targets = {}, {}
+        with torch.inference_mode(False):
+            for split, rows in self._rows.items():
+                other._inputs[split] = tuple(
+                    _in_type(part, exact, rows, dtype)
+                    for part, exact in zip(self._inputs[split], inputs, strict=True)
+                )
+                other._targets[split] = _in_type(self._targets[split], target, rows, dtype)
+        other.validate()
+        return other
+
+    def _has_others(self, dtype: torch.dtype) -> bool:
+        """Whether some floats are of another type than this."""
+        return any(
+            part.is_floating_point() and part.dtype != dtype
+            for part in (*self._inputs["train"], self._targets["train"])
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was float64 stays in the process where it was given."""
+        return self.__dict__ | {"_exact": None}
 
     def batches(
         self, split: Split, size: int, generator: torch.Generator | None = None
@@ -118,7 +194,8 @@ class Arrays(Data):
         for split in SPLITS:
             for tensor in (*self._inputs[split], self._targets[split]):
                 digest.update(f"{split} {tensor.dtype} {tuple(tensor.shape)};".encode())
-                digest.update(tensor.contiguous().numpy().data)
+                digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(text_of(self.split_metrics).encode())
         return digest.hexdigest()[:32]
 
     def validate(self) -> None:
@@ -131,7 +208,9 @@ class Arrays(Data):
                     self._refuse(
                         ~torch.isfinite(tensor),
                         split,
-                        f"{name} hold NaN or infinity; expected finite numbers",
+                        f"{name} hold NaN or infinity as {tensor.dtype}; expected finite numbers"
+                        if tensor.dtype in (torch.float16, torch.bfloat16)
+                        else f"{name} hold NaN or infinity; expected finite numbers",
                     )
             wrong, expected = self.task.invalid(self._targets[split], self._targets["train"])
             self._refuse(wrong, split, f"a label is out of range; expected {expected}")
@@ -193,7 +272,9 @@ def held_out(train: int, test: int, calibration: float, search: float, seed: int
 
 
 def _tensor(array: Any, name: str) -> Tensor:
-    """Return float32 or int64; what torch cannot take is the user's to mend."""
+    """Return a tensor of the same type, or of the next that torch can compute with; what torch cannot take is
+    the user's to mend.
+    """
     try:
         tensor = torch.as_tensor(array).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -206,7 +287,23 @@ def _tensor(array: Any, name: str) -> Tensor:
         (tensor.ndim > 0, f"{name} are a single number; expected an array (samples, ...)"),
         (not tensor.is_complex(), f"{name} are complex; expected real numbers"),
     )
-    return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64)
+    return tensor.to(_COMPUTABLE.get(tensor.dtype, tensor.dtype))
+
+
+def _floats(tensor: Tensor, dtype: FloatType | None) -> Tensor:
+    """Return floats in the type that is asked for, before a model is known."""
+    if not tensor.is_floating_point() or dtype is None:
+        return tensor
+    if dtype == "model":
+        return tensor.float() if tensor.dtype == torch.float64 else tensor
+    return tensor.to(FLOATS[dtype])
+
+
+def _in_type(part: Tensor, exact: Tensor | None, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the rows of a part in another floating type, from what is exact where that is known."""
+    if not part.is_floating_point():
+        return part
+    return (part if exact is None else exact[rows]).to(dtype)
 
 
 def _split(n: int, shares: Mapping[Any, Any], rng: np.random.Generator) -> dict[Split, Tensor]:

@@ -90,6 +90,11 @@ class Augmented(Data):
             f"augmented {self.data.fingerprint} {self.padding} {self.flip}".encode()
         ).hexdigest()[:32]
 
+    def cast(self, dtype: torch.dtype) -> Augmented:
+        """Return the data cast, augmented likewise."""
+        cast = self.data.cast(dtype)
+        return self if cast is self.data else Augmented(cast, self.padding, self.flip)
+
     def size(self, split: Split) -> int:
         return self.data.size(split)
 

@@ -88,6 +88,14 @@ class Data(ABC):
         """
         return None
 
+    def cast(self, dtype: torch.dtype) -> Data:
+        """Return these data for a model whose parameters are of a floating type: with their floats in it, or
+        (the default) as they are. These data stay as they are.
+
+        A search asks for it first, and works with what it gets.
+        """
+        return self
+
     def validate(self) -> None:  # noqa: B027
         """Raise :class:`spaces.errors.InputError`, naming the split and the sample, where values are NaN or
         labels out of range.

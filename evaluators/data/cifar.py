@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -71,18 +72,31 @@ class CifarFolder(Arrays):
         labels, places = records[:, 0].astype(np.int64), np.arange(len(records))
         super().__init__(places, labels, rows, Classification(CLASSES), seed, train_samples, label_noise)  # type: ignore[arg-type]
 
+    _floats = torch.float32
+
     def batches(
         self, split: Split, size: int, generator: torch.Generator | None = None
     ) -> Iterator[tuple[Inputs, Tensor]]:
         means, deviations = (torch.tensor(values).reshape(-1, 1, 1) for values in (MEANS, DEVIATIONS))
         for places, labels in super().batches(split, size, generator):
             assert isinstance(places, Tensor)  # the inputs of the arrays are where an image lies
-            yield (self._pixels[places] / 255 - means) / deviations, labels
+            yield ((self._pixels[places] / 255 - means) / deviations).to(self._floats), labels
+
+    def cast(self, dtype: torch.dtype) -> CifarFolder:
+        """Return the data whose images are of a floating type."""
+        if dtype == self._floats:
+            return self
+        other = copy.copy(self)
+        other._floats = dtype
+        other.__dict__.pop("fingerprint", None)
+        return other
 
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{super().fingerprint} {MEANS} {DEVIATIONS}".encode())
         digest.update(self._pixels.numpy().data)
+        if self._floats != torch.float32:
+            digest.update(str(self._floats).encode())
         return digest.hexdigest()[:32]
 
 

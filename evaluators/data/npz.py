@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from evaluators.data.arrays import Arrays
+from evaluators.data.arrays import Arrays, FloatType
 from evaluators.data.base import Split
 from evaluators.data.task import Task
 from spaces.errors import InputError
@@ -39,6 +40,8 @@ class NpzFile(Arrays):
         train_samples: int | None = None,
         label_noise: float = 0.0,
         noisy: Sequence[Split] = ("train",),
+        split_metrics: dict[str, str | dict[str, Any] | Callable] | None = None,
+        dtype: FloatType | None = "model",
     ) -> None:
         names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         try:
@@ -65,4 +68,6 @@ class NpzFile(Arrays):
             train_samples,
             label_noise,
             noisy,
+            split_metrics,
+            dtype,
         )

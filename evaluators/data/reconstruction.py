@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluators.data.base import SPLITS, Data, Inputs, Split
-from evaluators.data.task import Task, _fit, per_sample
+from evaluators.data.task import Task, _fit, full, per_sample
 from spaces.errors import InputError, require
 
 LossName = Literal["l1", "mse", "bce"]
@@ -52,7 +53,7 @@ class Restoring(Task):
         return LOSSES if self.unit else LOSSES[:2]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        targets = _fit(targets, outputs)
+        outputs, targets = full(outputs), full(_fit(targets, outputs))
         if self.name == "l1":
             return per_sample((outputs - targets).abs())
         if self.name == "mse":
@@ -60,7 +61,7 @@ class Restoring(Task):
         return per_sample(_cross_entropy(outputs, targets))
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        targets = _fit(targets, outputs)
+        outputs, targets = full(outputs), full(_fit(targets, outputs))
         difference = outputs - targets
         metrics = {"l1": per_sample(difference.abs()), "mse": per_sample(difference.square())}
         if self.unit:
@@ -133,6 +134,17 @@ class Reconstruction(Data):
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    def cast(self, dtype: torch.dtype) -> Reconstruction:
+        """Return the data with inputs and targets of a floating type."""
+        if self._targets["train"].dtype == dtype:
+            return self
+        other = copy.copy(self)
+        same = self._inputs is self._targets
+        other._targets = {split: x.to(dtype) for split, x in self._targets.items()}
+        other._inputs = other._targets if same else {split: x.to(dtype) for split, x in self._inputs.items()}
+        other._fingerprint = hashlib.sha256(f"{self._fingerprint} {dtype}".encode()).hexdigest()[:32]
+        return other
 
     def size(self, split: Split) -> int:
         return len(self._targets[split])

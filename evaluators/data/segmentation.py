@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evaluators.data.base import Data, Split
-from evaluators.data.task import Task, per_sample
+from evaluators.data.task import Task, full, per_sample
 from spaces.calling import forward, mode
 from spaces.errors import InputError
 
@@ -45,7 +45,12 @@ class Segmentation(Task):
     def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("dice", "dice_error", *(f"dice_{label}" for label in range(1, self.classes)))
 
+    def typed(self, targets: Tensor) -> Tensor:
+        """Return labels as int64: False and True are background and structure."""
+        return targets if targets.is_floating_point() else targets.long()
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = full(outputs)
         entropy = per_sample(F.cross_entropy(outputs, targets, reduction="none"))
         chances = outputs.softmax(1)[:, 1:].flatten(2)
         masks = self._masks(targets)

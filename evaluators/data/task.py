@@ -24,6 +24,12 @@ class Task(ABC):
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the metrics of every sample by their names, each of shape ``(batch,)``."""
 
+    def typed(self, targets: Tensor) -> Tensor:
+        """Return targets in the type that the loss takes: integers as int64; others (bool, floats) as they
+        are.
+        """
+        return targets if targets.is_floating_point() or targets.dtype == torch.bool else targets.long()
+
     def invalid(self, targets: Tensor, train: Tensor) -> tuple[Tensor, str]:
         """Return which entries of `targets` are out of range (its shape), and what is accepted, given those
         of the training split.
@@ -48,10 +54,15 @@ class Classification(Task):
     classes: int | None = None
     metric_names: ClassVar[tuple[str, ...]] = ("error", "accuracy", "expected_error")
 
+    def typed(self, targets: Tensor) -> Tensor:
+        """Return labels as int64: False and True are 0 and 1."""
+        return targets if targets.is_floating_point() else targets.long()
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return per_sample(F.cross_entropy(outputs, targets, reduction="none"))
+        return per_sample(F.cross_entropy(full(outputs), targets, reduction="none"))
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        outputs = full(outputs)
         accuracy = per_sample((outputs.argmax(1) == targets).float())
         expected = 1 - outputs.softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
         return {"error": 1 - accuracy, "accuracy": accuracy, "expected_error": per_sample(expected)}
@@ -71,15 +82,24 @@ class Regression(Task):
 
     metric_names: ClassVar[tuple[str, ...]] = ("squared_error", "absolute_error")
 
+    def typed(self, targets: Tensor) -> Tensor:
+        """Return numbers: False and True are 0 and 1."""
+        return targets if targets.is_floating_point() else targets.long()
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return per_sample((outputs - _fit(targets, outputs)).square())
+        return per_sample((full(outputs) - full(_fit(targets, outputs))).square())
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        difference = outputs - _fit(targets, outputs)
+        difference = full(outputs) - full(_fit(targets, outputs))
         return {
             "squared_error": per_sample(difference.square()),
             "absolute_error": per_sample(difference.abs()),
         }
+
+
+def full(values: Tensor) -> Tensor:
+    """Return floats of 16 bits as float32, in which losses are computed; others are the very same tensor."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def per_sample(values: Tensor) -> Tensor:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import nn
 
 from search.problem import Problem
 from search.record.finals import Limit
 
 TOLERANCE = 1e-4
-"""Largest relative difference between a compact model and the masked full one."""
+"""Largest difference between a compact model and the masked full one, or an exported model and the one in
+memory, relative to the largest output (at least 1).
+"""
+
+
+def tolerance(model: nn.Module) -> float:
+    """Return :data:`TOLERANCE`, or what a model of 16 bits can keep: a few roundings of its type."""
+    types = {p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
+    return max([TOLERANCE, *(4 * torch.finfo(kind).eps for kind in types)])
 
 
 def verify(problem: Problem, genome: np.ndarray, tuned: nn.Module) -> dict[str, float]:

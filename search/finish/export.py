@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.cost.onnx_extra import onnx_bytes, onnx_session
+from search.finish.checks import tolerance
 from search.finish.recipe import (
     RECIPE,
     WEIGHTS,
@@ -32,9 +33,6 @@ from spaces.files import write_bytes
 from spaces.redaction import left_out, redacted
 
 ONNX = "model.onnx"
-TOLERANCE = 1e-4
-"""Largest difference of an exported model to the one in memory, relative to the largest output (at least 1).
-"""
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -132,7 +130,7 @@ def export(
             allow = named_within([recipe.model, recipe.space])
             again = load(directory, None if made_again else base, allow)
             difference = relative_difference(_run(again, example), expected)
-            if difference > TOLERANCE:
+            if difference > tolerance(model):
                 raise InputError(f"it differs by {difference:.1e} of the largest output")
         except InputError as error:
             (directory / RECIPE).unlink(missing_ok=True)
@@ -159,10 +157,12 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
         difference, relative = _onnx_difference(content, model, example, dynamic)
     # torch, onnx and onnxruntime raise whatever they like: the model stays usable without the file
     except Exception as error:
-        return {"missing": f"{type(error).__name__}: {_first_line(error)}"}
-    if not relative <= TOLERANCE:
+        others = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
+        kind = f"of a model of {', '.join(sorted(others))}: " if others else ""
+        return {"missing": f"{kind}{type(error).__name__}: {_first_line(error)}"}
+    if not relative <= (limit := tolerance(model)):
         return {
-            "missing": f"onnxruntime differs from torch by {difference:.1e}, more than {TOLERANCE:g} of the "
+            "missing": f"onnxruntime differs from torch by {difference:.1e}, more than {limit:g} of the "
             f"largest output"
         }
     write_bytes(file, content)

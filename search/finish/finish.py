@@ -24,7 +24,7 @@ from evaluators.training.settings import TrainingSettings
 from evaluators.training.weights import unpack_weights
 from search.ask_and_tell import candidate_seed
 from search.executors.base import Executor, Finished, Reported
-from search.finish.checks import TOLERANCE, limits, verify
+from search.finish.checks import limits, tolerance, verify
 from search.finish.choice import choose, front_of
 from search.finish.export import ONNX, ModelSource, base_of, export, export_onnx
 from search.finish.finished_models import FinishedModels
@@ -317,7 +317,7 @@ class Finish:
         model.eval()
         differences = verify(problem, candidate.genome, model)
         worst = max(differences.values(), default=0.0)
-        if not worst <= TOLERANCE:
+        if not worst <= tolerance(model):
             return replace(
                 final,
                 folder="",

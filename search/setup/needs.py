@@ -11,7 +11,7 @@ from evaluators.base import Evaluator
 from evaluators.data.base import Data
 from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from search.executors.randomness import Randomness
-from spaces.base import Space, Trained
+from spaces.base import Masked, Sliced, Space, Trained
 from spaces.errors import InputError
 
 
@@ -34,6 +34,25 @@ class Needs:
     training: bool = False
     scoring: bool = False
     own_tuning: bool = False
+
+
+def in_type_of(data: Data, model: nn.Module | None, space: object, seed: int) -> Data:
+    """Return data whose floats have the type of the parameters of what is searched, where these have one type
+    and the data can be cast.
+
+    Args:
+        model: the base model; None: that of the space, or what it builds.
+        space: the space, or a function that makes it.
+    """
+    if type(data).cast is Data.cast:
+        return data
+    if model is None and isinstance(space, Sliced | Masked):
+        model = space.model
+    if model is None and isinstance(space, Space):
+        with Randomness(seed):
+            model = _model(space, False)
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()} if model is not None else set()
+    return data.cast(types.pop()) if len(types) == 1 else data
 
 
 def check_needs(needs: Needs, space: Space, evaluator: Evaluator, data: Data | None, seed: int) -> None:

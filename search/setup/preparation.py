@@ -151,7 +151,6 @@ class Preparation:
         evaluator = copy.deepcopy(self.evaluator) if rehearse else self.evaluator
         evaluator.bind(space, self.data)
         check_metrics(evaluator, self.objectives, self.constraints, space)
-        check_needs(self.needs, space, evaluator, self.data, self.seed)
         of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
         problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
         if reachable:
@@ -159,6 +158,14 @@ class Preparation:
                 attainable(space, self.data, evaluator, self.constraints, problem.screened_base())
             )
         return problem
+
+    def check_needs(self, problem: Problem) -> None:
+        """See on the first samples that model and data give what evaluators, guide and finishing ask for.
+
+        Raises:
+            InputError: of the first that does not fit.
+        """
+        check_needs(self.needs, problem.space, problem.evaluator, self.data, self.seed)
 
     def base(self, problem: Problem) -> dict[str, float]:
         """Evaluate the base model; empty where the space has none.
