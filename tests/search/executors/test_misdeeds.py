@@ -83,14 +83,11 @@ class Told:
         if loop.steps.get(2): print("ready", flush=True)
 loop = Loop(Problem(SPACE, evaluator, (Objective("loss"),)), Evolution(population=4), InlineExecutor(),
             Ledger(None, SPACE), Budget(evaluations=100), lag=4, chunk=4, listeners=[Told()])
-try:
-    if sys.argv[1] == "1":
-        loop.run()
-    else:
-        with interruptible(loop.interrupt, lambda text: print("pressed", flush=True)):
-            loop.run()
-except KeyboardInterrupt:
-    print("stopped")
+if sys.argv[1] == "1":
+    print(loop.run().kind)
+else:
+    with interruptible(loop.interrupt, lambda text: print("pressed", flush=True)):
+        print(loop.run().kind)
 """
     command = [sys.executable, "-c", code, str(presses), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
@@ -99,4 +96,4 @@ except KeyboardInterrupt:
             while run.stdout.readline().strip() != awaited:
                 assert run.poll() is None
             run.send_signal(signal.SIGINT)
-        assert run.stdout.read().splitlines()[-1] == "stopped"
+        assert run.stdout.read().splitlines()[-1] == "interrupted"
