@@ -5,10 +5,14 @@ Every life of the run is a fresh process on two workers of a Ray cluster. It get
 number of evaluations (every fifth one at a random moment of its start, while it still replays) and the next
 life does the same again. Every evaluation leaves a line in a witness file as it begins, with its id and the
 life it belongs to.
+
+``--only silence`` measures one figure, beside the others of the file: how long no result comes after the link
+of one of three nodes is cut, with Ray's own settings (:mod:`benchmarks.silence`; it needs the superuser).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -16,6 +20,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -25,7 +30,7 @@ import ray
 import torch
 from torch import nn
 
-from benchmarks import harness
+from benchmarks import harness, silence
 from evaluators.base import Candidate, Evaluator, Report
 from search.executors import RayExecutor
 from search.loop import Budget, Loop
@@ -206,5 +211,33 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return figures, settings
 
 
+def silent(file: Path | None) -> None:
+    """Cut a link, and write what comes of it beside the figures that are there."""
+    settings = silence.Settings()
+    where = harness.environment()
+    with tempfile.TemporaryDirectory() as folder:
+        story = silence.cut_in_the_middle(Path(folder), settings, {})
+    assert not story.outcome["failed"]
+    figures = {
+        "seconds_without_a_result": story.longest,
+        "seconds_until_ray_knew": story.known,
+        "seconds_until_it_began_again": story.again,
+        "same_front_after_a_cut_link": story.outcome == silence.undisturbed(settings),
+    }
+    made = json.loads(file.read_text()) if file is not None and file.exists() else None
+    if made is None:
+        harness.report("resume", figures, {"silence": asdict(settings)}, where, file)
+        return
+    settled = made["settings"] | {"silence": asdict(settings) | {"environment": where}}
+    harness.report("resume", made["figures"] | figures, settled, made["environment"], file)
+
+
 if __name__ == "__main__":
-    harness.main("resume", measure)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--only", choices=["silence"])
+    parser.add_argument("--json", type=Path)
+    chosen, _ = parser.parse_known_args()
+    if chosen.only:
+        silent(chosen.json)
+    else:
+        harness.main("resume", measure)

@@ -6,8 +6,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from evaluators.base import Candidate, Cause, Evaluator, Report
@@ -32,7 +32,7 @@ class InlineExecutor:
         self._queue: deque[Candidate] = deque()
         self._ready: list[Event] = []
         self._current: Candidate | None = None
-        self._stream: Iterator[Event] = iter(())
+        self._stream = _nothing()
         self._last: Report | None = None
         self._seconds = 0.0
 
@@ -73,7 +73,7 @@ class InlineExecutor:
     def _step(self, candidate: Candidate) -> Event:
         began = time.perf_counter()
         try:
-            with _alarm(None if self.time_limit is None else self.time_limit - self._seconds):
+            with _alarm(self._left()):
                 event = next(self._stream)
         except _TimeUp:
             event = Finished(
@@ -92,8 +92,25 @@ class InlineExecutor:
             self._forget()
         return event
 
+    def _left(self) -> float | None:
+        """Seconds that the current candidate has left.
+
+        Raises:
+            _TimeUp: none.
+        """
+        if self.time_limit is None or self._seconds < self.time_limit:
+            return None if self.time_limit is None else self.time_limit - self._seconds
+        raise _TimeUp
+
     def _forget(self) -> None:
-        self._current, self._stream, self._last = None, iter(()), None
+        stream, self._stream = self._stream, _nothing()
+        self._current, self._last = None, None
+        with suppress(_TimeUp), _alarm(self.time_limit):  # its code may tidy up
+            stream.close()
+
+
+def _nothing() -> Generator[Event, None, None]:
+    yield from ()
 
 
 class _TimeUp(BaseException):

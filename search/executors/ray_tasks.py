@@ -33,6 +33,7 @@ LOSSES = 10  # and so often may it be lost at all, its nodes' deaths included
 _REFRESH = 5.0  # seconds between two looks at the size of the cluster
 # seconds in which a cancelled evaluation has to come to its next report, before its worker is killed
 _GRACE = 30.0
+_WHILE = 0.5  # seconds in which messages are taken in before anything else is looked after
 _FETCH = 60.0  # seconds that results may take from another node
 
 
@@ -55,8 +56,15 @@ class _Task:
     running: bool = False  # the first item has started
     since: float = math.inf  # when it did, or so we heard
     last: Report | None = None
+    idle: float = math.inf  # since when no item runs, once one has
     message: Any = None  # reference of one that is on its way from another node
     waited: float = math.inf  # since when
+
+    def begin_anew(self, now: float) -> None:
+        """Let all clocks that run begin at 0."""
+        self.since, self.waited, self.idle = (
+            value if value == math.inf else now for value in (self.since, self.waited, self.idle)
+        )
 
 
 class RayExecutor:
@@ -273,8 +281,11 @@ class RayExecutor:
     # -- receiving -------------------------------------------------------------------------------------------
 
     def _receive_all(self, timeout: float) -> None:
-        """Take in every message there is; wait for the first."""
-        while self._tasks:
+        """Take in every message there is; wait for the first, and no longer than a while for the last: a
+        candidate may report faster than anybody listens.
+        """
+        until = time.monotonic() + timeout + _WHILE
+        while self._tasks and time.monotonic() < until:
             # of a stream its next message, or the content of one that is on its way here
             streams = {task.message or stream: stream for stream, task in self._tasks.items()}
             ready, _ = ray.wait(list(streams), num_returns=1, timeout=timeout)
@@ -312,12 +323,12 @@ class RayExecutor:
     def _note(self, task: _Task, event: Event) -> Event:
         if isinstance(event, Started):
             task.items[0].attempts += 1
-            task.running, task.since, task.last = True, time.monotonic(), None
+            task.running, task.since, task.last, task.idle = True, time.monotonic(), None, math.inf
         elif isinstance(event, Reported):
             task.last = event.report
         else:
             item = task.items.popleft()
-            task.running, task.since = False, math.inf
+            task.running, task.since, task.idle = False, math.inf, time.monotonic()
             # not a second copy of the genome
             event = Finished(replace(event.evaluation, candidate=item.candidate))
         return event
@@ -327,15 +338,15 @@ class RayExecutor:
     def _lost(self, stream: Any, error: Exception) -> None:
         """A task broke off: its worker or node died, or it could not even begin."""
         task = self._tasks.pop(stream)
-        # not the candidates' fault, nor would it help to try again
         if isinstance(error, TaskUnschedulableError | RayTaskError):
-            cause = (
-                error.cause
-                if isinstance(error, RayTaskError) and isinstance(error.cause, Exception)
-                else error
-            )
+            why = reason(getattr(error, "cause", None) or error)
+            if task.running:  # what it has come to does not travel, for one
+                self._fail(task.items.popleft(), f"its results could not be sent: {why}", Cause.ERROR)
+                self._queue.extendleft(reversed(task.items))
+                return
+            # not the candidates' fault, nor would it help to try again
             for item in task.items:
-                self._fail(item, f"the worker could not begin: {reason(cause)}", Cause.LOST_WORKER)
+                self._fail(item, f"the worker could not begin: {why}", Cause.LOST_WORKER)
             return
         killed = isinstance(error, WorkerCrashedError | OutOfMemoryError) and self._answers(task.node)
         self._blame(task, killed, reason(error))
@@ -397,15 +408,19 @@ class RayExecutor:
         overdue = [
             (stream, task)
             for stream, task in self._tasks.items()
-            if now - task.since > limit or now - task.waited > _FETCH
+            if now - task.since > limit or now - task.waited > _FETCH or now - task.idle > _GRACE
         ]
         silent = self._nodes.silent(task.node for _, task in overdue)
         for stream, task in overdue:
             if task.node in silent:  # its time counts for nothing: if it comes back, time begins anew
-                task.since = now if task.running else math.inf
-                task.waited = math.inf if task.message is None else now
+                task.begin_anew(now)
             elif now - task.waited > _FETCH:
+                ray.cancel(stream, force=True)
                 self._lost(stream, GetTimeoutError(f"its results did not come within {_FETCH:g} s"))
+            elif now - task.idle > _GRACE:  # it neither ends nor goes on
+                del self._tasks[stream]
+                ray.cancel(stream, force=True)
+                self._queue.extendleft(reversed(task.items))
             else:
                 self._fail(
                     self._abandon(stream, force=True),

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
 
 from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report, State
 from search.executors.base import Event, Finished, Reported, Started
-from search.executors.randomness import Randomness
+from search.executors.isolation import Isolation
 from spaces.base import Space
 from spaces.redaction import redacted_text
 
+LENGTH = 300  # characters of a reason at most
 _STORABLE = "biufcSU"  # kinds of dtype that are raw bytes
 
 
 def evaluate(
     space: Space, evaluator: Evaluator, candidate: Candidate, attempts: int = 1, device: str = "cpu"
-) -> Iterator[Event]:
-    """Build a candidate, evaluate it with all global generators seeded for it, and tell what happens.
+) -> Generator[Event, None, None]:
+    """Build a candidate, evaluate it with all global generators seeded for it, and tell what happens. What it
+    changes in the settings of the process holds for itself alone (:class:`Isolation`).
 
-    It never raises (but for KeyboardInterrupt and the like): what goes wrong in the user's code, a model that
-    cannot be built, a metric that is missing or not finite, or a lack of memory ends in a FAILED evaluation
-    that gives the reason.
+    It never raises, but for what a signal raises from outside, such as Ctrl-C: what goes wrong in the user's
+    code, a KeyboardInterrupt of its own included, a model that cannot be built, a metric that is missing or
+    not finite, or a lack of memory ends in a FAILED evaluation that gives the reason.
 
     Args:
         attempts: how often it has been started with this time.
@@ -35,9 +38,12 @@ def evaluate(
     """
     yield Started(candidate.id)
     run = _Run(space, evaluator, candidate, device)
-    while (report := run.step()) is not None:
-        yield Reported(candidate.id, report)
-    yield Finished(run.evaluation(attempts))
+    try:
+        while (report := run.step()) is not None:
+            yield Reported(candidate.id, report)
+        yield Finished(run.evaluation(attempts))
+    finally:
+        run.close()
 
 
 def failed(
@@ -53,7 +59,7 @@ def failed(
         candidate,
         State.FAILED,
         {},
-        reason=redacted_text(" ".join(reason.split()))[:300],
+        reason=line(reason),
         seconds=seconds,
         worker=worker,
         attempts=attempts,
@@ -90,7 +96,8 @@ class _Run:
     def __init__(self, space: Space, evaluator: Evaluator, candidate: Candidate, device: str) -> None:
         self._evaluator, self._candidate = evaluator, candidate
         self._reports = _reports(space, evaluator, candidate, device)
-        self._randomness = Randomness(candidate.seed)
+        self._isolation = Isolation(candidate.seed)
+        self._process = os.getpid()
         self._last: Report | None = None
         self._reason, self._cause = "", Cause.ERROR
         self._seconds = 0.0
@@ -100,25 +107,49 @@ class _Run:
         began = time.perf_counter()
         report = None
         try:
-            with self._randomness:
+            with self._isolation:
                 report = next(self._reports, None)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            self._stay()
+            if self._isolation.from_outside(error):
+                raise
             self._reason = reason(error)
             if torch.cuda.is_initialized():  # tasks that share the device need what a failure has left behind
                 torch.cuda.empty_cache()
+        self._stay()
         self._seconds += time.perf_counter() - began
         self._last = report or self._last
         return report
 
+    def close(self) -> None:
+        """Let the candidate's code tidy up where it is stopped, in the settings that it left."""
+        try:
+            if inspect.getgeneratorstate(self._reports) != inspect.GEN_CLOSED:  # it has not ended by itself
+                with self._isolation:
+                    self._reports.close()
+        except BaseException as error:
+            if self._isolation.from_outside(error):
+                raise
+        finally:
+            self._isolation.close()
+
+    def _stay(self) -> None:
+        """A child of this process that comes back from the candidate's code ends here: it would go on with
+        the work of its parent.
+        """
+        if os.getpid() != self._process:
+            os._exit(1)
+
     def evaluation(self, attempts: int) -> Evaluation:
-        self._randomness.close()
         last = self._last or Report({})
         metrics: dict[str, float] = {}
         if not self._reason:
             try:
                 metrics = _screened(self._evaluator, self._candidate) | last.metrics
                 self._reason, self._cause = _fault(self._evaluator, metrics), Cause.METRIC
-            except Exception as error:
+            except BaseException as error:
+                if self._isolation.from_outside(error):
+                    raise
                 self._reason = reason(error)
         if self._reason:
             return failed(self._candidate, self._reason, self._seconds, worker_name(), attempts, self._cause)
@@ -127,7 +158,9 @@ class _Run:
         )
 
 
-def _reports(space: Space, evaluator: Evaluator, candidate: Candidate, device: str) -> Iterator[Report]:
+def _reports(
+    space: Space, evaluator: Evaluator, candidate: Candidate, device: str
+) -> Generator[Report, None, None]:
     model = space.build(candidate.genome).to(device)
     for report in evaluator.evaluate(model, candidate):
         metrics = {name: float(value) for name, value in report.metrics.items()}
@@ -135,7 +168,7 @@ def _reports(space: Space, evaluator: Evaluator, candidate: Candidate, device: s
         for name, array in arrays.items():
             if array.dtype.kind not in _STORABLE:
                 raise TypeError(f"array {name!r} of a report has dtype {array.dtype}; expected numbers")
-        yield Report(metrics, report.step, arrays)
+        yield Report(metrics, int(report.step), arrays)
 
 
 def _screened(evaluator: Evaluator, candidate: Candidate) -> dict[str, float]:
@@ -153,6 +186,19 @@ def _fault(evaluator: Evaluator, metrics: dict[str, float]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return ``TypeName: message`` in one line, without secrets."""
-    message = redacted_text(" ".join(str(error).split()))
-    return f"{type(error).__name__}: {message}"[:300] if message else type(error).__name__
+    """Return ``TypeName: message`` in one printable line, whatever the error's own code does."""
+    name = type(error).__name__
+    try:
+        message = str(error)
+    except Exception as fault:
+        message = f"(its message cannot be read: {type(fault).__name__})"
+    message = line(message)
+    return f"{name}: {message}"[:LENGTH] if message else name
+
+
+def line(text: str) -> str:
+    """Return a text in one line that every file and terminal takes, without secrets."""
+    text = redacted_text(" ".join(text[: 10 * LENGTH].split()))[:LENGTH]
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

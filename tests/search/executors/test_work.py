@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 
@@ -129,9 +130,17 @@ def test_a_metric_may_be_nan_on_the_way():
     assert run(script)[0].state is State.COMPLETE
 
 
-def test_an_interrupt_is_let_through():
+def pressing(model, candidate):
+    signal.raise_signal(signal.SIGINT)
+    yield Report({"loss": 1.0})
+
+
+def test_ctrl_c_is_let_through_and_a_candidate_cannot_raise_it():
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        run(raising(KeyboardInterrupt()))
+        run(pressing)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run(raising(KeyboardInterrupt("mine")))[0].reason == "KeyboardInterrupt: mine"
 
 
 def draw():
