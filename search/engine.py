@@ -165,6 +165,7 @@ class Search:
         seconds: float | None = None,
         stall: int | None = None,
         epochs: float | None = None,
+        target: dict[str, float] | None = None,
     ) -> RunPlan:
         """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes.
         Trains and searches nothing.
@@ -185,7 +186,7 @@ class Search:
         most = self.strategy.most_candidates()
         if most is not None:
             evaluations = most if evaluations is None else min(evaluations, most)
-        limits = Budget(evaluations, seconds, stall, epochs)
+        limits = self._budget(Budget(evaluations, seconds, stall, epochs, target))
         return make_plan(
             problem,
             base,
@@ -204,6 +205,7 @@ class Search:
         seconds: float | None = None,
         stall: int | None = None,
         epochs: float | None = None,
+        target: dict[str, float] | None = None,
     ) -> Result:
         """Search until a limit is reached, then fine-tune and export some of the front; go on where an
         earlier call ended.
@@ -214,12 +216,13 @@ class Search:
             stall: candidates in a row that do not enlarge the front's hypervolume.
             epochs: of training the base model, which training all candidates may take: see
                 :class:`~search.budget.Budget`.
+            target: values of objectives at which a feasible candidate ends the search: likewise.
 
         Raises:
             InputError: of the first thing that does not fit, before any candidate is evaluated.
             KeyboardInterrupt: at the second Ctrl-C, or at one outside the search; what was found is kept.
         """
-        budget = self._limits = Budget(evaluations, seconds, stall, epochs)
+        budget = self._limits = self._budget(Budget(evaluations, seconds, stall, epochs, target))
         if (known := self._untouched(budget)) is not None:
             return known
         with contextlib.ExitStack() as stack:
@@ -234,6 +237,11 @@ class Search:
                 ledger.save_note(STAMP_NOTE, stamp(self.config, self.preparation.untraced()))
                 ledger.commit()
             return result
+
+    def _budget(self, budget: Budget) -> Budget:
+        """See that a budget limits what there is."""
+        budget.check([objective.metric for objective in self.preparation.objectives])
+        return budget
 
     def _untouched(self, budget: Budget) -> Result | None:
         """Return the result of a run that is complete, where config, weights and sources are byte for byte
@@ -396,7 +404,7 @@ class Search:
         for line in self._warm.summary(ledger):
             self.progress.say(line)
         if ending.kind is not EndingKind.DISK_FULL:
-            ledger.save_note(BUDGET_NOTE, asdict(budget))
+            ledger.save_note(BUDGET_NOTE, budget.as_note())
             ledger.commit()
         return ending
 
@@ -459,4 +467,7 @@ def _lasting_ending(ledger: Ledger, budget: Budget) -> Ending | None:
     if ending.kind in (EndingKind.STALL, EndingKind.EPOCHS):
         before, now = (ledger.note(BUDGET_NOTE) or {}).get(ending.kind), asdict(budget)[ending.kind]
         return ending if before is not None and now is not None and now <= before else None
+    if ending.kind is EndingKind.TARGET:
+        same = (ledger.note(BUDGET_NOTE) or {}).get("target") == budget.target
+        return ending if same else None
     return None
