@@ -27,6 +27,7 @@ from search.executors.inline import InlineExecutor
 from search.finish.export import ModelSource
 from search.finish.finish import Finish, exported_files
 from search.interruption import interruptible
+from search.listeners import RunFacts, Telling
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
 from search.record.about import About
@@ -91,7 +92,7 @@ class Search:
         origin: how recipes make the base model again; None: whoever loads an exported model gives it.
         config: text of the configuration, kept in the directory.
         progress: where the run is shown; None: nowhere.
-        listeners: told what :class:`~search.loop.Loop` tells its listeners.
+        listeners: told of the run: objects with methods of :class:`~search.listeners.Listener`.
         device: where this process trains and evaluates the base model, and times candidates for a plan; the
             search's are where the executor has them.
 
@@ -228,11 +229,14 @@ class Search:
         with contextlib.ExitStack() as stack:
             directory, problem, ledger = self._enter(stack)
             earlier = _lasting_ending(ledger, budget)
+            telling = Telling(self.listeners, self.progress.say)
+            stack.enter_context(telling.run(lambda: self._facts(directory, problem), earlier is None))
             with self._view(directory, needed=earlier is None):
-                ending = earlier or self._search(problem, ledger, budget)
+                ending = earlier or self._search(problem, ledger, budget, telling)
                 changed = not ending.unfinished and self._finish(directory, problem, ledger)
             complete = earlier is not None and not changed
             result = self._result(directory, problem, ledger, ending, complete)
+            telling.end(result)
             if self.config is not None and not ending.unfinished:
                 ledger.save_note(STAMP_NOTE, stamp(self.config, self.preparation.untraced()))
                 ledger.commit()
@@ -389,7 +393,18 @@ class Search:
             listeners=listeners,
         )
 
-    def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> Ending:
+    def _facts(self, directory: RunDirectory | None, problem: Problem) -> RunFacts:
+        """Return what listeners are told of the run."""
+        return RunFacts(
+            directory.path.name if directory else "search",
+            directory.path if directory else None,
+            tuple(map(str, problem.objectives)),
+            tuple(map(str, problem.constraints)),
+            self._identity(problem.space).lines,
+            problem.space.describe,
+        )
+
+    def _search(self, problem: Problem, ledger: Ledger, budget: Budget, telling: Telling) -> Ending:
         """Run the loop to its end, shown and interruptible; return why it ended."""
         done = ledger.counts()["evaluations"]
         place = f" in {self.directory}" if self.directory else ""
@@ -398,7 +413,9 @@ class Search:
         with self._warm.executor(
             self.executor, problem, self._identity(problem.space), self.progress.say
         ) as executor:
-            loop = self._loop(problem, ledger, budget, (shown, *self.listeners), executor)
+            loop = self._loop(
+                problem, ledger, budget, (shown, *([telling] if self.listeners else [])), executor
+            )
             with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
                 ending = loop.run()
         for line in self._warm.summary(ledger):
