@@ -288,9 +288,10 @@ def test_tensorboard_of_a_search_in_memory_needs_a_folder(tmp_path):
 
 
 @needs("mlflow")
-def test_mlflow_has_settings_metrics_and_the_report_of_one_run(tmp_path):
+def test_mlflow_has_settings_metrics_and_the_report_of_one_run(tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
+    monkeypatch.chdir(tmp_path)  # where it keeps artifacts
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     search(tmp_path / "run", [MLflow("ours", uri)]).run(evaluations=3)
     search(tmp_path / "run", [MLflow("ours", uri)]).run(evaluations=5)
@@ -305,6 +306,7 @@ def test_mlflow_has_settings_metrics_and_the_report_of_one_run(tmp_path):
         (e.candidate.id, e.metrics["loss"]) for _, e in ledger.evaluations()
     ]
     assert client.get_metric_history(run.info.run_id, "front/loss")
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
 
 
 @needs("wandb")
