@@ -110,6 +110,8 @@ class Evaluator(ABC):
                 those along.
         epochs: that an evaluation trains for at most, with a report after each; None: it does not train by
             epochs.
+        goes_on: whether an evaluation that ended can go on to more `epochs` from what it left in ``state``,
+            be it that of another run.
         rungs: how many stages of training a candidate may go through; 1: it is evaluated once.
         measures: whether it asks the data for loss and metrics: they are tried on the first samples then,
             before anything starts.
@@ -123,6 +125,7 @@ class Evaluator(ABC):
     inherits: bool = False
     private: str = ""
     epochs: int | None = None
+    goes_on: bool = False
     rungs: int = 1
     measures: bool = False
     trains: bool = False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from search.finish.finish import Finish
     from search.finish.recipe import load
     from search.front import Front
+    from search.listeners import Listener, MLflow, TensorBoard, WandB
     from search.loop import Loop
     from search.problem import Constraint, Objective, Problem
     from search.pruners import NonDominationPruner, TICPruner
@@ -51,7 +52,9 @@ __all__ = [
     "InlineExecutor",
     "Ladder",
     "Ledger",
+    "Listener",
     "Loop",
+    "MLflow",
     "NonDominationPruner",
     "Objective",
     "Problem",
@@ -70,7 +73,9 @@ __all__ = [
     "SuccessiveHalving",
     "Surrogate",
     "TICPruner",
+    "TensorBoard",
     "Tuning",
+    "WandB",
     "load",
 ]
 
@@ -90,7 +95,9 @@ _HOMES = {
     "Ladder": "search.strategies.ladder",
     "Ledger": "search.record.ledger",
     "PruningLines": "search.strategies.pruning_lines",
+    "Listener": "search.listeners",
     "Loop": "search.loop",
+    "MLflow": "search.listeners",
     "NonDominationPruner": "search.pruners",
     "Objective": "search.problem",
     "RunPlan": "search.setup.planning",
@@ -108,7 +115,9 @@ _HOMES = {
     "SuccessiveHalving": "search.tuning.halving",
     "Surrogate": "search.strategies.surrogate",
     "TICPruner": "search.pruners",
+    "TensorBoard": "search.listeners",
     "Tuning": "search.tuning.strategy",
+    "WandB": "search.listeners",
     "load": "search.finish.recipe",
 }
 

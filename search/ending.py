@@ -18,6 +18,8 @@ class EndingKind(StrEnum):
     SECONDS = "seconds"
     STALL = "stall"
     EPOCHS = "epochs"
+    TARGET = "target"
+    """A candidate is as good as was asked for; the detail says which."""
     EXHAUSTED = "exhausted"
     """The strategy asks nothing more."""
     STEPS = "steps"
@@ -29,7 +31,13 @@ class EndingKind(StrEnum):
 
 
 _UNFINISHED = (EndingKind.INTERRUPTED, EndingKind.FAILURES, EndingKind.DISK_FULL)
-_ORDERLY = (EndingKind.EVALUATIONS, EndingKind.STALL, EndingKind.EPOCHS, EndingKind.EXHAUSTED)
+_ORDERLY = (
+    EndingKind.EVALUATIONS,
+    EndingKind.STALL,
+    EndingKind.EPOCHS,
+    EndingKind.TARGET,
+    EndingKind.EXHAUSTED,
+)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from search.finish.export import ModelSource
 from search.finish.finish import Finish
 from search.finish.finished_models import is_finished
 from search.interruption import interruptible
+from search.listeners import RunFacts, Telling
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
 from search.record.about import About
@@ -95,7 +96,7 @@ class Search:
         origin: how recipes make the base model again; None: whoever loads an exported model gives it.
         config: text of the configuration, kept in the directory.
         progress: where the run is shown; None: nowhere.
-        listeners: told what :class:`~search.loop.Loop` tells its listeners.
+        listeners: told of the run: objects with methods of :class:`~search.listeners.Listener`.
         device: where this process trains and evaluates the base model, and times candidates for a plan; the
             search's are where the executor has them.
 
@@ -179,6 +180,7 @@ class Search:
         seconds: float | None = None,
         stall: int | None = None,
         epochs: float | None = None,
+        target: dict[str, float] | None = None,
     ) -> RunPlan:
         """Tell what a run would be: groups, what is frozen and why, what can be reached, how long it takes.
         Trains and searches nothing.
@@ -187,7 +189,7 @@ class Search:
             InputError: as :meth:`run` would, but for limits out of reach, which the plan shows.
         """
         with gradients():
-            return self._plan(Budget(evaluations, seconds, stall, epochs))
+            return self._plan(self._budget(Budget(evaluations, seconds, stall, epochs, target)))
 
     def _plan(self, limits: Budget) -> RunPlan:
         self.preparation.untrained()
@@ -223,6 +225,7 @@ class Search:
         seconds: float | None = None,
         stall: int | None = None,
         epochs: float | None = None,
+        target: dict[str, float] | None = None,
     ) -> Result:
         """Search until a limit is reached, then fine-tune and export some of the front; go on where an
         earlier call ended.
@@ -233,27 +236,36 @@ class Search:
             stall: candidates in a row that do not enlarge the front's hypervolume.
             epochs: of training the base model, which training all candidates may take: see
                 :class:`~search.budget.Budget`.
+            target: values of objectives at which a feasible candidate ends the search: likewise.
 
         Raises:
             InputError: of the first thing that does not fit, before any candidate is evaluated.
             KeyboardInterrupt: at the second Ctrl-C, or at one outside the search; what was found is kept.
         """
-        budget = self._limits = Budget(evaluations, seconds, stall, epochs)
+        budget = self._limits = self._budget(Budget(evaluations, seconds, stall, epochs, target))
         if (known := self._untouched(budget)) is not None:
             return known
         with contextlib.ExitStack() as stack:
             stack.enter_context(gradients())
             directory, problem, ledger = self._enter(stack)
             earlier = _lasting_ending(ledger, budget, self.order)
+            telling = Telling(self.listeners, self.progress.say)
+            stack.enter_context(telling.run(lambda: self._facts(directory, problem), earlier is None))
             with self._view(directory, needed=earlier is None):
-                ending = earlier or self._search(problem, ledger, budget)
+                ending = earlier or self._search(problem, ledger, budget, telling)
                 changed = not ending.unfinished and self._finish(directory, problem, ledger)
             complete = earlier is not None and not changed
             result = self._result(directory, problem, ledger, ending, complete)
+            telling.end(result)
             if self.config is not None and not ending.unfinished:
                 ledger.save_note(STAMP_NOTE, stamp(self.config, self.preparation.untraced()))
                 ledger.commit()
             return result
+
+    def _budget(self, budget: Budget) -> Budget:
+        """See that a budget limits what there is."""
+        budget.check([objective.metric for objective in self.preparation.objectives])
+        return budget
 
     def _untouched(self, budget: Budget) -> Result | None:
         """Return the result of a run that is complete, where config, weights and sources are byte for byte
@@ -404,7 +416,18 @@ class Search:
             listeners=listeners,
         )
 
-    def _search(self, problem: Problem, ledger: Ledger, budget: Budget) -> Ending:
+    def _facts(self, directory: RunDirectory | None, problem: Problem) -> RunFacts:
+        """Return what listeners are told of the run."""
+        return RunFacts(
+            directory.path.name if directory else "search",
+            directory.path if directory else None,
+            tuple(map(str, problem.objectives)),
+            tuple(map(str, problem.constraints)),
+            self._identity(problem.space).lines,
+            problem.space.describe,
+        )
+
+    def _search(self, problem: Problem, ledger: Ledger, budget: Budget, telling: Telling) -> Ending:
         """Run the loop to its end, shown and interruptible; return why it ended."""
         counts = ledger.counts()
         done = counts["evaluations"]
@@ -416,13 +439,15 @@ class Search:
         with self._warm.executor(
             self.executor, problem, self._identity(problem.space), self.progress.say
         ) as executor:
-            loop = self._loop(problem, ledger, budget, (shown, *self.listeners), executor)
+            loop = self._loop(
+                problem, ledger, budget, (shown, *([telling] if self.listeners else [])), executor
+            )
             with self.progress.stage(), interruptible(loop.interrupt, self.progress.say):
                 ending = loop.run()
         for line in self._warm.summary(ledger):
             self.progress.say(line)
         if ending.kind is not EndingKind.DISK_FULL:
-            ledger.save_note(BUDGET_NOTE, asdict(budget))
+            ledger.save_note(BUDGET_NOTE, budget.as_note())
             ledger.commit()
         return ending
 
@@ -485,4 +510,7 @@ def _lasting_ending(ledger: Ledger, budget: Budget, order: Literal["strict", "ar
     if ending.kind in (EndingKind.STALL, EndingKind.EPOCHS):
         before, now = (ledger.note(BUDGET_NOTE) or {}).get(ending.kind), asdict(budget)[ending.kind]
         return ending if before is not None and now is not None and now <= before else None
+    if ending.kind is EndingKind.TARGET:
+        same = (ledger.note(BUDGET_NOTE) or {}).get("target") == budget.target
+        return ending if same else None
     return None

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from evaluators.base import Evaluation, State
@@ -14,6 +14,7 @@ from search.budget import Budget
 from search.ending import NOTE, Ending, EndingKind
 from search.executors.base import Executor
 from search.front import Front
+from search.numbers import number
 from search.problem import Problem
 from search.record.ledger import Ledger, LedgerError
 
@@ -61,6 +62,7 @@ class Tally:
         self.hearing = [listener for listener in listeners if isinstance(listener, HearsResults)]
         self._looking = [listener for listener in listeners if isinstance(listener, Looks)]
         self._problem, self._budget = problem, budget
+        budget.check([objective.metric for objective in problem.objectives])
         self._spent, self._began = 0.0, time.monotonic()
 
     @property
@@ -81,11 +83,26 @@ class Tally:
     def count(self, evaluation: Evaluation) -> bool:
         """Count a result; return whether it joined the front."""
         joined = self.front.add(evaluation)
-        self.feasible += int(self._problem.violations([evaluation])[0] == 0)
+        feasible = bool(self._problem.violations([evaluation])[0] == 0)
+        self.feasible += int(feasible)
+        if feasible and (reached := self._reached(evaluation.metrics)):
+            self.end(EndingKind.TARGET, f"candidate {evaluation.candidate.id}: {reached}")
         self.idle = 0 if joined else self.idle + 1
         if self.idle >= (self._budget.stall or math.inf):
             self.end(EndingKind.STALL)
         return joined
+
+    def _reached(self, metrics: Mapping[str, float]) -> str:
+        """Return the values by which a feasible candidate reaches the target; empty where it does not."""
+        target, objectives = self._budget.target or {}, self._problem.objectives
+        goals = [(goal, target[goal.metric]) for goal in objectives if goal.metric in target]
+        met = all(
+            metrics[goal.metric] >= value if goal.maximise else metrics[goal.metric] <= value
+            for goal, value in goals
+        )
+        if not met:
+            return ""
+        return ", ".join(f"{goal.metric} {number(metrics[goal.metric])}" for goal, _ in goals)
 
     def end(self, kind: EndingKind, detail: str = "") -> None:
         """Say why nothing more is asked; the first reason counts."""

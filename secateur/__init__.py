@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from search import *  # noqa: F403
     from search.coevolution import *  # noqa: F403
     from search.executors import *  # noqa: F403
+    from search.listeners import *  # noqa: F403
     from search.pruners import *  # noqa: F403
     from spaces import *  # noqa: F403
     from spaces.cells import *  # noqa: F403
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "search": """
         Budget CellLoop Coevolution Constraint Evolution Executor Finish FromRun Front InlineExecutor
-        Ladder Ledger Loop NonDominationPruner Objective Problem PruningLines RandomSearch RayExecutor
-        Result RunPlan Search SearchStrategy SimulatedExecutor Stages Strategy StudyScheduler
-        StudySearch SuccessiveHalving Surrogate TICPruner Tuning load
+        Ladder Ledger Listener Loop MLflow NonDominationPruner Objective Problem PruningLines
+        RandomSearch RayExecutor Result RunPlan Search SearchStrategy SimulatedExecutor Stages Strategy
+        StudyScheduler StudySearch SuccessiveHalving Surrogate TICPruner TensorBoard Tuning WandB load
+    """,
+    "search.listeners": """
+        RunFacts
     """,
     "search.coevolution": """
         Always BestCase Complete Edges IfBetter IfNotDominated MeanCase RandomRegular Replacement Ring

@@ -231,10 +231,9 @@ def _ending(result: Result) -> str:
         "" if result.trials else f", {len(result.front)} on the front"
     )
     if result.complete:
-        return (
-            f"complete: {found} (ended by: {result.reason}); a larger --search.budget.evaluations goes on "
-            "from here"
-        )
+        more = "--search.budget.target" if result.ending.kind == "target" else "--search.budget.evaluations"
+        how = f"another {more}" if result.ending.kind == "target" else f"a larger {more}"
+        return f"complete: {found} (ended by: {result.reason}); {how} goes on from here"
     if result.ending.kind == "interrupted":
         return f"interrupted: {found}; the same command goes on from here"
     return f"ended by: {result.reason}; {found}"

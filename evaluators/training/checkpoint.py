@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from spaces.files import replacing
+
+
+def left_before(state: Path, genome: np.ndarray) -> Path:
+    """Return where the checkpoint lies that a training of a genome in another run left, if it was brought."""
+    return state / "trials" / "before" / f"{hashlib.sha256(genome.tobytes()).hexdigest()[:32]}.pt"
 
 
 class Checkpoint:
@@ -22,11 +29,19 @@ class Checkpoint:
             format 1, which is read as well.
         earlier: files to go on from where there is none at `path`, first ones first.
         every: epochs from one writing to the next; the last epoch is always written.
+        before: a file of another run to go on from at last, and what says of its key whether it is of the
+            same training over fewer epochs.
     """
 
     def __init__(
-        self, path: Path, key: str | tuple[str, str] = "", earlier: Sequence[Path] = (), every: int = 1
+        self,
+        path: Path,
+        key: str | tuple[str, str] = "",
+        earlier: Sequence[Path] = (),
+        every: int = 1,
+        before: tuple[Path, Callable[[str], bool]] | None = None,
     ) -> None:
+        self._before = before
         self._keys = (key,) if isinstance(key, str) else key
         self.path, self.key, self.earlier, self.every = path, self._keys[0], tuple(earlier), every
 
@@ -40,6 +55,8 @@ class Checkpoint:
         if own is not None:
             return own
         found = next((state for path in self.earlier if (state := self._read(path)) is not None), None)
+        if found is None and self._before is not None:
+            found = self._read(*self._before)
         if found is not None:
             self.save(found)
         return found
@@ -49,7 +66,7 @@ class Checkpoint:
         with replacing(self.path) as file:
             torch.save({"key": self.key, "state": state}, file)
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, path: Path, accepts: Callable[[str], bool] | None = None) -> dict[str, Any] | None:
         try:
             raw = io.BytesIO(path.read_bytes())
             # torch does not look at the checksums that it writes
@@ -57,6 +74,7 @@ class Checkpoint:
                 return None
             raw.seek(0)
             found = torch.load(raw, map_location="cpu", weights_only=True)
-            return found["state"] if found["key"] in self._keys else None
+            meant = found["key"] in self._keys if accepts is None else accepts(found["key"])
+            return found["state"] if meant else None
         except Exception:  # a damaged file can fail in any way, and all of them mean that there is none
             return None

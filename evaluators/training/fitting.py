@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from evaluators.assessment import assess
 from evaluators.base import Report
@@ -83,10 +84,7 @@ class Fitting:
         self.diverged = not math.isfinite(trained)
         if not self.diverged:
             self._compare(report)
-        patience, since = self.training.patience, step - (0 if self._best is None else self._best.step)
-        self.ended = (
-            step == self.training.epochs or self.diverged or (patience is not None and since >= patience)
-        )
+        self.ended = self._over()
         return report
 
     def finish(self) -> Report | None:
@@ -124,27 +122,45 @@ class Fitting:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` gave of a training of the same model, data and settings; torch's
-        random numbers, too.
+        """Go on from what :meth:`state` gave of a training of the same model, data and settings, perhaps over
+        fewer epochs; torch's random numbers, too.
         """
         self.reports = [Report(dict(metrics), step) for step, metrics in state["reports"]]
-        self.ended, self.diverged = state["ended"], state["diverged"]
+        self.diverged = state["diverged"]
         self.model.load_state_dict(state["model"])
         buffers = dict(self.model.named_buffers())
         for name, values in state["buffers"].items():
             buffers[name].detach().copy_(values)
         self._best = None if state["best"] is None else self.reports[state["best"] - 1]
         self._best_weights = state["best_weights"]
+        self.ended = self._over()
         self.optimiser.load_state_dict(state["optimiser"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
         self.done = state["done"]
+        if self.schedule is not None:
+            self._take_schedule(self.schedule, state["schedule"])
         self.order.set_state(state["order"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and state["device_random"] is not None:
             torch.cuda.set_rng_state(state["device_random"], self.device)
         if self.watch is not None:
             self.watch.restore(state["watch"])
+
+    def _over(self) -> bool:
+        """Whether there is no epoch to come."""
+        step, patience = len(self.reports), self.training.patience
+        since = step - (0 if self._best is None else self._best.step)
+        return step >= self.training.epochs or self.diverged or (patience is not None and since >= patience)
+
+    def _take_schedule(self, schedule: LRScheduler, saved: dict[str, Any] | None) -> None:
+        """Bring the schedule to where it was; of a training over fewer epochs, to where this one has it after
+        so many steps.
+        """
+        if saved is not None and saved.get("total_steps") == self.steps:
+            schedule.load_state_dict(saved)
+        elif self.done:
+            stood = {"last_epoch": self.done - 1, "_step_count": self.done + 1}
+            schedule.load_state_dict(schedule.state_dict() | stood)
+            schedule.step()
 
     def _compare(self, report: Report) -> None:
         if not report.metrics["loss"] < (math.inf if self._best is None else self._best.metrics["loss"]):

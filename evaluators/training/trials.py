@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from evaluators.data.base import SPLITS, Data, Split
 from evaluators.data.preloaded import Preloaded
 from evaluators.tic import TIC, RegimeGauge
 from evaluators.tic.bias import BiasEstimate
-from evaluators.training.checkpoint import Checkpoint
+from evaluators.training.checkpoint import Checkpoint, left_before
 from evaluators.training.evaluator import fit
 from evaluators.training.genome_settings import check_settings, settings_of
 from evaluators.training.optimisation import OptimiserName, ScheduleName
@@ -60,8 +60,11 @@ class TrialTraining(OwnsSettings, Evaluator):
     ``state/trials/<id>.pt`` before an epoch is reported. A candidate that has such a file, or whose last
     parent has one (operator ``resume``), gives all reports from the first epoch on and then trains on, bit by
     bit as if it had never been stopped. A file that is damaged, or of another genome, data or setting, counts
-    as none. Files stay when a trial has ended, three to five times the weights each. Workers on several
-    machines need the folder on a file system that they share; where they do not, a trial begins anew.
+    as none. A file that a run over fewer epochs left (a search that begins with that run brings it) counts,
+    too: its epochs are reported, and training goes on to `epochs`, on this training's schedule. With a
+    constant rate that is what so many epochs would have given at once. Files stay when a trial has ended,
+    three to five times the weights each. Workers on several machines need the folder on a file system that
+    they share; where they do not, a trial begins anew.
 
     The arguments from `optimiser` to `patience` are those of :class:`Training`.
 
@@ -133,6 +136,8 @@ class TrialTraining(OwnsSettings, Evaluator):
             patience,
         )
 
+    goes_on = True
+
     @property
     def epochs(self) -> int:  # type: ignore[override]
         return self.settings.epochs
@@ -176,12 +181,26 @@ class TrialTraining(OwnsSettings, Evaluator):
             if candidate.operator == RESUME and candidate.parents
             else []
         )
+        genome = candidate.genome.tobytes().hex()
+        key = with_former(lambda: json.dumps([self.space.fingerprint, genome, *self._key()], default=str))
+        before = left_before(Path(self.state), candidate.genome), self._extends
+        return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every, before)
+
+    def _key(self) -> tuple[str, list[Any]]:
+        """Return what a checkpoint belongs to, beside the genome: data and settings."""
+        assert self.data is not None
         tic = None if self.tic is None else sorted(vars(self.tic).items())
         settings = {name: value for name, value in vars(self.settings).items() if name != "distillation"}
-        own = [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
-        genome, data = candidate.genome.tobytes().hex(), self.data.fingerprint
-        key = with_former(lambda: json.dumps([self.space.fingerprint, genome, data, own], default=str))
-        return Checkpoint(folder / f"{candidate.id}.pt", key, earlier, self.checkpoint_every)
+        return self.data.fingerprint, [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
+
+    def _extends(self, key: str) -> bool:
+        """Whether a key is that of the same training over fewer epochs; its genome is looked up by the file's
+        name.
+        """
+        _, _, data, (settings, *others) = json.loads(key)
+        here, (own, *rest) = json.loads(json.dumps(self._key(), default=str))
+        longer = own["epochs"] > settings["epochs"]
+        return longer and [data, settings | {"epochs": own["epochs"]}, others] == [here, own, rest]
 
 
 def _with_steady_loss(reports: Iterator[Report], share: float) -> Iterator[Report]:

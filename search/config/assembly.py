@@ -80,6 +80,7 @@ def assemble(settings: Settings, progress: Progress | None = None, searches: boo
         origin=_origin(settings),
         config=settings.dump(),
         progress=progress,
+        listeners=settings.make("listeners") or (),
         device="cuda"
         if settings.executor == "ray" and ray.gpus_per_task and torch.cuda.is_available()
         else "cpu",

@@ -14,7 +14,7 @@ import yaml
 from spaces.errors import InputError
 from spaces.names import current_path
 
-CLASSES = ("model", "data", "space", "evaluators", "strategy", "criteria")
+CLASSES = ("model", "data", "space", "evaluators", "strategy", "criteria", "listeners")
 """Keys of a config below which a value on the command line may be a class."""
 _NAME = re.compile(r"[A-Z]\w*|(\w+\.)+[A-Z]\w*")
 

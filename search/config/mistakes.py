@@ -20,6 +20,7 @@ BASES = {
     "Space": "spaces.Space",
     "Evaluator": "evaluators.Evaluator",
     "Strategy": "search.Strategy",
+    "Listener": "search.Listener",
 }
 """The base classes that a config may ask for, by the name that jsonargparse knows them by."""
 

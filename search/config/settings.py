@@ -31,6 +31,7 @@ from search.config.stored import StoredConfig, as_data
 from search.config.study import EXPOSED, StudySettings, find, readable_by_others
 from search.executors import RayExecutor
 from search.finish.finish import Finish
+from search.listeners import Listener
 from search.strategy import Strategy
 from spaces.allowed import imported
 from spaces.base import Space
@@ -127,6 +128,11 @@ def _parser() -> ArgumentParser:
         "--criteria",
         type=list[Criterion] | None,
         help="scores of the base model, the guide; null: magnitude, Taylor, activation",
+    )
+    parser.add_argument(
+        "--listeners",
+        type=list[Listener] | None,
+        help="told of the run: search.TensorBoard, search.MLflow, search.WandB, or a search.Listener",
     )
     parser.add_argument(
         "--executor", type=Literal["ray", "inline"], default="ray", help="Ray workers, or this process alone"

@@ -165,7 +165,14 @@ class Identity:
         return stored.get("format") == self.lines.get("format")
 
     def differences(self, stored: Mapping[str, str], sections: Collection[str] = ()) -> list[str]:
-        """Return what is not as a ledger has it, a text a line.
+        """Return what is not as a ledger has it, a text a line: see :meth:`changes`."""
+        changes = self.changes(stored, sections)
+        return [f"{key} (was {_short(was)}, is {_short(now)})" for key, (was, now) in changes.items()]
+
+    def changes(
+        self, stored: Mapping[str, str], sections: Collection[str] = ()
+    ) -> dict[str, tuple[str | None, str | None]]:
+        """Return what is not as a ledger has it: key -> what it was and what it is, None where there is none.
 
         Of an identity of format 1 the lines that both have are compared: what an object no longer says
         follows from the rest, and what is new was not written then.
@@ -177,9 +184,9 @@ class Identity:
         here = self.only(sections) if sections else self
         before = _of(stored, sections) if sections else dict(stored)
         if self.has_format_of(stored):
-            return differences(before, here.lines)
+            return _changes(before, here.lines)
         common = [key for key in before if key in here.former]
-        return differences({key: before[key] for key in common}, {key: here.former[key] for key in common})
+        return _changes({key: before[key] for key in common}, {key: here.former[key] for key in common})
 
 
 def _of(lines: Mapping[str, str], sections: Collection[str]) -> dict[str, str]:
@@ -190,9 +197,14 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return ``key (was ..., is ...)`` for every line that is not the same in both, in the order of the
     lines; secrets are not compared.
     """
+    changes = _changes(before, now)
+    return [f"{key} (was {_short(was)}, is {_short(is_)})" for key, (was, is_) in changes.items()]
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
     before, now = without_secrets(before), without_secrets(now)
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return [f"{key} (was {_short(before.get(key))}, is {_short(now.get(key))})" for key in keys]
+    return {key: (before.get(key), now.get(key)) for key in keys}
 
 
 def _short(value: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,12 @@ class Ledger:
         """
         stored = self.identity
         if stored is not None and (different := identity.differences(stored)):
+            named = self._changes() if "space" in identity.changes(stored) else []
+            if named:  # the hash of the space says no more
+                different = [*named, *(text for text in different if not text.startswith("space "))]
             raise InputError(
-                f"{self._place}: belongs to another run, what differs is "
-                f"{', '.join(self._named(different))}; give this run another name{_HINT}"
+                f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this "
+                f"run another name{_HINT}"
             )
         if stored is None or not identity.has_format_of(stored) or stored != without_secrets(stored):
             self._store.set_about("identity", dict(identity.lines))
@@ -299,15 +302,6 @@ class Ledger:
         found = space_changes(self.segments, self.alleles, self.note("about") or {}, self._space)
         more = len(found) - _MOST_NAMED
         return [*found[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
-
-    def _named(self, different: Sequence[str]) -> list[str]:
-        """Name what differs in the space, where it was told by a hash."""
-        named = self._changes() if any(text.startswith("space ") for text in different) else []
-        return [
-            change
-            for text in different
-            for change in (named if named and text.startswith("space ") else [text])
-        ]
 
     @property
     def _place(self) -> str:

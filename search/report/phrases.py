@@ -28,6 +28,7 @@ _ENDS = {
     EndingKind.SECONDS: "the time was up",
     EndingKind.STALL: "the front had stopped improving",
     EndingKind.EPOCHS: "the budget of training was spent",
+    EndingKind.TARGET: "the target was reached",
     EndingKind.EXHAUSTED: "there was nothing left to ask",
     EndingKind.STEPS: "all cells had done their steps",
     EndingKind.INTERRUPTED: "it was interrupted",

@@ -16,7 +16,7 @@ from search.record.space_changes import space_changes
 from search.warm_start.translation import declared_parameters, translation
 from spaces.base import Parametric, Segment, Space
 
-_SAME = ("model", "weights", "data", "evaluators")
+SAME = ("model", "weights", "data", "evaluators")
 """What has to be the same: beginnings of the lines of a run's identity. Goals and strategy may differ, a
 result knows nothing of them.
 """
@@ -113,8 +113,8 @@ class CarriedResults:
 def _causes(ledger: Ledger, identity: Identity) -> frozenset[Cause]:
     """Return why a trial may have been stopped there so that it would be stopped here, too."""
     judged = ("objectives", "strategy.pruner", "strategy.monitor")
-    different = identity.differences(ledger.identity or {}, ("objectives", "strategy"))
-    if any(text.startswith(judged) for text in different):
+    different = identity.changes(ledger.identity or {}, ("objectives", "strategy"))
+    if any(key.startswith(judged) for key in different):
         return frozenset({Cause.DIVERGED})
     return frozenset({Cause.DIVERGED, Cause.STOPPED})
 
@@ -124,13 +124,15 @@ def _refusal(ledger: Ledger, space: Space, evaluator: Evaluator, identity: Ident
         return "candidates begin with weights that their parents left in that run"
     if evaluator.private:
         return evaluator.private
-    if different := identity.differences(ledger.identity or {}, _SAME):
+    if different := identity.differences(ledger.identity or {}, SAME):
         return different[0] + (f", and {len(different) - 1} more" if different[1:] else "")
-    return "" if space.is_meant(ledger.fingerprint) else _difference(ledger, space)
+    return difference(ledger, space)
 
 
-def _difference(ledger: Ledger, space: Space) -> str:
-    """What beside the values of choices is not as it was in that run's space."""
+def difference(ledger: Ledger, space: Space) -> str:
+    """Return what beside the values of choices is not as it was in a run's space; empty where nothing is."""
+    if space.is_meant(ledger.fingerprint):
+        return ""
     kind = type(space).__name__
     declared = declared_parameters(ledger)
     if isinstance(space, Parametric) and declared:

@@ -17,6 +17,7 @@ from search.record.ledger import Ledger
 from search.strategy import SearchStrategy
 from search.warm_start.carried_results import CarriedResults
 from search.warm_start.from_run import FromRun
+from search.warm_start.more_epochs import MoreEpochs
 from spaces.base import Space
 
 
@@ -77,8 +78,10 @@ class WarmStart:
                     identity,
                     stopped=self._asks_known,
                 )
-                source.give_all(results.genomes if self._asks_known and len(results) else None)
-                say(_opening(results))
+                longer = MoreEpochs(ledger, source.run, problem.space, problem.evaluator, identity)
+                finished = results.genomes if len(results) else longer.genomes
+                source.give_all(finished if self._asks_known and finished else None)
+                say(_opening(results, longer))
                 known += [results] if len(results) else []
 
             def find(candidate: Candidate) -> Known | None:
@@ -100,7 +103,9 @@ class WarmStart:
         return [f"{count} of {total} results came from {run}{hint}" for run, count in counts.items() if count]
 
 
-def _opening(results: CarriedResults) -> str:
+def _opening(results: CarriedResults, longer: MoreEpochs) -> str:
+    if longer.epochs is not None:
+        return f"begins with candidates of {results.run}: {longer}"
     if results.refusal:
         return f"begins with candidates of {results.run}, which are evaluated anew: {results.refusal}"
     left = f"; {results.left_out} are not to be had in this space and left out" if results.left_out else ""

@@ -42,5 +42,6 @@ def test_after_which_endings_the_same_call_goes_on_and_which_let_what_was_asked_
         EndingKind.EVALUATIONS,
         EndingKind.STALL,
         EndingKind.EPOCHS,
+        EndingKind.TARGET,
         EndingKind.EXHAUSTED,
     }

@@ -42,6 +42,7 @@ def make(
     grid=None,
     evaluations: int | None = None,
     name: str = "run",
+    target: dict[str, float] | None = None,
     **training,
 ) -> CellLoop:
     data = tiny_data()
@@ -53,7 +54,13 @@ def make(
     problem = Problem(space, evaluator, (Objective("loss"), Objective("params")))
     ledger = Ledger(tmp_path / f"{name}.db", space)
     return CellLoop(
-        problem, rules, grid or InlineGrid(), InlineExecutor(), ledger, Budget(evaluations), seed=7
+        problem,
+        rules,
+        grid or InlineGrid(),
+        InlineExecutor(),
+        ledger,
+        Budget(evaluations, target=target),
+        seed=7,
     )
 
 
