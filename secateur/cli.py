@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,8 @@ def _dashboard(words: list[str]) -> int:
             "secateur[dashboard]"
         )
     storage = StoredConfig(directory.config, [], HOMES, []).section("study").get("storage")
+    if storage is not None and not re.match(r"\w[\w+]*://", str(storage)):  # it becomes a word of a command
+        raise InputError(f"study.storage: {storage!r} is no URL; expected that of a database, or null")
     # -P: what lies in the current folder, perhaps that of the run, is not imported
     python, here = [sys.executable, "-P"], str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))

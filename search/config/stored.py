@@ -25,7 +25,7 @@ class StoredConfig:
 
     Args:
         source: the file.
-        words: of the command line, in the hands of the reader: what they name is allowed, too.
+        words: of the command line: the classes that they name are allowed, too.
         homes: our public names and the packages that export them.
         allow: dotted names, and prefixes of them, that the reader allows.
     """
@@ -34,7 +34,7 @@ class StoredConfig:
         self, source: Path, words: Sequence[str], homes: Mapping[str, str], allow: Sequence[str]
     ) -> None:
         self.source, self.words = source, list(words)
-        names = [*allow, *named_within([_value(word) for word in words])]
+        names = [*allow, *named_within(_classes(words))]
         self.allowed = Allowed(names, homes, _options, str(source))
         self.folders = [Path.cwd()] if names else []
         """Where modules are looked for beside Python's own places. Those that the file names do not count:
@@ -59,13 +59,13 @@ class StoredConfig:
         """Let nothing be imported by name meanwhile but what is allowed, also by the parser; where any value
         may stand, the parser makes no object: whoever is given the value knows what it needs.
         """
-        before = dict(_common.parsing_settings)
-        set_parsing_settings(
-            import_path_denylist=["*"],
-            import_path_allowlist=self._importable,
-            instantiate_subclass_spec_in_any=False,
-        )
+        before, importable = dict(_common.parsing_settings), self._importable
         try:
+            set_parsing_settings(
+                import_path_denylist=["*"],
+                import_path_allowlist=importable,
+                instantiate_subclass_spec_in_any=False,
+            )
             with self.allowed.reading():
                 yield
         finally:
@@ -114,7 +114,8 @@ class StoredConfig:
     @cached_property
     def _importable(self) -> list[str]:
         """All dotted names that the parser may import: it asks where a class is defined, too."""
-        users = [name for name in self.allowed.names if all(map(str.isidentifier, name.split(".")))]
+        dotted = [name for name in self.allowed.names if all(map(str.isidentifier, name.split(".")))]
+        users = [name for name in dotted if name.partition(".")[0] != "jsonargparse"]  # it refuses itself
         return [*self.allowed.paths(), *users]
 
 
@@ -127,13 +128,17 @@ def as_data(value: Any) -> Any:
     return {key: as_data(item) for key, item in value.items()} if type(value) is dict else value
 
 
-def _value(word: str) -> Any:
-    """Return what a word of the command line says, without its option."""
-    text = word.partition("=")[2] if word.startswith("--") else word
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        return text
+def _classes(words: Sequence[str]) -> list[Any]:
+    """Return what a command line says of classes."""
+    said: list[Any] = []
+    for before, word in zip(["", *words], words, strict=False):
+        option, _, text = word.partition("=") if word.startswith("--") else (before, "", word)
+        if option.removeprefix("--").rstrip("+").partition(".")[0] in CLASSES:
+            try:
+                said.append(yaml.safe_load(text))
+            except (yaml.YAMLError, RecursionError):
+                said.append(text)
+    return said
 
 
 def _options(names: Sequence[str]) -> str:
