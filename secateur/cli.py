@@ -136,6 +136,7 @@ def _dashboard(words: list[str]) -> int:
     """Show the Optuna view of a run in optuna-dashboard: ``dashboard runs/NAME --port 8080``."""
     from importlib.util import find_spec
 
+    from search.config.settings import StudySettings
     from search.config.stored import StoredConfig
     from spaces.errors import InputError
 
@@ -145,8 +146,8 @@ def _dashboard(words: list[str]) -> int:
             "dashboard: optuna-dashboard is not installed; expected the dashboard extra: pip install "
             "secateur[dashboard]"
         )
-    storage = StoredConfig(directory.config, [], HOMES, []).section("study").get("storage")
-    if storage is not None and not re.match(r"\w[\w+]*://", str(storage)):  # it becomes a word of a command
+    storage = StoredConfig(directory.config, [], HOMES, []).section("study", StudySettings).storage
+    if storage is not None and not re.match(r"\w[\w+]*://", storage):  # it becomes a word of a command
         raise InputError(f"study.storage: {storage!r} is no URL; expected that of a database, or null")
     # -P: what lies in the current folder, perhaps that of the run, is not imported
     python, here = [sys.executable, "-P"], str(Path(__file__).resolve().parents[1])

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import Namespace, _common, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, _common, set_parsing_settings
 
 from search.config.class_paths import CLASSES
 from spaces.allowed import Allowed, named_within
 from spaces.errors import InputError
+
+Section = TypeVar("Section")
 
 
 class StoredConfig:
@@ -95,10 +97,25 @@ class StoredConfig:
             return str(error) if denied else None
         return None
 
-    def section(self, name: str) -> dict[str, Any]:
-        """Return the plain values of a section of the file; nothing is imported for it."""
+    def section(self, name: str, kind: type[Section], words: Sequence[str] = ()) -> Section:
+        """Return a section of plain values; nothing that the file names elsewhere is looked at.
+
+        Args:
+            name: of the section.
+            kind: its class.
+            words: of the command line, ``--name.key VALUE``, which count more than the file.
+
+        Raises:
+            InputError: a key or a value that is not accepted.
+        """
         found = self._read().get(name)
-        return dict(found) if isinstance(found, Mapping) else {}
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(kind, name)
+        try:
+            stored = parser.parse_object({name: found} if isinstance(found, Mapping) else {})
+            return kind(**vars(parser.parse_args(list(words), namespace=stored)[name]))
+        except ArgumentError as error:
+            raise InputError(f"{self.source}: {name}: {' '.join(str(error).split())[:300]}") from None
 
     def _read(self) -> Mapping[object, Any]:
         try:

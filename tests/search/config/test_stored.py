@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import secateur.cli
-from search.config.settings import Settings
+from search.config.settings import Settings, StudySettings
 from search.config.stored import StoredConfig
 from secateur import HOMES
 from secateur.cli import main
@@ -212,8 +212,12 @@ def test_a_cluster_is_joined_only_where_the_reader_names_it(written):
 
 def test_a_section_is_read_without_its_classes(ran, written):
     file = written(model="stranger.Net", study={"storage": "postgresql://x"})
-    assert StoredConfig(file, [], HOMES, []).section("study") == {"storage": "postgresql://x"}
-    assert StoredConfig(file, [], HOMES, []).section("nothing") == {} and ran == []
+    stored = StoredConfig(file, [], HOMES, [])
+    assert stored.section("study", StudySettings) == StudySettings(True, "postgresql://x")
+    assert stored.section("study", StudySettings, ["--study.view", "false"]).view is False
+    assert ran == []
+    with pytest.raises(InputError, match=r"study: .*nothing"):
+        StoredConfig(written(study={"nothing": 1}), [], HOMES, []).section("study", StudySettings)
 
 
 @pytest.mark.parametrize(
