@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,8 +158,10 @@ def _dashboard(words: list[str]) -> int:
             "secateur[dashboard]"
         )
     ours, others = _of_the_study(words[1:])
-    stored = StoredConfig(directory.config, [], HOMES, []).section("study")
-    storage = StudySettings.of(stored | ours).url([Path.cwd()])
+    settings = StoredConfig(directory.config, [], HOMES, []).section("study", StudySettings, ours)
+    storage = settings.url([directory.path])
+    if storage is not None and not re.match(r"\w[\w+]*://", storage):  # it becomes a word of a command
+        raise InputError("study: what it gives is no URL; expected that of a database, or null")
     # -P: what lies in the current folder, perhaps that of the run, is not imported
     python, here = [sys.executable, "-P"], str(Path(__file__).resolve().parents[1])
     environment = dict(os.environ)
@@ -180,22 +183,16 @@ def _dashboard(words: list[str]) -> int:
 _STORAGE = "SECATEUR_DASHBOARD_STORAGE"
 
 
-def _of_the_study(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Divide the words of a command line into what they say of the view, by name, and all others."""
-    said: dict[str, str] = {}
+def _of_the_study(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide the words of a command line into those that say where the view is, and all others."""
+    ours: list[str] = []
     others: list[str] = []
-    name = ""
+    taken = others
     for word in words:
-        if word.startswith("--study."):
-            name, equals, value = word.removeprefix("--study.").partition("=")
-            said[name] = value
-            name = "" if equals else name
-        elif name and not word.startswith("-"):
-            said[name], name = word, ""
-        else:
-            others.append(word)
-            name = ""
-    return said, others
+        if word.startswith("-"):
+            taken = ours if word.startswith("--study.") else others
+        taken.append(word)
+    return ours, others
 
 
 def _directory(words: Sequence[str]) -> RunDirectory:

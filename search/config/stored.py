@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import Namespace, _common, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, _common, set_parsing_settings
 
 from search.config.class_paths import CLASSES
 from spaces.allowed import Allowed, named_within
 from spaces.errors import InputError
+
+Section = TypeVar("Section")
 
 
 class StoredConfig:
@@ -25,7 +27,7 @@ class StoredConfig:
 
     Args:
         source: the file.
-        words: of the command line, in the hands of the reader: what they name is allowed, too.
+        words: of the command line: the classes that they name are allowed, too.
         homes: our public names and the packages that export them.
         allow: dotted names, and prefixes of them, that the reader allows.
     """
@@ -34,7 +36,7 @@ class StoredConfig:
         self, source: Path, words: Sequence[str], homes: Mapping[str, str], allow: Sequence[str]
     ) -> None:
         self.source, self.words = source, list(words)
-        names = [*allow, *named_within([_value(word) for word in words])]
+        names = [*allow, *named_within(_classes(words))]
         self.allowed = Allowed(names, homes, _options, str(source))
         self.folders = [Path.cwd()] if names else []
         """Where modules are looked for beside Python's own places. Those that the file names do not count:
@@ -59,13 +61,13 @@ class StoredConfig:
         """Let nothing be imported by name meanwhile but what is allowed, also by the parser; where any value
         may stand, the parser makes no object: whoever is given the value knows what it needs.
         """
-        before = dict(_common.parsing_settings)
-        set_parsing_settings(
-            import_path_denylist=["*"],
-            import_path_allowlist=self._importable,
-            instantiate_subclass_spec_in_any=False,
-        )
+        before, importable = dict(_common.parsing_settings), self._importable
         try:
+            set_parsing_settings(
+                import_path_denylist=["*"],
+                import_path_allowlist=importable,
+                instantiate_subclass_spec_in_any=False,
+            )
             with self.allowed.reading():
                 yield
         finally:
@@ -95,10 +97,25 @@ class StoredConfig:
             return str(error) if denied else None
         return None
 
-    def section(self, name: str) -> dict[str, Any]:
-        """Return the plain values of a section of the file; nothing is imported for it."""
+    def section(self, name: str, kind: type[Section], words: Sequence[str] = ()) -> Section:
+        """Return a section of plain values; nothing that the file names elsewhere is looked at.
+
+        Args:
+            name: of the section.
+            kind: its class.
+            words: of the command line, ``--name.key VALUE``, which count more than the file.
+
+        Raises:
+            InputError: a key or a value that is not accepted.
+        """
         found = self._read().get(name)
-        return dict(found) if isinstance(found, Mapping) else {}
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(kind, name)
+        try:
+            stored = parser.parse_object({name: found} if isinstance(found, Mapping) else {})
+            return kind(**vars(parser.parse_args(list(words), namespace=stored)[name]))
+        except ArgumentError as error:
+            raise InputError(f"{self.source}: {name}: {' '.join(str(error).split())[:300]}") from None
 
     def _read(self) -> Mapping[object, Any]:
         try:
@@ -114,7 +131,8 @@ class StoredConfig:
     @cached_property
     def _importable(self) -> list[str]:
         """All dotted names that the parser may import: it asks where a class is defined, too."""
-        users = [name for name in self.allowed.names if all(map(str.isidentifier, name.split(".")))]
+        dotted = [name for name in self.allowed.names if all(map(str.isidentifier, name.split(".")))]
+        users = [name for name in dotted if name.partition(".")[0] != "jsonargparse"]  # it refuses itself
         return [*self.allowed.paths(), *users]
 
 
@@ -127,13 +145,17 @@ def as_data(value: Any) -> Any:
     return {key: as_data(item) for key, item in value.items()} if type(value) is dict else value
 
 
-def _value(word: str) -> Any:
-    """Return what a word of the command line says, without its option."""
-    text = word.partition("=")[2] if word.startswith("--") else word
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        return text
+def _classes(words: Sequence[str]) -> list[Any]:
+    """Return what a command line says of classes."""
+    said: list[Any] = []
+    for before, word in zip(["", *words], words, strict=False):
+        option, _, text = word.partition("=") if word.startswith("--") else (before, "", word)
+        if option.removeprefix("--").rstrip("+").partition(".")[0] in CLASSES:
+            try:
+                said.append(yaml.safe_load(text))
+            except (yaml.YAMLError, RecursionError):
+                said.append(text)
+    return said
 
 
 def _options(names: Sequence[str]) -> str:

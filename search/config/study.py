@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spaces.errors import InputError, require
 from spaces.redaction import MARK, left_out, parsable, remember_all, remember_variable
@@ -39,18 +38,6 @@ class StudySettings:
     storage: str | None = None
     storage_env: str | None = None
     storage_file: str | None = None
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> StudySettings:
-        """Return the settings of these values by name, of a configuration or of a command line.
-
-        Raises:
-            InputError: there is no setting of that name.
-        """
-        names = [field.name for field in fields(cls)]
-        for name in values:
-            require(f"study.{name}", (name in names, f"unknown; expected one of {', '.join(names)}"))
-        return cls(**values)
 
     @property
     def is_in_database(self) -> bool:

@@ -1,13 +1,15 @@
 """The configuration in a run's folder is data: what it names is imported only where its reader allows it."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from search.config.settings import Settings
+import secateur.cli
+from search.config.settings import Settings, StudySettings
 from search.config.stored import StoredConfig
 from secateur import HOMES
 from secateur.cli import main
@@ -186,8 +188,9 @@ def test_the_users_own_configuration_and_words_name_what_they_like(ran, written,
         tmp_path / "own.yaml"
     )
     assert Settings.parse([str(file)], HOMES).make("model").layers[1].out_features == 4
-    settings = Settings.parse([str(written()), "--model", "stranger.Net"], HOMES, [])
-    assert settings.make("model").layers[1].out_features == 3
+    for words in (["--model", "stranger.Net"], ["--model={class_path: stranger.Net}"]):
+        settings = Settings.parse([str(written()), *words], HOMES, ["jsonargparse.Namespace"])
+        assert settings.make("model").layers[1].out_features == 3
     # what was read as data changes nothing for what is read next, and the other way round
     assert Settings.parse([str(file)], HOMES).make("model").layers[1].out_features == 4
     assert "not allowed" in refusal(file)
@@ -209,8 +212,12 @@ def test_a_cluster_is_joined_only_where_the_reader_names_it(written):
 
 def test_a_section_is_read_without_its_classes(ran, written):
     file = written(model="stranger.Net", study={"storage": "postgresql://x"})
-    assert StoredConfig(file, [], HOMES, []).section("study") == {"storage": "postgresql://x"}
-    assert StoredConfig(file, [], HOMES, []).section("nothing") == {} and ran == []
+    stored = StoredConfig(file, [], HOMES, [])
+    assert stored.section("study", StudySettings) == StudySettings(True, "postgresql://x")
+    assert stored.section("study", StudySettings, ["--study.view", "false"]).view is False
+    assert ran == []
+    with pytest.raises(InputError, match=r"study: .*nothing"):
+        StoredConfig(written(study={"nothing": 1}), [], HOMES, []).section("study", StudySettings)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +251,28 @@ def test_export_of_a_run_that_names_a_strangers_class_is_refused(ran, moved, cap
     assert main(["export", str(folder)]) == 2
     said = capsys.readouterr().err
     assert "model.class_path names 'stranger.Net'" in said and "--allow stranger.Net" in said and ran == []
+    named = folder.rename(folder.with_name("stranger.Net"))  # a folder's name allows nothing
+    assert main(["export", str(named), "--finish.members=2"]) == 2
+    assert "--allow stranger.Net" in capsys.readouterr().err and ran == []
+
+
+def test_the_dashboard_reads_a_url_and_nothing_else(ran, moved, monkeypatch, capsys):
+    folder, change = moved
+    called = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(
+        secateur.cli.subprocess, "run", lambda command, **more: called.append((command, more)) or done
+    )
+    change(model="stranger.Net", study={"storage": "postgresql://host/base"})
+    assert main(["dashboard", str(folder)]) == 0 and ran == []
+    ((command, more),) = called
+    assert command[1] == "-P" and command[-1] == "postgresql://host/base"
+    assert more["env"]["PYTHONPATH"].split(":")[0] == str(ROOT) and "" not in more["env"]["PYTHONPATH"].split(
+        ":"
+    )
+    change(study={"storage": "--host=0.0.0.0"})
+    assert main(["dashboard", str(folder)]) == 2 and len(called) == 1
+    assert "study.storage: '--host=0.0.0.0' is no URL" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -81,7 +81,10 @@ def state(tmp_path, value):
         Call(optuna.study.load_study),
         lambda: RAN.append(1),
     ],
-    ids=repr,
+    ids=[
+        *("own", "eval", "import", "getattr", "storage", "create_study", "load_study"),
+        "function by value",
+    ],
 )
 def test_nothing_else_is_called(tmp_path, value):
     RAN.clear()
