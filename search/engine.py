@@ -25,6 +25,7 @@ from search.ending import Ending, EndingKind
 from search.executors.base import Executor
 from search.executors.inline import InlineExecutor
 from search.finish.export import ModelSource
+from search.finish.exported_sums import are_whole
 from search.finish.finish import Finish, exported_files
 from search.interruption import interruptible
 from search.problem import Constraint, Objective, Problem
@@ -39,6 +40,7 @@ from search.record.lock import RunLock
 from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
+from search.setup.damage import check_inherited, check_weights
 from search.setup.limits import attainable
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
@@ -251,6 +253,8 @@ class Search:
                 return None
             if not all((directory.path / file).is_file() for file in exported_files(ledger)):
                 return None
+            if not are_whole(ledger, directory.path):
+                return None
             preparation = self.preparation
             goals = preparation.objectives, preparation.constraints
             problem = PostponedProblem(self._made, *goals, ledger.note(BASE_NOTE) or {})
@@ -300,11 +304,16 @@ class Search:
             ledger.claim(self._identity(problem.space))
             self._warm.keep()
             if self.preparation.baseline is not None:
+                for file in self.preparation.baseline.damaged:
+                    self.progress.say(f"{file}: damaged; replaced by its copy")
                 self.preparation.baseline.keep()  # the run has its own copy: a cache may be emptied
             directory.write_environment()
             if self.config is not None:
                 directory.write_config(self.config)
         problem.evaluator.state = self._state(directory)
+        check_inherited(problem.evaluator, ledger)
+        if self.preparation.baseline is not None:
+            check_weights(self.preparation.baseline.model, ledger)
         self._know_base(problem, ledger)
         return directory, problem, ledger
 
@@ -340,6 +349,8 @@ class Search:
                         ledger.claim(self._identity(rehearsed.space))
                 # a cluster that does not answer shows now, not after the training
                 self.executor.start(rehearsed.space, rehearsed.evaluator)
+                for file in preparation.baseline.damaged if preparation.baseline else ():
+                    self.progress.say(f"{file}: damaged; the base model is trained again")
                 preparation.train(self.progress)
                 space = None  # it was made over other weights
             self._prepared = preparation.check(preparation.make_space() if space is None else space)

@@ -27,6 +27,7 @@ from search.executors.base import Executor, Finished, Reported
 from search.finish.checks import TOLERANCE, limits, verify
 from search.finish.choice import choose, front_of
 from search.finish.export import ONNX, ModelSource, base_of, export, export_onnx
+from search.finish.exported_sums import is_whole, keep_sums
 from search.finish.recipe import RECIPE, WEIGHTS, Recipe, read_weights
 from search.finish.searched_cells import keep_cases
 from search.finish.trial_test import TrialTest
@@ -158,6 +159,11 @@ class Finish:
         tuned = TunedMembers(ledger, RunDirectory(directory).state / "tuned")
         tuned.sweep()
         todo = [c for c in candidates if not _is_done(Final.load(ledger, c.id), stage.settings, directory)]
+        open_ids = {candidate.id for candidate in todo}
+        damaged = [c for c in candidates if c.id not in open_ids and not _is_whole(ledger, directory, c.id)]
+        for candidate in damaged:
+            tell(f"models/{candidate.id} is damaged and exported again", 0, len(damaged))
+        todo += damaged
         untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
         self._tune(problem, stage, executor, tuned, untuned, tell)
         # one after the other, with idle workers: latency is measured here
@@ -242,6 +248,8 @@ class Finish:
             if isinstance(problem.space, Masked) and final.folder:
                 ledger.save_arrays(f"{PICTURES}{candidate.id}", _pictures(problem, candidate, weights))
         final.save(ledger)
+        if final.folder:
+            keep_sums(ledger, directory, final.folder)
         tuned.forget(candidate.id)
 
     def _export(
@@ -368,6 +376,11 @@ def exported_files(ledger: Ledger) -> list[str]:
         if final.folder
         for name in (RECIPE, WEIGHTS, *([final.onnx["file"]] if "file" in final.onnx else []))
     ]
+
+
+def _is_whole(ledger: Ledger, directory: Path, id: int) -> bool:
+    final = Final.load(ledger, id)
+    return final is None or not final.folder or is_whole(ledger, directory, final.folder)
 
 
 def _is_done(final: Final | None, settings: str, directory: Path) -> bool:
