@@ -151,6 +151,12 @@ class Evaluator(ABC):
         """
         return
 
+    def damaged(self) -> dict[int, Path]:
+        """Return the files in ``state`` that do not hold what a candidate left, by the candidate; -1 is the
+        base model. Called in the driver before a run goes on.
+        """
+        return {}
+
     @abstractmethod
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded
@@ -227,6 +233,9 @@ class Evaluators(Evaluator):
     def retain(self, ids: Collection[int]) -> None:
         for part in self.parts:
             part.retain(ids)
+
+    def damaged(self) -> dict[int, Path]:
+        return {id: path for part in self.parts for id, path in part.damaged().items()}
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         metrics: dict[str, float] = {}

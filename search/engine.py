@@ -42,6 +42,7 @@ from search.record.retry import is_stuck
 from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
+from search.setup.damage import check_inherited, check_weights
 from search.setup.limits import attainable
 from search.setup.needs import Needs, in_type_of
 from search.setup.planning import RunPlan, make_plan
@@ -334,11 +335,16 @@ class Search:
             ledger.claim(self._identity(problem.space))
             self._warm.keep()
             if self.preparation.baseline is not None:
+                for file in self.preparation.baseline.damaged:
+                    self.progress.say(f"{file}: damaged; replaced by its copy")
                 self.preparation.baseline.keep()  # the run has its own copy: a cache may be emptied
             directory.write_environment()
             if self.config is not None:
                 directory.write_config(self.config)
         problem.evaluator.state = self._state(directory)
+        check_inherited(problem.evaluator, ledger)
+        if self.preparation.baseline is not None:
+            check_weights(self.preparation.baseline.model, ledger)
         self._know_base(problem, ledger)
         return directory, problem, ledger
 
@@ -375,6 +381,8 @@ class Search:
                         ledger.claim(self._identity(rehearsed.space))
                 # a cluster that does not answer shows now, not after the training
                 self.executor.start(rehearsed.space, rehearsed.evaluator)
+                for file in preparation.baseline.damaged if preparation.baseline else ():
+                    self.progress.say(f"{file}: damaged; the base model is trained again")
                 preparation.train(self.progress)
                 space = None  # it was made over other weights
             self._prepared = preparation.check(preparation.make_space() if space is None else space)

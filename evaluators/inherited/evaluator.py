@@ -230,6 +230,9 @@ class InheritedTraining(OwnsSettings, Evaluator):
         if self.state is not None:
             InheritedFiles(Path(self.state)).retain(ids)
 
+    def damaged(self) -> dict[int, Path]:
+        return {} if self.state is None else InheritedFiles(Path(self.state)).damaged()
+
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         parentage = self._parentage
         found = parentage.left_by(candidate)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from spaces.files import replacing
+from spaces.seals import check_seal, seal
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +78,31 @@ class InheritedFiles:
             for name in ("owner", "train_loss", "steps", "generation", "samples", "rung")
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in left.tensors.items()}
+        content = seal(save(tensors, metadata={"lineage": json.dumps(plain)}))
         with replacing(self.path(id)) as file:
-            save_file(tensors, file, metadata={"lineage": json.dumps(plain)})
+            file.write_bytes(content)
 
     def read(self, id: int) -> ParentRecord | None:
         """Return what a candidate left; None where there is no file, or a damaged one."""
         try:
-            with safe_open(self.path(id), "pt") as file:
-                plain = json.loads(file.metadata()["lineage"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-            return ParentRecord(tensors, **plain)
+            return _read(self.path(id))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
+
+    def damaged(self) -> dict[int, Path]:
+        """Return the files that do not hold what was written, by their candidates; the base model is -1."""
+        found = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                _read(path)
+            except (SafetensorError, KeyError, TypeError, ValueError):
+                found[int(path.stem) if path.stem.isdigit() else -1] = path
+        return found
+
+
+def _read(path: Path) -> ParentRecord:
+    content = path.read_bytes()
+    check_seal(content)
+    size = int.from_bytes(content[:8], "little")
+    plain = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["lineage"])
+    return ParentRecord(load(content), **plain)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spaces.errors import InputError
 from spaces.files import replacing
+from spaces.seals import BrokenSealError, check_seal, seal
 
 Tensors = Mapping[str, Tensor]
 HALVES = ("encoder", "decoder")
@@ -155,7 +156,7 @@ class CellFiles:
     def write(self, id: int, content: bytes) -> None:
         """Keep a pair; a reader sees all of it or nothing."""
         with replacing(self.path(id)) as file:
-            file.write_bytes(content)
+            file.write_bytes(seal(content))
 
     def read(self, id: int) -> bytes:
         """Return the content of a file.
@@ -167,8 +168,10 @@ class CellFiles:
         try:
             with safe_open(path, "pt") as file:
                 file.keys()
-            return path.read_bytes()
-        except (OSError, SafetensorError) as error:
+            content = path.read_bytes()
+            check_seal(content)
+            return content
+        except (OSError, SafetensorError, BrokenSealError) as error:
             raise InputError(
                 f"{path}: cannot be read ({error}); expected the pair of candidate {id}: restore it, or "
                 f"name a new run"

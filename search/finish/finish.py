@@ -184,6 +184,9 @@ class Finish:
         ledger.save_note(CHOSEN, [candidate.id for candidate in candidates])
         ledger.commit()
         todo = [c for c in candidates if not models.is_done(c.id, stage.settings)]
+        for candidate in todo:
+            if folder := models.damaged(candidate.id, stage.settings):
+                tell(f"{folder} is damaged and exported again", 0, len(todo))
         untuned = [c for c in todo if not tuned.holds(c.id, stage.settings)]
         self._tune(problem, stage, executor, tuned, untuned, tell)
         # one after the other, with idle workers: latency is measured here

@@ -16,6 +16,7 @@ import numpy as np
 
 from evaluators.assessment import assess
 from search.finish.export import base_of
+from search.finish.exported_sums import is_whole, keep_sums
 from search.finish.recipe import RECIPE, WEIGHTS, Recipe, load, read_weights
 from search.problem import Problem
 from search.record.finals import CHOSEN, Final, dominators, finished, load_finals, objectives_of
@@ -97,7 +98,18 @@ class FinishedModels:
         if before is not None and before.folder not in ("", final.folder):
             before.put_aside(self.ledger)
         final.save(self.ledger)
+        if final.folder:
+            keep_sums(self.ledger, self.directory, final.folder)
         self.ledger.commit()
+
+    def damaged(self, id: int, settings: str) -> str:
+        """Return the folder of a model that these settings made and that is not whole; empty where there is
+        none.
+        """
+        final = Final.load(self.ledger, id)
+        if final is None or not final.folder or final.settings != settings or self.whole(final):
+            return ""
+        return final.folder
 
     def whole(self, final: Final) -> bool:
         """Return whether the files of a model are there, as they were written."""
@@ -106,7 +118,9 @@ class FinishedModels:
             read_weights(folder / WEIGHTS, Recipe.read(folder / RECIPE).weights)
         except InputError:
             return False
-        return "file" not in final.onnx or (folder / final.onnx["file"]).is_file()
+        if "file" in final.onnx and not (folder / final.onnx["file"]).is_file():
+            return False
+        return is_whole(self.ledger, self.directory, final.folder)
 
     def write_index(self) -> None:
         """Write ``models/index.json``, whole or not at all; where nothing was ever finished there is none."""
@@ -164,7 +178,9 @@ class FinishedModels:
 
 
 def is_finished(ledger: Ledger, directory: Path) -> bool:
-    """Return whether the files of a run's finals lie in its folder and no tuning is to be tried again."""
+    """Return whether the files of a run's finals lie in its folder, as they were written, and no tuning is to
+    be tried again.
+    """
     finals = load_finals(ledger)
     files = [
         directory / final.folder / name
@@ -173,7 +189,9 @@ def is_finished(ledger: Ledger, directory: Path) -> bool:
         for name in (RECIPE, WEIGHTS, *([final.onnx["file"]] if "file" in final.onnx else []))
     ]
     failed = any(final.reason and not final.differences for final in finals)
-    return not failed and all(map(Path.is_file, files))
+    if failed or not all(map(Path.is_file, files)):
+        return False
+    return all(is_whole(ledger, directory, final.folder) for final in finals if final.folder)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from evaluators.base import Candidate, Cause, Evaluation, Report, State
 from search.record.identity import Identity, without_secrets
 from search.record.ledger_store import (
     CandidateRow,
+    DamagedRowError,
     EvaluationRow,
     LedgerStore,
     Packing,
@@ -308,6 +309,8 @@ class Ledger:
         return str(self.path or "ledger in memory")
 
     def _refusal(self, error: StoreError) -> InputError:
+        if isinstance(error, InputError):
+            return error
         sentences = {
             StoreFault.MISSING: f"{error}; expected the ledger.db of a run",
             StoreFault.FORMAT: str(error),
@@ -325,6 +328,8 @@ class Ledger:
         try:
             yield
         except StoreError as error:
+            if error.fault is StoreFault.DAMAGED:
+                raise self._refusal(error) from None
             raise LedgerError(
                 f"{self._place}: {error}; what was committed is kept: free some space and run the same "
                 f"command again"
@@ -336,7 +341,11 @@ class Ledger:
         return CandidateRow(c.id, self._packing.pack(c.genome), c.parents, c.operator, c.seed)
 
     def _candidate(self, row: CandidateRow) -> Candidate:
-        return Candidate(row.id, self._packing.unpack(row.genome), tuple(row.parents), row.operator, row.seed)
+        try:
+            genome = self._packing.unpack(row.genome)
+        except ValueError as error:
+            raise DamagedRowError(self._place, f"candidates, row {row.id}", str(error)) from None
+        return Candidate(row.id, genome, tuple(row.parents), row.operator, row.seed)
 
     def _evaluation(self, row: EvaluationRow, arrays: bool) -> Evaluation:
         return Evaluation(
@@ -355,7 +364,7 @@ class Ledger:
 def _cause(row: EvaluationRow) -> Cause | None:
     """Return the cause that was recorded; of an older ledger the one that the sentence tells."""
     if row.has_cause:
-        return None if row.cause is None else Cause(row.cause)
+        return Cause(row.cause) if row.cause in list(Cause) else None
     return next(
         (
             cause

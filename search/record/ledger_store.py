@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from spaces.errors import InputError
+
 
 class CandidateRow(NamedTuple):
     """A candidate; its genome is packed by :class:`Packing`."""
@@ -74,6 +76,24 @@ class StoreError(Exception):
     def __init__(self, fault: StoreFault, text: str) -> None:
         super().__init__(text)
         self.fault = fault
+
+
+class DamagedRowError(StoreError, InputError):
+    """A row cannot be read, or is not what was written.
+
+    Args:
+        place: of the database, as people know it.
+        row: which one: table and key.
+        what: is wrong with it.
+    """
+
+    def __init__(self, place: str, row: str, what: str) -> None:
+        self.fault = StoreFault.DAMAGED
+        InputError.__init__(
+            self,
+            f"{place}: damaged: {row}: {what}; expected what a search wrote: restore the file, or give this "
+            f"run another name",
+        )
 
 
 class LedgerStore(Protocol):
@@ -198,6 +218,12 @@ class Packing:
         return np.packbits(genome).tobytes() if self._bits else genome.tobytes()
 
     def unpack(self, packed: bytes) -> np.ndarray:
-        """Return the genome ``(length,)``, uint8."""
+        """Return the genome ``(length,)``, uint8.
+
+        Raises:
+            ValueError: these are not the bytes of a genome.
+        """
         raw = np.frombuffer(packed, dtype=np.uint8)
+        if len(raw) != (-(-self._length // 8) if self._bits else self._length):
+            raise ValueError(f"a genome of this space has {self._length} loci, got {len(raw)} bytes")
         return np.unpackbits(raw, count=self._length) if self._bits else raw.copy()

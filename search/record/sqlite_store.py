@@ -9,13 +9,20 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from search.record.ledger_store import CandidateRow, EvaluationRow, StoreError, StoreFault
+from search.record.ledger_store import (
+    CandidateRow,
+    DamagedRowError,
+    EvaluationRow,
+    StoreError,
+    StoreFault,
+)
+from search.record.row_sums import RowSums
 from spaces.files import create_private
 
 FORMAT = 1
@@ -46,13 +53,9 @@ _HIGHEST = (
     "(SELECT max(coalesce((SELECT max(seq) FROM evaluations), 0),"
     f" coalesce((SELECT CAST(value AS INTEGER) FROM notes WHERE key = '{_LAST}'), 0)))"
 )
-_EVALUATION = (
-    "SELECT e.seq, c.id, c.genome, c.parents, c.operator,"
-    f" coalesce((SELECT value FROM notes WHERE key = '{_SEED}' || c.id), c.seed),"
-    " e.state, e.metrics, e.reason, e.seconds, e.worker, e.attempts, e.at,"
-    f" (SELECT value FROM notes WHERE key = '{_CAUSE}' || c.id)"
-    " FROM evaluations e JOIN candidates c ON c.id = e.id"
-)
+_STATES = ("complete", "failed", "pruned")
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _CANNOT_WRITE = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
@@ -77,6 +80,7 @@ class SQLiteStore:
     """
 
     def __init__(self, path: Path | None, description: Mapping[str, Any]) -> None:
+        self._place = str(path or "ledger in memory")
         try:
             if path is not None and path.parent.is_dir() and not path.exists():
                 create_private(path)  # it holds what the objects of a run were made with
@@ -89,13 +93,16 @@ class SQLiteStore:
             new = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not new:  # what is not ours is left as it was found
                 self._check()
-                if (damage := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                if (damage := self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                     raise sqlite3.DatabaseError(damage.splitlines()[-1])
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
+            self._sums = RowSums(self._db)
             if new:
                 self._create(description)
-        except (sqlite3.Error, StoreError) as error:
+            elif missing := self._sums.orphan():
+                raise sqlite3.DatabaseError(f"{missing}, is missing")
+        except (sqlite3.Error, StoreError, UnicodeDecodeError) as error:
             self._db.close()
             raise _fault(error) from None
 
@@ -109,6 +116,7 @@ class SQLiteStore:
         if not path.is_file():
             raise StoreError(StoreFault.MISSING, "no ledger here")
         place, store = path.resolve().as_uri(), cls.__new__(cls)
+        store._place = str(path)
         try:
             try:
                 store._connect(f"{place}?mode=ro")
@@ -116,29 +124,29 @@ class SQLiteStore:
                 sqlite3.OperationalError
             ):  # a directory that may only be read has no room for the WAL index
                 store._connect(f"{place}?immutable=1")
-        except (sqlite3.Error, StoreError) as error:
+            store._sums = RowSums(store._db)
+        except (sqlite3.Error, StoreError, UnicodeDecodeError) as error:
             raise _fault(error) from None
         return store
 
     def about(self, key: str) -> Any:
-        return self._value("SELECT value FROM about WHERE key = ?", key)
+        return self._value("about", key)
 
     def set_about(self, key: str, value: Any) -> None:
         self._write("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, json.dumps(value)))
+        self._seal("about", "key = ?", (key,))
 
     def add_candidates(self, rows: Iterable[CandidateRow]) -> None:
-        self._write(
-            "INSERT INTO candidates VALUES (?, ?, ?, ?, ?)",
-            *((row.id, row.genome, json.dumps(row.parents), row.operator, row.seed) for row in rows),
-        )
+        given = [(row.id, row.genome, json.dumps(row.parents), row.operator, row.seed) for row in rows]
+        self._write("INSERT INTO candidates VALUES (?, ?, ?, ?, ?)", *given)
+        self._seal("candidates", "id = ?", *((row[0],) for row in given))
 
     def candidates(self, start: int = 0) -> Iterator[CandidateRow]:
-        while rows := self._db.execute(
-            "SELECT id, genome, parents, operator, seed FROM candidates WHERE id >= ? ORDER BY id LIMIT ?",
-            (start, _PAGE),
-        ).fetchall():
+        columns = f"id, genome, parents, operator, seed, {self._sums.sound('candidates')}"
+        statement = f"SELECT {columns} FROM candidates WHERE id >= ? ORDER BY id LIMIT ?"
+        while rows := self._page(statement, start, "candidates"):
             for row in rows:
-                yield _candidate(row)
+                yield self._candidate(row)
             start = rows[-1][0] + 1
 
     def add_report(self, id: int, step: int, metrics: Mapping[str, float]) -> None:
@@ -147,13 +155,19 @@ class SQLiteStore:
             "?1), ?2, ?3)",
             (id, step, json.dumps(metrics)),
         )
+        self._seal("reports", "id = ? ORDER BY position DESC LIMIT 1", (id,))
 
     def drop_reports(self, id: int) -> None:
         self._write("DELETE FROM reports WHERE id = ?", (id,))
 
     def reports(self, id: int) -> list[tuple[int, dict[str, float]]]:
-        rows = self._db.execute("SELECT step, metrics FROM reports WHERE id = ? ORDER BY position", (id,))
-        return [(step, json.loads(metrics)) for step, metrics in rows]
+        statement = f"SELECT step, metrics, {self._sums.sound('reports')} FROM reports WHERE id = ?"
+        rows = self._rows(f"{statement} ORDER BY position", (id,), f"reports of candidate {id}")
+        found = []
+        for step, metrics, sound in rows:
+            with self._reading(f"reports, of candidate {id}, step {step}", sound):
+                found.append((int(step), _metrics(metrics)))
+        return found
 
     def add_evaluation(self, row: EvaluationRow) -> int:
         id, seed = row.candidate.id, row.candidate.seed
@@ -170,25 +184,26 @@ class SQLiteStore:
                 row.at or time.time(),
             ),
         )
+        self._seal("evaluations", "id = ?", (id,))
         self._write(
             f"INSERT OR REPLACE INTO notes SELECT '{_SEED}' || id, ? FROM candidates"
             " WHERE id = ? AND seed <> ?",
             (str(seed), id, seed),
         )
+        self._seal("notes", "key = ?", (f"{_SEED}{id}",))
         if row.has_cause and row.state != "complete":
             self.save_note(f"{_CAUSE}{id}", row.cause)
         return seq
 
     def evaluation(self, id: int) -> EvaluationRow | None:
-        row = self._db.execute(f"{_EVALUATION} WHERE e.id = ?", (id,)).fetchone()
-        return None if row is None else _evaluation(row)
+        rows = self._rows(f"{self._evaluated} WHERE e.id = ?", (id,), f"evaluation of candidate {id}")
+        return self._evaluation(rows[0]) if rows else None
 
     def evaluations(self, after_seq: int = 0) -> Iterator[EvaluationRow]:
-        while rows := self._db.execute(
-            f"{_EVALUATION} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", (after_seq, _PAGE)
-        ).fetchall():
+        statement = f"{self._evaluated} WHERE e.seq > ? ORDER BY e.seq LIMIT ?"
+        while rows := self._page(statement, after_seq, "evaluations"):
             for row in rows:
-                yield _evaluation(row)
+                yield self._evaluation(row)
             after_seq = rows[-1][0]
 
     def remove_evaluation(self, id: int) -> None:
@@ -206,14 +221,16 @@ class SQLiteStore:
 
     @property
     def last_seq(self) -> int:
-        return self._db.execute(f"SELECT {_HIGHEST}").fetchone()[0]
+        return self._rows(f"SELECT {_HIGHEST}", (), "evaluations")[0][0]
 
     def counts(self) -> dict[str, int]:
-        states = dict(self._db.execute("SELECT state, count(*) FROM evaluations GROUP BY state"))
-        return {"candidates": self._db.execute("SELECT count(*) FROM candidates").fetchone()[0]} | states
+        states = self._rows("SELECT state, count(*) FROM evaluations GROUP BY state", (), "evaluations")
+        candidates = self._rows("SELECT count(*) FROM candidates", (), "candidates")[0][0]
+        return {"candidates": candidates} | dict(states)
 
     def evaluated_by(self, worker: str) -> int:
-        return self._db.execute("SELECT count(*) FROM evaluations WHERE worker = ?", (worker,)).fetchone()[0]
+        statement = "SELECT count(*) FROM evaluations WHERE worker = ?"
+        return self._rows(statement, (worker,), "evaluations")[0][0]
 
     def save_arrays(self, owner: int | str, arrays: Mapping[str, np.ndarray]) -> None:
         self._write("DELETE FROM arrays WHERE owner = ?", (owner,))
@@ -224,34 +241,45 @@ class SQLiteStore:
                 for name, array in arrays.items()
             ),
         )
+        self._seal("arrays", "owner = ?", (owner,))
 
     def load_arrays(self, owner: int | str) -> dict[str, np.ndarray]:
-        rows = self._db.execute(
-            "SELECT name, dtype, shape, data FROM arrays WHERE owner = ? ORDER BY rowid", (owner,)
-        )
-        return {
-            name: np.frombuffer(data, dtype, math.prod(size := json.loads(shape))).reshape(size).copy()
-            for name, dtype, shape, data in rows
-        }
+        columns = f"name, dtype, shape, data, {self._sums.sound('arrays')}"
+        statement = f"SELECT {columns} FROM arrays WHERE owner = ? ORDER BY rowid"
+        found = {}
+        for name, dtype, shape, data, sound in self._rows(statement, (owner,), f"arrays of {owner}"):
+            with self._reading(f"arrays, {name} of {owner}", sound):
+                size = json.loads(shape)
+                found[name] = np.frombuffer(data, dtype, math.prod(size)).reshape(size).copy()
+        return found
 
     def array_names(self, prefix: str) -> list[str]:
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT DISTINCT owner FROM arrays WHERE typeof(owner) = 'text' AND substr(owner, 1, ?) = ?",
             (len(prefix), prefix),
+            "arrays",
         )
         return [owner for (owner,) in rows]
 
     def save_note(self, key: str, value: Any) -> None:
         self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, json.dumps(value)))
+        self._seal("notes", "key = ?", (key,))
 
     def note(self, key: str) -> Any:
-        return self._value("SELECT value FROM notes WHERE key = ?", key)
+        return self._value("notes", key)
 
     def notes(self, prefix: str) -> dict[str, Any]:
-        rows = self._db.execute(
-            "SELECT key, value FROM notes WHERE key >= ?1 AND substr(key, 1, ?2) = ?1", (prefix, len(prefix))
+        rows = self._rows(
+            f"SELECT key, value, {self._sums.sound('notes')} FROM notes"
+            " WHERE key >= ?1 AND substr(key, 1, ?2) = ?1",
+            (prefix, len(prefix)),
+            f"notes {prefix}",
         )
-        return {key[len(prefix) :]: json.loads(value) for key, value in rows}
+        found = {}
+        for key, value, sound in rows:
+            with self._reading(f"notes, row {key!r}", sound):
+                found[key[len(prefix) :]] = json.loads(value)
+        return found
 
     def commit(self) -> None:
         if self._db.in_transaction:
@@ -263,6 +291,7 @@ class SQLiteStore:
     def rollback(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+            self._sums.look()
 
     def copy(self, path: Path) -> None:
         part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
@@ -286,7 +315,7 @@ class SQLiteStore:
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
         try:
             self._check()
-        except (sqlite3.Error, StoreError):
+        except (sqlite3.Error, StoreError, UnicodeDecodeError):
             self._db.close()
             raise
 
@@ -307,7 +336,7 @@ class SQLiteStore:
             self._db.execute(statement)
         self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        self._db.execute("INSERT INTO about VALUES ('space', ?)", (json.dumps(description),))
+        self.set_about("space", description)
         self._db.execute("COMMIT")
 
     def _write(self, statement: str, *rows: Sequence[Any]) -> int:
@@ -317,6 +346,7 @@ class SQLiteStore:
         try:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
+            self._sums.create()
             cursor = (
                 self._db.execute(statement, rows[0])
                 if len(rows) == 1
@@ -325,6 +355,15 @@ class SQLiteStore:
             return cursor.lastrowid or 0
         except sqlite3.OperationalError as error:
             raise self._failure(error) from None
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in _DAMAGE:
+                raise
+            self.rollback()
+            raise DamagedRowError(self._place, "it cannot be written", str(error)) from None
+
+    def _seal(self, table: str, which: str, *keys: Sequence[Any]) -> None:
+        """Keep the checksums of rows that were written just now."""
+        self._write(f"{self._sums.keep(table)} WHERE {which}", *keys)
 
     def _failure(self, error: sqlite3.OperationalError) -> Exception:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -332,40 +371,116 @@ class SQLiteStore:
         self.rollback()  # SQLite may have done so already
         return StoreError(StoreFault.FULL, str(error))
 
-    def _value(self, statement: str, key: str) -> Any:
-        row = self._db.execute(statement, (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+    # -- reading, from a file that may be damaged ------------------------------------------------------------
+
+    def _rows(self, statement: str, values: Sequence[Any], what: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query.
+
+        Raises:
+            DamagedRowError: the database cannot give them.
+        """
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if isinstance(error, sqlite3.ProgrammingError) or code in _BUSY:
+                raise
+            raise DamagedRowError(self._place, what, str(error)) from None
+
+    def _page(self, statement: str, start: int, table: str) -> list[tuple[Any, ...]]:
+        """Return the next rows; where they cannot be read, those before the first that cannot."""
+        try:
+            return self._db.execute(statement, (start, _PAGE)).fetchall()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            rows: list[tuple[Any, ...]] = []
+            for count in range(1, _PAGE + 1):
+                after = f"{table}, the row after {rows[-1][0] if rows else start}"
+                found = self._rows(statement, (start, count), after)
+                if len(found) < count:
+                    break
+                rows = found
+            return rows
+
+    @contextmanager
+    def _reading(self, row: str, sound: object = 1) -> Iterator[None]:
+        """Refuse a row that is not what was written, or that cannot be understood."""
+        if not sound:
+            raise DamagedRowError(self._place, row, "it is not what was written")
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise DamagedRowError(self._place, row, f"it cannot be read ({reason})") from None
+
+    def _value(self, table: str, key: str) -> Any:
+        statement = f"SELECT value, {self._sums.sound(table)} FROM {table} WHERE key = ?"
+        rows = self._rows(statement, (key,), f"{table}, row {key!r}")
+        if not rows:
+            return None
+        with self._reading(f"{table}, row {key!r}", rows[0][1]):
+            return json.loads(rows[0][0])
+
+    @property
+    def _evaluated(self) -> str:
+        """The query of evaluations; it lacks its WHERE."""
+        whole = f"CASE WHEN {self._sums.sound('notes')} THEN value ELSE char(0) END"
+        return (
+            "SELECT e.seq, c.id, c.genome, c.parents, c.operator,"
+            f" coalesce((SELECT {whole} FROM notes WHERE key = '{_SEED}' || c.id), c.seed),"
+            f" {self._sums.sound('candidates', 'c')},"
+            " e.state, e.metrics, e.reason, e.seconds, e.worker, e.attempts, e.at,"
+            f" (SELECT {whole} FROM notes WHERE key = '{_CAUSE}' || c.id),"
+            f" {self._sums.sound('evaluations', 'e')}"
+            " FROM evaluations e JOIN candidates c ON c.id = e.id"
+        )
+
+    def _candidate(self, row: Sequence[Any]) -> CandidateRow:
+        id, genome, parents, operator, seed, sound = row
+        with self._reading(f"candidates, row {id}", sound):
+            if not isinstance(genome, bytes) or not isinstance(operator, str):
+                raise TypeError("a value of another type")
+            return CandidateRow(id, genome, tuple(map(int, json.loads(parents))), operator, int(seed))
+
+    def _evaluation(self, row: Sequence[Any]) -> EvaluationRow:
+        state, metrics, reason, seconds, worker, attempts, at, cause, sound = row[7:]
+        candidate = self._candidate(row[1:7])
+        with self._reading(f"evaluations, row {row[0]}, of candidate {candidate.id}", sound):
+            if state not in _STATES or not isinstance(reason, str) or not isinstance(worker, str):
+                raise TypeError("a value of another type")
+            return EvaluationRow(
+                candidate,
+                state,
+                _metrics(metrics),
+                reason,
+                float(seconds),
+                worker,
+                int(attempts),
+                None if cause is None else json.loads(cause),
+                float(at),
+                row[0],
+                cause is not None,
+            )
 
 
-def _fault(error: sqlite3.Error | StoreError) -> StoreError:
-    """Say why a file cannot be opened."""
+def _metrics(text: str) -> dict[str, float]:
+    """Read metrics.
+
+    Raises:
+        ValueError: they are none.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
+        raise ValueError("no metrics")
+    return found
+
+
+def _fault(error: sqlite3.Error | StoreError | UnicodeDecodeError) -> StoreError:
+    """Say why a file cannot be opened. (SQLite quotes a damaged schema, which may be no text.)"""
     if isinstance(error, StoreError):
         return error
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # ours have none
     if code in _CANNOT_WRITE:
         return StoreError(StoreFault.UNWRITABLE, str(error))
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if code in _BUSY:
         return StoreError(StoreFault.BUSY, str(error))
-    return StoreError(StoreFault.DAMAGED, str(error))
-
-
-def _candidate(row: Sequence[Any]) -> CandidateRow:
-    id, genome, parents, operator, seed = row
-    return CandidateRow(id, genome, tuple(json.loads(parents)), operator, int(seed))
-
-
-def _evaluation(row: Sequence[Any]) -> EvaluationRow:
-    state, metrics, reason, seconds, worker, attempts, at, cause = row[6:]
-    return EvaluationRow(
-        _candidate(row[1:6]),
-        state,
-        json.loads(metrics),
-        reason,
-        seconds,
-        worker,
-        attempts,
-        None if cause is None else json.loads(cause),
-        at,
-        row[0],
-        cause is not None,
-    )
+    return StoreError(StoreFault.DAMAGED, " ".join(str(error).split()))

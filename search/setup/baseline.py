@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from evaluators.base import Report
 from evaluators.data.base import Data
 from evaluators.training.evaluator import Training, fit
-from evaluators.training.weights import pack_weights
+from evaluators.training.weights import pack_weights, unpack_weights
 from search.record.identity import describe, source_digest, weights_digest
 from search.record.identity_format1 import former_structure, former_training
 from spaces.errors import InputError
-from spaces.files import replacing
+from spaces.files import write_bytes
 from spaces.names import former_names, public_name
+from spaces.seals import BrokenSealError, check_seal, seal
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -93,6 +95,7 @@ class Baseline:
     Attributes:
         key: name of the trained weights: a hash of all that they come from, known before they are.
         former_key: the name that they had in format 1.
+        damaged: files that do not hold what was written, as far as :meth:`load` came upon them.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Baseline:
     ) -> None:
         self.model, self.data, self.training, self.seed = model, data, training, seed
         self.folders = tuple(folders)
+        self.damaged: list[Path] = []
         common = {"start": weights_digest(model), "data": data.fingerprint, "seed": str(seed)}
         self.key = _key(
             describe("training", training)
@@ -114,13 +118,21 @@ class Baseline:
             )
 
     def load(self) -> bool:
-        """Load the weights that were trained before; whether there were any."""
+        """Load the weights that were trained before; whether there were any that hold what was written."""
         for key in (self.key, self.former_key):
             for folder in self.folders:
+                path = folder / f"{key}.safetensors"
                 try:
-                    self.model.load_state_dict(load_file(folder / f"{key}.safetensors"))
-                except (OSError, SafetensorError, RuntimeError):
-                    continue  # not there, or damaged: looked for elsewhere, or trained anew
+                    content = path.read_bytes()
+                except OSError:
+                    continue  # not there: looked for elsewhere, or trained anew
+                try:
+                    check_seal(content)
+                    self.model.load_state_dict(unpack_weights(np.frombuffer(content, np.uint8)))
+                except (BrokenSealError, SafetensorError, RuntimeError):
+                    if path not in self.damaged:
+                        self.damaged.append(path)
+                    continue
                 return True
         return False
 
@@ -150,13 +162,13 @@ class Baseline:
         self.keep()
 
     def keep(self) -> None:
-        """Write the weights into every folder that does not have them yet."""
-        packed = pack_weights(self.model).tobytes()
+        """Write the weights into every folder that does not have them yet, or has them damaged."""
+        packed = seal(pack_weights(self.model).tobytes())
         for folder in self.folders:
             path = folder / f"{self.key}.safetensors"
-            if not path.exists():
-                with replacing(path) as part:
-                    part.write_bytes(packed)
+            if not path.exists() or path in self.damaged:
+                write_bytes(path, packed)
+        self.damaged.clear()
 
 
 def _key(lines: Mapping[str, str]) -> str:

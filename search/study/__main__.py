@@ -15,7 +15,9 @@ from pathlib import Path
 import optuna
 
 from search.record.ledger_store import StoreError
+from search.study.beside import NOTE
 from search.study.view import View
+from spaces.errors import InputError
 from spaces.redaction import parsable, redacted_text, remember_all
 
 _PAUSE = 0.25  # seconds between two looks when there is nothing to write
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             _write(options.directory, _storage(options), options.follow, asked_to_hurry)
         except (LookupError, StoreError) as error:
-            sys.exit(redacted_text(f"error: {options.directory}: {error}"))
+            place = "" if isinstance(error, InputError) else f"{options.directory}: "
+            sys.exit(redacted_text(f"error: {place}{error}"))
         except Exception as error:  # of databases and their drivers, whose messages may quote a URL
             print(redacted_text(traceback.format_exc()), file=sys.stderr)
             sys.exit(redacted_text(f"error: {type(error).__name__}: {' '.join(str(error).split())}"))
@@ -76,6 +79,8 @@ def _storage(options: argparse.Namespace) -> str | None:
 def _write(directory: Path, storage: str | None, following: bool, asked_to_hurry: Sequence[int]) -> None:
     """Write the view until there is nothing more to write."""
     view = View(directory, storage)
+    if view.note:
+        print(f"{NOTE}{view.note}", file=sys.stderr, flush=True)
     while not asked_to_hurry:
         busy = view.step()
         if following:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.curves import curve
 from search.record.ledger_store import EvaluationRow, LedgerStore
 from search.study.goals import Goals
+from search.study.journal import DamagedStudyError
 from search.study.parameters import Parameters
 
 MEMBER = "## On the front"
@@ -44,6 +45,7 @@ class Study:
         if self.trials and max(self.trials) > last:  # of another ledger: a view is rebuilt, never mended
             optuna.delete_study(study_name=name, storage=storage)
             self._study, self.trials = self._open(name), {}
+        self._compare()
         attributes = storage.get_study_system_attrs(self._study._study_id)
         noted = {trial: attributes.get(f"dashboard:{trial}:note_str:0", "") for trial in self.trials.values()}
         self._notes: dict[int | None, str] = {
@@ -72,6 +74,23 @@ class Study:
         return {
             int(trial.user_attrs["seq"]): trial._trial_id for trial in trials if "seq" in trial.user_attrs
         }
+
+    def _compare(self) -> None:
+        """See that the trials which are there say what the ledger says.
+
+        Raises:
+            DamagedStudyError: naming the first that does not.
+        """
+        trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        known = {trial.user_attrs["seq"]: trial for trial in trials if "seq" in trial.user_attrs}
+        for row in self._store.evaluations() if known else ():
+            trial = known.get(row.seq)
+            if trial is None:
+                continue
+            values = self._goals.values(row.metrics) if row.state == "complete" else None
+            found = trial.values if trial.state is TrialState.COMPLETE else None
+            if trial.state is not _STATES[row.state] or found != values:
+                raise DamagedStudyError(f"trial {trial.number} is not what the ledger says of it")
 
     def write(self, row: EvaluationRow) -> None:
         """Write one evaluation as one finished trial: a single entry of the journal."""

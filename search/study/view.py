@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -11,14 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+import optuna
+from optuna.storages import BaseStorage, get_storage
 
 from search.ending import Ending
 from search.numbers import number
 from search.record.ledger_store import EvaluationRow
 from search.record.sqlite_store import SQLiteStore
 from search.study.goals import Goals
+from search.study.journal import DamagedStudyError, open_journal
 from search.study.parameters import Parameters
 from search.study.trials import MEMBER, Study
 
@@ -28,7 +27,11 @@ _NOTES_EVERY = 5.0  # seconds between two rounds of notes: they are for people
 
 
 class View:
-    """Keeps a study in step with a ledger: what joins the front at once, the rest in the order of arrival."""
+    """Keeps a study in step with a ledger: what joins the front at once, the rest in the order of arrival.
+
+    Attributes:
+        note: what people should know of how it was opened; mostly empty.
+    """
 
     def __init__(self, directory: Path, storage: str | None) -> None:
         self._directory = directory
@@ -40,13 +43,32 @@ class View:
         self._parameters = Parameters(
             self._store.about("space")["segments"], about.get("labels", {}), about.get("parameters")
         )
-        opened = (
-            get_storage(storage)
-            if storage
-            else JournalStorage(JournalFileBackend(str(_sound(directory / LOG))))
-        )
-        self._study = Study(
-            opened,
+        self.note = ""
+        if storage:
+            opened = get_storage(storage)
+            try:
+                self._study = self._open(opened)
+            except DamagedStudyError as error:
+                optuna.delete_study(study_name=about["name"], storage=opened)
+                self._study = self._open(opened)
+                self.note = f"study {about['name']}: {error}; written again from the ledger"
+        else:
+            self._study, self.note = open_journal(directory / LOG, self._open_alone)
+        self._scanned = self._filled = 0
+        self._front: dict[int, EvaluationRow] = {}  # what is on the front, by number
+        self._noted = 0.0
+
+    def _open_alone(self, storage: BaseStorage) -> Study:
+        """Open the study in a file of the run's own."""
+        names = [study.study_name for study in storage.get_all_studies()]
+        if others := [name for name in names if name != self._about["name"]]:
+            raise DamagedStudyError(f"it holds another study, {others[0]}")
+        return self._open(storage)
+
+    def _open(self, storage: BaseStorage) -> Study:
+        about = self._about
+        return Study(
+            storage,
             about["name"],
             self._goals,
             self._parameters,
@@ -54,9 +76,6 @@ class View:
             self._store.last_seq,
             about.get("monitor") or "",
         )
-        self._scanned = self._filled = 0
-        self._front: dict[int, EvaluationRow] = {}  # what is on the front, by number
-        self._noted = 0.0
 
     def step(self) -> bool:
         """Write some trials; whether there is more to write."""
@@ -173,22 +192,3 @@ def _plain(text: str) -> str:
 def _code(text: str) -> str:
     """The same in the letters of code."""
     return f"`{' '.join(text.split()).replace('`', chr(39))}`"
-
-
-def _sound(log: Path) -> Path:
-    """Clear away what a killed view left: half a line at the end of the journal, and the journal's lock."""
-    if log.is_file():
-        with log.open("rb+") as file:
-            content_end = file.seek(0, os.SEEK_END)
-            while content_end:
-                start = max(0, content_end - 65536)
-                file.seek(start)
-                newline = file.read(content_end - start).rfind(b"\n")
-                if newline >= 0:
-                    content_end = start + newline + 1
-                    break
-                content_end = start
-            file.truncate(content_end)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{log}.lock")
-    return log
