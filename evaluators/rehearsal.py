@@ -107,8 +107,14 @@ def _batch(data: Data, size: int, split: Split = "train") -> tuple[Inputs, Tenso
         inputs, targets = next(iter(data.batches(split, size)))
     except StopIteration:
         raise InputError(f"data: split {split!r} is empty; expected at least one sample") from None
-    for tensor in (*(inputs if isinstance(inputs, tuple) else (inputs,)), targets):
-        if isinstance(tensor, Tensor) and tensor.is_inference():
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    for what, given, expected in (
+        *(("inputs", part, "a tensor, or a tuple of tensors, the arguments of forward()") for part in parts),
+        ("targets", targets, "a tensor whose first axis are the samples"),
+    ):
+        if not isinstance(given, Tensor):
+            raise InputError(f"data: {what} of a batch are a {type(given).__name__}; expected {expected}")
+        if given.is_inference():
             raise InputError(
                 "data: batches hold tensors made inside torch.inference_mode(); expected tensors made (or "
                 "cloned) outside of it"

@@ -60,10 +60,16 @@ class Tested(Evaluator, ABC):
 
     def test(self, model: nn.Module, suffix: str = "") -> dict[str, float]:
         """Return ``test_loss``, ``test_error``, ... with a suffix."""
-        return {f"test_{name}{suffix}": value for name, value in self.measure(model, "test").items()}
+        return {f"test_{name}{suffix}": value for name, value in self._assess(model, "test").items()}
 
-    def measure(self, model: nn.Module, split: Split = "search") -> dict[str, float]:
-        """Return ``loss``, ``error``, ... on a split."""
+    def ended(self, model: nn.Module, step: int, known: Mapping[str, float]) -> Report:
+        """Return the final report of a model that we did not train ourselves: its metrics on the search split
+        and on the test split, and its weights.
+        """
+        metrics = {**known, **self._assess(model, "search"), **self.test(model)}
+        return Report(metrics, step, {"weights": pack_weights(model)})
+
+    def _assess(self, model: nn.Module, split: Split) -> dict[str, float]:
         assert self.data is not None
         return assess(model, self.data, self._batches.batches(split, self.batch_size, device_of(model)))
 
@@ -116,8 +122,8 @@ class FineTuning(Tested):
 
 
 class Untuned(Tested):
-    """Metrics of the repaired candidate as it is, with its weights: ``loss``, ``error``, ... on the search
-    split, ``test_loss``, ``test_error``, ... on the test split.
+    """Metrics of the repaired candidate as it is, on the search split and on the test split: ``loss``,
+    ``test_loss``, ``test_error``, ...
 
     Args:
         recalibration: as in :class:`FineTuning`.
@@ -130,12 +136,12 @@ class Untuned(Tested):
         return (*names, *(f"test_{name}" for name in names))
 
     def tested(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
-        yield Report(self.measure(model) | self.test(model), 0, {"weights": pack_weights(model)})
+        yield self.ended(model, 0, {})
 
 
 class OwnTuning(Tested):
     """Test metrics of the repaired candidate before and after a function of the user's tuned it, as those of
-    :class:`FineTuning`, and ``loss``, ``error``, ... on the search split after it.
+    :class:`FineTuning`, and those of the tuned one on the search split.
 
     The function is called as ``tune(model, data, settings)``: with the compact model, which it may change in
     place, the data of the run, and :class:`~evaluators.training.settings.TrainingSettings`. It returns the
@@ -197,8 +203,7 @@ class OwnTuning(Tested):
         with torch.random.fork_rng(devices=[]):
             compact = self.space.build(candidate.genome).to(device_of(model))
         compact.load_state_dict(state, strict=False)
-        metrics |= self.measure(compact) | self.test(compact)
-        yield Report(metrics, step + 1, {"weights": pack_weights(compact)})
+        yield self.ended(compact, step + 1, metrics)
 
     def _figures(self, figures: Any) -> dict[str, float]:
         if not isinstance(figures, Mapping):

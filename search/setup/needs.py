@@ -43,7 +43,14 @@ def in_type_of(data: Data, model: nn.Module | None, space: object, seed: int) ->
     Args:
         model: the base model; None: that of the space, or what it builds.
         space: the space, or a function that makes it.
+
+    Raises:
+        InputError: they are no data.
     """
+    if not isinstance(data, Data):
+        raise InputError(
+            f"data: a {type(data).__name__}; expected an evaluators.data.Data (docs/your-model.md)"
+        )
     if type(data).cast is Data.cast:
         return data
     if model is None and isinstance(space, Sliced | Masked):

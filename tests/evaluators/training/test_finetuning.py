@@ -158,9 +158,9 @@ def test_what_is_not_tuned_is_measured_with_the_repair_of_every_candidate(traine
     _, (report,) = tune(trained, Untuned(), genome)
     repaired = trained.build(genome)
     recalibrate(repaired, DIGITS.batches("calibration", 256))
-    expected = assess(repaired, DIGITS, DIGITS.batches("search", 256))
-    tested = assess(repaired, DIGITS, DIGITS.batches("test", 256))
-    assert report.metrics == expected | {f"test_{name}": value for name, value in tested.items()}
+    expected = assess(repaired, DIGITS, DIGITS.batches("test", 256))
+    searched = assess(repaired, DIGITS, DIGITS.batches("search", 256))
+    assert report.metrics == searched | {f"test_{name}": value for name, value in expected.items()}
     weights = unpack_weights(report.arrays["weights"])
     assert all(torch.equal(weights[name], tensor) for name, tensor in repaired.state_dict().items())
 

@@ -43,10 +43,14 @@ class Measures(Task):
         return {"error": wrong if self._error is None else self._error(outputs, targets, wrong)}
 
 
-def arrays(task=None, **more):
+def arguments():
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(160, 6))
-    return Arrays(inputs, (inputs @ rng.normal(size=(6, 3))).argmax(1), task=task, **more)
+    return inputs, (inputs @ rng.normal(size=(6, 3))).argmax(1)
+
+
+def arrays(task=None):
+    return Arrays(*arguments(), task=task)
 
 
 def network(kind=Perceptron, frozen=()):
@@ -203,6 +207,21 @@ def test_metrics_of_every_real_type_are_taken(error):
     for member in result.front:
         wrong = (result.build(member)(inputs).argmax(1) != targets).double().mean().item()
         assert member.metrics["error"] == pytest.approx(wrong, abs=1e-6)
+
+
+class Named(Arrays):
+    """Targets by name."""
+
+    def batches(self, split, size, generator=None):
+        return ((inputs, {"label": targets}) for inputs, targets in super().batches(split, size, generator))
+
+
+def test_targets_and_data_of_another_kind_are_refused_by_name():
+    data = Named(*arguments())
+    with pytest.raises(InputError, match=r"^data: targets of a batch are a dict; expected a tensor"):
+        Search(network(), data).run(evaluations=2)
+    with pytest.raises(InputError, match=r"^data: a list; expected an evaluators.data.Data"):
+        Search(network(), [1, 2])
 
 
 class Silent(Data):
