@@ -188,18 +188,23 @@ def _set_variables(variables: dict[Any, Any]) -> None:
 
 
 def _filters() -> tuple[Any, ...]:
-    return warnings.filters, list(warnings.filters), warnings.showwarning
+    filters = warnings.filters
+    shown = [getattr(warnings, name, None) for name in _SHOWN]
+    return id(filters), filters, list(filters), *shown
 
 
 def _set_filters(state: tuple[Any, ...]) -> None:
-    filters, content, warnings.showwarning = state
+    _, filters, content, *shown = state
     filters[:] = content
     warnings.filters = filters
+    for name, value in zip(_SHOWN, shown, strict=True):
+        setattr(warnings, name, value)
     # what was warned of already is remembered with the number of a set of filters: a new one
     with warnings.catch_warnings():
         pass
 
 
+_SHOWN = ("showwarning", "_showwarnmsg_impl")
 _HOOKS = [
     value
     for name, value in sorted(vars(hooked).items())
@@ -268,6 +273,7 @@ _SETTINGS = (
     Setting(sys.getswitchinterval, sys.setswitchinterval),
     _attributes((logging.root.manager, "disable"), (logging.root, "level")),
 )
+_unended: list[Any] = []  # modes of inference in place of those that candidates have left on
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
@@ -327,6 +333,9 @@ class Isolation:
     def close(self) -> None:
         """Give back what was borrowed; it is not entered any more."""
         self._randomness.close()
+        if self._inference is not None:  # without it the candidate's mode would come back
+            _unended.append(self._inference)
+            self._inference = None
 
     def from_outside(self, error: BaseException) -> bool:
         """Whether something was raised by a handler of signals that was there before the candidate: Ctrl-C, a
