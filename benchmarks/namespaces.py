@@ -55,7 +55,7 @@ class Network:
 
     def address(self, host: int) -> str:
         """Return the address of a host, in a range that is kept for documentation."""
-        return f"192.0.2.{host + 1}"
+        return f"198.51.100.{host + 1}"
 
     def within(self, host: int, command: Sequence[str]) -> list[str]:
         """Return the command that runs a command at a host."""

@@ -39,6 +39,19 @@ FIGURES = (
     ("loop", "memory_growth_mib", "growth of the driver over 10,000 candidates, MiB", "at most 50"),
     ("resume", "lost_results", "results lost over 20 kills of the driver", "0"),
     ("resume", "identical_front", "same front, killed or not, on one worker or two", "true"),
+    (
+        "resume",
+        "seconds_without_a_result",
+        "seconds without a result after the link of one of three nodes is cut, Ray's own settings",
+        "at most 120",
+    ),
+    (
+        "resume",
+        "seconds_until_ray_knew",
+        "of these until Ray gave the node up",
+        "reported",
+    ),
+    ("resume", "same_front_after_a_cut_link", "same front as without a cut", "true"),
     ("coupling", "zoo_models", "models of the zoo, the eight of strangers included", "reported"),
     ("coupling", "zoo_prunable", "of them those of which nothing is frozen that is not documented", "all"),
     (

@@ -98,14 +98,17 @@ class InlineExecutor:
         Raises:
             _TimeUp: none.
         """
-        if self.time_limit is None or self._seconds < self.time_limit:
-            return None if self.time_limit is None else self.time_limit - self._seconds
-        raise _TimeUp
+        if self.time_limit is None or threading.current_thread() is not threading.main_thread():
+            return None
+        if self._seconds >= self.time_limit:
+            raise _TimeUp
+        return self.time_limit - self._seconds
 
     def _forget(self) -> None:
         stream, self._stream = self._stream, _nothing()
         self._current, self._last = None, None
-        with suppress(_TimeUp), _alarm(self.time_limit):  # its code may tidy up
+        self._seconds = 0.0
+        with suppress(_TimeUp), _alarm(self._left()):  # its code may tidy up
             stream.close()
 
 
@@ -122,7 +125,7 @@ def _alarm(seconds: float | None) -> Iterator[None]:
     """Raise :class:`_TimeUp` in the block after so many seconds, and every second from then on until the
     block is left.
     """
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    if seconds is None:
         yield
         return
 

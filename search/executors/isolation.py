@@ -4,6 +4,7 @@ nothing for the next one, nor for the process that searches.
 
 from __future__ import annotations
 
+import _signal
 import contextlib
 import gc
 import logging
@@ -188,18 +189,23 @@ def _set_variables(variables: dict[Any, Any]) -> None:
 
 
 def _filters() -> tuple[Any, ...]:
-    return warnings.filters, list(warnings.filters), warnings.showwarning
+    filters = warnings.filters
+    shown = [getattr(warnings, name, None) for name in _SHOWN]
+    return id(filters), filters, list(filters), *shown
 
 
 def _set_filters(state: tuple[Any, ...]) -> None:
-    filters, content, warnings.showwarning = state
+    _, filters, content, *shown = state
     filters[:] = content
     warnings.filters = filters
+    for name, value in zip(_SHOWN, shown, strict=True):
+        setattr(warnings, name, value)
     # what was warned of already is remembered with the number of a set of filters: a new one
     with warnings.catch_warnings():
         pass
 
 
+_SHOWN = ("showwarning", "_showwarnmsg_impl")
 _HOOKS = [
     value
     for name, value in sorted(vars(hooked).items())
@@ -268,7 +274,10 @@ _SETTINGS = (
     Setting(sys.getswitchinterval, sys.setswitchinterval),
     _attributes((logging.root.manager, "disable"), (logging.root, "level")),
 )
-_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_unended: list[Any] = []  # modes of inference in place of those that candidates have left on
+# numbers, and _signal's functions: those of signal make enumerations of everything, at ten times the cost
+_INTERRUPT = int(signal.SIGINT)
+_HANDLED = (_INTERRUPT, int(signal.SIGTERM), int(signal.SIGALRM))
 
 
 class Isolation:
@@ -291,8 +300,8 @@ class Isolation:
         self._outer = now = _values()
         self._inferring = torch.is_inference_mode_enabled()
         self._handlers = _handlers()
-        if self._handlers.get(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupt)  # the same, but it leaves a trace
+        if self._handlers.get(_INTERRUPT) is signal.default_int_handler:
+            _signal.signal(_INTERRUPT, _interrupt)  # the same, but it leaves a trace
         if self._inference is not None:
             self._inference.__exit__(None, None, None)
             self._inference, now = None, []
@@ -321,12 +330,15 @@ class Isolation:
         if self._outer != now:
             _change(self._outer)
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
+            if _signal.getsignal(number) is not handler:
+                _signal.signal(number, handler)
 
     def close(self) -> None:
         """Give back what was borrowed; it is not entered any more."""
         self._randomness.close()
+        if self._inference is not None:  # without it the candidate's mode would come back
+            _unended.append(self._inference)
+            self._inference = None
 
     def from_outside(self, error: BaseException) -> bool:
         """Whether something was raised by a handler of signals that was there before the candidate: Ctrl-C, a
@@ -351,11 +363,11 @@ def _change(values: list[Any]) -> None:
             setting.set(value)
 
 
-def _handlers() -> dict[signal.Signals, Any]:
+def _handlers() -> dict[int, Any]:
     """The handlers of signals; the main thread alone can put them back."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    found = {number: signal.getsignal(number) for number in _HANDLED}
+    found = {number: _signal.getsignal(number) for number in _HANDLED}
     return {number: handler for number, handler in found.items() if handler is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -23,11 +24,12 @@ from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report
 from search.executors import ray_connection
 from search.executors.base import Event, Finished, Reported, Started
 from search.executors.ray_nodes import Nodes
-from search.executors.ray_worker import Arrived, Message, work
+from search.executors.ray_worker import Arrived, Grown, Message, work
 from search.executors.work import failed, pruned, reason
 from spaces.base import Space
 from spaces.errors import InputError
 
+_log = logging.getLogger(__name__)
 KILLS = 3  # so often may a candidate kill its worker
 LOSSES = 10  # and so often may it be lost at all, its nodes' deaths included
 _REFRESH = 5.0  # seconds between two looks at the size of the cluster
@@ -83,6 +85,9 @@ class RayExecutor:
         batch: at most so many candidates go into one task; 1 for evaluations of seconds, more for
             milliseconds.
         time_limit: seconds per candidate; None for no limit.
+        recycle_mib: a worker that holds so many MiB more than after its first batch is replaced by a new one
+            once its batch is done, so that what leaks does not fill the machine; None replaces none. A new
+            worker takes some seconds to start.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class RayExecutor:
         gpus_per_task: float = 0,
         batch: int = 1,
         time_limit: float | None = None,
+        recycle_mib: float | None = 1024,
     ) -> None:
         for name, value, low in (
             ("workers", workers, 1),
@@ -101,9 +107,15 @@ class RayExecutor:
         ):
             if value is not None and value < low:
                 raise InputError(f"ray.{name} {value}: expected at least {low}")
-        for name, value in (("cpus_per_task", cpus_per_task), ("time_limit", time_limit)):
-            if value is not None and value <= 0:
+        for name, value in (
+            ("cpus_per_task", cpus_per_task),
+            ("time_limit", time_limit),
+            ("recycle_mib", recycle_mib),
+        ):
+            if value is not None and not value > 0:
                 raise InputError(f"ray.{name} {value}: expected more than 0")
+        self.recycle_mib = recycle_mib
+        self._recycled = 0
         self.address, self.workers, self.batch, self.time_limit = address, workers, batch, time_limit
         self.cpus_per_task, self.gpus_per_task = cpus_per_task, gpus_per_task
         self._connected = self._started = False
@@ -273,7 +285,10 @@ class RayExecutor:
                 size = min(self.batch, math.ceil(len(self._queue) / free))
                 items = deque(self._queue.popleft() for _ in range(size))
             stream = self._remote.remote(
-                self._box, [(item.candidate, item.attempts + 1) for item in items], self.threads
+                self._box,
+                [(item.candidate, item.attempts + 1) for item in items],
+                self.threads,
+                math.inf if self.recycle_mib is None else self.recycle_mib,
             )
             self._tasks[stream] = _Task(items)
             free -= 1
@@ -317,6 +332,8 @@ class RayExecutor:
                 if isinstance(event, Arrived):
                     task.node = event.node
                     self._nodes.meet(event.node)
+                elif isinstance(event, Grown):
+                    self._recycle(stream, event.mib)
                 else:
                     self._ready.append(self._note(task, event))
 
@@ -332,6 +349,20 @@ class RayExecutor:
             # not a second copy of the genome
             event = Finished(replace(event.evaluation, candidate=item.candidate))
         return event
+
+    def _recycle(self, stream: Any, grown: float) -> None:
+        """Stop a worker that has done its batch."""
+        del self._tasks[stream]
+        ray.cancel(stream, force=True)  # it waits for that: the task is not just about to end
+        self._recycled += 1
+        if self._recycled == 1:
+            _log.warning(
+                "a worker grew by %.0f MiB after its first batch, more than ray.recycle_mib %g: a new one "
+                "takes its place, as with all that follow, without further words (does the candidates' code "
+                "keep what it makes?)",
+                grown,
+                self.recycle_mib,
+            )
 
     # -- what goes wrong -------------------------------------------------------------------------------------
 

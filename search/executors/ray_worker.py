@@ -11,6 +11,7 @@ import torch
 
 from evaluators.base import Candidate, Evaluator
 from search.executors.base import Event, Reported, Started
+from search.executors.ray_memory import Memory
 from search.executors.work import evaluate
 from spaces.base import Space
 
@@ -22,13 +23,24 @@ class Arrived:
     node: str
 
 
-Message = list[Event | Arrived]
+@dataclass(frozen=True)
+class Grown:
+    """A batch is done, and its worker has come to hold so much memory that it waits to be stopped."""
+
+    mib: float
+
+
+Message = list[Event | Arrived | Grown]
 _PAUSE = 0.02  # seconds within which a report is not sent on its own, but with what follows
+_PATIENCE = 60.0  # seconds that a worker waits to be stopped, before it goes on all the same
+_memory = Memory()
 # what this process evaluates with, by object id; one at a time
 _loaded: dict[str, tuple[Space, Evaluator]] = {}
 
 
-def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: int) -> Iterator[Message]:
+def work(
+    box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: int, most: float
+) -> Iterator[Message]:
     """Evaluate a batch. Every start is announced before it happens, so that a candidate that hangs or kills
     the worker is known by name.
 
@@ -36,6 +48,7 @@ def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: 
         box: holds the reference to space and evaluator; fetched once a process, not with every task.
         items: candidates, and how often each has been started with this time.
         threads: of torch.
+        most: MiB by which the worker may grow after its first batch.
     """
     message: Message = [Arrived(ray.get_runtime_context().get_node_id())]
     torch.set_num_threads(threads)
@@ -56,4 +69,9 @@ def work(box: list[ray.ObjectRef], items: list[tuple[Candidate, int]], threads: 
             ):
                 yield message
                 message, sent = [], time.monotonic()
+    grown = _memory.grown(most)
+    if grown > most:
+        message.append(Grown(grown))
     yield message
+    if grown > most:
+        time.sleep(_PATIENCE)

@@ -230,6 +230,8 @@ def test_what_cannot_work_is_refused_before_it_starts():
         {"time_limit": 0},
         {"cpus_per_task": 0},
         {"gpus_per_task": -1},
+        {"recycle_mib": 0},
+        {"recycle_mib": float("nan")},
     ):
         with pytest.raises(InputError, match=next(iter(settings))):
             RayExecutor(**settings)
