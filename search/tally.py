@@ -33,7 +33,9 @@ class Looks(Protocol):
     """A listener that looks at the loop now and then."""
 
     def tick(self, loop: Any) -> None:
-        """Look at a :class:`SearchLoop`; called about twice a second and after every batch of events."""
+        """Look at a :class:`SearchLoop`; called about twice a second, also while it reads what earlier calls
+        found, and after every batch of events.
+        """
 
 
 class Tally:
@@ -48,7 +50,8 @@ class Tally:
         front: of everything counted so far.
         states: number of results in each state.
         feasible: number of results counted that are feasible.
-        idle: number of results counted since the last one that joined the front.
+        idle: number of results counted since the last one that joined the front; `longest`: the most that
+            it ever was.
         ending: why nothing more is asked; None as long as there is no reason.
         hearing: listeners that are told of results.
     """
@@ -56,7 +59,7 @@ class Tally:
     def __init__(self, problem: Problem, budget: Budget, listeners: Sequence[object] = ()) -> None:
         self.front = Front(problem)
         self.states: Counter[State] = Counter()
-        self.feasible = self.idle = 0
+        self.feasible = self.idle = self.longest = 0
         self.ending: Ending | None = None
         self.hearing = [listener for listener in listeners if isinstance(listener, HearsResults)]
         self._looking = [listener for listener in listeners if isinstance(listener, Looks)]
@@ -83,6 +86,7 @@ class Tally:
         joined = self.front.add(evaluation)
         self.feasible += int(self._problem.violations([evaluation])[0] == 0)
         self.idle = 0 if joined else self.idle + 1
+        self.longest = max(self.longest, self.idle)
         if self.idle >= (self._budget.stall or math.inf):
             self.end(EndingKind.STALL)
         return joined
@@ -142,6 +146,7 @@ class SearchLoop(ABC):
         tally: front, counts and time.
         restored: number of results taken from the ledger.
         asked: number of candidates asked.
+        recorded: number of candidates that the ledger had when it began.
         epochs: what training has taken, as :class:`Budget` counts it, where it is limited.
         steps: of candidates that are not finished and have reported, the step (an epoch) of their last
             report.
@@ -157,7 +162,7 @@ class SearchLoop(ABC):
     ) -> None:
         self.problem, self.executor, self.ledger, self.budget = problem, executor, ledger, budget
         self.tally = Tally(problem, budget, listeners)
-        self.restored = self.asked = 0
+        self.restored = self.asked = self.recorded = 0
         self.epochs = 0.0
         self.steps: dict[int, int] = {}
 
@@ -175,6 +180,11 @@ class SearchLoop(ABC):
     @abstractmethod
     def running(self) -> int:
         """Number of candidates submitted and not finished."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether it is still reading what earlier calls found."""
+        return self.asked < self.recorded
 
     @property
     def front(self) -> Front:
