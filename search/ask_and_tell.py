@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from evaluators.base import Candidate, Evaluation, Report
+from evaluators.base import Candidate, Cause, Evaluation, Report, State
 from search.problem import Problem
 from search.stop import Stop
+
+
+def declares_state(holder: object) -> bool:
+    """Return whether the very class of an object declares ``state`` and ``restore``."""
+    return {"state", "restore"} <= vars(type(holder)).keys()
 
 
 def candidate_seed(seed: int, id: int) -> int:
     """The seed of a candidate: 63 bits from ``SeedSequence((run seed, candidate id))``."""
     return int(np.random.SeedSequence((seed, id)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def plain_candidate(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as plain data."""
+    return {**vars(candidate), "parents": list(candidate.parents)}
+
+
+def candidate_of(state: Mapping[str, Any]) -> Candidate:
+    """Return the candidate of :func:`plain_candidate`."""
+    return Candidate(**{**state, "parents": tuple(state["parents"])})
+
+
+def plain_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation, arrays included, as plain data."""
+    return {**vars(evaluation), "candidate": plain_candidate(evaluation.candidate)}
+
+
+def evaluation_of(state: Mapping[str, Any]) -> Evaluation:
+    """Return the evaluation of :func:`plain_evaluation`."""
+    cause = None if state["cause"] is None else Cause(state["cause"])
+    known = {"candidate": candidate_of(state["candidate"]), "state": State(state["state"]), "cause": cause}
+    return Evaluation(**{**state, **known})
 
 
 class AskAndTell(ABC):
@@ -72,6 +100,30 @@ class AskAndTell(ABC):
         :meth:`tell`.
         """
         return
+
+    def state(self) -> dict[str, Any] | None:
+        """Return all that a strategy that has been started needs to go on from here, the problem aside; None:
+        it is to be told everything again.
+
+        With :meth:`restore` it is what makes resuming fast: numbers, texts, arrays of plain dtypes, lists,
+        and dicts with text keys. It changes nothing. A class that has state of its own declares both methods
+        itself; those of the class that it extends are not asked.
+        """
+        return None
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on, after :meth:`start`, as the strategy would that gave this state: what is asked and learned
+        from here on is the same, bit by bit.
+        """
+        raise NotImplementedError
+
+    def _counters(self) -> dict[str, Any]:
+        """Return what every strategy has: how much was asked, and its generator."""
+        return {"asked": self._asked, "rng": self.rng.bit_generator.state}
+
+    def _set_counters(self, state: dict[str, Any]) -> None:
+        self._asked = state["asked"]
+        self.rng.bit_generator.state = state["rng"]
 
     def _candidate(
         self, genome: np.ndarray, parents: tuple[int, ...] = (), operator: str = "sample"

@@ -46,9 +46,10 @@ class Front:
         if not np.isfinite(values).all():
             return False
         if (no_worse := (self._values <= values).all(axis=1)).any():
-            equal = np.flatnonzero(no_worse & (self._values == values).all(axis=1))
-            if len(equal) and evaluation.candidate.id < self._members[equal[0]].candidate.id:
-                self._members[equal[0]] = replace(evaluation, arrays={})
+            row = int(no_worse.argmax())  # the only one where it is equal
+            older = evaluation.candidate.id < self._members[row].candidate.id
+            if older and (self._values[row] == values).all():
+                self._members[row] = replace(evaluation, arrays={})
             return False
         kept = ~(values <= self._values).all(axis=1)
         members = [member for member, keep in zip(self._members, kept, strict=True) if keep]
@@ -60,6 +61,18 @@ class Front:
         self._members = [*members[:place], replace(evaluation, arrays={}), *members[place:]]
         self._values = np.insert(remaining, place, values, axis=0)
         return True
+
+    def beyond(self, values: np.ndarray) -> np.ndarray:
+        """Return which of many points might join: bool ``(n,)``, false where a member is better in an
+        objective and worse in none.
+
+        Args:
+            values: all to be minimised, ``(n, objectives)``.
+        """
+        found = np.isfinite(values).all(axis=1)
+        for member in self._values:
+            found &= (values < member).any(axis=1) | (values == member).all(axis=1)
+        return found
 
     def hypervolume(self, reference: Sequence[float]) -> float:
         """Return the volume that the front dominates up to `reference`, in the metrics' own units.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import inspect
 import math
+import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from importlib import metadata
+from typing import Any, Literal
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, Report, State
-from search.ask_and_tell import AskAndTell
+from search.ask_and_tell import AskAndTell, candidate_of, declares_state, plain_candidate
 from search.budget import COMPUTE, Budget
 from search.ending import Ending, EndingKind
 from search.executors.base import Event, Executor, Reported, Started
@@ -19,9 +24,11 @@ from search.executors.work import pruned
 from search.problem import Problem
 from search.record.ledger import Ledger
 from search.record.retry import TRIAL, Retry, is_stuck, tried
+from search.record.snapshot import Snapshots
 from search.stop import Stop
 from search.tally import SearchLoop
 from spaces.errors import InputError
+from spaces.names import public_name
 
 Order = Literal["strict", "arrival"]
 _TICK = 0.5  # seconds after which the loop looks up, events or not
@@ -31,6 +38,7 @@ _GRACE = (
     # when the time is up running candidates may still finish: for so many seconds, and this share of the
     # budget
 )
+_TAIL = 16  # results by which a snapshot is recognised
 _TIDY = 64  # after so many results, files that no candidate can inherit any more are deleted
 
 
@@ -100,6 +108,11 @@ class Loop(SearchLoop):
         self._old: set[int] = set()  # results from the ledger that are not counted yet
         self._failures: Counter[str] = Counter()
         self._told = self._tidied = self._counted = self._within = 0
+        self._highest = -1  # the highest id that was counted
+        self._looked = 0.0
+        self._counts: Counter[State] = Counter()  # of the states of what was counted
+        self._tail: deque[int] = deque(maxlen=_TAIL)  # the latest that were counted
+        self._snapshots = Snapshots(ledger.path)
         self._leave = self._started = False
         self._retry: Retry | None = None  # failures of earlier calls that are being undone
         self._tried: dict[int, int] = {}  # how often these candidates had been started
@@ -139,17 +152,20 @@ class Loop(SearchLoop):
         if self.tally.overtime():
             self.tally.end(EndingKind.SECONDS)
         again = not self.tally.ending and is_stuck(self.ledger, self.order)
+        if again:
+            self._snapshots.discard()  # the ledger is about to say something else
         self._retry = Retry.begin(self.ledger) if again else Retry.load(self.ledger)
         self._tried = tried(self.ledger)
-        self._recorded = self.ledger.counts()["candidates"]
+        self.recorded = self.ledger.counts()["candidates"]
         self._records = self.ledger.candidates()
         self._arrivals = self._arrived(self._retry, self.ledger.last_seq)
-        self.strategy.start(self.problem, self.seed)
+        if not self._restore():
+            self.strategy.start(self.problem, self.seed)
         self._advance()
 
-    def _arrived(self, retry: Retry | None, last: int) -> Iterator[Evaluation]:
-        """Yield the results up to the number `last` that are told as they came."""
-        for seq, evaluation in self.ledger.evaluations(arrays=True):
+    def _arrived(self, retry: Retry | None, last: int, after: int = 0) -> Iterator[Evaluation]:
+        """Yield the results after the number `after` up to `last` that are told as they came."""
+        for seq, evaluation in self.ledger.evaluations(after, arrays=True):
             if seq > last:
                 return
             if retry is None or retry.was_told(seq):
@@ -169,6 +185,7 @@ class Loop(SearchLoop):
             for id in self.executor.withdraw():
                 del self._flying[id]
         self._tidy()
+        self._snap()
         self.tally.tick(self)
 
     @property
@@ -235,16 +252,132 @@ class Loop(SearchLoop):
                 del self._open[evaluation.candidate.id]
                 self._count(evaluation)
             self._ask()
+            if self.reading and time.monotonic() - self._looked > _TICK:
+                self._looked = time.monotonic()
+                self.tally.tick(self)
+
+    # -- snapshots -------------------------------------------------------------------------------------------
+
+    def _snap(self, least: int | None = None) -> None:
+        """Write a snapshot where it is time for one, and where the strategy can say what it has learned.
+
+        Only as long as everything is asked that may be: once a limit stands in the way, more is told before
+        the next candidate is asked than a run with a larger budget would have told.
+
+        Args:
+            least: results since the last one; None: as many as are worth it.
+        """
+        due = self._snapshots.due(self._told) if least is None else self._snapshots.due(self._told, least)
+        ended = self.tally.ending is not None
+        if not due or ended or self._retry is not None or not declares_state(self.strategy):
+            return
+        if (learned := self.strategy.state()) is None:
+            self._snapshots.begin(self._told)  # it may be able to later on
+            return
+        tally = self.tally
+        state = {
+            "asked": self.asked,
+            "told": self._told,
+            "arrived": (self.ledger.arrival(self._tail[-1]) or 0) if self._tail else 0,
+            "open": [plain_candidate(candidate) for candidate in self._open.values()],
+            "chunks": [[candidate.id for candidate in chunk] for chunk in self._chunks],
+            "counts": {str(kind): count for kind, count in self._counts.items()},
+            "failures": dict(self._failures),
+            "front": [member.candidate.id for member in tally.front.members],
+            "tally": [tally.feasible, tally.idle, tally.longest],
+            "counted": [self._counted, self._highest, self._tidied],
+            "tail": self._digest(self._tail),
+            "latest": [*self._tail],
+            "epochs": [self.epochs, self._epoch_macs],
+            "strategy": learned,
+        }
+        self._snapshots.write(self._told, self._fits, state)
+
+    def _restore(self) -> bool:
+        """Start the strategy and go on from the snapshot, where there is one that fits; whether there was."""
+        if self._retry is not None or not declares_state(self.strategy):
+            return False
+        state = self._snapshots.read(self._fits)
+        if state is None or not self._serves(state):
+            return False
+        fresh = copy.deepcopy(self.strategy)
+        try:
+            self.strategy.start(self.problem, self.seed)
+            self.strategy.restore(state["strategy"])
+        # a strategy of the user's whose code has changed since raises whatever it likes
+        except Exception:
+            self.strategy = fresh
+            return False
+        self.asked, self._told = state["asked"], state["told"]
+        opened = [candidate_of(one) for one in state["open"]]
+        self._open = {candidate.id: candidate for candidate in opened}
+        self._chunks = deque([self._open[id] for id in ids] for ids in state["chunks"])
+        self._counts = Counter({State(kind): count for kind, count in state["counts"].items()})
+        self._failures = Counter(state["failures"])
+        self._counted, self._highest, self._tidied = state["counted"]
+        self._within = self._counted
+        self._tail.extend(state["latest"])
+        self.epochs = state["epochs"][0]
+        tally = self.tally
+        tally.feasible, tally.idle, tally.longest = state["tally"]
+        tally.states.update(self._counts)
+        for id in state["front"]:
+            if (member := self.ledger.evaluation(id, arrays=False)) is not None:
+                tally.front.add(member)
+        self.restored = self._counted
+        self._snapshots.begin(self._told)
+        if opened:
+            self._records = self.ledger.candidates(min(self._open))
+        if self.order == "arrival":
+            self._arrivals = self._arrived(None, self.ledger.last_seq, state["arrived"])
+        self._submit([candidate for candidate in opened if not self._recall(candidate)])
+        return True
+
+    def _serves(self, state: dict[str, Any]) -> bool:
+        """Whether a snapshot is of this ledger, and none of the limits lies before it."""
+        counted, highest, _ = state["counted"]
+        epochs, epoch_macs = state["epochs"]
+        if not counted == state["told"] <= self.ledger.last_seq or state["arrived"] > self.ledger.last_seq:
+            return False
+        if self.recorded <= highest or self._digest(state["latest"]) != state["tail"]:
+            return False
+        if self._limit <= max(highest, TRIAL) or state["tally"][2] >= (self.budget.stall or math.inf):
+            return False
+        spent = self.budget.epochs is not None and (
+            epoch_macs != self._epoch_macs or epochs >= self.budget.epochs
+        )
+        return not spent
+
+    @property
+    def _fits(self) -> dict[str, Any]:
+        """What a snapshot has to agree in with this call."""
+        return {
+            "version": metadata.version("secateur"),
+            "identity": self.ledger.identity,
+            "space": self.problem.space.fingerprint,
+            "strategy": [public_name(type(self.strategy)), _source(type(self.strategy))],
+            "goals": [str(goal) for goal in (*self.problem.objectives, *self.problem.constraints)],
+            "loop": [self.seed, self.order, self.lag, self.chunk],
+        }
+
+    def _digest(self, ids: Iterable[int]) -> str:
+        """Return a hash of what the ledger says of some candidates."""
+        texts = []
+        for id in ids:
+            if (found := self.ledger.evaluation(id, arrays=False)) is not None:
+                genome = found.candidate.genome.tobytes().hex()
+                texts.append(f"{id} {genome} {found.state} {sorted(found.metrics.items())}")
+        return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     # -- asking ----------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        while self._room() and (self.asked < self._recorded or self._may_go_on()):
+        while self._room() and (self.asked < self.recorded or self._may_go_on()):
             candidates = self.strategy.ask(self.chunk)
             if not candidates:
                 if self.strategy.waiting and self._told < self.asked:
                     return
-                if self.asked < self._recorded:
+                if self.asked < self.recorded:
                     self._drop_the_rest()
                 self.tally.ending = Ending(EndingKind.EXHAUSTED)
                 return
@@ -258,7 +391,7 @@ class Loop(SearchLoop):
             if self.order == "strict":
                 self._chunks.append(candidates)
             self._submit([candidate for candidate in candidates if not self._recall(candidate)])
-            if self._retry is not None and self.asked >= self._recorded:
+            if self._retry is not None and self.asked >= self.recorded:
                 Retry.end(self.ledger)
                 self._retry = None
 
@@ -268,15 +401,16 @@ class Loop(SearchLoop):
         return self.asked - self._told <= self.lag - self.chunk
 
     def _may_go_on(self) -> bool:
-        if self.asked >= self._limit:
+        if self.asked >= self._limit and self.tally.ending is None:
+            self._snap(least=_TIDY)  # a larger budget goes on from here
             self.tally.end(EndingKind.EVALUATIONS)
         return self.tally.ending is None
 
     def _recall(self, candidate: Candidate) -> bool:
         """Find a candidate's result in the ledger; return whether it is there."""
-        if candidate.id >= self._recorded:
+        if candidate.id >= self.recorded:
             return False
-        recorded = next(self._records)
+        recorded = next(found for found in self._records if found.id == candidate.id)
         for name in ("id", "genome", "parents", "operator", "seed"):
             if not np.array_equal(getattr(candidate, name), getattr(recorded, name)):
                 if self._retry is not None and candidate.id > self._retry.first:
@@ -310,9 +444,9 @@ class Loop(SearchLoop):
         """
         if self._retry is None or self.asked <= self._retry.first:
             raise self._other_run(self.asked, "is in the ledger, but the strategy asks nothing more")
-        for id in range(self.asked, self._recorded):
+        for id in range(self.asked, self.recorded):
             self._retry.supersede(self.ledger, id)
-        self._recorded = self.asked
+        self.recorded = self.asked
         Retry.end(self.ledger)
         self._retry = None
 
@@ -323,7 +457,7 @@ class Loop(SearchLoop):
         if not self._started:  # not before: a run that is complete needs no workers
             self.executor.start(self.problem.space, self.problem.evaluator)
             self._started = True
-        self.ledger.add_candidates(candidate for candidate in candidates if candidate.id >= self._recorded)
+        self.ledger.add_candidates(candidate for candidate in candidates if candidate.id >= self.recorded)
         self._flying.update((candidate.id, candidate) for candidate in candidates)
         self.executor.submit(candidates)
 
@@ -355,6 +489,9 @@ class Loop(SearchLoop):
             if self.epochs >= self.budget.epochs:
                 self.tally.end(EndingKind.EPOCHS)
         self._counted += 1
+        self._counts[evaluation.state] += 1
+        self._highest = max(self._highest, evaluation.candidate.id)
+        self._tail.append(evaluation.candidate.id)
         self._within += evaluation.candidate.id < self._limit
         if evaluation.state is State.FAILED and self._counted <= (trial := min(TRIAL, self._limit)):
             self._failures[evaluation.reason] += 1
@@ -378,6 +515,14 @@ class Loop(SearchLoop):
         if self._within == self._limit and ending.kind in (EndingKind.SECONDS, EndingKind.INTERRUPTED):
             return Ending(EndingKind.EVALUATIONS)  # they came too late to matter
         return ending
+
+
+def _source(kind: type) -> str:
+    """Return a hash of the source of a class; empty where there is none to be read."""
+    try:
+        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+    except (OSError, TypeError):
+        return ""
 
 
 def epoch_macs(problem: Problem, budget: Budget) -> float:

@@ -117,6 +117,10 @@ class SearchProgress:
         if self._opening:
             self.progress.say(self._opening)
             self._opening = ""
+        if loop.reading:
+            words = f"reading {loop.asked:,} of {loop.recorded:,} candidates"
+            self.progress.search(words, loop.asked, loop.recorded)
+            return
         now = time.monotonic()
         # the time until the first result starts the workers, and says nothing about the rate
         if _done(loop) > loop.restored and (not self._times or now - self._times[-1][0] >= 0.5):

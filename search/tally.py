@@ -34,7 +34,9 @@ class Looks(Protocol):
     """A listener that looks at the loop now and then."""
 
     def tick(self, loop: Any) -> None:
-        """Look at a :class:`SearchLoop`; called about twice a second and after every batch of events."""
+        """Look at a :class:`SearchLoop`; called about twice a second, also while it reads what earlier calls
+        found, and after every batch of events.
+        """
 
 
 class Tally:
@@ -49,7 +51,8 @@ class Tally:
         front: of everything counted so far.
         states: number of results in each state.
         feasible: number of results counted that are feasible.
-        idle: number of results counted since the last one that joined the front.
+        idle: number of results counted since the last one that joined the front; `longest`: the most that
+            it ever was.
         ending: why nothing more is asked; None as long as there is no reason.
         hearing: listeners that are told of results.
     """
@@ -57,7 +60,7 @@ class Tally:
     def __init__(self, problem: Problem, budget: Budget, listeners: Sequence[object] = ()) -> None:
         self.front = Front(problem)
         self.states: Counter[State] = Counter()
-        self.feasible = self.idle = 0
+        self.feasible = self.idle = self.longest = 0
         self.ending: Ending | None = None
         self.hearing = [listener for listener in listeners if isinstance(listener, HearsResults)]
         self._looking = [listener for listener in listeners if isinstance(listener, Looks)]
@@ -88,6 +91,7 @@ class Tally:
         if feasible and (reached := self._reached(evaluation.metrics)):
             self.end(EndingKind.TARGET, f"candidate {evaluation.candidate.id}: {reached}")
         self.idle = 0 if joined else self.idle + 1
+        self.longest = max(self.longest, self.idle)
         if self.idle >= (self._budget.stall or math.inf):
             self.end(EndingKind.STALL)
         return joined
@@ -159,6 +163,7 @@ class SearchLoop(ABC):
         tally: front, counts and time.
         restored: number of results taken from the ledger.
         asked: number of candidates asked.
+        recorded: number of candidates that the ledger had when it began.
         epochs: what training has taken, as :class:`Budget` counts it, where it is limited.
         steps: of candidates that are not finished and have reported, the step (an epoch) of their last
             report.
@@ -174,7 +179,7 @@ class SearchLoop(ABC):
     ) -> None:
         self.problem, self.executor, self.ledger, self.budget = problem, executor, ledger, budget
         self.tally = Tally(problem, budget, listeners)
-        self.restored = self.asked = 0
+        self.restored = self.asked = self.recorded = 0
         self.epochs = 0.0
         self.steps: dict[int, int] = {}
 
@@ -192,6 +197,11 @@ class SearchLoop(ABC):
     @abstractmethod
     def running(self) -> int:
         """Number of candidates submitted and not finished."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether it is still reading what earlier calls found."""
+        return self.asked < self.recorded
 
     @property
     def front(self) -> Front:

@@ -45,6 +45,14 @@ def choose(front: Front, k: int) -> list[Evaluation]:
 def front_of(problem: Problem, ledger: Ledger) -> Front:
     """Return the front of everything in a ledger."""
     front = Front(problem)
-    for _, evaluation in ledger.evaluations():
-        front.add(evaluation)
+    metrics = [*(o.metric for o in problem.objectives), *(c.metric for c in problem.constraints)]
+    for ids, columns in ledger.figures(metrics):
+        signed = [-columns[o.metric] if o.maximise else columns[o.metric] for o in problem.objectives]
+        fit = front.beyond(np.column_stack(signed))
+        if problem.constraints:
+            fit &= ~(problem.violation({c.metric: columns[c.metric] for c in problem.constraints}) > 0)
+        # few are left: these are looked at one by one
+        for id in ids[fit]:
+            if (evaluation := ledger.evaluation(int(id), arrays=False)) is not None:
+                front.add(evaluation)
     return front

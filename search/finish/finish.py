@@ -168,7 +168,8 @@ class Finish:
         """
         tell = progress or (lambda text, done, total: None)
         stage = self._stage(problem)
-        candidates = [member.candidate for member in choose(front or front_of(problem, ledger), self.members)]
+        found = (front or front_of(problem, ledger)) if self.members else Front(problem)
+        candidates = [member.candidate for member in choose(found, self.members)]
         if (
             self.base
             and problem.space.base is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,20 @@ class Ledger:
         """
         return ((row.seq, self._evaluation(row, arrays)) for row in self._store.evaluations(after_seq))
 
+    def figures(self, metrics: Sequence[str]) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Yield some metrics of all complete evaluations as columns, in the order of arrival, some hundred at
+        once: the ids ``(n,)``, and every metric ``(n,)``, nan where an evaluation has none of the name.
+        """
+        for page in self._store.figures():
+            ids = np.array([id for id, _ in page], dtype=np.int64)
+            yield (
+                ids,
+                {
+                    name: np.array([found.get(name, np.nan) for _, found in page], dtype=np.float64)
+                    for name in metrics
+                },
+            )
+
     def reports(self, id: int) -> list[Report]:
         """Return the reports of a candidate in their order, without arrays."""
         return [Report(metrics, step) for step, metrics in self._store.reports(id)]
@@ -363,6 +377,8 @@ class Ledger:
 
 def _cause(row: EvaluationRow) -> Cause | None:
     """Return the cause that was recorded; of an older ledger the one that the sentence tells."""
+    if row.state == State.COMPLETE.value:
+        return None
     if row.has_cause:
         return Cause(row.cause) if row.cause in list(Cause) else None
     return next(

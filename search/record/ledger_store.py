@@ -136,6 +136,9 @@ class LedgerStore(Protocol):
     def evaluations(self, after_seq: int = 0) -> Iterator[EvaluationRow]:
         """Yield evaluations in the order of arrival, from the one after `after_seq` on."""
 
+    def figures(self) -> Iterator[list[tuple[int, dict[str, float]]]]:
+        """Yield ids and metrics of the complete evaluations in the order of arrival, page by page."""
+
     def remove_evaluation(self, id: int) -> None:
         """Forget what came of a candidate, its reports and its arrays; its number is not given again."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from evaluators.base import Evaluation, State
 from search.ending import Ending
 from search.front import Front
+from search.problem import Problem
 from search.record.about import About
 from search.record.finals import BASE, Final, load_finals
 from search.record.ledger import Ledger
@@ -18,6 +19,8 @@ from search.report.cell_facts import CellFacts
 from search.report.nothing_complete import nothing_complete
 from search.report.supernet_facts import Course, gather_courses
 from search.report.trials import TrialRow, gather_trials
+
+_BLOCK = 1000  # rows that are held against one front at once
 
 
 @dataclass(eq=False)
@@ -115,15 +118,13 @@ def gather(ledger: Ledger) -> Facts:
     """
     about = About.load(ledger)
     problem = about.problem()
-    front = Front(problem)
     rows: list[dict[str, float]] = []
     ids: list[int] = []
-    joined: list[bool] = []
+    places: list[int] = []  # of the complete evaluations among all of them
     parents: dict[int, tuple[tuple[int, ...], str]] = {}
     operators: dict[str, OperatorRecord] = {}
     reasons: Counter[str] = Counter()
     states: Counter[str] = Counter()
-    changes: list[tuple[int, np.ndarray]] = []
     seconds = 0.0
     cells = CellFacts.empty(about, ledger)
     count = 0
@@ -143,15 +144,16 @@ def gather(ledger: Ledger) -> Facts:
         # all below is about evaluations that gave metrics: one row each in every array
         if cells is not None:
             cells.add(evaluation)
-        joins = front.add(evaluation)
         for record in records:
             record.completed += 1
-            record.joined += joins
         ids.append(candidate.id)
         rows.append(evaluation.metrics)
-        joined.append(joins)
-        if joins:
-            changes.append((count, front.values))
+        places.append(count)
+    metrics = {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else {})}
+    front, changes = _grow(problem, ledger, ids, metrics)
+    for row in changes:
+        for name in parts_of(parents[ids[row]][1]):
+            operators[name].joined += 1
     # an operator that made a member with another one is counted for it as well
     members = front.members
     finals = load_finals(ledger)
@@ -160,7 +162,6 @@ def gather(ledger: Ledger) -> Facts:
     for member in members:
         for name in parts_of(member.candidate.operator):
             operators[name].stayed += 1
-    metrics = {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else {})}
     excess = problem.violation(metrics) if metrics else np.zeros(0)
     return Facts(
         about=about,
@@ -168,10 +169,10 @@ def gather(ledger: Ledger) -> Facts:
         ids=np.array(ids, dtype=np.int64),
         metrics=metrics,
         feasible=excess <= 0,
-        joined=np.array(joined, dtype=bool),
+        joined=np.isin(np.arange(len(ids)), [*changes]),
         parents=parents,
         front=members,
-        history=_history(changes, count),
+        history=_history([(places[row], values) for row, values in changes.items()], count),
         operators=sorted(operators.values(), key=lambda record: -record.asked),
         reasons=reasons,
         states=states,
@@ -184,6 +185,26 @@ def gather(ledger: Ledger) -> Facts:
         left=left,
         complaint=nothing_complete(ledger),
     )
+
+
+def _grow(
+    problem: Problem, ledger: Ledger, ids: Sequence[int], metrics: Mapping[str, np.ndarray]
+) -> tuple[Front, dict[int, np.ndarray]]:
+    """Return the front, and its values after every row that joined it, as it grew in the search."""
+    front = Front(problem)
+    changes: dict[int, np.ndarray] = {}
+    if not ids:
+        return front, changes
+    values = np.column_stack(
+        [-metrics[o.metric] if o.maximise else metrics[o.metric] for o in problem.objectives]
+    )
+    for start in range(0, len(ids), _BLOCK):
+        # most are behind the front as it is by now; the others are looked at one by one
+        for row in (start + np.flatnonzero(front.beyond(values[start : start + _BLOCK]))).tolist():
+            evaluation = ledger.evaluation(ids[row], arrays=False)
+            if evaluation is not None and front.add(evaluation):
+                changes[row] = front.values
+    return front, changes
 
 
 def parts_of(operator: str) -> list[str]:

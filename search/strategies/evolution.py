@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,15 @@ from operators.mutation.growth import growing
 from operators.selection import NSGA2Selection, NSGA3Selection, Selection
 from search.problem import Problem
 from search.strategies.ladder import PROMOTED, Ladder
+from search.strategies.parts import Parts
 from search.strategies.population import Member, Population
-from search.strategies.proposals import Proposal, initial
+from search.strategies.proposals import (
+    Proposal,
+    default_initialisation,
+    initial,
+    proposals_of,
+    proposals_state,
+)
 from search.strategies.screening import Screening
 from search.strategies.surrogate import Surrogate
 from search.strategy import Strategy
@@ -97,9 +105,11 @@ class Evolution(Strategy):
             self.rng,
         )
         self._screening = Screening(problem, self.rng, self.redraws)
-        self._initial = initial(problem, self.initialisation, self.rng)
+        chosen = self.initialisation or default_initialisation(problem.space, problem.guide)
+        self._initial = initial(problem, chosen, self.rng)
         self._crossovers = _crossovers(problem, self.crossover)
         self._mutations = _mutations(problem, self.mutations)
+        self._parts = Parts([chosen, *self._crossovers, *self._mutations, self._members.selection])
         self._first: deque[Proposal] | None = None
         for part in (self.fidelity, self.surrogate):
             if part is not None:
@@ -127,6 +137,30 @@ class Evolution(Strategy):
 
     def heirs(self) -> set[int]:
         return self._members.ids | (self.fidelity.ids if self.fidelity is not None else set())
+
+    def state(self) -> dict[str, Any] | None:
+        if (parts := self._parts.state()) is None:
+            return None
+        length = self.problem.space.length
+        return self._counters() | {
+            "parts": parts,
+            "members": self._members.state(),
+            "screening": self._screening.state(),
+            "first": None if self._first is None else proposals_state(self._first, length),
+            "fidelity": None if self.fidelity is None else self.fidelity.state(),
+            "surrogate": None if self.surrogate is None else self.surrogate.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._parts.restore(state["parts"])
+        self._members.restore(state["members"])
+        self._screening.restore(state["screening"])
+        self._first = None if state["first"] is None else deque(proposals_of(state["first"]))
+        if self.fidelity is not None:
+            self.fidelity.restore(state["fidelity"])
+        if self.surrogate is not None:
+            self.surrogate.restore(state["surrogate"])
+        self._set_counters(state)  # last: the parts share the generator
 
     def _beginning(self) -> list[Proposal]:
         base = self.problem.space.base

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -126,6 +127,40 @@ class Ladder:
             elif fine:
                 self._arrived.append((before, float(row[0]), float(row[1]) if len(row) > 1 else 0.0))
 
+    def state(self) -> dict[str, Any]:
+        """Return cohorts, those on their way, and what came of those that arrived."""
+        return {
+            "filling": [
+                {
+                    "came": cohort.came,
+                    "climbers": [_plain(climber) for climber in cohort.climbers],
+                    "values": list(cohort.values),
+                    "violations": cohort.violations,
+                }
+                for cohort in self._filling
+            ],
+            "climbing": [_plain(climber) for climber in self._climbing.values()],
+            "due": [_plain(climber) for climber in self._due],
+            "arrived": [list(arrived) for arrived in self._arrived],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._filling = [
+            _Cohort(
+                cohort["came"],
+                [_Climber(**climber) for climber in cohort["climbers"]],
+                list(cohort["values"]),
+                list(cohort["violations"]),
+            )
+            for cohort in state["filling"]
+        ]
+        climbing = [_Climber(**climber) for climber in state["climbing"]]
+        self._climbing = {climber.id: climber for climber in climbing}
+        self._due = deque(_Climber(**climber) for climber in state["due"])
+        arrived = ((scores, truth, size) for scores, truth, size in state["arrived"])
+        self._arrived = deque(arrived, maxlen=_REMEMBERED)
+
     @property
     def ids(self) -> set[int]:
         """Of those that may still go on, or are about to."""
@@ -168,6 +203,10 @@ class Ladder:
         drawn = round(self.chance * places)
         best, others = order[: places - drawn], order[places - drawn :]
         return [*best.tolist(), *self.rng.permutation(others)[:drawn].tolist()]
+
+
+def _plain(climber: _Climber) -> dict[str, Any]:
+    return {"id": climber.id, "genome": climber.genome, "scores": climber.scores}
 
 
 _REMEMBERED, _ENOUGH = 256, 20

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,16 @@ class Population:
             if len(self._waiting) >= self.size:
                 self._survive()
 
+    def state(self) -> dict[str, Any]:
+        """Return members and those who wait, in their order."""
+        return {"members": _plain(self.members), "waiting": _plain(self._waiting)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.members, self._waiting = _members(state["members"]), _members(state["waiting"])
+        if self.members:
+            self._rank()
+
     @property
     def ids(self) -> set[int]:
         """Of all that may still be chosen."""
@@ -73,5 +84,33 @@ class Population:
         values, violation = np.stack([m.values for m in everyone]), np.array([m.violation for m in everyone])
         survivors = np.sort(self.selection(values, violation, self.size, self.rng))
         self.members = [everyone[row] for row in survivors]
-        self._violation = violation[survivors]
-        self._ranks, self._crowding = rank(values[survivors], self._violation)
+        self._rank()
+
+    def _rank(self) -> None:
+        self._violation = np.array([m.violation for m in self.members])
+        self._ranks, self._crowding = rank(np.stack([m.values for m in self.members]), self._violation)
+
+
+def _plain(members: Sequence[Member]) -> dict[str, Any]:
+    """Return members as arrays, a row each; of statistics, which not all of them have, those that have it."""
+    names = sorted({name for member in members for name in member.statistics})
+    having = {name: [m for m in members if name in m.statistics] for name in names}
+    return {
+        "ids": [m.id for m in members],
+        "genomes": np.array([m.genome for m in members]),
+        "values": np.array([m.values for m in members]),
+        "violations": [m.violation for m in members],
+        "statistics": {
+            name: {"ids": [m.id for m in some], "rows": [m.statistics[name] for m in some]}
+            for name, some in having.items()
+        },
+    }
+
+
+def _members(state: Mapping[str, Any]) -> list[Member]:
+    statistics: dict[int, dict[str, np.ndarray]] = {id: {} for id in state["ids"]}
+    for name, held in state["statistics"].items():
+        for id, row in zip(held["ids"], held["rows"], strict=True):
+            statistics[id][name] = row
+    columns = (state["ids"], state["genomes"], state["values"], state["violations"])
+    return [Member(*row, statistics[row[0]]) for row in zip(*columns, strict=True)]

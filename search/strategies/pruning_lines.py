@@ -8,12 +8,15 @@ import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from evaluators.base import Candidate, Evaluation, State
 from operators.mutation import Pruning, RemovalPruning
+from search.ask_and_tell import evaluation_of, plain_evaluation
 from search.problem import Problem
+from search.strategies.parts import Parts
 from search.strategy import Strategy
 from spaces.errors import InputError, require
 
@@ -96,6 +99,7 @@ class PruningLines(Strategy):
         if self.cost not in problem.evaluator.screened:
             accepted = ", ".join(problem.evaluator.screened) or "none"
             raise InputError(f"PruningLines: cost {self.cost!r} is not screened; expected one of {accepted}")
+        self._parts = Parts([self.mutation])
         self._open: dict[int, _Line] = {}
         self._wanted: deque[tuple[_Line, np.ndarray]] = deque()
         for _ in range(self.lines):
@@ -114,6 +118,46 @@ class PruningLines(Strategy):
             for e in (*line.came, line.latest)
             if e is not None
         }
+
+    def state(self) -> dict[str, Any] | None:
+        if (parts := self._parts.state()) is None:
+            return None
+        # a line stands under several candidates: each is told once, the others say which it is
+        lines = list(
+            {id(line): line for line in (*self._open.values(), *(line for line, _ in self._wanted))}.values()
+        )
+        place = {id(line): number for number, line in enumerate(lines)}
+        return self._counters() | {
+            "parts": parts,
+            "lines": [
+                {
+                    "rounds": line.rounds,
+                    "failed": line.failed,
+                    "latest": None if line.latest is None else plain_evaluation(line.latest),
+                    "open": line.open,
+                    "came": [plain_evaluation(e) for e in line.came],
+                }
+                for line in lines
+            ],
+            "open": [[candidate, place[id(line)]] for candidate, line in self._open.items()],
+            "wanted": [[place[id(line)], genome] for line, genome in self._wanted],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._parts.restore(state["parts"])
+        lines = [
+            _Line(
+                line["rounds"],
+                line["failed"],
+                None if line["latest"] is None else evaluation_of(line["latest"]),
+                line["open"],
+                [evaluation_of(e) for e in line["came"]],
+            )
+            for line in state["lines"]
+        ]
+        self._open = {candidate: lines[number] for candidate, number in state["open"]}
+        self._wanted = deque((lines[number], genome) for number, genome in state["wanted"])
+        self._set_counters(state)
 
     def ask(self, n: int) -> list[Candidate]:
         asked: list[Candidate] = []

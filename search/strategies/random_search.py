@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from evaluators.base import Candidate, Evaluation
 from operators.initialisation import Initialisation
 from search.problem import Problem
-from search.strategies.proposals import Proposal, initial
+from search.strategies.parts import Parts
+from search.strategies.proposals import Proposal, default_initialisation, initial
 from search.strategies.screening import Screening
 from search.strategy import Strategy
 
@@ -27,7 +29,8 @@ class RandomSearch(Strategy):
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
         self._screening = Screening(problem, self.rng, self.redraws)
-        self._draw = initial(problem, self.initialisation, self.rng)
+        chosen = self.initialisation or default_initialisation(problem.space, problem.guide)
+        self._draw, self._parts = initial(problem, chosen, self.rng), Parts([chosen])
 
     def ask(self, n: int) -> list[Candidate]:
         proposals: list[Proposal] = []
@@ -36,6 +39,16 @@ class RandomSearch(Strategy):
             proposals.append(Proposal(base, operator="base"))
         proposals += self._screening.take(n - len(proposals), self._draw)
         return [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
+
+    def state(self) -> dict[str, Any] | None:
+        if (parts := self._parts.state()) is None:
+            return None
+        return self._counters() | {"screening": self._screening.state(), "parts": parts}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._set_counters(state)
+        self._screening.restore(state["screening"])
+        self._parts.restore(state["parts"])
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn nothing."""

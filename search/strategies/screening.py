@@ -8,11 +8,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
 from search.problem import Problem
-from search.strategies.proposals import Draw, Proposal
+from search.strategies.proposals import Draw, Proposal, stacked
+
+_DIGEST = 16  # bytes
 
 
 class Screening:
@@ -45,9 +48,20 @@ class Screening:
         self._seen: set[bytes] = set()
         self._feasible: deque[np.ndarray] = deque(maxlen=self.remembered)
 
+    def state(self) -> dict[str, Any]:
+        """Return what has passed, and the latest feasible genomes."""
+        seen = np.frombuffer(b"".join(sorted(self._seen)), np.uint8)
+        return {"seen": seen, "feasible": stacked(self._feasible, self.space.length)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        raw = np.asarray(state["seen"]).tobytes()
+        self._seen = {raw[start : start + _DIGEST] for start in range(0, len(raw), _DIGEST)}
+        self._feasible = deque(state["feasible"], maxlen=self.remembered)
+
     def admit(self, genome: np.ndarray) -> bool:
         """Note that a genome ``(length,)`` passes; False where it has passed before."""
-        digest = blake2b(self.space.pack(self.space.canonical(genome[None])[0]), digest_size=16).digest()
+        digest = blake2b(self.space.pack(self.space.canonical(genome[None])[0]), digest_size=_DIGEST).digest()
         if digest in self._seen:
             return False
         self._seen.add(digest)

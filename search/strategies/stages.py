@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from evaluators.base import Candidate, Evaluation, Report
+from search.ask_and_tell import declares_state
 from search.problem import Problem
 from search.stop import Stop
 from search.strategy import Strategy
@@ -58,6 +60,20 @@ class Stages(Strategy):
         for evaluation in evaluations:
             for strategy in self.strategies[self._owners.pop(evaluation.candidate.id) :]:
                 strategy.tell([evaluation])
+
+    def state(self) -> dict[str, Any] | None:
+        states = [one.state() if declares_state(one) else None for one in self.strategies]
+        if any(state is None for state in states):
+            return None
+        owners = [[id, stage] for id, stage in self._owners.items()]
+        return self._counters() | {"stage": self._stage, "owners": owners, "strategies": states}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._set_counters(state)
+        self._stage = state["stage"]
+        self._owners = dict(state["owners"])
+        for strategy, its in zip(self.strategies, state["strategies"], strict=True):
+            strategy.restore(its)
 
     def heirs(self) -> set[int] | None:
         found = [strategy.heirs() for strategy in self.strategies[self._stage :]]

@@ -56,6 +56,8 @@ class Surrogate:
         self._rows: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
         self._outcomes: deque[tuple[float, float, float]] = deque(maxlen=_JUDGED)  # predicted, came, size
         self._model: Any = None
+        # what the model was fitted to, from which it can be fitted again: rows, values, seed
+        self._lesson: tuple[np.ndarray, np.ndarray, int] | None = None
         self._fitted = 0
 
     @property
@@ -107,16 +109,57 @@ class Surrogate:
         if len(self._rows) >= _ENOUGH and self._fitted <= 0:
             self._fit()
 
+    def state(self) -> dict[str, Any]:
+        """Return what is known, what was predicted, and what the model was fitted to."""
+        rows, values = ([*column] for column in zip(*self._rows, strict=True)) if self._rows else ([], [])
+        return {
+            "known": {
+                "ids": np.fromiter(self._known, np.int64, len(self._known)),
+                "values": np.fromiter(self._known.values(), np.float64, len(self._known)),
+            },
+            "worst": self._worst,
+            "open": {
+                "ids": [*self._open],
+                "rows": [row for row, _ in self._open.values()],
+                "predicted": [predicted for _, predicted in self._open.values()],
+            },
+            "rows": np.array(rows),
+            "values": np.array(values),
+            "outcomes": [list(outcome) for outcome in self._outcomes],
+            "lesson": None if self._lesson is None else list(self._lesson),
+            "fitted": self._fitted,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state; the model is fitted again to what it was fitted to."""
+        known, opened = state["known"], state["open"]
+        self._known = dict(zip(known["ids"].tolist(), known["values"].tolist(), strict=True))
+        self._worst, self._fitted = state["worst"], state["fitted"]
+        pairs = zip(opened["rows"], opened["predicted"], strict=True)
+        self._open = dict(zip(opened["ids"], pairs, strict=True))
+        self._rows = deque(zip(state["rows"], state["values"], strict=True), maxlen=_REMEMBERED)
+        outcomes = ((predicted, came, size) for predicted, came, size in state["outcomes"])
+        self._outcomes = deque(outcomes, maxlen=_JUDGED)
+        if state["lesson"] is not None:
+            rows, values, seed = state["lesson"]
+            self._lesson = rows, values, seed
+            self._learn()
+
     def _fit(self) -> None:
         """Learn from the latest results; again when there are a tenth more, so that all fitting grows with
         what was evaluated.
         """
         rows, values = (np.stack(column) for column in zip(*self._rows, strict=True))
+        self._lesson = rows, values, int(self.rng.integers(2**31))
+        self._learn()
+        self._fitted = max(_ENOUGH, len(rows) // 10)
+
+    def _learn(self) -> None:
         from sklearn.ensemble import ExtraTreesRegressor  # a second that other searches need not pay
 
-        seed = int(self.rng.integers(2**31))
+        assert self._lesson is not None
+        rows, values, seed = self._lesson
         self._model = ExtraTreesRegressor(self.trees, min_samples_leaf=2, random_state=seed).fit(rows, values)
-        self._fitted = max(_ENOUGH, len(rows) // 10)
 
     def _chosen(self, proposals: Sequence[Proposal], n: int) -> list[Proposal]:
         blind = round(self.chance * n)

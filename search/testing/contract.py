@@ -7,16 +7,21 @@ no Ray.
 from __future__ import annotations
 
 import itertools
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from evaluators.base import Candidate, Evaluation, Evaluator, Report, State
+from search.ask_and_tell import declares_state
 from search.problem import Constraint, Objective, Problem
+from search.record.snapshot import Snapshots
 from search.strategy import Strategy
 from spaces.base import Segment, Space
 
@@ -245,6 +250,30 @@ class StrategyContract(ABC):
             for a, b in zip(again.ask(8), recorded[j : j + 8], strict=True):
                 assert_same(a, b.candidate)
 
+    def test_put_back_from_its_state_it_goes_on_bit_by_bit(self) -> None:
+        strategy = self.started(self.problem(), seed=5)
+        if not declares_state(strategy) or strategy.state() is None:
+            return  # it is told everything again
+        undisturbed = self.started(self.problem(), seed=5)
+        for number in range(24):
+            asked, there = undisturbed.ask(8), strategy.ask(8)
+            results = [
+                replace(e, state=State.FAILED, metrics={}) if e.candidate.id % 11 == 5 else e
+                for e in evaluate(self.problem(), asked)
+            ]
+            for a, b in zip(asked, there, strict=True):
+                assert_same(a, b)
+            # with some results open, others told
+            for one in (undisturbed, strategy):
+                one.tell(results[: 3 + number % 5])
+            if number in (0, 1, 3, 9, 17, 20):
+                state = through_a_file(strategy.state())
+                strategy = self.started(self.problem(), seed=5)
+                strategy.restore(state)
+                assert str(through_a_file(strategy.state())) == str(state), "it says something else of itself"
+            for one in (undisturbed, strategy):
+                one.tell(results[3 + number % 5 :])
+
     def test_results_may_come_in_pieces(self) -> None:
         problem = self.problem()
         whole, pieces = self.started(problem), self.started(problem)
@@ -307,6 +336,17 @@ class StrategyContract(ABC):
         genomes = {e.candidate.genome.tobytes() for e in evaluations}
         assert len(genomes) == len(evaluations) <= 16
         assert len(genomes) >= 12, f"gave up after {len(genomes)} of 16 genomes"
+
+
+def through_a_file(state: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the state of a strategy as it comes back from the snapshot of a run."""
+    assert state is not None, "it has no state to give"
+    with tempfile.TemporaryDirectory() as folder:
+        snapshots = Snapshots(Path(folder, "ledger.db"))
+        snapshots.write(0, {}, state)
+        found = snapshots.read({})
+    assert found is not None, "its state cannot be read again"
+    return found
 
 
 def assert_same(a: Candidate, b: Candidate) -> None:

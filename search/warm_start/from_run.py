@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evaluators.base import State
 from operators.base import Guide
 from operators.initialisation import Initialisation
+from search.ask_and_tell import declares_state
 from search.front import Front
 from search.record.about import About
 from search.record.ledger import Ledger
@@ -107,6 +109,19 @@ class FromRun(Initialisation):
 
     def at_hand(self, space: Space, rng: np.random.Generator) -> int:
         return len(self._carry(space, rng))
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what is left of what the run found."""
+        inner = self.then.state() if declares_state(self.then) else {}  # type: ignore[union-attr]
+        if inner is None:
+            return None
+        return {"left": None if self._left is None else [*self._left], "then": inner}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._left = None if state["left"] is None else deque(state["left"])
+        if declares_state(self.then):
+            self.then.restore(state["then"])  # type: ignore[union-attr]
 
     def _draw(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         taken = [self._carry(space, rng).popleft() for _ in range(min(n, self.at_hand(space, rng)))]
