@@ -33,6 +33,7 @@ from evaluators.inherited.evaluator import InheritedTraining
 from evaluators.pairs.corruption import Corruption, Denoising, Variational
 from evaluators.pairs.evaluator import PairTraining
 from evaluators.quality import Quality
+from evaluators.repeated import Repeated
 from evaluators.supernet import SupernetSearch, SupernetSettings, SupernetTraining
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training, fit
@@ -71,6 +72,7 @@ __all__ = [
     "Reconstruction",
     "Regression",
     "RemovalTrials",
+    "Repeated",
     "Report",
     "Restoring",
     "Segmentation",

@@ -61,7 +61,7 @@ _EXPORTS = {
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
         InheritedTraining Latency MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality
-        Reconstruction Regression RemovalTrials Report Restoring Segmentation State Strings
+        Reconstruction Regression RemovalTrials Repeated Report Restoring Segmentation State Strings
         SupernetSearch SupernetSettings SupernetTraining Task Training TrialTraining Variational
         WithSplitMetrics Worth
         assess count fit measure smallest

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from evaluators.base import Evaluator
+from evaluators.repeated import Repeated
 from search.coevolution import Coevolution
 from search.config.settings import Settings
 from search.engine import Search
@@ -32,6 +34,17 @@ def _warm(strategy: Strategy | Coevolution, run: str | None) -> Strategy | Coevo
         )
     strategy.initialisation = FromRun(run, then=strategy.initialisation)
     return strategy
+
+
+def _over_seeds(evaluators: list[Evaluator], seeds: int) -> list[Evaluator]:
+    """Return evaluators of which those that train do so from several seeds."""
+    if seeds == 1:
+        return evaluators
+    if all(evaluator.epochs is None for evaluator in evaluators):
+        raise InputError(
+            f"search.seeds {seeds}: no evaluator trains; expected one such as evaluators.TrialTraining, or 1"
+        )
+    return [evaluator if evaluator.epochs is None else Repeated(evaluator, seeds) for evaluator in evaluators]
 
 
 def assemble(settings: Settings, progress: Progress | None = None, searches: bool = True) -> Search:
@@ -62,7 +75,7 @@ def assemble(settings: Settings, progress: Progress | None = None, searches: boo
         model,
         settings.make("data") if settings.has("data") else None,
         space=_space(settings),
-        evaluators=settings.make("evaluators"),
+        evaluators=_over_seeds(settings.make("evaluators"), settings.search.seeds),
         objectives=settings.objectives,
         constraints=settings.constraints,
         strategy=strategy,

@@ -60,11 +60,18 @@ class SearchSettings:
             told as they come.
         lag: number of candidates that may be asked and not yet told; about four times the workers.
         chunk: number of candidates asked at once.
+        seeds: from how many seeds each candidate is trained; with 2 and more, evaluators that train are
+            evaluators.Repeated, and metrics are means.
     """
 
     order: Literal["strict", "arrival"] = "strict"
     lag: int = 32
     chunk: int = 8
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"search.seeds {self.seeds}: expected at least 1")
 
 
 SECTIONS: dict[str, type] = {
