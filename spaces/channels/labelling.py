@@ -121,6 +121,14 @@ class Labelling:
     def tensor(self, argument: Any) -> str | None:
         return self.trace.state.get(argument.name) if isinstance(argument, fx.Node) else None
 
+    def made_of(self, node: Any) -> str | None:
+        waiting = [node] if isinstance(node, fx.Node) and node not in self.live else []
+        for source in waiting:  # which become more on the way
+            if (name := self.tensor(source)) is not None:
+                return name
+            waiting += source.all_input_nodes
+        return None
+
     def axis(self, node: Any, dim: int, role: Role) -> Label:
         tensor = self.tensor(node)
         label: Label = self.labels(node)[dim] if tensor is None else self.notebook.axis(tensor, dim, role)

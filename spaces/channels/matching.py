@@ -7,12 +7,14 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from spaces.calling import mode
 from spaces.channels.rewriting import (
     ATTENTION,
     FLOATS,
@@ -22,11 +24,14 @@ from spaces.channels.rewriting import (
     TRAINED,
     Program,
     Unwritable,
+    code_of,
     divided,
     graph_of,
     sizes_of,
 )
 from spaces.channels.rules import operation_name
+from spaces.channels.slicing import cloned
+from spaces.channels.training import own_random_numbers
 
 FAMILIES = {
     "view": "reshape",
@@ -107,23 +112,34 @@ class Rewriting:
 
 
 class Calls:
-    """What the modules of a model are called with, the first time, on an example in eval mode."""
+    """What the modules of a model are called with, the first time, on an example: in eval mode, and in
+    training mode those that it alone calls.
+    """
 
     def __init__(self, model: nn.Module, example: Sequence[Any], paths: Iterable[str]) -> None:
         self.model, self._calls = model, dict[str, tuple[tuple[Any, ...], dict[str, Any]]]()
-        handles = [self._watch(path) for path in paths]
+        copied = cloned(model)  # calls may leave something in a model
+        with torch.no_grad(), own_random_numbers(model):
+            with mode(copied, False):
+                self._run(copied, example, paths)
+            others = [path for path in paths if path not in self._calls]
+            if others:
+                with suppress(Exception), mode(copied, True):
+                    self._run(copied, example, others)
+
+    def _run(self, model: nn.Module, example: Sequence[Any], paths: Iterable[str]) -> None:
+        handles = [self._watch(model, path) for path in paths]
         try:
-            with torch.no_grad():
-                model(*example)
+            model(*example)
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _watch(self, path: str) -> torch.utils.hooks.RemovableHandle:
+    def _watch(self, model: nn.Module, path: str) -> torch.utils.hooks.RemovableHandle:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._calls.setdefault(path, (_cloned(args), _cloned(kwargs)))
 
-        return self.model.get_submodule(path).register_forward_pre_hook(enter, with_kwargs=True)
+        return model.get_submodule(path).register_forward_pre_hook(enter, with_kwargs=True)
 
     def rewriting(self, path: str, modes: Sequence[Numbers]) -> Rewriting:
         """Return how the ``forward`` of the module at `path` is rewritten.
@@ -135,16 +151,16 @@ class Calls:
             Unwritable: saying why not.
         """
         if path not in self._calls:
-            raise Unwritable("it is not called in eval mode")
+            raise Unwritable("it is not called")
         module, (args, kwargs) = self.model.get_submodule(path), self._calls[path]
         given, bound = _given(module, args, kwargs)
         graph = graph_of(module, given, training=False)
         found = _values(module, graph, bound)
         sizes = _match(graph, found, modes[0])
-        for mode in modes[1:]:
+        for in_training in modes[1:]:
             sizes |= {
                 f"{TRAINED}{call}": number
-                for call, number in self._sizes_in_training(module, given, bound, mode).items()
+                for call, number in self._sizes_in_training(module, given, bound, in_training).items()
                 if f"{SIZE}{call}" not in sizes or sizes[f"{SIZE}{call}"].axis != number.axis
             }
         pins = dict.fromkeys(given, 1)
@@ -203,7 +219,7 @@ def _given(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     _, defaults = divided(module, ())
     names = [
         p.name
-        for p in inspect.signature(type(module).forward).parameters.values()
+        for p in inspect.signature(code_of(module)).parameters.values()
         if p.kind <= p.POSITIONAL_OR_KEYWORD
     ][1:]
     if len(args) > len(names):

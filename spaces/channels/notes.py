@@ -88,7 +88,11 @@ class Notes:
     def record_tap(self, path: str, tensor: str, dim: int, label: np.ndarray, at_input: bool) -> bool:
         """Look at what the module at `path` gives or takes, if it owns the tensor; return whether it does."""
         module, owned = self.model.get_submodule(path), self._tensors[tensor]
-        if not any(t is owned for t in (*module._parameters.values(), *module._buffers.values())):
+        tensors = [*module._parameters.values(), *module._buffers.values()]
+        made_of = module._modules.get("parametrizations")
+        if made_of is not None:  # the layer computes its parameters of theirs
+            tensors += [*made_of.parameters(), *made_of.buffers()]
+        if not any(t is owned for t in tensors):
             return False
         self._taps[self._paths[id(module)], at_input] = (dim, label)
         return True

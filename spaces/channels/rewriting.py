@@ -59,6 +59,7 @@ class Program:
     def __init__(self, module: nn.Module, names: Iterable[str]) -> None:
         made = [*names]
         self.parameters, self.fixed = divided(module, made)
+        self.arguments = [*inspect.signature(code_of(module)).parameters][1:]
         self._codes: dict[bool, tuple[str, dict[str, Any]]] = {}
         for training in (False, True):
             graph = graph_of(module, made, training)
@@ -91,8 +92,7 @@ class Program:
     def _unfixed(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        names = [*inspect.signature(type(module).forward).parameters][1:]
-        bound = dict(zip(names, args, strict=False)) | kwargs
+        bound = dict(zip(self.arguments, args, strict=False)) | kwargs
         for name, value in self.fixed.items():
             if name in bound and (isinstance(given := bound.pop(name), Tensor) or given != value):
                 raise InputError(
@@ -134,6 +134,16 @@ class _Named:
     def __setstate__(self, state: Any) -> None:
         kind, value = state
         self.value = __import__("importlib").import_module(value) if kind == "module" else value
+
+
+def code_of(module: nn.Module) -> Callable[..., Any]:
+    """Return the function that is a module's ``forward``: of its class, or of a method that the object has
+    in its place.
+    """
+    own = vars(module).get("forward")
+    if isinstance(own, types.MethodType) and own.__self__ is module:
+        return own.__func__
+    return type(module).forward
 
 
 class Forward:
@@ -195,7 +205,7 @@ def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str
     defaults, or what `made` says.
     """
     given, fixed = _arguments(made)
-    parameters = [*inspect.signature(type(module).forward).parameters.values()][1:]
+    parameters = [*inspect.signature(code_of(module)).parameters.values()][1:]
     # the names may come from a recipe, and are about to be code
     if unknown := (given | fixed.keys()) - {p.name for p in parameters}:
         raise Unwritable(f"it has no argument {', '.join(sorted(unknown))}")
@@ -225,7 +235,7 @@ def graph_of(module: nn.Module, made: Iterable[str], training: bool) -> fx.Graph
     """
     parameters, fixed = divided(module, made)
     before = getattr(module.__dict__.get("forward"), "program", None)
-    original = type(module).forward if before is None else before.function(training)
+    original = code_of(module) if before is None else before.function(training)
     # torch.fx looks for functions to wrap among the names of a file: so the function that calls the original
     # with the tensors alone is made with the names of the user's file
     names = getattr(inspect.unwrap(original), "__globals__", {})

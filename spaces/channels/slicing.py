@@ -193,7 +193,7 @@ class _Cloning:
     def follow(self) -> None:
         """Have attributes, hooks and closures of the copy hold what is the copy's own.
 
-        An attribute that cannot be copied stays that of the original: :func:`followed` finds it.
+        An attribute that cannot be copied stays that of the original: :meth:`check` finds it.
         """
         copies = Copies(self._clones, self._unregistered, self._tensor, self._large)
         for module, clone, blueprint in self._pairs:
@@ -251,8 +251,11 @@ class _Cloning:
 
     def _unregistered(self, module: nn.Module) -> nn.Module:
         """Return the copy of a module that only an attribute holds."""
-        blueprint = self._left_out.get(id(module))
-        return self.clone(module, _whole(module, {}) if blueprint is None else blueprint)
+        blueprint = self._left_out.get(id(module)) or _whole(module, {})
+        for inner, drawn in _walk(module, blueprint, set()):
+            # it was not looked at when containers of several holders were looked for
+            drawn.loose = [k for k, v in vars(inner).items() if k not in REGISTERED and not settled(v)]
+        return self.clone(module, blueprint)
 
 
 def _whole(module: nn.Module, drawn: dict[int, _Blueprint]) -> _Blueprint:

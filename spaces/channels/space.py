@@ -255,21 +255,27 @@ class ChannelSpace(Space):
 
     def perturbed_difference(
         self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
-    ) -> float:
+    ) -> tuple[float, float]:
         """Return the :meth:`difference` between a whole copy of the model and the reference when parameters
-        of both are changed alike.
+        of both are changed alike, and that between the reference with these and with its own.
 
         Args:
-            names: of the parameters and buffers that are changed; None: all.
+            names: of the parameters and buffers that are changed; None: all, and the second figure is NaN.
         """
         genome, inputs = np.ones(self.length, dtype=np.uint8), self.example
         model = self.build(genome)
+        own = {
+            name: _double(tensor) if precise else tensor for name, tensor in tensors_by_name(model).items()
+        }
+        own = {} if names is None else {name: tensor.clone() for name, tensor in own.items()}
         perturb(model, by, names)
         if precise:
             inputs, model = tuple(map(_double, inputs)), model.double()
         with mode(model, False), torch.no_grad():
-            reference = self.reference(genome, tensors_by_name(model))
-            return _difference(model(*inputs), reference(*inputs))
+            expected = self.reference(genome, tensors_by_name(model))(*inputs)
+            difference = _difference(model(*inputs), expected)
+            moved = _difference(self.reference(genome, own)(*inputs), expected) if own else float("nan")
+            return difference, moved
 
     def made_of(
         self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
@@ -308,6 +314,9 @@ class ChannelSpace(Space):
                 traces.append(trace(self.model, self.example, training=True))
             except InputError as error:
                 self.notes.append(f"parts that only training uses are not known: {error}")
+        hooked = [name for name, p in self.model.named_parameters() if _has_hooks(p)]
+        if hooked:
+            self.notes.append(f"hooks of parameters are not copied: {', '.join(hooked)}")
         self._program = program_digest(traces)
         self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
         self._analysis.blocks = [
@@ -361,6 +370,10 @@ def _resize(bits: np.ndarray, target: np.ndarray) -> np.ndarray:
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(bits.shape[1]), bits.shape), axis=1)
     return (rank < target[:, None]).astype(np.uint8)
+
+
+def _has_hooks(tensor: Tensor) -> bool:
+    return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 
 def _double(value: Any) -> Any:

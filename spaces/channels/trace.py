@@ -67,6 +67,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
     with mode(model, training), restored(model), plain(model):
         program = _export(model, example)
     graph = inline(program.graph_module)
+    _mend_paths(graph, model)
     batch = next((len(x) for x in example if isinstance(x, Tensor) and x.ndim), 1)
     first = canonical_names(model)
     state, constants = {}, {}
@@ -77,6 +78,25 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
             constants[spec.arg.name] = program.constants[spec.target]
     values = {node.name: _of_example(node.meta.get("val")) for node in graph.graph.nodes}
     return Trace(graph, state, constants, values, batch)
+
+
+def _mend_paths(graph: fx.GraphModule, model: nn.Module) -> None:
+    """Complete the paths of modules that torch notes from the caller on (of a module that is held in a tuple
+    and registered twice), and leave out modules that are not registered.
+    """
+    known = {name for name, _ in model.named_modules(remove_duplicate=False)}
+    for node in graph.graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        if all(_CALL.sub("", str(path)) in known for path, _ in stack.values()):
+            continue
+        mended: dict[Any, tuple[str, Any]] = {}
+        for key, (path, kind) in stack.items():
+            callers = [f"{caller}." for caller, _ in reversed(mended.values()) if caller]
+            for start in ("", *callers):
+                if _CALL.sub("", f"{start}{path}") in known:
+                    mended[key] = f"{start}{path}", kind
+                    break
+        node.meta["nn_module_stack"] = mended
 
 
 def differs_in_training(model: nn.Module) -> bool:

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from spaces.base import Segment
-from spaces.calling import mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import DEPTH
 from spaces.channels.literals import Follower
@@ -70,8 +69,8 @@ class Verified(Protocol):
     def repair(self, genomes: np.ndarray) -> np.ndarray: ...
     def build(self, genome: np.ndarray) -> nn.Module: ...
     def perturbed_difference(
-        self, strength: Perturbation, precise: bool = False, names: Sequence[str] | None = None
-    ) -> float: ...
+        self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
+    ) -> tuple[float, float]: ...
     def difference(
         self,
         genome: np.ndarray,
@@ -129,49 +128,54 @@ class Verification:
         """Return whether the whole model runs in double precision, and the tolerance.
 
         The parameters of the copy are others then, and its outputs must be those of the traced model with
-        these: one that computes with parameters of the model itself would be found out.
+        these: one that computes with parameters of the model itself is found out.
         """
-        if self._moves(True, PRECISE_TOLERANCE):
-            return True, PRECISE_TOLERANCE
         space = self.space
         half = any(
             t.dtype in (torch.float16, torch.bfloat16) for t in chain(space.model.parameters(), space.example)
         )
-        tolerance = HALF_TOLERANCE if half or space._trace.half else TOLERANCE
-        if not self._moves(False, tolerance) and self._wrong_whole(tolerance) is None:
-            self._refuse_unmoved(tolerance)
-        return False, tolerance
+        loose = HALF_TOLERANCE if half or space._trace.half else TOLERANCE
+        for precise, tolerance in ((True, PRECISE_TOLERANCE), (False, loose)):
+            if self._moved(precise)[0] <= tolerance:
+                return precise, tolerance
+            if self._unmoved(precise) <= tolerance:
+                self._refuse_unmoved(precise, tolerance)
+                return precise, tolerance
+        return False, loose
 
-    def _moves(self, precise: bool, tolerance: float, names: Sequence[str] | None = None) -> bool:
-        """Whether a copy of the whole model agrees with the traced one when parameters of both are changed
-        alike, as much as leaves the outputs finite.
+    def _moved(self, precise: bool, names: Sequence[str] | None = None) -> tuple[float, float]:
+        """Return how far a copy of the whole model is from the traced one when parameters of both are changed
+        alike, as much as leaves the outputs finite, and how far that moves the traced one. NaN where it
+        cannot be told.
         """
         for strength in PERTURBATIONS:
             try:
-                difference = self.space.perturbed_difference(strength, precise, names)
+                found = self.space.perturbed_difference(strength, precise, names)
             except Exception:  # what else is wrong with it shows again
-                return False
-            if np.isfinite(difference):
-                return difference <= tolerance
-        return False
+                break
+            if np.isfinite(found[0]):
+                return found
+        return float("nan"), float("nan")
 
-    def _wrong_whole(self, tolerance: float) -> str | None:
-        self._precise = False
-        return self._wrong(np.ones(self.space.length, dtype=np.uint8), tolerance)
+    def _unmoved(self, precise: bool) -> float:
+        try:
+            return self.space.difference(np.ones(self.space.length, dtype=np.uint8), precise=precise)
+        except Exception:
+            return float("nan")
 
-    def _refuse_unmoved(self, tolerance: float) -> None:
-        """Raise an error that names a parameter or buffer that the copy does not follow, if one is found."""
-        space = self.space
-        names = [name for name, t in tensors_by_name(space.model).items() if t.is_floating_point()]
-        if self._moves(False, tolerance, []):  # else it is not the parameters
-            while len(names) > 1:
-                first = names[: len(names) // 2]
-                names = names[len(first) :] if self._moves(False, tolerance, first) else first
-            if not self._moves(False, tolerance, names):
-                raise InputError(
-                    f"model {type(space.model).__name__}: a copy of it does not compute with its own "
-                    f"{names[0]}; {EXPECTED}"
-                )
+    def _refuse_unmoved(self, precise: bool, tolerance: float) -> None:
+        """Raise an error that names a parameter or buffer that the copy does not follow, if there is one."""
+        model = self.space.model
+        names = [name for name, tensor in tensors_by_name(model).items() if tensor.is_floating_point()]
+        while len(names) > 1 and self._moved(precise, names)[0] > tolerance:
+            first = names[: len(names) // 2]
+            names = first if self._moved(precise, first)[0] > tolerance else names[len(first) :]
+        difference, expected = self._moved(precise, names)
+        if difference > max(tolerance, expected / 10):  # else it is rounding that the others make large
+            raise InputError(
+                f"model {type(model).__name__}: a copy of it does not compute with its own {names[0]}; "
+                f"{EXPECTED}"
+            )
 
     def _distrusted(self) -> dict[str, str]:
         """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
@@ -317,8 +321,7 @@ class Verification:
     def _call_of(self, path: str) -> Calls:
         if self._calls is None:
             paths = dict.fromkeys(entry.path for entry in self.space._analysis.entries())
-            with mode(self.space.model, False):
-                self._calls = Calls(self.space.model, self.space.example, paths)
+            self._calls = Calls(self.space.model, self.space.example, paths)
         return self._calls
 
     def _reasons(self, name: str) -> Iterator[str]:

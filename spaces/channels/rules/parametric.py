@@ -54,9 +54,9 @@ def _convolve(context: Context, node: Call, transposed: bool) -> Labels:
         pair = channels, context.axis(weight, 1, "out")
     context.cost(node, name, positions * math.prod(shape), *pair, *labels[:dim])
     _bias(context, node, argument(node, 2, "bias"), out)
-    if context.tensor(weight) is not None:
-        context.tap(node, name, dim, out)
-        context.tap(node, name, dim, channels, at_input=True)
+    if (owned := context.made_of(weight)) is not None:
+        context.tap(node, owned, dim, out)
+        context.tap(node, owned, dim, channels, at_input=True)
     return (*labels[:dim], out, *(context.plain("an axis of positions", node) for _ in labels[dim + 1 :]))
 
 
@@ -103,9 +103,9 @@ def linear(context: Context, node: Call) -> Labels:
         node, name, math.prod(context.shape(node)[:-1]) * math.prod(shape), out, labels[-1], *labels[:-1]
     )
     _bias(context, node, argument(node, 2, "bias"), out)
-    if context.tensor(weight) is not None:
-        context.tap(node, name, len(labels) - 1, out)
-        context.tap(node, name, len(labels) - 1, labels[-1], at_input=True)
+    if (owned := context.made_of(weight)) is not None:
+        context.tap(node, owned, len(labels) - 1, out)
+        context.tap(node, owned, len(labels) - 1, labels[-1], at_input=True)
     return (*labels[:-1], out)
 
 
@@ -115,9 +115,8 @@ def embedding(context: Context, node: Call) -> Labels:
     weight, index = node.args[0], node.args[1]
     context.freeze(context.axis(weight, 0, "own"), "rows that are looked up by their number", node)
     out = context.axis(weight, 1, "out")
-    name = context.tensor(weight)
-    if name is not None:
-        context.tap(node, name, len(context.shape(node)) - 1, out)
+    if (owned := context.made_of(weight)) is not None:
+        context.tap(node, owned, len(context.shape(node)) - 1, out)
     return (*context.labels(index), out)
 
 

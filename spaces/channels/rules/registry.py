@@ -43,6 +43,11 @@ class Context(Protocol):
     def tensor(self, argument: Any) -> str | None:
         """Return the qualified name where the argument is a parameter or buffer, else None."""
 
+    def made_of(self, node: Any) -> str | None:
+        """Return the qualified name of the parameter or buffer that a node is, or of one that it is computed
+        of where no input of the model takes part; None for others.
+        """
+
     def axis(self, node: Any, dim: int, role: Role) -> Label:
         """Return the label of an axis of a weight; a parameter's, or that of a computed weight, gets the
         role.

@@ -155,6 +155,31 @@ def test_a_second_reference_is_that_of_the_copy(kind: str) -> None:
     assert not [item for m in compact.modules() for item in reached(vars(m)) if id(item) in base]
 
 
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def test_a_block_that_is_left_out_is_left_out_of_its_second_reference_too() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Linear(5, 8), nn.Module(), nn.Linear(8, 3))
+    model[1].blocks = nn.ModuleList([Residual(), Residual()])
+    model[1].steps, model[1].first = tuple(model[1].blocks), model[1].blocks[0].inner[0]
+    model[1].forward = types.MethodType(lambda self, x: self.steps[1](self.steps[0](x)), model[1])
+    space = ChannelSpace(model, torch.randn(4, 5), depth=["1.blocks.*"])
+    genome = space.base
+    genome[space.slices["depth"]] = [0, 1]
+    compact: Any = space.build(genome)
+    assert compact[1].steps == tuple(compact[1].blocks) and not [*compact[1].blocks[0].parameters()]
+    assert space.difference(genome, (torch.randn(3, 5),)) < 1e-5
+    base = {id(item) for item in (*model.modules(), *model.parameters())}
+    assert not [item for m in compact.modules() for item in reached(vars(m)) if id(item) in base]
+
+
 class Fused(Part):
     def forward(self, x: Tensor) -> Tensor:
         return self.k(torch.tanh(self.l(x))).square()
@@ -186,6 +211,27 @@ def test_a_forward_of_the_object_runs_the_copy(kind: str) -> None:
     compact(torch.randn(4, 8)).sum().backward()
     assert all(p.grad is not None for p in compact.parameters())
     assert all(p.grad is None for p in model.parameters())
+
+
+class Numbered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) + 1
+
+    def deployed(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).view(len(x), 2, 4).relu().flatten(1))
+
+
+def test_a_method_in_the_place_of_forward_is_what_is_rewritten() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Numbered(), nn.ReLU(), nn.Linear(8, 3))
+    model[0].forward = model[0].deployed
+    space = ChannelSpace(model, torch.randn(4, 8))
+    assert [segment.name for segment in space.segments] == ["0.a", "0.a#2", "0.b"]
+    assert space.report()["rewritten"] == ["0"]
 
 
 class Collecting(nn.Module):

@@ -38,6 +38,28 @@ class Auxiliary(nn.Module):
         return self.aux(torch.stack([h[:, :4], h[:, 4:]]).mean(0))
 
 
+class Divided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.out(h.view(len(h), 2, 4).mean(1))
+
+
+class Shifted(nn.Module):
+    """The first view of eval mode is the second one of training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.aux = nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(6, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        y = self.aux(h.view(len(h), 2, 4).mean(1)) if self.training else 0
+        return y + self.c(torch.relu(self.b(h)).view(len(h), 2, 3).flatten(1))
+
+
 def reduced(space: ChannelSpace) -> nn.Module:
     return space.build(space.repair((np.arange(space.length) % 3 != 0)[None].astype(np.uint8))[0])
 
@@ -54,6 +76,34 @@ def test_a_size_that_only_training_uses_follows_or_is_frozen(how: str, groups: i
             assert (
                 base.train(training)(x := torch.randn(5, 6)) - space.model.train(training)(x)
             ).abs().max() < 1e-5
+
+
+class WithHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 8), nn.Linear(8, 3), Divided()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        return self.b(h) + self.head(h) if self.training else self.b(h)
+
+
+def test_a_head_that_only_training_calls_is_rewritten() -> None:
+    space = ChannelSpace(WithHead(), torch.randn(4, 6))
+    assert [(s.name, s.size) for s in space.segments] == [("a", 4)] and space.report()["rewritten"] == [
+        "head"
+    ]
+    reduced(space).train()(torch.randn(5, 6)).sum().backward()
+
+
+def test_numbers_of_a_call_may_differ_by_mode() -> None:
+    torch.manual_seed(0)
+    space = ChannelSpace(Shifted(), torch.randn(4, 6))
+    assert {segment.name: segment.size for segment in space.segments} == {"a": 4, "b": 3}
+    for genome in space.sample(5, np.random.default_rng(0)):
+        model = space.build(genome)
+        for training in (True, False):
+            assert model.train(training)(torch.randn(5, 6)).shape == (5, 3)
 
 
 class Hidden(nn.Module):
