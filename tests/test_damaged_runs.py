@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 from evaluators.inherited.files import InheritedFiles, ParentRecord
 from run_search import main
+from search.record.finals import load_finals
 from search.record.ledger import Ledger
 from search.setup.baseline import Baseline
 from search.setup.damage import check_inherited, check_weights
@@ -140,9 +141,10 @@ FILES = (
 def outcome(folder):
     """What a run found, and what it exported."""
     ledger = Ledger.reader(folder / "ledger.db")
+    folders = [folder / final.folder for final in load_finals(ledger) if final.folder]
+    models = sorted(one / "weights.safetensors" for one in folders)
     rows = [(e.candidate.id, e.candidate.genome.tobytes(), e.metrics) for _, e in ledger.evaluations()]
     ledger.close()
-    models = sorted(folder.glob("models/*/weights.safetensors"))
     hashes = [(file.parent.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in models]
     return sorted(rows), hashes
 
