@@ -56,6 +56,7 @@ from search.warm_start.warm_start import WarmStart
 from spaces.base import Space
 from spaces.calling import gradients
 from spaces.channels import ChannelSpace
+from spaces.errors import InputError
 
 BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE, STAMP_NOTE = "base", "guide", "budget", "stamp"
 """Names in the ledger: metrics of the base model, its scores, the budget of the latest call, and what the run
@@ -487,11 +488,15 @@ class Search:
             and (needed or (self.storage is None and not directory.study.exists()))
         )
         view = StudyView(directory.path, self.storage) if wanted and directory is not None else None
+        refused = False
         try:
             yield
+        except InputError:
+            refused = True  # which the view may have found as well: one line is enough
+            raise
         finally:
             complaint = view.finish() if view is not None else ""
-            if complaint:
+            if complaint and not refused:
                 self.progress.say(complaint)
 
     def _result(

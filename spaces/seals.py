@@ -45,7 +45,11 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
         header = json.loads(content[8 : 8 + size])
     except (ValueError, RecursionError):
         header = None
-    if not isinstance(header, dict) or not isinstance(header.get(_METADATA, {}), dict):
+    tensors = [one for name, one in header.items() if name != _METADATA] if isinstance(header, dict) else [0]
+    if not all(isinstance(one, dict) and "data_offsets" in one for one in tensors):
+        raise BrokenSealError("it has no header of safetensors")
+    assert header is not None
+    if not isinstance(header.get(_METADATA, {}), dict):
         raise BrokenSealError("it has no header of safetensors")
     return header, content[8 + size :]
 

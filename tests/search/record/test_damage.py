@@ -1,7 +1,9 @@
 """A damaged file of a run: what is read is what was written, or one line says which file and which row."""
 
 import contextlib
+import functools
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -23,7 +25,7 @@ from search.testing import pruning
 from spaces.errors import InputError
 
 PROBLEM = pruning(40)
-QUICK = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,11 @@ def contents(path: Path) -> str:
     return repr(found)
 
 
+@functools.cache
+def expected_of(whole: Path) -> str:
+    return contents(whole / "ledger.db")
+
+
 damages = st.one_of(
     st.tuples(st.just("flip"), st.floats(0, 1, exclude_max=True), st.integers(1, 255)),
     st.tuples(st.just("zero"), st.floats(0, 1, exclude_max=True), st.integers(1, 4096)),
@@ -94,7 +101,7 @@ def one_line(error: InputError, file: Path) -> None:
 def test_a_damaged_ledger_says_what_was_written_or_is_one_line(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, how: tuple[str, float, int]
 ) -> None:
-    expected, path = contents(whole / "ledger.db"), tmp_path_factory.mktemp("ledger") / "ledger.db"
+    path, expected = tmp_path_factory.mktemp("ledger") / "ledger.db", expected_of(whole)
     path.write_bytes(damage((whole / "ledger.db").read_bytes(), *how))
     try:
         found = contents(path)
@@ -158,12 +165,8 @@ def test_a_digit_that_changed_on_the_disk_is_found_out(whole: Path, tmp_path: Pa
         with pytest.raises(InputError, match="it is not what was written") as refused:
             contents(path)
         assert row in str(refused.value)
-        with (
-            pytest.raises(InputError, match="damaged")
-            if row.startswith("candidates")
-            else contextlib.nullcontext()
-        ):
-            write_report(tmp_path)
+    with pytest.raises(InputError, match="damaged"):
+        write_report(tmp_path)
 
 
 def test_what_is_changed_through_sql_is_believed(whole: Path, tmp_path: Path) -> None:
@@ -211,16 +214,10 @@ def test_a_ledger_of_an_older_version_gets_checksums_as_it_is_written(whole: Pat
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b"\n", b"\ngarbage\n", 3).replace(b"garbage\n", b"", 2),
         lambda content: bytes(range(256)) * 40 + b"\n",
-        lambda content: content.replace(b'"op_code":8', b'"op_code":99').replace(
-            b'"op_code": 8', b'"op_code": 99'
-        ),
-        lambda content: content.replace(b'"op_code":4', b'"op_code":99').replace(
-            b'"op_code": 4', b'"op_code": 99'
-        ),
+        lambda content: re.sub(rb'"op_code": ?4', b'"op_code":99', content),
+        lambda content: re.sub(rb'"op_code": ?8', b'"op_code":99', content),
         lambda content: content.replace(b"toy", b"toi"),
-        lambda content: (
-            content.replace(b"[0.", b"[9.", 9).replace(b": 0.", b": 9.", 9).replace(b":0.", b":9.")
-        ),
+        lambda content: re.sub(rb'"values": ?\[0', b'"values":[9', content),
         lambda content: b"",
         lambda content: b'{"version": 12}\n' + content,
     ],
