@@ -33,11 +33,15 @@ class Snapshots:
 
     Args:
         path: of the ledger; None keeps none.
+
+    Attributes:
+        spent: CPU seconds of writing in all.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = None if path is None else path.with_name(NAME)
         self._told, self._cost, self._written = 0, 0.0, time.process_time()
+        self.spent = 0.0
 
     def begin(self, told: int) -> None:
         """Count from so many results on."""
@@ -73,6 +77,7 @@ class Snapshots:
             self.discard()
         self._told, self._written = told, time.process_time()
         self._cost = self._written - began
+        self.spent += self._cost
 
     def read(self, fits: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the state of the last snapshot; None where there is none, or none that fits."""
