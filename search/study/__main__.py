@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 following = not _told_to_end(0 if busy else _PAUSE)
             elif not busy:
                 break
-        view.annotate()
+        if told := view.finish():
+            print(told, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class StudyView:
             self._process = subprocess.Popen(
                 words + (["--storage", storage] if storage else []),
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # one line at the end, or none
                 stderr=complaints,
                 env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C is the driver's business
@@ -42,7 +42,8 @@ class StudyView:
         study's note.
 
         Returns:
-            An empty string, or one line that says what went wrong with it.
+            An empty string, or one line that says what went wrong with it, or which trials it shows where
+            that is not all of them.
         """
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -58,9 +59,10 @@ class StudyView:
             if self._complaints.is_file()
             else []
         )
+        told = b"" if self._process.stdout is None else self._process.stdout.read()
         if code == 0 or code == -signal.SIGTERM:
             self._complaints.unlink(missing_ok=True)
-            return ""
+            return told.decode(errors="replace").strip()
         reason = lines[-1] if lines else f"exit code {code}"
         return (
             f"the Optuna view ended early ({reason}); python -m search.study {self.directory} writes it again"
