@@ -87,7 +87,8 @@ def _write(directory: Path, storage: str | None, following: bool, asked_to_hurry
             following = not _told_to_end(0 if busy else _PAUSE)
         elif not busy:
             break
-    view.annotate()
+    if told := view.finish():
+        print(f"{NOTE}{told}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from search.study.goals import Goals
 from search.study.journal import DamagedStudyError
 from search.study.parameters import Parameters
 
+SHOWN = "shown"
+"""User attribute of a study that shows a part of a run: how many of its trials, and which."""
 MEMBER = "## On the front"
 """How the notes of the front's members begin."""
 _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
@@ -130,6 +132,11 @@ class Study:
         trial.datetime_complete = dt.datetime.fromtimestamp(row.at)
         trial.datetime_start = trial.datetime_complete - dt.timedelta(seconds=row.seconds)
         return trial
+
+    def say(self, text: str) -> None:
+        """Keep in the study's user attributes what is shown of the run."""
+        if self._study.user_attrs.get(SHOWN) != text:
+            self._study.set_user_attr(SHOWN, text)
 
     def annotate(self, seq: int | None, text: str, member: bool = False) -> None:
         """Put a note on a trial, or on the study (None), where optuna-dashboard is installed to show it.
