@@ -59,8 +59,8 @@ class StudyView:
         study's note.
 
         Returns:
-            An empty string, or one line that says what went wrong with it, without secrets, or what it shows where
-            that is not every trial.
+            An empty string, or one line that says what went wrong with it, without secrets, or what it shows
+            where that is not every trial.
         """
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -228,4 +228,4 @@ def test_the_driver_hears_what_is_left_out(ledger, tmp_path, small, monkeypatch,
     monkeypatch.setattr(viewing, "NEWEST", 5)
     (tmp_path / "study.log").unlink()
     main([str(tmp_path)])
-    assert capsys.readouterr().out.startswith("the Optuna view shows ")
+    assert capsys.readouterr().err.startswith("note: the Optuna view shows ")
