@@ -157,7 +157,7 @@ class _Cloning:
         self._clones: dict[int, Any] = {}
         self._pairs: list[tuple[nn.Module, nn.Module, _Blueprint]] = []
         self._left_out: dict[int, _Blueprint] = {}
-        self._storages: dict[Any, Tensor] = {}
+        self._storages: dict[Any, Tensor] | None = None
 
     def clone(self, module: nn.Module, blueprint: _Blueprint) -> nn.Module:
         """Return the copy of a module, the same one for the same; what is loose is that of the original."""
@@ -197,8 +197,6 @@ class _Cloning:
         """
         copies = Copies(self._clones, self._unregistered, self._tensor, self._large)
         for module, clone, blueprint in self._pairs:
-            for group in (module._parameters, module._buffers):
-                self._storages |= {_place(t): t for t in group.values() if t is not None}
             for key, value in module.__dict__.items():
                 if type(value) in CONTAINERS and key not in REGISTERED and key not in blueprint.loose:
                     self._clones[id(value)] = clone.__dict__[key]
@@ -231,6 +229,11 @@ class _Cloning:
         """Return the copy of a tensor that is not registered; one that is a view of a parameter or buffer is
         one of its copy, as long as that is whole.
         """
+        if self._storages is None:  # most models hold no such tensor
+            registered = [
+                t for m, _, _ in self._pairs for t in (*m._parameters.values(), *m._buffers.values())
+            ]
+            self._storages = {_place(t): t for t in registered if t is not None}
         source = self._storages.get(_place(tensor))
         copied = None if source is None else self._clones.get(id(source))
         if source is None or copied is None:
