@@ -5,6 +5,7 @@ and in its place for everybody else.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -27,6 +28,10 @@ class Lent:
 
     def __iter__(self) -> Any:
         return iter(self._stream)
+
+    def detach(self) -> Any:
+        """Refuse: others write there, too."""
+        raise io.UnsupportedOperation("the stream is not the candidate's own")
 
     def close(self) -> None:
         """Close nothing: others write there, too."""
