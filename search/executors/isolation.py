@@ -212,9 +212,11 @@ _HOOKS = [
     if name.startswith("_global_") and hasattr(value, "clear")
 ]
 
+_NO_HOOKS = ((),) * len(_HOOKS)
+
 
 def _hooks() -> tuple[Any, ...]:
-    return tuple([tuple(hooks.items()) if hooks else () for hooks in _HOOKS])
+    return tuple([tuple(hooks.items()) for hooks in _HOOKS]) if any(_HOOKS) else _NO_HOOKS
 
 
 def _set_hooks(state: tuple[Any, ...]) -> None:
@@ -274,6 +276,7 @@ _SETTINGS = (
     Setting(sys.getswitchinterval, sys.setswitchinterval),
     _attributes((logging.root.manager, "disable"), (logging.root, "level")),
 )
+_GETS = [setting.get for setting in _SETTINGS]
 _unended: list[Any] = []  # modes of inference in place of those that candidates have left on
 # numbers, and _signal's functions: those of signal make enumerations of everything, at ten times the cost
 _INTERRUPT = int(signal.SIGINT)
@@ -354,7 +357,7 @@ class Isolation:
 
 
 def _values() -> list[Any]:
-    return [setting.get() for setting in _SETTINGS]
+    return [get() for get in _GETS]
 
 
 def _change(values: list[Any]) -> None:

@@ -5,13 +5,15 @@ and in its place for everybody else.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import Any
 
 _NAMES = ("stdin", "stdout", "stderr")
+_NUMBERS = (1, 2)  # descriptors of what is written
 _files: list[tuple[int, int] | None] = []
-_copies: list[int | None] = []  # of the descriptors 0, 1 and 2, when they led to these files
+_copies: list[int | None] = []  # of the descriptors, when they led to these files
 
 
 class Lent:
@@ -27,6 +29,10 @@ class Lent:
     def __iter__(self) -> Any:
         return iter(self._stream)
 
+    def detach(self) -> Any:
+        """Refuse: others write there, too."""
+        raise io.UnsupportedOperation("the stream is not the candidate's own")
+
     def close(self) -> None:
         """Close nothing: others write there, too."""
         with contextlib.suppress(Exception):
@@ -40,7 +46,7 @@ class Streams:
         self._inner: list[Any] | None = None
 
     def __enter__(self) -> None:
-        files = [_file(number) for number in range(3)]
+        files = [_file(number) for number in _NUMBERS]
         if files != _files:
             _keep(files)
         self._outer = [getattr(sys, name) for name in _NAMES]
@@ -51,7 +57,7 @@ class Streams:
         self._inner = [getattr(sys, name) for name in _NAMES]
         for name, stream in zip(_NAMES, self._outer, strict=True):
             setattr(sys, name, stream)
-        for number, (file, copy) in enumerate(zip(_files, _copies, strict=True)):
+        for number, file, copy in zip(_NUMBERS, _files, _copies, strict=True):
             if copy is not None and _file(number) != file:
                 os.dup2(copy, number)
 
@@ -73,5 +79,7 @@ def _keep(files: list[tuple[int, int] | None]) -> None:
     for copy in _copies:
         if copy is not None:
             os.close(copy)
-    _copies[:] = [None if file is None else os.dup(number) for number, file in enumerate(files)]
+    _copies[:] = [
+        None if file is None else os.dup(number) for number, file in zip(_NUMBERS, files, strict=True)
+    ]
     _files[:] = files

@@ -163,12 +163,18 @@ def _reports(
 ) -> Generator[Report, None, None]:
     model = space.build(candidate.genome).to(device)
     for report in evaluator.evaluate(model, candidate):
-        metrics = {name: float(value) for name, value in report.metrics.items()}
-        arrays = {name: np.asarray(array) for name, array in report.arrays.items()}
+        metrics = {_name(name): float(value) for name, value in report.metrics.items()}
+        arrays = {_name(name): np.asarray(array) for name, array in report.arrays.items()}
         for name, array in arrays.items():
             if array.dtype.kind not in _STORABLE:
                 raise TypeError(f"array {name!r} of a report has dtype {array.dtype}; expected numbers")
         yield Report(metrics, int(report.step), arrays)
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"something in a report is called {name!r}; expected a string")
+    return str.__str__(name)  # of its own kind of string nothing but the text
 
 
 def _screened(evaluator: Evaluator, candidate: Candidate) -> dict[str, float]:

@@ -91,3 +91,15 @@ def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
     loop.tally.hearing.append(SimpleNamespace(evaluated=lose))
     assert loop.run().kind == "steps"
     assert lost and rows(loop) == rows(inline)
+
+
+def test_what_a_lost_node_had_is_done_again_and_says_nothing_about_the_work(tmp_path: Path) -> None:
+    """That a node is lost is told five times in a row here; in tests/test_ray_silent_node.py one is."""
+    inline = make(tmp_path, rules(), name="inline")
+    inline.run()
+    executor = RayExecutor(workers=2)
+    loop = make(tmp_path, rules(), RayGrid(executor), name="ray")
+    look, told = executor.look, iter(range(5))
+    executor.look = lambda first=False: look(first) or (len(rows(loop)) > 8 and next(told, None) is not None)
+    assert loop.run().kind == "steps"
+    assert next(told, None) is None and rows(loop) == rows(inline)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
@@ -47,6 +48,15 @@ class Quitter(Exception):
         raise SystemExit
 
 
+class Name(str):
+    """A name that does not pickle."""
+
+    def __new__(cls) -> Name:
+        made = super().__new__(cls, "own")
+        made.lock = threading.Lock()  # type: ignore[attr-defined]
+        return made
+
+
 class Step:
     """A number that does not pickle."""
 
@@ -78,11 +88,12 @@ RAISED = {
 }
 FAILED = {name: told for name, (_, told) in RAISED.items()} | {
     "metric": "AttributeError: 'NoneType' object has no attribute 'metrics'",
+    "number": "TypeError: something in a report is called 3; expected a string",
     "endless": "exceeded the time limit",
     "fast": "exceeded the time limit",
 }
 """What fails, and the beginning of why."""
-FINE = ("step", "fork", "folder", "thread", "stdout", "descriptor")
+FINE = ("step", "name", "fork", "folder", "thread", "stdout", "descriptor")
 """What does not fail: it is the candidate's own business."""
 
 
@@ -101,6 +112,10 @@ class Misdeeds(Evaluator):
             raise RAISED[deed][0]()
         if deed == "metric":
             yield None  # type: ignore[misc]
+        if deed == "number":
+            yield Report({"loss": 1.0, 3: 1.0})  # type: ignore[dict-item]
+        if deed == "name":
+            yield Report({"loss": 1.0, Name(): 1.0}, arrays={Name(): np.ones(1)})
         if deed == "endless":
             for step in itertools.count():
                 time.sleep(0.05)
