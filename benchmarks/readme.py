@@ -39,6 +39,13 @@ FIGURES = (
     ("loop", "memory_growth_mib", "growth of the driver over 10,000 candidates, MiB", "at most 50"),
     ("resume", "lost_results", "results lost over 20 kills of the driver", "0"),
     ("resume", "identical_front", "same front, killed or not, on one worker or two", "true"),
+    (
+        "resume_cost",
+        "resume_cpu_seconds",
+        "CPU seconds to go on with a run of 200,000 cheap candidates, report included",
+        "at most 10",
+    ),
+    ("resume_cost", "replay_cpu_seconds", "the same without its snapshot: everything told again", "reported"),
     ("coupling", "zoo_models", "models of the zoo, the eight of strangers included", "reported"),
     ("coupling", "zoo_prunable", "of them those of which nothing is frozen that is not documented", "all"),
     (
