@@ -52,6 +52,13 @@ FIGURES = (
         "reported",
     ),
     ("resume", "same_front_after_a_cut_link", "same front as without a cut", "true"),
+    (
+        "resume_cost",
+        "resume_cpu_seconds",
+        "CPU seconds to go on with a run of 200,000 cheap candidates, report included",
+        "at most 10",
+    ),
+    ("resume_cost", "replay_cpu_seconds", "the same without its snapshot: everything told again", "reported"),
     ("coupling", "zoo_models", "models of the zoo, the eight of strangers included", "reported"),
     ("coupling", "zoo_prunable", "of them those of which nothing is frozen that is not documented", "all"),
     (

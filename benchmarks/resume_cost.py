@@ -4,6 +4,7 @@ snapshot that the run left and without it, when everything is told again; and wh
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import shutil
 import tempfile
@@ -78,28 +79,53 @@ def latest(folder: Path) -> list[bytes]:
         return [c.genome.tobytes() for c in ledger.candidates(ledger.counts()["candidates"] - 2 * CHUNK)]
 
 
-def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return figures and settings."""
+def measure(candidates: int, made: Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return figures and settings.
+
+    Args:
+        candidates: of the run that is gone on with.
+        made: folder of such a run that was made before by this benchmark; None: it is made, which takes
+            minutes, and what its snapshots cost is a figure, too.
+    """
     torch.set_num_threads(1)
-    candidates = 6_000 if quick else 200_000
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary, "run")
-        whole, writing, _ = call(folder, candidates)
-        other = Path(temporary, "other")
+        folder, other = Path(temporary, "run"), Path(temporary, "other")
+        if made is None:
+            whole, writing, _ = call(folder, candidates)
+            figures["snapshots_percent"] = 100 * writing / whole
+        else:
+            shutil.copytree(made, folder)
+            with contextlib.closing(Ledger.reader(folder / "ledger.db")) as ledger:
+                candidates = ledger.counts()["evaluations"]
         shutil.copytree(folder, other)
         (other / NAME).unlink()
         resumed, _, front = call(folder, candidates + CHUNK)
         replayed, _, same = call(other, candidates + CHUNK)
-        identical = front == same and latest(folder) == latest(other)
-    figures = {
-        "resume_cpu_seconds": resumed,
-        "replay_cpu_seconds": replayed,
-        "snapshots_percent": 100 * writing / whole,
-        "identical": identical,
-    }
-    settings = {"candidates": candidates, "loci": LOCI, "lag": LAG, "chunk": CHUNK}
-    return figures, settings
+        figures |= {
+            "resume_cpu_seconds": resumed,
+            "replay_cpu_seconds": replayed,
+            "identical": front == same and latest(folder) == latest(other),
+        }
+    return figures, {"candidates": candidates, "loci": LOCI, "lag": LAG, "chunk": CHUNK}
+
+
+def main() -> None:
+    """Measure, print the figures, and write them where ``--json`` says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.resume_cost")
+    parser.add_argument("--quick", action="store_true", help="under 50 seconds on 2 cores: 6,000 candidates")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="a run that was made before, kept")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make such a run there, and end")
+    arguments = parser.parse_args()
+    candidates = 6_000 if arguments.quick else 200_000
+    if arguments.keep is not None:
+        call(arguments.keep, candidates)
+        return
+    where = harness.environment()
+    figures, settings = measure(candidates, arguments.run)
+    harness.report("resume_cost", figures, {"quick": arguments.quick} | settings, where, arguments.json)
 
 
 if __name__ == "__main__":
-    harness.main("resume_cost", measure)
+    main()

@@ -271,11 +271,18 @@ class Loop(SearchLoop):
         ended = self.tally.ending is not None
         if not due or ended or self._retry is not None or not declares_state(self.strategy):
             return
-        if (learned := self.strategy.state()) is None:
-            self._snapshots.begin(self._told)  # it may be able to later on
-            return
+        self._snapshots.begin(self._told)
+        try:
+            if (learned := self.strategy.state()) is not None:
+                self._snapshots.write(self._told, self._fits, self._state(learned))
+        # a strategy of the user's may fail in it, or give what cannot be kept: then the ledger is replayed
+        except Exception:
+            self._snapshots.discard()
+
+    def _state(self, learned: dict[str, Any]) -> dict[str, Any]:
+        """Return where the loop is, with what the strategy has learned."""
         tally = self.tally
-        state = {
+        return {
             "asked": self.asked,
             "told": self._told,
             "arrived": (self.ledger.arrival(self._tail[-1]) or 0) if self._tail else 0,
@@ -291,7 +298,6 @@ class Loop(SearchLoop):
             "epochs": [self.epochs, self._epoch_macs],
             "strategy": learned,
         }
-        self._snapshots.write(self._told, self._fits, state)
 
     def _restore(self) -> bool:
         """Start the strategy and go on from the snapshot, where there is one that fits; whether there was."""

@@ -123,6 +123,8 @@ class Problem:
 
     def violations(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
         """Like :meth:`violation` for evaluations, shape ``(n,)``; inf for what did not complete."""
+        if not self.constraints:
+            return np.array([0.0 if e.state is State.COMPLETE else np.inf for e in evaluations])
         return np.array(
             [
                 self.violation({name: np.array([value]) for name, value in e.metrics.items()})[0]

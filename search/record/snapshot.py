@@ -6,6 +6,7 @@ what it says follows from the ledger alone. Nothing in it can execute code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -101,7 +102,8 @@ class Snapshots:
     def discard(self) -> None:
         """Delete it: the ledger is about to say something else."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
 
 def _out(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -64,6 +64,8 @@ class LedgerStoreContract(ABC):
                 assert one._replace(candidate=given[7], seq=0, has_cause=True) == given_one
                 assert store.evaluation(5) is None
                 assert store.counts() == {"candidates": 1203, "complete": 4}
+                pages = [one for page in store.figures() for one in page]
+                assert pages == [(id, {"loss": id / 3}) for id in (3, 0, 1202, 7)]
                 assert store.evaluated_by("host:1") == 4 and store.evaluated_by("") == 0
 
     def test_causes_come_back_and_a_complete_evaluation_needs_none(self) -> None:

@@ -270,6 +270,20 @@ def test_a_strategy_whose_restore_fails_is_told_everything_again(tmp_path):
     assert -1 not in loop.strategy.told and members(loop) == members(play(Budget(evaluations=80))[1])
 
 
+def test_a_state_that_cannot_be_kept_stops_nothing(tmp_path):
+    class Careless(Climbing):
+        def state(self):
+            return {"told": {*self.told}} if len(self.told) < 40 else 1 / 0
+
+        def restore(self, state):
+            raise AssertionError("there is nothing to restore")
+
+    ledger = Ledger(tmp_path / "ledger.db", SPACE)
+    for evaluations in (60, 80):
+        _, loop = play(Budget(evaluations=evaluations), None, ledger, Careless())
+    assert not (tmp_path / NAME).exists() and members(loop) == members(play(Budget(evaluations=80))[1])
+
+
 def test_failures_that_are_undone_leave_no_snapshot_of_them(tmp_path):
     def broken(candidate):
         if candidate.id > 2 and candidate.id % 9:
