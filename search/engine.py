@@ -362,7 +362,7 @@ class Search:
         """See that a run to begin with fits the space, before there is a folder; return the space where it is
         made and will stay.
         """
-        if self._prepared is not None or not self._warm.sources:
+        if self._prepared is not None or not self._warm.checks:
             return None
         untrained = self.preparation.untrained()
         space = self.preparation.make_space()

@@ -89,7 +89,7 @@ _EXPORTS = {
         Crossover SegmentWise Uniform
     """,
     "operators.initialisation": """
-        FromCriteria Initialisation Sampled UniformBudget
+        FromCriteria Given Initialisation Sampled UniformBudget
     """,
     "operators.selection": """
         NSGA2Selection NSGA3Selection Selection

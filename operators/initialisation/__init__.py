@@ -2,7 +2,15 @@
 
 from operators.initialisation.base import Initialisation
 from operators.initialisation.from_criteria import FromCriteria
+from operators.initialisation.given import Given, default_initialisation
 from operators.initialisation.sampled import Sampled
 from operators.initialisation.uniform_budget import UniformBudget
 
-__all__ = ["FromCriteria", "Initialisation", "Sampled", "UniformBudget"]
+__all__ = [
+    "FromCriteria",
+    "Given",
+    "Initialisation",
+    "Sampled",
+    "UniformBudget",
+    "default_initialisation",
+]

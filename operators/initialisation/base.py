@@ -12,7 +12,21 @@ from spaces.errors import InputError
 
 
 class Initialisation(ABC):
-    """Draws the first genomes."""
+    """Draws the first genomes.
+
+    Attributes:
+        checks: whether it has to see the space before a search begins.
+    """
+
+    checks: bool = False
+
+    def check(self, space: Space) -> None:
+        """See that it fits a space, before there is anything of a run.
+
+        Raises:
+            InputError: it does not.
+        """
+        return
 
     def __call__(self, space: Space, n: int, guide: Guide, rng: np.random.Generator) -> np.ndarray:
         """Return `n` valid genomes ``(n, length)``; equal ones happen."""

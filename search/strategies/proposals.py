@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from operators.base import Guide
-from operators.initialisation import FromCriteria, Initialisation, UniformBudget
+from operators.initialisation import Initialisation, default_initialisation
 from search.problem import Problem
-from spaces.base import Space
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +45,6 @@ def proposals_of(state: Mapping[str, Any]) -> list[Proposal]:
 
 Draw = Callable[[int], list[Proposal]]
 """Gives that many new proposals, at random."""
-
-
-def default_initialisation(space: Space, guide: Guide) -> Initialisation:
-    """Return what a search begins with by default: from criteria where there are scores, else random genomes
-    of all sizes.
-    """
-    scored = any(entry.ndim == 1 for entry in guide.values())
-    return FromCriteria() if scored and (space.choices == 2).any() else UniformBudget()
 
 
 def initial(problem: Problem, initialisation: Initialisation | None, rng: np.random.Generator) -> Draw:

@@ -13,12 +13,11 @@ import numpy as np
 
 from evaluators.base import State
 from operators.base import Guide
-from operators.initialisation import Initialisation
+from operators.initialisation import Initialisation, default_initialisation
 from search.ask_and_tell import declares_state
 from search.front import Front
 from search.record.about import About
 from search.record.ledger import Ledger
-from search.strategies.proposals import default_initialisation
 from search.warm_start.translation import translation
 from spaces.base import Segment, Space
 from spaces.errors import InputError
@@ -48,6 +47,7 @@ class FromRun(Initialisation):
             common with the space.
     """
 
+    checks = True
     __slots__ = ("_all", "_kept")  # out of `__dict__`, of which the identity of a run is made
 
     def __init__(self, run: str, most: int = 64, then: Initialisation | None = None) -> None:

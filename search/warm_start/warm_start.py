@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from evaluators.base import Candidate
+from operators.initialisation import Initialisation
 from search.executors.base import Executor
 from search.executors.known import Known, KnownResults
 from search.problem import Problem
@@ -34,20 +35,31 @@ class WarmStart:
     def __init__(self, strategy: SearchStrategy, state: Path | None) -> None:
         self._state, self._asks_known = state, strategy.asks_known
         self.sources: list[FromRun] = []
+        self._checking: list[Initialisation] = []
         source = getattr(strategy, "initialisation", None)
-        while isinstance(source, FromRun):
-            self.sources.append(source)
-            source = source.then
+        while source is not None:
+            if isinstance(source, FromRun):
+                self.sources.append(source)
+            if source.checks:
+                self._checking.append(source)
+            source = getattr(source, "then", None)
+
+    @property
+    def checks(self) -> bool:
+        """Whether the space has to be seen before the search begins."""
+        return bool(self._checking)
 
     def check(self, space: Space) -> None:
-        """See that every run is there, or was kept, and has something in common with the space.
+        """See that every run is there, or was kept, and has something in common with the space, and that
+        starting points fit it.
 
         Raises:
             InputError: of the first that is not, or has not.
         """
         for source in self.sources:
             source.find(self._state)
-            source.check(space)
+        for initialisation in self._checking:
+            initialisation.check(space)
 
     def keep(self) -> None:
         """Copy the ledgers of the runs, once: from now on the search needs them no more."""
