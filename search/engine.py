@@ -27,7 +27,8 @@ from search.executors.inline import InlineExecutor
 from search.finish.export import ModelSource
 from search.finish.finish import Finish, exported_files
 from search.interruption import interruptible
-from search.listeners import RunFacts, Telling
+from search.listeners import RunFacts
+from search.listeners.telling import Telling
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
 from search.record.about import About
