@@ -37,6 +37,13 @@ FIGURES = (
     ("loop", "scaling_2_workers", "throughput of two workers over one", "1.7"),
     ("loop", "simulated_busy_256", "share of time that 256 simulated workers are busy", ".90"),
     ("loop", "memory_growth_mib", "growth of the driver over 10,000 candidates, MiB", "at most 50"),
+    (
+        "study",
+        "resident_mib",
+        "resident memory of the view's process, 200,000 evaluations, MiB",
+        "at most 300",
+    ),
+    ("study", "log_mb", "and its journal, MB", "at most 21"),
     ("resume", "lost_results", "results lost over 20 kills of the driver", "0"),
     ("resume", "identical_front", "same front, killed or not, on one worker or two", "true"),
     (

@@ -28,7 +28,8 @@ from search.finish.export import ModelSource
 from search.finish.finish import Finish
 from search.finish.finished_models import is_finished
 from search.interruption import interruptible
-from search.listeners import RunFacts, Telling
+from search.listeners import RunFacts
+from search.listeners.telling import Telling
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress, SearchProgress
 from search.record.about import About

@@ -4,8 +4,7 @@ Weights & Biases.
 
 from search.listeners.base import Listener, RunFacts
 from search.listeners.mlflow import MLflow
-from search.listeners.telling import Telling
 from search.listeners.tensorboard import TensorBoard
 from search.listeners.wandb import WandB
 
-__all__ = ["Listener", "MLflow", "RunFacts", "Telling", "TensorBoard", "WandB"]
+__all__ = ["Listener", "MLflow", "RunFacts", "TensorBoard", "WandB"]
