@@ -44,7 +44,8 @@ class Randomness:
     def close(self) -> None:
         """Give back what was borrowed; it is not entered any more."""
         if self._inner is not None:
-            _spare.append(self._inner[1])
+            if self._inner[1] is not get_bit_generator():  # it is where a signal struck in between
+                _spare.append(self._inner[1])
             self._inner = None
 
 
