@@ -311,11 +311,11 @@ class Isolation:
                 self._inference, now = None, []
             if self._inner is not None and self._inner != now:
                 _change(self._inner)
+            self._streams.__enter__()
+            self._randomness.__enter__()
         except BaseException:  # a signal came in between
             self._put_back([])
             raise
-        self._streams.__enter__()
-        self._randomness.__enter__()
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -328,12 +328,12 @@ class Isolation:
                 now = []  # it changes whether there are gradients, too
             self._put_back(now)
         except BaseException:  # a signal came in between
-            self._randomness.__exit__()
-            self._streams.__exit__()
             self._put_back([])
             raise
 
     def _put_back(self, now: list[Any]) -> None:
+        self._randomness.put_back()
+        self._streams.put_back()
         if self._outer != now:
             _change(self._outer)
         for number, handler in self._handlers.items():
