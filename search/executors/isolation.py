@@ -303,15 +303,19 @@ class Isolation:
         self._outer = now = _values()
         self._inferring = torch.is_inference_mode_enabled()
         self._handlers = _handlers()
-        if self._handlers.get(_INTERRUPT) is signal.default_int_handler:
-            _signal.signal(_INTERRUPT, _interrupt)  # the same, but it leaves a trace
-        if self._inference is not None:
-            self._inference.__exit__(None, None, None)
-            self._inference, now = None, []
-        if self._inner is not None and self._inner != now:
-            _change(self._inner)
-        self._streams.__enter__()
-        self._randomness.__enter__()
+        try:
+            if self._handlers.get(_INTERRUPT) is signal.default_int_handler:
+                _signal.signal(_INTERRUPT, _interrupt)  # the same, but it leaves a trace
+            if self._inference is not None:
+                self._inference.__exit__(None, None, None)
+                self._inference, now = None, []
+            if self._inner is not None and self._inner != now:
+                _change(self._inner)
+            self._streams.__enter__()
+            self._randomness.__enter__()
+        except BaseException:  # a signal came in between
+            self._put_back([])
+            raise
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -324,12 +328,12 @@ class Isolation:
                 now = []  # it changes whether there are gradients, too
             self._put_back(now)
         except BaseException:  # a signal came in between
-            self._randomness.__exit__()
-            self._streams.__exit__()
             self._put_back([])
             raise
 
     def _put_back(self, now: list[Any]) -> None:
+        self._randomness.put_back()
+        self._streams.put_back()
         if self._outer != now:
             _change(self._outer)
         for number, handler in self._handlers.items():
@@ -343,17 +347,22 @@ class Isolation:
             _unended.append(self._inference)
             self._inference = None
 
-    def from_outside(self, error: BaseException) -> bool:
-        """Whether something was raised by a handler of signals that was there before the candidate: Ctrl-C, a
-        time limit, a cancelled task. The code of the candidate may raise a KeyboardInterrupt of its own.
+    def from_outside(self, error: BaseException | None) -> BaseException | None:
+        """Return what a handler of signals has raised that was there before the candidate (Ctrl-C, a time
+        limit, a cancelled task), where that led to an error; None for the code of the candidate, which may
+        raise a KeyboardInterrupt of its own.
         """
         codes = {_interrupt.__code__, *map(_code, self._handlers.values())}
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code in codes:
-                return True
-            trace = trace.tb_next
-        return False
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            trace = error.__traceback__
+            while trace is not None:
+                if trace.tb_frame.f_code in codes:
+                    return error
+                trace = trace.tb_next
+            seen.add(id(error))
+            error = error.__context__
+        return None
 
 
 def _values() -> list[Any]:

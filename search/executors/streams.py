@@ -44,6 +44,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._inner: list[Any] | None = None
+        self._outer: list[Any] | None = None
 
     def __enter__(self) -> None:
         files = [_file(number) for number in _NUMBERS]
@@ -55,11 +56,18 @@ class Streams:
 
     def __exit__(self, *_: object) -> None:
         self._inner = [getattr(sys, name) for name in _NAMES]
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Have what was outside again, unless that is done."""
+        if self._outer is None:
+            return
         for name, stream in zip(_NAMES, self._outer, strict=True):
             setattr(sys, name, stream)
         for number, file, copy in zip(_NUMBERS, _files, _copies, strict=True):
             if copy is not None and _file(number) != file:
                 os.dup2(copy, number)
+        self._outer = None
 
 
 def _lend(stream: Any) -> Any:

@@ -111,8 +111,8 @@ class _Run:
                 report = next(self._reports, None)
         except BaseException as error:
             self._stay()
-            if self._isolation.from_outside(error):
-                raise
+            if (outside := self._isolation.from_outside(error)) is not None:
+                raise outside from None
             self._reason = reason(error)
             if torch.cuda.is_initialized():  # tasks that share the device need what a failure has left behind
                 torch.cuda.empty_cache()
@@ -128,8 +128,8 @@ class _Run:
                 with self._isolation:
                     self._reports.close()
         except BaseException as error:
-            if self._isolation.from_outside(error):
-                raise
+            if (outside := self._isolation.from_outside(error)) is not None:
+                raise outside from None
         finally:
             self._isolation.close()
 
@@ -148,8 +148,8 @@ class _Run:
                 metrics = _screened(self._evaluator, self._candidate) | last.metrics
                 self._reason, self._cause = _fault(self._evaluator, metrics), Cause.METRIC
             except BaseException as error:
-                if self._isolation.from_outside(error):
-                    raise
+                if (outside := self._isolation.from_outside(error)) is not None:
+                    raise outside from None
                 self._reason = reason(error)
         if self._reason:
             return failed(self._candidate, self._reason, self._seconds, worker_name(), attempts, self._cause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 
 import numpy as np
@@ -198,10 +199,12 @@ def test_an_interrupt_finishes_what_is_running_and_a_second_one_leaves():
 
 
 def test_an_interrupt_signal_in_the_middle_of_an_evaluation_loses_nothing_committed():
+    def press(candidate):
+        if candidate.id == 20:
+            signal.raise_signal(signal.SIGINT)
+
     ledger = Ledger(None, SPACE)
-    reason, _ = play(
-        Budget(evaluations=50), None, ledger, evaluator=Counting(fail_at({20}, KeyboardInterrupt()))
-    )
+    reason, _ = play(Budget(evaluations=50), None, ledger, evaluator=Counting(press))
     assert reason == "interrupted"
     assert ledger.counts()["evaluations"] == 20
     assert play(Budget(evaluations=50), None, ledger)[0] == "evaluations"

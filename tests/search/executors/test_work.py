@@ -135,10 +135,19 @@ def pressing(model, candidate):
     yield Report({"loss": 1.0})
 
 
+def covering(model, candidate):
+    try:
+        yield from pressing(model, candidate)
+    finally:
+        raise RuntimeError("while tidying up")
+
+
 def test_ctrl_c_is_let_through_and_a_candidate_cannot_raise_it():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(pressing)
+    with pytest.raises(KeyboardInterrupt):
+        run(covering)
     assert signal.getsignal(signal.SIGINT) is before
     assert run(raising(KeyboardInterrupt("mine")))[0].reason == "KeyboardInterrupt: mine"
 
