@@ -23,6 +23,7 @@ class Randomness:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._inner: tuple[Any, ...] | None = None
+        self._outer: tuple[Any, ...] | None = None
 
     def __enter__(self) -> None:
         self._outer = _states()
@@ -39,7 +40,13 @@ class Randomness:
 
     def __exit__(self, *_: object) -> None:
         self._inner = _states()
-        _restore(self._outer)
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Have what was outside again, unless that is done."""
+        if self._outer is not None:
+            _restore(self._outer)
+            self._outer = None
 
     def close(self) -> None:
         """Give back what was borrowed; it is not entered any more."""
