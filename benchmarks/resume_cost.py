@@ -1,5 +1,9 @@
 """What it costs to go on with a run of very many cheap candidates: CPU seconds of one more call, with the
 snapshot that the run left and without it, when everything is told again; and what writing snapshots cost.
+
+    python -m benchmarks.resume_cost                  # makes the run first, which takes minutes
+    python -m benchmarks.resume_cost --keep FOLDER    # makes it once; then as often as wanted:
+    python -m benchmarks.resume_cost --run FOLDER
 """
 
 from __future__ import annotations

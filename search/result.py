@@ -15,7 +15,7 @@ from torch import nn
 
 from evaluators.base import Evaluation
 from search.ending import Ending
-from search.executors.randomness import Randomness
+from evaluators.randomness import Randomness
 from search.finish.export import base_of, export
 from search.finish.finish import front_of
 from search.finish.recipe import RECIPE, Recipe, load

@@ -23,7 +23,7 @@ from search.coevolution.mixture import mixed
 from search.coevolution.pruning import CellPruning, Child
 from search.coevolution.rules import CellRules
 from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset
-from search.executors.randomness import Randomness
+from evaluators.randomness import Randomness
 from search.executors.work import failed, reason, worker_name
 from spaces.pairs.mixed import Pairs
 

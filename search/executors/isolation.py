@@ -24,7 +24,7 @@ import torch.overrides as overrides
 import torch.utils._device as devices
 import torch.utils._python_dispatch as dispatch
 
-from search.executors.randomness import Randomness
+from evaluators.randomness import Randomness
 from search.executors.streams import Streams
 
 

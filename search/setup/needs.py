@@ -10,7 +10,7 @@ from torch import nn
 from evaluators.base import Evaluator
 from evaluators.data.base import Data
 from evaluators.rehearsal import check_data, check_tensors, check_trainable
-from search.executors.randomness import Randomness
+from evaluators.randomness import Randomness
 from spaces.base import Masked, Sliced, Space, Trained
 from spaces.errors import InputError
 

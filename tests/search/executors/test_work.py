@@ -13,7 +13,7 @@ import torch
 
 from evaluators.base import Candidate, Cause, Evaluator, Report, State
 from search.executors.base import Finished, Reported, Started
-from search.executors.randomness import Randomness
+from evaluators.randomness import Randomness
 from search.executors.work import evaluate, pruned
 from search.testing import BitSpace
 
