@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import nn
 
 from evaluators.base import Evaluation
-from search.ending import Ending
 from evaluators.randomness import Randomness
+from search.ending import Ending
 from search.finish.export import base_of, export
 from search.finish.finish import front_of
 from search.finish.recipe import RECIPE, Recipe, load

@@ -39,6 +39,7 @@ MODULES: dict[str, str] = {
     "search.choice": "search.finish.choice",
     "search.directory": "search.record.directory",
     "search.evolution": "search.strategies.evolution",
+    "search.executors.randomness": "evaluators.randomness",
     "search.export": "search.finish.export",
     "search.figures": "search.numbers",
     "search.finals": "search.record.finals",

@@ -9,8 +9,8 @@ from torch import nn
 
 from evaluators.base import Evaluator
 from evaluators.data.base import Data
-from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from evaluators.randomness import Randomness
+from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from spaces.base import Masked, Sliced, Space, Trained
 from spaces.errors import InputError
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from evaluators.base import Candidate, Cause, Evaluator, Report, State
-from search.executors.base import Finished, Reported, Started
 from evaluators.randomness import Randomness
+from search.executors.base import Finished, Reported, Started
 from search.executors.work import evaluate, pruned
 from search.testing import BitSpace
 
