@@ -24,6 +24,10 @@ from search.coevolution.mixture import mixed
 from search.coevolution.pruning import CellPruning, Child
 from search.coevolution.rules import CellRules
 from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset
+<<<<<<< HEAD
+=======
+from search.executors.isolation import Isolation
+>>>>>>> h/ray
 from search.executors.work import failed, reason, worker_name
 from spaces.pairs.mixed import Pairs
 
@@ -95,16 +99,18 @@ class CellStep:
         candidate = Candidate(
             id, np.ones(self.space.length, dtype=np.uint8), (), "init", candidate_seed(self.seed, id)
         )
-        randomness = Randomness(candidate.seed)
+        isolation = Isolation(candidate.seed)
         try:
-            with randomness:
+            with isolation:
                 outcome, candidate = (
                     self._step(candidate, states, moments) if states else self._begin(candidate)
                 )
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if (outside := isolation.from_outside(error)) is not None:
+                raise outside from None
             return failed(candidate, reason(error), time.perf_counter() - began, worker_name()), None
         finally:
-            randomness.close()
+            isolation.close()
         if self.files is not None:
             self.files.write(id, outcome.state.to_bytes(outcome.moments))
         metrics = dict(outcome.state.metrics)
