@@ -18,16 +18,12 @@ from evaluators.base import Candidate, Evaluation, Evaluator, State
 from evaluators.data.base import Data
 from evaluators.pairs.evaluator import PairTraining
 from evaluators.pairs.state import CellFiles, Half, PairState, Tensors, pack_moments, unpack_moments
-from evaluators.randomness import Randomness
 from search.ask_and_tell import candidate_seed
 from search.coevolution.mixture import mixed
 from search.coevolution.pruning import CellPruning, Child
 from search.coevolution.rules import CellRules
 from search.coevolution.tensors import each_moment, empty_like, is_finite, of_half, reset
-<<<<<<< HEAD
-=======
 from search.executors.isolation import Isolation
->>>>>>> h/ray
 from search.executors.work import failed, reason, worker_name
 from spaces.pairs.mixed import Pairs
 
