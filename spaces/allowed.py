@@ -1,10 +1,10 @@
 """What stored data may name. A recipe, or the configuration in a run's folder, is data: it may have come from
 anywhere, so that reading it must neither import nor call what its reader did not allow.
 
-Allowed are our own public classes, some layers of torch, and what the reader names. Whether a module happens
-to be imported already makes no difference. Everything that turns a dotted name into an object does so by
-:func:`imported`, which asks the :class:`Allowed` that is reading; where nothing stored is being read, the
-name is the user's own.
+Allowed are our own public classes, some layers of torch, Optuna's samplers and pruners, and what the reader
+names. Whether a module happens to be imported already makes no difference. Everything that turns a dotted
+name into an object does so by :func:`imported`, which asks the :class:`Allowed` that is reading; where
+nothing stored is being read, the name is the user's own.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _LAYERS = """
 """
 LAYERS = frozenset(_LAYERS.split())
 """Classes of ``torch.nn`` that may be named: layers, whose constructors only compute."""
+TRIALS = ("optuna.pruners", "optuna.samplers")
+"""Packages all of whose public classes may be named, for the same reason."""
 
 Names = str | Iterable[str | types.ModuleType | Callable[..., Any]]
 """What a reader allows."""
@@ -51,7 +53,8 @@ _reading: ContextVar[Allowed | None] = ContextVar("reading", default=None)
 
 
 class Allowed:
-    """What stored data may name: our own public classes, layers of torch, and what its reader allows.
+    """What stored data may name: our own public classes, layers of torch, samplers and pruners of Optuna, and
+    what its reader allows.
 
     Args:
         names: dotted names of classes and functions; modules and packages, by name or themselves, whose
@@ -87,7 +90,7 @@ class Allowed:
         """
         if not isinstance(path, str) or not path:
             raise InputError(f"{self._at(place)} is {path!r}; expected a dotted name")
-        if not (self._is_users(path) or self.own(path) or _layer(path)):
+        if not (self._is_users(path) or self.own(path) or _part(path)):
             raise InputError(
                 f"{self._at(place)} names {path!r}, which is not allowed; to allow it: {self._remedy(path)}"
             )
@@ -129,7 +132,7 @@ class Allowed:
             InputError: it is not allowed, cannot be imported, or is of another kind.
         """
         self.check(place, path)
-        found = self.own(path) or _layer(path) or self.objects.get(path)
+        found = self.own(path) or _part(path) or self.objects.get(path)
         by_prefix = found is None and path not in self.names
         if found is None:
             with _read_by(None):  # the module is the user's: what it names itself is not stored
@@ -179,7 +182,7 @@ class Allowed:
     def _check_home(self, place: str, path: str, found: Any) -> None:
         """See that what a module has under a name was defined in what is allowed: it may import others'."""
         home = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', '')}"
-        if not (self._is_users(home) or self.own(home) or _layer(home)):
+        if not (self._is_users(home) or self.own(home) or _part(home)):
             raise InputError(
                 f"{self._at(place)} names {path!r}, which is {home!r} and as such not allowed; to allow it: "
                 f"{self._remedy(path)}"
@@ -200,10 +203,10 @@ class Allowed:
         return found if found is not None and path in self._paths(found) else None
 
     def paths(self) -> list[str]:
-        """Return every dotted path of our public classes and of the layers of torch; this imports them."""
+        """Return every dotted path of what may be named without being allowed; this imports it."""
         kinds = [kind for name in self.homes if (kind := self._public(name)) is not None]
         ours = [path for kind in kinds for path in self._paths(kind) if "." in path]
-        return ours + [path for name in sorted(LAYERS) for path in _layer_paths(name)]
+        return [*ours, *_parts()]
 
     def _public(self, name: str) -> type | None:
         """Return our public class of a bare name."""
@@ -320,14 +323,22 @@ def _returns(function: Callable[..., Any], kind: type) -> bool:
     return isinstance(found, type) and issubclass(found, kind)
 
 
-def _layer(path: str) -> type | None:
-    """Return the layer of torch that a path names."""
-    name = path.rpartition(".")[2]
-    return getattr(nn, name) if name in LAYERS and path in _layer_paths(name) else None
+def _part(path: str) -> type | None:
+    """Return the layer of torch, or the class of Optuna, that a path names."""
+    return _parts().get(path) if path.startswith(("torch.nn.", "optuna.")) else None
 
 
-def _layer_paths(name: str) -> tuple[str, str]:
-    return f"torch.nn.{name}", f"{getattr(nn, name).__module__}.{name}"
+@cache
+def _parts() -> dict[str, type]:
+    """Return all layers of torch and classes of Optuna that may be named, by where they are exported and
+    where they are defined.
+    """
+    found = {f"torch.nn.{name}": getattr(nn, name) for name in LAYERS}
+    for package in TRIALS:
+        module = import_module(package)
+        kinds = {name: getattr(module, name) for name in module.__all__}
+        found |= {f"{package}.{name}": kind for name, kind in kinds.items() if isinstance(kind, type)}
+    return found | {f"{kind.__module__}.{kind.__qualname__}": kind for kind in found.values()}
 
 
 @cache

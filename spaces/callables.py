@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib
 import inspect
 import textwrap
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spaces.allowed import imported
 from spaces.errors import InputError
 from spaces.names import public_name
 
@@ -28,7 +28,8 @@ def function_of(spec: FunctionSpec, place: str) -> Callable[..., Any]:
         place: where it stands, for people.
 
     Raises:
-        InputError: the path does not import, what is there cannot be called, or the arguments do not fit.
+        InputError: the path cannot be imported, or is not allowed where stored data are being read; what is
+            there cannot be called, or the arguments do not fit.
     """
     if callable(spec):
         return spec
@@ -43,14 +44,7 @@ def function_of(spec: FunctionSpec, place: str) -> Callable[..., Any]:
         raise InputError(
             f"{place}: {spec!r}; expected a function, 'module.function', or class_path and init_args"
         )
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{place}: {path!r} does not import ({error}); expected 'module.function' that is installed, in "
-            f"the current folder or beside the config"
-        ) from None
+    found = imported(path, f"{place}:")
     if callable(found) and not isinstance(found, type):
         return functools.partial(found, **given) if given else found
     if isinstance(found, type):

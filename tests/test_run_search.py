@@ -147,6 +147,7 @@ def test_a_run_shows_its_table_and_the_same_line_again_says_that_it_is_complete(
         "seconds": None,
         "stall": None,
         "epochs": None,
+        "target": None,
     }
     assert main([str(kept)]) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ class TensorBoard(Listener):
         if self.folder is None and run.directory is None:
             raise InputError("listeners: TensorBoard has no folder; expected one, as the search has none")
         folder = Path(self.folder) if self.folder is not None else (run.directory or Path()) / "tensorboard"
-        self._writer = library("tensorboardX", "TensorBoard").SummaryWriter(str(folder))
+        writer = library("tensorboardX", "TensorBoard").SummaryWriter
+        # files are named by the second: a call that follows at once would write over the one before
+        self._writer = writer(str(folder), filename_suffix=f".{time.time_ns() % 10**9:09d}")
         lines = "\n".join(f"    {name}: {text}" for name, text in run.settings.items())
         self._writer.add_text("settings", lines, 0)
 

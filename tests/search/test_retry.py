@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -121,7 +123,7 @@ def test_an_interrupt_at_the_sight_of_failures_does_not_make_them_last():
     def stop(candidate):
         broken(candidate)
         if candidate.id == 14:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     assert play(Budget(evaluations=60), None, ledger, evaluator=Counting(stop))[0] == "interrupted"
     assert ledger.counts()["failed"] > 5

@@ -13,6 +13,7 @@ KNOWN = {
     ("spaces/lazy.py", "import_module"): "paths out of our own tables",
     ("secateur/__init__.py", "import_module"): "paths out of our own tables",
     ("spaces/allowed.py", "import_module"): "the one place for names that a user or a file gives",
+    ("search/listeners/base.py", "import_module"): "libraries that our own listeners name",
     ("search/config/mistakes.py", "import_module"): "asks spaces.allowed first",
     ("spaces/channels/rewriting.py", "exec"): "code that torch.fx wrote; names of a recipe are parameters",
     ("spaces/channels/rewriting.py", "__import__"): "importlib, for the next",

@@ -447,8 +447,8 @@ def test_a_function_that_fails_is_told_member_by_member_and_tried_again(
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"tune": "no.such.module"}, "finish.tune: 'no.such.module' does not import .*expected"),
-        ({"tune": f"{__name__}.calls"}, "finish.tune: .*calls cannot be called; expected"),
+        ({"tune": "no.such.module"}, "finish.tune: 'no.such.module' cannot be imported .*expected"),
+        ({"tune": f"{__name__}.calls"}, "finish.tune: .*calls' is a list; expected"),
         ({"tune": 3}, "finish.tune: 3; expected a function"),
         (
             {"tune": {"class_path": f"{__name__}.Calls", "init_args": {"x": 1}}},
