@@ -4,6 +4,7 @@ runs in one process, how long a test may take, and what CPU time all of them too
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from tests import waiting
 from tests.cpu import Usage
 
 sys.dont_write_bytecode = False
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 USAGE = Usage()
 
 
