@@ -93,6 +93,7 @@ def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
     assert lost and rows(loop) == rows(inline)
 
 
+@pytest.mark.slow
 def test_what_a_lost_node_had_is_done_again_and_says_nothing_about_the_work(tmp_path: Path) -> None:
     """That a node is lost is told five times in a row here; in tests/test_ray_silent_node.py one is."""
     inline = make(tmp_path, rules(), name="inline")
