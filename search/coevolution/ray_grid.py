@@ -83,8 +83,8 @@ class RayGrid:
         self._forget_all()
 
     def _give_up(self) -> list[Stepped]:
-        """Let go of what is under way. Where a node was lost, nobody knows what was there or waits for it, and
-        Ray may take minutes to say so. Nothing is cancelled: a step is short, and Ray 2.60 ends this very
+        """Let go of what is under way. Where a node was lost, nobody knows what was there or waits for it,
+        and Ray may take minutes to say so. Nothing is cancelled: a step is short, and Ray 2.60 ends this very
         process where a task is done in the moment in which it is cancelled.
         """
         ids = list(self._open.values())
