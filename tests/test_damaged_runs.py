@@ -191,5 +191,9 @@ def test_a_damaged_run_goes_on_to_the_same_result_or_is_one_line(tmp_path, capsy
             assert outcome(tmp_path / "runs" / "other") == expected
         else:
             assert code == 0, told
-            assert outcome(tmp_path / "runs" / "run") == expected, (file, told)
+            candidates, models = outcome(tmp_path / "runs" / "run")
+            assert candidates == expected[0], (file, told)
+            # a damaged model that is no longer chosen is let go; nothing else is
+            let_go = [model for model in expected[1] if model not in models]
+            assert set(models) <= set(expected[1]) and len(let_go) <= ("models" in str(file)), (file, told)
     assert refused < 6, "only the ledger is not to be had again"
