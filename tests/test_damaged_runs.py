@@ -188,7 +188,8 @@ def test_a_damaged_run_goes_on_to_the_same_result_or_is_one_line(tmp_path, capsy
             assert told.startswith(f"error: {file}") and told.count("\n") == 1, told
             assert "give this run another name" in told
             assert main([*more, "--name", "other"]) == 0, "the advice helps"
-            assert outcome(tmp_path / "runs" / "other") == expected
+            candidates, models = outcome(tmp_path / "runs" / "other")  # which finishes but once
+            assert candidates == expected[0] and set(models) <= set(expected[1])
         else:
             assert code == 0, told
             candidates, models = outcome(tmp_path / "runs" / "run")
