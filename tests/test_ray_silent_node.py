@@ -8,12 +8,13 @@ from benchmarks.namespaces import NotAllowed
 from benchmarks.silence import Settings, cut_in_the_middle, undisturbed
 from tests.waiting import slowness
 
-# Ray gives up a node about twelve seconds after its last word
+# Ray gives up a node about twelve seconds after its last word: four checks, a second apart, fail
+CHECKS = 4
 SOON = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_failure_threshold": str(CHECKS),
 }
 
 
@@ -37,4 +38,6 @@ def test_a_cut_link_changes_neither_the_end_nor_the_front(settings: Settings, tm
     assert story.outcome["failed"] == []
     if settings.time_limit is not None:
         assert story.known > settings.time_limit
-    assert 0 < story.known < story.again < story.known + 20 * slowness()
+    # a result may come before the driver's next look at the nodes: what began again is held against Ray's checks
+    assert CHECKS < story.known
+    assert CHECKS < story.again < story.known + 20 * slowness()
