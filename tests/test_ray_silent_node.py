@@ -38,6 +38,6 @@ def test_a_cut_link_changes_neither_the_end_nor_the_front(settings: Settings, tm
     assert story.outcome["failed"] == []
     if settings.time_limit is not None:
         assert story.known > settings.time_limit
-    # a result may come before the driver's next look at the nodes: what began again is held against Ray's checks
-    assert CHECKS < story.known
+    # a result may come before the driver's next look at the nodes: so this is held against Ray's checks
+    assert story.known > CHECKS
     assert CHECKS < story.again < story.known + 20 * slowness()
