@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from operators.mutation import ActivationGuided, BitFlip, BudgetShift, Criterion
 from operators.mutation.growth import growing
 from operators.selection import NSGA2Selection, NSGA3Selection, Selection
 from search.problem import Problem
+from search.strategies.expected_improvement import ExpectedImprovement
 from search.strategies.ladder import PROMOTED, Ladder
 from search.strategies.parts import Parts
 from search.strategies.population import Member, Population
+from search.strategies.preselection import Preselection
 from search.strategies.proposals import (
     Proposal,
     default_initialisation,
@@ -27,7 +29,6 @@ from search.strategies.proposals import (
     proposals_state,
 )
 from search.strategies.screening import Screening
-from search.strategies.surrogate import Surrogate
 from search.strategy import Strategy
 from spaces.errors import InputError, require
 
@@ -36,8 +37,8 @@ class Evolution(Strategy):
     """Steady-state NSGA-II (Deb et al. 2002 [P], steady state as in Durillo et al. 2009 [P]), assembled from
     exchangeable parts.
 
-    It begins with the base genome, where the space has one, and `population` - 1 genomes of the
-    initialisation (all that another run found, where it begins with one:
+    It begins with the base genome, where the space has one, and genomes of the initialisation: as many as the
+    population holds (all that another run found, where it begins with one:
     :class:`~search.warm_start.from_run.FromRun`). Every further candidate has two parents, each the best of a
     tournament; it is crossed, then changed by one mutation drawn from those whose needs the guide meets; one
     that works alone (:attr:`Mutation.alone`) changes the first parent itself.
@@ -49,41 +50,53 @@ class Evolution(Strategy):
     (``activation``).
 
     Args:
-        population: members that may become parents.
+        population: members that may become parents; "auto": as many as suit the results so far, with several
+            objectives 64 (:attr:`Population.size <search.strategies.population.Population.size>`).
         initialisation: of the first candidates; by default from criteria, where the problem has scores.
         crossover: a list is drawn from; by default uniform, and segment-wise where there are several
             segments.
         mutations: each child draws one; by default all that fit the space and the guide; among them
             ``Growth`` only of architectures that inherit weights.
         selection: of survivors; by default NSGA-II, from four objectives on NSGA-III.
-        tournament: members that compete to be a parent; 1 is chance.
+        tournament: members that compete to be a parent; 1 is chance; "auto": 4 where there is one objective
+            or a model by default, else 2.
         redraws: how often a duplicate or infeasible child is drawn again before it is mended.
         fidelity: whether candidates are looked at briefly first, and which are trained on; by default
             all are evaluated once.
-        surrogate: chooses the more promising of several children, where it has shown that it can; by default
-            none does.
+        surrogate: chooses the more promising of several children; "auto":
+            :class:`~search.strategies.expected_improvement.ExpectedImprovement` in spaces of at most 64
+            choices that are no masks of channels, where candidates are evaluated once and inherit nothing;
+            None: none does.
 
     Raises:
         InputError: for a population or tournament without members; at the start, for a mutation that needs
             scores that nothing provides.
     """
 
+    former_defaults: ClassVar[dict[str, Any]] = {"population": 64, "tournament": 2, "surrogate": None}
+
     def __init__(
         self,
-        population: int = 64,
+        population: int | Literal["auto"] = "auto",
         initialisation: Initialisation | None = None,
         crossover: Crossover | Sequence[Crossover] | None = None,
         mutations: Sequence[Mutation] | None = None,
         selection: Selection | None = None,
-        tournament: int = 2,
+        tournament: int | Literal["auto"] = "auto",
         redraws: int = 4,
         fidelity: Ladder | None = None,
-        surrogate: Surrogate | None = None,
+        surrogate: Preselection | Literal["auto"] | None = "auto",
     ) -> None:
         require(
             "Evolution",
-            (population >= 2, f"population {population} is not accepted; it must be at least 2"),
-            (tournament >= 1, f"tournament {tournament} is not accepted; it must be at least 1"),
+            (
+                population == "auto" or population >= 2,
+                f"population {population} is not accepted; it must be at least 2",
+            ),
+            (
+                tournament == "auto" or tournament >= 1,
+                f"tournament {tournament} is not accepted; it must be at least 1",
+            ),
             (redraws >= 0, f"redraws {redraws} is not accepted; it must be at least 0"),
             (
                 mutations is None or mutations,
@@ -97,13 +110,18 @@ class Evolution(Strategy):
 
     def start(self, problem: Problem, seed: int) -> None:
         super().start(problem, seed)
-        many = len(problem.objectives) > 3
+        goals = len(problem.objectives)
         self._members = Population(
             problem,
-            self.population,
-            self.selection or (NSGA3Selection() if many else NSGA2Selection()),
+            None if self.population == "auto" else self.population,
+            self.selection or (NSGA3Selection() if goals > 3 else NSGA2Selection()),
             self.rng,
         )
+        self._preselection = (
+            self.surrogate if self.surrogate != "auto" else _preselection(problem, self.fidelity)
+        )
+        keen = goals == 1 or (self.surrogate == "auto" and self._preselection is not None)
+        self._competing = self.tournament if self.tournament != "auto" else 4 if keen else 2
         self._screening = Screening(problem, self.rng, self.redraws)
         chosen = self.initialisation or default_initialisation(problem.space, problem.guide)
         self._initial = initial(problem, chosen, self.rng)
@@ -111,7 +129,7 @@ class Evolution(Strategy):
         self._mutations = _mutations(problem, self.mutations)
         self._parts = Parts([chosen, *self._crossovers, *self._mutations, self._members.selection])
         self._first: deque[Proposal] | None = None
-        for part in (self.fidelity, self.surrogate):
+        for part in (self.fidelity, self._preselection):
             if part is not None:
                 part.start(problem, self.rng)
 
@@ -120,18 +138,19 @@ class Evolution(Strategy):
             self._first = deque() if self._members.ids else deque(self._beginning())
         proposals = [] if self.fidelity is None else self.fidelity.due(n)
         proposals += [self._first.popleft() for _ in range(min(n - len(proposals), len(self._first)))]
-        draw = self._children if self.surrogate is None else self.surrogate.over(self._children)
+        model = self._preselection
+        draw = self._children if model is None else model.over(self._children, self._initial)
         proposals += self._screening.take(n - len(proposals), draw)
         candidates = [self._candidate(p.genome.copy(), p.parents, p.operator) for p in proposals]
-        if self.surrogate is not None:
-            self.surrogate.asked([c for c in candidates if c.operator != PROMOTED])
+        if self._preselection is not None:
+            self._preselection.asked([c for c in candidates if c.operator != PROMOTED])
         return candidates
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
             # where another strategy went before this one, that one asked it
             self._screening.admit(evaluation.candidate.genome)
-        for part in (self._members, self.fidelity, self.surrogate):
+        for part in (self._members, self.fidelity, self._preselection):
             if part is not None:
                 part.tell(evaluations)
 
@@ -148,7 +167,7 @@ class Evolution(Strategy):
             "screening": self._screening.state(),
             "first": None if self._first is None else proposals_state(self._first, length),
             "fidelity": None if self.fidelity is None else self.fidelity.state(),
-            "surrogate": None if self.surrogate is None else self.surrogate.state(),
+            "surrogate": None if self._preselection is None else self._preselection.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -158,8 +177,8 @@ class Evolution(Strategy):
         self._first = None if state["first"] is None else deque(proposals_of(state["first"]))
         if self.fidelity is not None:
             self.fidelity.restore(state["fidelity"])
-        if self.surrogate is not None:
-            self.surrogate.restore(state["surrogate"])
+        if self._preselection is not None:
+            self._preselection.restore(state["surrogate"])
         self._set_counters(state)  # last: the parts share the generator
 
     def _beginning(self) -> list[Proposal]:
@@ -168,10 +187,13 @@ class Evolution(Strategy):
         at_hand = (
             0 if self.initialisation is None else self.initialisation.at_hand(self.problem.space, self.rng)
         )
-        return first + self._screening.take(max(self.population - len(first), at_hand), self._initial)
+        # with a model fewer are enough to begin with
+        few = self.population == "auto" and self._preselection is not None
+        many = min(_FIRST, self._members.size) if few else self._members.size
+        return first + self._screening.take(max(many - len(first), at_hand), self._initial)
 
     def _children(self, n: int) -> list[Proposal]:
-        mothers, fathers = self._members.choose(n, self.tournament), self._members.choose(n, self.tournament)
+        mothers, fathers = (self._members.choose(n, self._competing) for _ in range(2))
         if not mothers:
             # no result has come back yet, or all have failed
             return self._initial(n)
@@ -236,6 +258,16 @@ class Evolution(Strategy):
         return guide
 
 
+def _preselection(problem: Problem, fidelity: Ladder | None) -> Preselection | None:
+    """Return what chooses among children by default: a model, where a genome is a few choices and a result
+    says what its genome is worth.
+    """
+    channels = any(segment.choices == 2 and segment.size > 1 for segment in problem.space.segments)
+    few = problem.space.length <= _FEW
+    plain = fidelity is None and not problem.evaluator.inherits
+    return ExpectedImprovement() if few and plain and not channels else None
+
+
 def _names(operators: Sequence[object], drawn: np.ndarray, effective: np.ndarray) -> list[str]:
     """Return the class name of each row's operator, "" where it had no effect."""
     return [
@@ -269,3 +301,7 @@ def _mutations(problem: Problem, given: Sequence[Mutation] | None) -> list[Mutat
         [CriterionGuided(scores), BudgetShift(criteria=scores)] if scores else [BudgetShift()]
     )
     return [BitFlip(), *guided, ActivationGuided()]
+
+
+_FEW = 64  # loci that a model can tell apart
+_FIRST = 16  # candidates that a search with a model begins with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,20 +28,40 @@ class Member:
 
 
 class Population:
-    """At most `size` members. What is told waits until a parent is wanted, so that one selection serves many
-    results.
+    """A limited number of members. What is told waits until a parent is wanted, so that one selection serves
+    many results.
 
     Candidates that failed, were pruned or have a value that is not finite are left out.
+
+    Args:
+        problem: gives values and violations.
+        size: members at most; None: as many as suit what was told so far, see :attr:`size`.
+        selection: of survivors.
+        rng: of the strategy.
     """
 
-    def __init__(self, problem: Problem, size: int, selection: Selection, rng: np.random.Generator) -> None:
-        self.problem, self.size, self.selection, self.rng = problem, size, selection, rng
+    def __init__(
+        self, problem: Problem, size: int | None, selection: Selection, rng: np.random.Generator
+    ) -> None:
+        self.problem, self.selection, self.rng = problem, selection, rng
+        self._size, self._told = size, 0
         self.members: list[Member] = []
         self._waiting: list[Member] = []
+
+    @property
+    def size(self) -> int:
+        """Members at most. Where it was left open: with several objectives 64, since a front is to find room;
+        with one twice the root of the results so far, and 16 at least, so that few evaluations are not spent
+        on many mediocre parents, and many not on cousins. [O]
+        """
+        if self._size is not None:
+            return self._size
+        return 64 if len(self.problem.objectives) > 1 else max(16, round(2 * math.sqrt(self._told)))
 
     def tell(self, evaluations: Iterable[Evaluation]) -> None:
         """Take in results; the outcome does not depend on how they are divided among calls."""
         for evaluation in evaluations:
+            self._told += 1
             values = self.problem.values([evaluation])[0]
             violation = float(self.problem.violations([evaluation])[0])
             if np.isfinite(values).all() and np.isfinite(violation):
@@ -56,12 +77,13 @@ class Population:
                 self._survive()
 
     def state(self) -> dict[str, Any]:
-        """Return members and those who wait, in their order."""
-        return {"members": _plain(self.members), "waiting": _plain(self._waiting)}
+        """Return members and those who wait, in their order, and how many results there were."""
+        return {"members": _plain(self.members), "waiting": _plain(self._waiting), "told": self._told}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.members, self._waiting = _members(state["members"]), _members(state["waiting"])
+        self._told = state["told"]
         if self.members:
             self._rank()
 

@@ -14,12 +14,13 @@ import numpy as np
 from evaluators.base import Candidate, Evaluation
 from operators.selection import rank
 from search.problem import Problem
+from search.strategies.preselection import Preselection
 from search.strategies.proposals import Draw, Proposal
 from search.strategies.rank_correlation import RankCorrelation, rank_correlation
 from spaces.errors import require
 
 
-class Surrogate:
+class Surrogate(Preselection):
     """Draws `times` as many children as are wanted and proposes the most promising. [O]
 
     Extremely randomised trees (Geurts et al. 2006 [P], scikit-learn's) predict the first objective from the
@@ -47,8 +48,7 @@ class Surrogate:
         self.times, self.chance, self.trees = times, chance, trees
 
     def start(self, problem: Problem, rng: np.random.Generator) -> None:
-        """Receive the problem, before anything is told."""
-        self.problem, self.rng = problem, rng
+        super().start(problem, rng)
         self._known: dict[int, float] = {}  # the first objective of all that were told
         self._worst = 0.0
         # of those that were asked: their description, and what was predicted
@@ -76,12 +76,11 @@ class Surrogate:
         known = self.correlation
         return self._model is not None and known.n >= _ENOUGH and known.positive
 
-    def over(self, draw: Draw) -> Draw:
-        """Return a draw of the more promising of what `draw` gives."""
-        return lambda n: self._chosen(draw(self.times * n), n) if self.trusted else draw(n)
+    def over(self, children: Draw, samples: Draw) -> Draw:
+        return lambda n: self._chosen(children(self.times * n), n) if self.trusted else children(n)
 
     def asked(self, candidates: Sequence[Candidate]) -> None:
-        """Predict what becomes of new candidates, to be judged by it."""
+        # what becomes of them is predicted now, to be judged by it
         if not candidates:
             return
         rows = self._describe([c.genome for c in candidates], [c.parents for c in candidates])
@@ -91,7 +90,6 @@ class Surrogate:
         }
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Take in what became of them."""
         for evaluation, values in zip(evaluations, self.problem.values(evaluations), strict=True):
             row, predicted = self._open.pop(evaluation.candidate.id, (None, math.nan))
             if not np.isfinite(values).all():
@@ -110,7 +108,6 @@ class Surrogate:
             self._fit()
 
     def state(self) -> dict[str, Any]:
-        """Return what is known, what was predicted, and what the model was fitted to."""
         rows, values = ([*column] for column in zip(*self._rows, strict=True)) if self._rows else ([], [])
         return {
             "known": {
@@ -131,7 +128,6 @@ class Surrogate:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state; the model is fitted again to what it was fitted to."""
         known, opened = state["known"], state["open"]
         self._known = dict(zip(known["ids"].tolist(), known["values"].tolist(), strict=True))
         self._worst, self._fitted = state["worst"], state["fitted"]
