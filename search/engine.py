@@ -35,7 +35,7 @@ from search.progress import Progress, SearchProgress
 from search.record.about import About
 from search.record.directory import RunDirectory
 from search.record.finals import load_finals
-from search.record.identity import Identity
+from search.record.identity import Identity, take_former_defaults
 from search.record.identity_format1 import identify
 from search.record.ledger import Ledger
 from search.record.lock import RunLock
@@ -171,7 +171,8 @@ class Search:
         self.progress = progress or Progress.silent()
         self.listeners = tuple(listeners)
         settings = {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
-        self._settings = identify("strategy", self.strategy) | Identity(settings, settings)
+        self._order = Identity(settings, settings)
+        self._settings = identify("strategy", self.strategy) | self._order
         self._limits = Budget()
         self._prepared: Problem | None = None
         self._memory: Ledger | None = None
@@ -334,7 +335,7 @@ class Search:
         else:
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
-            ledger.claim(self._identity(problem.space))
+            self._claim(ledger, problem.space)
             self._warm.keep()
             if self.preparation.baseline is not None:
                 for file in self.preparation.baseline.damaged:
@@ -380,7 +381,7 @@ class Search:
                 preparation.check_needs(rehearsed)
                 if directory is not None and directory.ledger.exists():
                     with contextlib.closing(Ledger(directory.ledger, rehearsed.space)) as ledger:
-                        ledger.claim(self._identity(rehearsed.space))
+                        self._claim(ledger, rehearsed.space)
                 # a cluster that does not answer shows now, not after the training
                 self.executor.start(rehearsed.space, rehearsed.evaluator)
                 for file in preparation.baseline.damaged if preparation.baseline else ():
@@ -392,6 +393,12 @@ class Search:
 
     def _identity(self, space: Space) -> Identity:
         return self.preparation.identity(space) | self._settings
+
+    def _claim(self, ledger: Ledger, space: Space) -> None:
+        """Bind a ledger to this run; what the strategy leaves open is as it was when the run began."""
+        if take_former_defaults("strategy", self.strategy, ledger.identity or {}):
+            self._settings = identify("strategy", self.strategy) | self._order
+        ledger.claim(self._identity(space))
 
     def _know_base(self, problem: Problem, ledger: Ledger) -> None:
         """Evaluate and score the base model once in the life of a run."""

@@ -11,101 +11,87 @@ import numpy as np
 
 from benchmarks.tables.arms import ARMS, OPPONENTS, OURS, SLOW
 from benchmarks.tables.figures import missed, ratio, regret
-from benchmarks.tables.record import SHARDS, Stage, record, stages
+from benchmarks.tables.record import NAS, SEEDS, SHARDS, Stage, plan, record
 from benchmarks.tables.recorded import REPORTING, load
-
-SEEDS, LONG, SHORT = 30, 1000, 200
-NAS = ("nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet")
-"""Tuning tables whose multi-objective figures stand beside the others."""
 
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Record what is missing and return figures and settings; quick: two tables, three seeds, 60 evaluations,
-    recorded anew, without slow arms.
+    """Return figures and settings, of the seeds that all arms have which count.
+
+    Args:
+        quick: two tables, three seeds, 60 evaluations, recorded anew without slow arms.
     """
-    if quick:
-        with tempfile.TemporaryDirectory() as folder:
-            return _measure(
-                Path(folder), ("hpobench/credit_g", "hpolib/naval_propulsion"), (), 3, 60, 60, quick
-            )
-    return _measure(SHARDS, REPORTING, NAS, SEEDS, LONG, SHORT)
+    if not quick:
+        return claims(SHARDS, plan(), SEEDS)
+    arms = [arm for arm in ARMS if arm not in SLOW]
+    stages = plan(("hpobench/credit_g", "hpolib/naval_propulsion"), (), 60, 60, arms)
+    with tempfile.TemporaryDirectory() as folder:
+        record(stages, Path(folder), 3)
+        return claims(Path(folder), stages, 3)
 
 
-def plan(tables: Sequence[str], beside: Sequence[str], long: int, short: int) -> list[Stage]:
-    """Return all that is to be recorded, slow arms last."""
-    one = stages(tables, 1, long)
-    several = [stage for goals in (2, 3) for stage in stages((*tables, *beside), goals, short)]
-    return sorted([*one, *several], key=lambda stage: stage.arm in SLOW)
-
-
-def _measure(
-    folder: Path,
-    tables: Sequence[str],
-    beside: Sequence[str],
-    seeds: int,
-    long: int,
-    short: int,
-    quick: bool = False,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    everything = [s for s in plan(tables, beside, long, short) if not quick or s.arm not in SLOW]
-    record(everything, folder, seeds)
-    single = _by_table([stage for stage in everything if len(stage.metrics) == 1], folder, seeds)
-    floors = {table: load(table).resolution for table in tables}
+def claims(folder: Path, stages: Sequence[Stage], seeds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return figures and settings of what is recorded."""
     figures: dict[str, Any] = {}
-    for evaluations in sorted({short, long}):
-        values = {
-            table: {
-                arm: np.array([regret(load(table), asked, evaluations) for asked in rows])
-                for arm, rows in arms.items()
-            }
-            for (table, _), arms in single.items()
-        }
-        figures[f"regret_ratio_{evaluations}"] = _against(values, floors)
-        figures[f"regret_{evaluations}"] = _means(values)
-    for name, of in (("hypervolume_gap", tables), ("hypervolume_gap_nasbench201", beside)):
-        several = _by_table([s for s in everything if len(s.metrics) > 1 and s.table in of], folder, seeds)
-        gaps = {
-            f"{table}: {', '.join(metrics)}": {
-                arm: np.array([missed(load(table), asked, metrics, short) for asked in rows])
-                for arm, rows in arms.items()
-            }
-            for (table, metrics), arms in several.items()
-        }
-        if gaps:
-            figures[f"{name}_{short}"] = _against(gaps, dict.fromkeys(gaps, 1e-6))
-            figures[f"{name}_{short}_shares"] = _means(gaps)
-    return figures, {"seeds": seeds, "tables": list(tables), "arms": list(ARMS)}
+    for evaluations in sorted({stage.evaluations for stage in stages}):
+        here = [stage for stage in stages if stage.evaluations == evaluations]
+        regrets = _values([stage for stage in here if len(stage.metrics) == 1], folder, seeds)
+        figures |= _figure(f"regret_{evaluations}", f"regret_ratio_{evaluations}", regrets)
+        for name, beside in (("hypervolume_gap", False), ("hypervolume_gap_nasbench201", True)):
+            of = [stage for stage in here if len(stage.metrics) > 1 and (stage.table in NAS) == beside]
+            figures |= _figure(
+                f"{name}_shares_{evaluations}", f"{name}_{evaluations}", _values(of, folder, seeds)
+            )
+    return figures, {"seeds": seeds, "arms": list(ARMS), "tables": list(REPORTING)}
 
 
-def _by_table(
-    found: Sequence[Stage], folder: Path, seeds: int
-) -> dict[tuple[str, tuple[str, ...]], dict[str, list[np.ndarray]]]:
-    """Return what was asked, by table and objectives, arm and seed."""
-    rows: dict[tuple[str, tuple[str, ...]], dict[str, list[np.ndarray]]] = {}
-    for stage in found:
-        known = stage.load(folder)
-        if known:
-            arms = rows.setdefault((stage.table, stage.metrics), {})
-            arms[stage.arm] = [known[seed] for seed in sorted(known) if seed < seeds]
-    return rows
+Values = dict[Stage, np.ndarray]
 
 
-def _against(values: dict[str, dict[str, np.ndarray]], floors: dict[str, float]) -> dict[str, float]:
-    """Hold ours against the best of the opponents of every table that have all seeds."""
-    ours = {table: arms[OURS] for table, arms in values.items()}
+def _values(stages: Sequence[Stage], folder: Path, seeds: int) -> Values:
+    """Return regrets or missed shares ``(seeds,)`` of every stage that has been recorded."""
+    found = {}
+    for stage in stages:
+        asked, table = stage.load(folder), load(stage.table)
+        known = [asked[seed] for seed in range(seeds) if seed in asked]
+        if len(stage.metrics) == 1:
+            found[stage] = np.array([regret(table, one) for one in known])
+        else:
+            found[stage] = np.array([missed(table, one, stage.metrics) for one in known])
+    return {stage: values for stage, values in found.items() if len(values)}
+
+
+def _figure(means: str, against: str, values: Values) -> dict[str, Any]:
+    """Return the means of all arms by table, and ours over the best opponent of every table."""
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    floors: dict[str, float] = {}
+    for stage, found in values.items():
+        name = ": ".join([stage.table, " and ".join(stage.metrics)])
+        rows.setdefault(name, {})[stage.arm] = found
+        floors[name] = load(stage.table).resolution if len(stage.metrics) == 1 else _LEAST
+    rows = {name: arms for name, arms in rows.items() if OURS in arms and arms.keys() & OPPONENTS.keys()}
+    if not rows:
+        return {}
+    known = [len(found) for arms in rows.values() for arm, found in arms.items() if arm not in SLOW]
+    seeds = min(known)
+    ours = {name: arms[OURS][:seeds] for name, arms in rows.items()}
     theirs = {
-        table: np.stack([arms[name] for name in OPPONENTS if len(arms.get(name, ())) == len(ours[table])])
-        for table, arms in values.items()
+        name: np.stack([arms[arm][:seeds] for arm in OPPONENTS if len(arms.get(arm, ())) >= seeds])
+        for name, arms in rows.items()
     }
-    return ratio(ours, theirs, floors)
-
-
-def _means(values: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, float]]:
-    """Return the mean of every arm, by table; of an arm with fewer seeds than ours their number stands by."""
     return {
-        table: {
-            arm if len(found) == len(arms[OURS]) else f"{arm} ({len(found)} seeds)": float(found.mean())
-            for arm, found in arms.items()
-        }
-        for table, arms in values.items()
+        against: {"seeds": seeds} | ratio(ours, theirs, floors),
+        means: {
+            name: {arm: _mean(found[:seeds], seeds) for arm, found in arms.items()}
+            for name, arms in rows.items()
+        },
     }
+
+
+def _mean(found: np.ndarray, seeds: int) -> float | dict[str, float]:
+    """Return the mean; of an arm with fewer seeds than the others their number stands by it."""
+    mean = float(found.mean())
+    return mean if len(found) == seeds else {"mean": mean, "seeds": len(found)}
+
+
+_LEAST = 1e-6  # a share of the hypervolume that counts as nothing

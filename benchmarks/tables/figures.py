@@ -16,9 +16,9 @@ LEVEL = 0.90
 _DRAWS = 2000
 
 
-def regret(table: Table, asked: np.ndarray, evaluations: int) -> float:
-    """Return how far the best of the first evaluations is from the best of the table."""
-    return float(table.at(asked[:evaluations]).min()) - table.best
+def regret(table: Table, asked: np.ndarray) -> float:
+    """Return how far the best that was asked is from the best of the table."""
+    return float(table.at(asked).min()) - table.best
 
 
 @cache
@@ -48,12 +48,12 @@ def _reference(metrics: Sequence[str]) -> np.ndarray:
     return np.full(len(metrics), 1.1)
 
 
-def missed(table: Table, asked: np.ndarray, metrics: tuple[str, ...], evaluations: int) -> float:
-    """Return the share of the exact front's hypervolume that the first evaluations miss, 0 to 1; axes run
-    from the front's lower to its upper end, the reference is a tenth beyond.
+def missed(table: Table, asked: np.ndarray, metrics: tuple[str, ...]) -> float:
+    """Return the share of the exact front's hypervolume that what was asked misses, 0 to 1; axes run from the
+    front's lower to its upper end, the reference is a tenth beyond.
     """
     low, high, _, whole = _front(table.name, metrics)
-    points = (_scaled(table, asked[:evaluations], metrics) - low) / (high - low)
+    points = (_scaled(table, asked, metrics) - low) / (high - low)
     inside = points[(points < 1.1).all(axis=1)]
     reached = moocore.hypervolume(inside, ref=_reference(metrics)) if len(inside) else 0.0
     return 1.0 - float(reached) / whole

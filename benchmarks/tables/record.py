@@ -1,11 +1,16 @@
-"""Recordings: what every arm asked, seed by seed, in one file an arm, a table and a set of objectives."""
+"""``python -m benchmarks.tables.record [--seeds 30] [--arms NAME ...]``: records what is missing, ten seeds
+of everything before the next ten; ended and called again it goes on.
+
+What every arm asked, seed by seed, is in one file an arm, a table and a set of objectives.
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +18,14 @@ import numpy as np
 import torch
 
 from benchmarks.tables.arms import ALONE, ARMS, SLOW, Metrics
-from benchmarks.tables.recorded import load
+from benchmarks.tables.recorded import REPORTING, load
 from spaces.files import replacing
 
 SHARDS = Path(__file__).parent.parent / "results" / "tables"
+SEEDS, LONG, SHORT = 30, 1000, 200
+NAS = ("nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet")
+"""Tuning tables whose fronts of error and latency stand beside the others."""
+_ROUND = 10  # seeds
 _OFTEN = 10.0  # seconds between two writings of one file
 
 
@@ -38,24 +47,22 @@ class Stage:
 
     def file(self, folder: Path) -> Path:
         """Return where it is kept."""
-        words = [self.table, *self.metrics, self.arm]
+        words = [self.table, *self.metrics, self.arm, str(self.evaluations)]
         return folder / ("-".join(words).lower().replace("/", "-").replace(" ", "-") + ".npz")
 
     def load(self, folder: Path) -> dict[int, np.ndarray]:
-        """Return what was asked, by seed; what was recorded with fewer evaluations is left out."""
+        """Return what was asked, by seed."""
         file = self.file(folder)
         if not file.exists():
             return {}
         with np.load(file) as found:
-            if int(found["evaluations"]) < self.evaluations:
-                return {}
-            return {int(seed): found[seed] for seed in found.files if seed != "evaluations"}
+            return {int(seed): found[seed] for seed in found.files}
 
     def save(self, folder: Path, found: dict[int, np.ndarray]) -> None:
         """Write what was asked."""
         content = io.BytesIO()
         rows = {str(seed): asked.astype(np.uint16) for seed, asked in sorted(found.items())}
-        np.savez_compressed(content, evaluations=np.array(self.evaluations), **rows)  # type: ignore[arg-type]
+        np.savez_compressed(content, **rows)  # type: ignore[arg-type]
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.file(folder)) as file:
             file.write_bytes(content.getvalue())
@@ -74,40 +81,51 @@ class Stage:
             self.save(folder, found)
 
 
-def stages(
-    tables: Sequence[str], goals: int, evaluations: int, arms: Sequence[str] | None = None
+def plan(
+    tables: Sequence[str] = REPORTING,
+    beside: Sequence[str] = NAS,
+    long: int = LONG,
+    short: int = SHORT,
+    arms: Collection[str] = ARMS,
 ) -> list[Stage]:
-    """Return the stages of some tables.
+    """Return all that is to be recorded, what takes longest last.
 
     Args:
-        tables: their names.
-        goals: how many objectives: 1 the error alone, 2 with each of the costs, 3 with two of them.
-        evaluations: of each seed.
-        arms: their names; None: all.
+        tables: whose figures are reported.
+        beside: tables whose fronts of error and latency stand beside them.
+        long: evaluations with one objective.
+        short: evaluations with one objective before that, and with several.
+        arms: their names.
     """
-    found = [
-        Stage(arm, table, metrics, min(evaluations, SLOW.get(arm, evaluations)))
-        for table in tables
-        for metrics in objectives(table, goals)
-        for arm in (ARMS if arms is None else arms)
-        if goals == 1 or arm not in ALONE
+    one = [Stage(arm, table, ("error",), short) for table in tables for arm in arms]
+    several = [
+        Stage(arm, table, metrics, short) for table in tables for metrics in goals(table) for arm in arms
     ]
-    return found
+    several += [Stage(arm, table, ("error", "latency"), short) for table in beside for arm in arms]
+    longer = [Stage(arm, table, ("error",), long) for table in tables for arm in arms if arm not in SLOW]
+    able = [*one, *(stage for stage in several if stage.arm not in ALONE), *longer]
+    return sorted(dict.fromkeys(able), key=lambda stage: stage.arm in SLOW)
 
 
-def objectives(table: str, goals: int) -> list[Metrics]:
-    """Return the sets of so many objectives that a table offers."""
+def goals(table: str) -> list[Metrics]:
+    """Return the sets of two and of three objectives that a table offers."""
     costs = load(table).costs
-    if goals == 1:
-        return [("error",)]
-    if goals == 2:
-        return [("error", cost) for cost in costs]
-    return [("error", *costs[:2])] if len(costs) > 1 else []
+    return [*(("error", cost) for cost in costs), *([("error", *costs[:2])] if len(costs) > 1 else [])]
 
 
-def record(all_stages: Sequence[Stage], folder: Path, seeds: int) -> None:
+def record(stages: Sequence[Stage], folder: Path, seeds: int) -> None:
     """Record what is missing, and say how far it has come."""
-    for number, stage in enumerate(all_stages):
+    for number, stage in enumerate(stages):
         if any(seed not in stage.load(folder) for seed in range(seeds)):
-            print(f"{number + 1}/{len(all_stages)} {stage}", file=sys.stderr, flush=True)
+            words = f"{number + 1}/{len(stages)} {stage.table}, {' and '.join(stage.metrics)}: {stage.arm}"
+            print(f"{words}, {stage.evaluations} evaluations, {seeds} seeds", file=sys.stderr, flush=True)
             stage.run(folder, seeds)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables.record")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="recorded in all")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS], help="these alone")
+    arguments = parser.parse_args()
+    for up_to in range(_ROUND, arguments.seeds + _ROUND, _ROUND):
+        record(plan(arms=arguments.arms), SHARDS, min(up_to, arguments.seeds))

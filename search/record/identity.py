@@ -45,6 +45,45 @@ def describe(name: str, value: object) -> dict[str, str]:
     return without_secrets(lines)
 
 
+def take_former_defaults(name: str, value: object, stored: Mapping[str, str]) -> bool:
+    """Let an object have the defaults of the time when a run began, where it leaves to us what they are.
+
+    A class whose arguments have got another default names the former ones in ``former_defaults``. Where such
+    an argument has today's default, and the run was written with the former one, the attribute is set to it.
+
+    Args:
+        name: what the lines begin with, as for :func:`describe`.
+        value: likewise; it is changed in place.
+        stored: the identity of the run.
+
+    Returns:
+        whether anything was changed.
+    """
+    return _take_former_defaults(name, value, stored, _DEPTH)
+
+
+def _take_former_defaults(name: str, value: object, stored: Mapping[str, str], depth: int) -> bool:
+    if depth == 0 or plain_text(value) is not None or isinstance(value, functools.partial):
+        return False
+    if isinstance(value, Mapping):
+        below = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        below = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        below = [*arguments(value).items()]
+    changed = False
+    former = getattr(type(value), "former_defaults", {})
+    today = inspect.signature(type(value)).parameters if former else {}
+    for key, argument in below:
+        line = stored.get(f"{name}.{key}")
+        if key in former and argument == today[key].default and line == plain_text(former[key]):
+            setattr(value, key, former[key])
+            changed = True
+        else:
+            changed |= _take_former_defaults(f"{name}.{key}", argument, stored, depth - 1)
+    return changed
+
+
 def without_secrets(lines: Mapping[str, str]) -> dict[str, str]:
     """Return the lines of an identity without the secrets among them."""
     return {key: redacted(text, next(filter(is_secret, key.split(".")), key)) for key, text in lines.items()}
