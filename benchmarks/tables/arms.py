@@ -23,7 +23,7 @@ Metrics = tuple[str, ...]
 Arm = Callable[[Table, Metrics, int, int], np.ndarray]
 
 
-class _Asked:
+class Asked:
     """A listener: which positions were asked, in the order of their ids."""
 
     def __init__(self, table: Table) -> None:
@@ -42,7 +42,7 @@ def ours(make: Callable[[], Strategy] = Evolution) -> Arm:
     """Return an arm of a strategy of ours, one candidate after another."""
 
     def run(table: Table, metrics: Metrics, evaluations: int, seed: int) -> np.ndarray:
-        asked = _Asked(table)
+        asked = Asked(table)
         search = Search(
             space=table.space,
             evaluators=[Recorded(table.name)],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import moocore
 import numpy as np
 from scipy.special import ndtr
+from threadpoolctl import ThreadpoolController
 
 from evaluators.base import Candidate, Evaluation
 from operators.mutation.growth import growing
@@ -72,7 +74,11 @@ class ExpectedImprovement(Preselection):
                 return children(n)
             drawn = [*children(self.pool - self.pool // 4), *samples(self.pool // 4)]
             pool = self._fresh(drawn)
-            return self._chosen(pool, n) if len(pool) > n else children(n)
+            if len(pool) <= n:
+                return children(n)
+            # with another number of threads the sums of BLAS, and with them the choice, may be others
+            with _blas().limit(limits=1, user_api="blas"):
+                return self._chosen(pool, n)
 
         return draw
 
@@ -94,7 +100,7 @@ class ExpectedImprovement(Preselection):
         length = self.problem.space.length
         return {
             "genomes": stacked(self._genomes, length),
-            "values": np.array(self._values).reshape(len(self._genomes), -1),
+            "values": np.array(self._values).reshape(-1, len(self._models) + 1),
             "open": {"ids": [*self._open], "genomes": stacked(self._open.values(), length)},
             "theta": [model.theta for model in self._models],
             "rows": self._rows,
@@ -178,6 +184,11 @@ class ExpectedImprovement(Preselection):
         better, others = np.split(order, [self.remembered // 2])
         drawn = self.rng.choice(others, self.remembered - len(better), replace=False)
         return sorted([*better.tolist(), *drawn.tolist()])
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def expected_improvement(

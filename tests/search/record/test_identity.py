@@ -35,7 +35,7 @@ from operators.stability import Rule
 from search import Coevolution, Evolution, Finish, Search, Strategy
 from search.config.assembly import assemble
 from search.config.settings import Settings
-from search.record.identity import arguments, describe, source_digest
+from search.record.identity import arguments, describe, source_digest, take_former_defaults
 from search.record.identity_format1 import former_structure, identify
 from spaces import ChannelSpace, models
 from spaces.errors import InputError
@@ -113,7 +113,8 @@ def identity(config, *changes):
     made = assemble(
         Settings.parse([str(ROOT / "configs" / f"{config}.yaml"), "--executor", "inline", *changes])
     )
-    return made.preparation.identity(Traced()) | made._settings
+    take_former_defaults("strategy", made.strategy, FORMAT1[config])
+    return made.preparation.identity(Traced()) | identify("strategy", made.strategy) | made._order
 
 
 @pytest.mark.parametrize("config", sorted(FORMAT1))
