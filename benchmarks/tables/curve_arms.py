@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 
 from evaluators.base import Candidate, Evaluation, Evaluator, Report, State
 from search.problem import Objective, Problem
-from search.pruners import LeadersPruner, TICPruner
+from search.pruners import LeadersPruner
 from search.tuning.halving import SuccessiveHalving
 from spaces.trials import TrialSpace
 
@@ -138,7 +138,6 @@ OURS = "ours: LeadersPruner"
 OWN: dict[str, Arm] = {
     OURS: pruned_by(LeadersPruner),
     "ours: SuccessiveHalving": Halving,
-    "ours: TICPruner without TIC": pruned_by(TICPruner),
 }
 ARMS = EXISTING | OWN
 
