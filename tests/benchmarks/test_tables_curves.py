@@ -134,6 +134,7 @@ def test_tuning_and_reporting_share_no_data_set():
 
 def test_figures_hold_what_is_asked(monkeypatch):
     monkeypatch.setattr(curves, "load", lambda name: table(seed=name))
+    monkeypatch.setattr(curves, "_DRAWS", 40)
     found = figures(quick=True, names=(1, 2))
     assert set(found["regrets"]["even 1"]) == set(ARMS)
     assert found["best existing over all tasks"] in EXISTING
