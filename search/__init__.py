@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from search.listeners import Listener, MLflow, TensorBoard, WandB
     from search.loop import Loop
     from search.problem import Constraint, Objective, Problem
-    from search.pruners import NonDominationPruner, TICPruner
+    from search.pruners import LeadersPruner, NonDominationPruner, TICPruner
     from search.raytune.scheduler import StudyScheduler
     from search.raytune.searcher import StudySearch
     from search.record.ledger import Ledger
@@ -51,6 +51,7 @@ __all__ = [
     "Front",
     "InlineExecutor",
     "Ladder",
+    "LeadersPruner",
     "Ledger",
     "Listener",
     "Loop",
@@ -93,6 +94,7 @@ _HOMES = {
     "Front": "search.front",
     "InlineExecutor": "search.executors.inline",
     "Ladder": "search.strategies.ladder",
+    "LeadersPruner": "search.pruners",
     "Ledger": "search.record.ledger",
     "PruningLines": "search.strategies.pruning_lines",
     "Listener": "search.listeners",

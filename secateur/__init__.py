@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "search": """
         Budget CellLoop Coevolution Constraint Evolution Executor Finish FromRun Front InlineExecutor
-        Ladder Ledger Listener Loop MLflow NonDominationPruner Objective Problem PruningLines
+        Ladder LeadersPruner Ledger Listener Loop MLflow NonDominationPruner Objective Problem PruningLines
         RandomSearch RayExecutor Result RunPlan Search SearchStrategy SimulatedExecutor Stages Strategy
         StudyScheduler StudySearch SuccessiveHalving Surrogate TICPruner TensorBoard Tuning WandB load
     """,
