@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from search.result import Result
     from search.setup.planning import RunPlan
     from search.strategies.evolution import Evolution
+    from search.strategies.expected_improvement import ExpectedImprovement
     from search.strategies.ladder import Ladder
+    from search.strategies.preselection import Preselection
     from search.strategies.pruning_lines import PruningLines
     from search.strategies.random_search import RandomSearch
     from search.strategies.stages import Stages
@@ -46,6 +48,7 @@ __all__ = [
     "Constraint",
     "Evolution",
     "Executor",
+    "ExpectedImprovement",
     "Finish",
     "FromRun",
     "Front",
@@ -58,6 +61,7 @@ __all__ = [
     "MLflow",
     "NonDominationPruner",
     "Objective",
+    "Preselection",
     "Problem",
     "PruningLines",
     "RandomSearch",
@@ -89,6 +93,7 @@ _HOMES = {
     "Constraint": "search.problem",
     "Evolution": "search.strategies.evolution",
     "Executor": "search.executors.base",
+    "ExpectedImprovement": "search.strategies.expected_improvement",
     "Finish": "search.finish.finish",
     "FromRun": "search.warm_start.from_run",
     "Front": "search.front",
@@ -103,6 +108,7 @@ _HOMES = {
     "NonDominationPruner": "search.pruners",
     "Objective": "search.problem",
     "RunPlan": "search.setup.planning",
+    "Preselection": "search.strategies.preselection",
     "Problem": "search.problem",
     "RandomSearch": "search.strategies.random_search",
     "RayExecutor": "search.executors.ray_tasks",

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "search": """
-        Budget CellLoop Coevolution Constraint Evolution Executor Finish FromRun Front InlineExecutor
-        Ladder LeadersPruner Ledger Listener Loop MLflow NonDominationPruner Objective Problem PruningLines
+        Budget CellLoop Coevolution Constraint Evolution Executor ExpectedImprovement Finish FromRun Front
+        InlineExecutor Ladder LeadersPruner Ledger Listener Loop MLflow NonDominationPruner Objective
+        Preselection Problem PruningLines
         RandomSearch RayExecutor Result RunPlan Search SearchStrategy SimulatedExecutor Stages Strategy
         StudyScheduler StudySearch SuccessiveHalving Surrogate TICPruner TensorBoard Tuning WandB load
     """,
