@@ -100,8 +100,8 @@ def by_optuna(make: Callable[[int], optuna.samplers.BaseSampler]) -> Arm:
             study = optuna.create_study(sampler=make(seed), directions=["minimize"] * len(metrics))
             asked: list[int] = []
             while len(asked) < evaluations and not _found(table, metrics, asked):
-                trial = study.ask(_distributions(table))
-                genome = [_position(values, trial.params[name]) for name, values in table.choices.items()]
+                trial = study.ask(distributions(table))
+                genome = [position(values, trial.params[name]) for name, values in table.choices.items()]
                 asked.append(table.index(np.array(genome)))
                 study.tell(trial, [float(table.at(asked[-1], metric)) for metric in metrics])
         return np.array(asked)
@@ -114,7 +114,8 @@ def _found(table: Table, metrics: Metrics, asked: Sequence[int]) -> bool:
     return len(metrics) == 1 and len(asked) > 0 and bool(table.at(np.array(asked[-1:]))[0] == table.best)
 
 
-def _distributions(table: Table) -> dict[str, optuna.distributions.BaseDistribution]:
+def distributions(table: Table) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Return what Optuna draws from: categories for words, positions for numbers."""
     return {
         name: optuna.distributions.CategoricalDistribution(values)
         if isinstance(values[0], str)
@@ -123,7 +124,8 @@ def _distributions(table: Table) -> dict[str, optuna.distributions.BaseDistribut
     }
 
 
-def _position(values: Sequence[Any], chosen: Any) -> int:
+def position(values: Sequence[Any], chosen: Any) -> int:
+    """Return the position of what Optuna drew."""
     return values.index(chosen) if isinstance(chosen, str) else chosen
 
 

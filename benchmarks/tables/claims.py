@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +23,28 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         quick: two tables, three seeds, 60 evaluations, recorded anew without slow arms.
     """
     if not quick:
-        return claims(SHARDS, plan(), SEEDS)
+        figures, settings = claims(SHARDS, plan(), SEEDS)
+        return figures | _of_others(), settings
     arms = [arm for arm in ARMS if arm not in SLOW]
     stages = plan(("hpobench/credit_g", "hpolib/naval_propulsion"), (), 60, 60, arms)
     with tempfile.TemporaryDirectory() as folder:
         record(stages, Path(folder), 3)
         return claims(Path(folder), stages, 3)
+
+
+def _of_others() -> dict[str, Any]:
+    """Return the figures of the commands beside this one, of their latest results."""
+    found: dict[str, Any] = {}
+    for name, figures in (
+        ("workers", ["workers_256"]),
+        ("curves", ["pruner_regret_ratio", "pruner_regret_ratio_one"]),
+        ("overhead", ["overhead_ms"]),
+    ):
+        file = SHARDS.parent / f"tables_{name}.json"
+        if file.exists():
+            known = json.loads(file.read_text())["figures"]
+            found |= {figure: known[figure] for figure in figures}
+    return found
 
 
 def claims(folder: Path, stages: Sequence[Stage], seeds: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -79,10 +96,15 @@ def _figure(means: str, against: str, values: Values) -> dict[str, Any]:
         name: np.stack([arms[arm][:seeds] for arm in OPPONENTS if len(arms.get(arm, ())) >= seeds])
         for name, arms in rows.items()
     }
+    found = ratio(ours, theirs, floors)
     return {
-        against: {"seeds": seeds} | ratio(ours, theirs, floors),
+        against: found.pop("ratio"),
+        f"{against}_interval": [found.pop("lower"), found.pop("upper")],
+        f"{against}_worst": found.pop("worst"),
+        f"{against}_seeds": seeds,
+        f"{against}_tables": found,
         means: {
-            name: {arm: _mean(found[:seeds], seeds) for arm, found in arms.items()}
+            name: {arm: _mean(values[:seeds], seeds) for arm, values in arms.items()}
             for name, arms in rows.items()
         },
     }

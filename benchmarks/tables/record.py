@@ -1,5 +1,5 @@
-"""``python -m benchmarks.tables.record [--seeds 30] [--arms NAME ...]``: records what is missing, ten seeds
-of everything before the next ten; ended and called again it goes on.
+"""``python -m benchmarks.tables.record [--seeds 30] [--arms NAME ...]``: records what is missing, five seeds
+of everything before the next five; ended and called again it goes on.
 
 What every arm asked, seed by seed, is in one file an arm, a table and a set of objectives.
 """
@@ -25,7 +25,7 @@ SHARDS = Path(__file__).parent.parent / "results" / "tables"
 SEEDS, LONG, SHORT = 30, 1000, 200
 NAS = ("nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet")
 """Tuning tables whose fronts of error and latency stand beside the others."""
-_ROUND = 10  # seeds
+_ROUND = 5  # seeds
 _OFTEN = 10.0  # seconds between two writings of one file
 
 
