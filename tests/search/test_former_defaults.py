@@ -6,8 +6,8 @@ import pytest
 
 from evaluators.base import Evaluator, Report
 from search import Evolution, Finish, Ledger, Search, Stages
-from search.record.identity import describe, take_former_defaults
 from search.problem import Objective, Problem
+from search.record.identity import describe, take_former_defaults
 from search.testing import BitSpace, Toy, evaluate
 from spaces import Categorical, HyperParameters, Integer
 from spaces.errors import InputError
