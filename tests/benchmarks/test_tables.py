@@ -1,8 +1,11 @@
 """Tables with known optima: what is recorded, and the figures of it."""
 
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks.harness import rounded
 from benchmarks.tables import arms, claims, figures, record, recorded
 from benchmarks.tables.recorded import REPORTING, TUNING, Table
 
@@ -104,3 +107,16 @@ def test_figures_are_of_the_seeds_that_all_arms_have(table, tmp_path):
     assert found["regret_ratio_3_seeds"] == 2
     assert found["regret_ratio_3"] == pytest.approx(0.5)  # no regret counts as 1, over 2
     assert found["regret_3"]["toys/grid: error"]["random search"] == 2
+
+
+def test_what_was_recorded_gives_the_regrets_that_are_committed():
+    committed = record.SHARDS.parent / "tables.json"
+    known = json.loads(committed.read_text())["figures"]
+    table = "hpobench/credit_g"
+    stages = [
+        stage
+        for stage in record.plan((table,), ())
+        if stage.metrics == ("error",) and stage.evaluations == 200
+    ]
+    found, _ = claims.claims(record.SHARDS, stages, known["regret_ratio_200_seeds"])
+    assert rounded(found["regret_200"][f"{table}: error"]) == known["regret_200"][f"{table}: error"]
