@@ -155,7 +155,7 @@ class ExpectedImprovement(Preselection):
     def _learn(self) -> np.ndarray:
         """Bring the models up to what was told; return the scores ``(n, objectives)`` of the front."""
         told = len(self._genomes)
-        if again := told >= self._next:
+        if again := told >= self._next or len(self._rows) > _MOST * self.remembered:
             self._rows = self._remember()
             self._next = math.ceil(told * _GROWTH)
         table = np.stack([self._values[row] for row in self._rows])
@@ -230,6 +230,6 @@ def _along(gains: np.ndarray, directions: np.ndarray) -> np.ndarray:
     return reached
 
 
-_GROWTH = 1.15  # models are fitted again when there is so much more
+_GROWTH, _MOST = 1.15, 1.5  # models are fitted again when there is so much more, or they know so many
 _LESSON = 200  # results that hyper-parameters are fitted to
 _DIRECTIONS, _OUTCOMES = 64, 8
