@@ -21,7 +21,7 @@ from optuna.pruners import (
 
 from benchmarks.trial_pruning.curves import Pool
 from benchmarks.trial_pruning.tasks import EPOCHS
-from benchmarks.trial_pruning.weighing import Weighing
+from benchmarks.trial_pruning.weighing import Precision, Weighing
 from search.pruners import TICPruner
 from search.strategies.rank_correlation import normal_scores
 
@@ -219,7 +219,7 @@ class Halving(Arm):
 class Weighed(Halving):
     """The same, with a score that is made of all the trials at a rung."""
 
-    weighing: Weighing = field(default_factory=Weighing)
+    weighing: Weighing | Precision = field(default_factory=Weighing)
 
     def ranks(self, pool: Pool, alive: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         return self.weighing(pool, alive, epoch), None
