@@ -1,7 +1,8 @@
 """The rule, settled by leave-one-family-out: for every family of tuning tasks a rule is chosen on the others.
 
 ``python -m benchmarks.trial_pruning.settling [--json FILE]``: how often each rule is chosen, and the regret
-of what was chosen over that of the best existing pruner on the family that was left out.
+of what was chosen over that of the best existing pruner on the family that was left out. The rule goes into
+``arms.OURS``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ RULES: dict[str, Arm] = {
     "one wave, the share fixed at 1/2": weighed(Weighing(share=0.5)),
     "one wave, movement by a quarter": weighed(Weighing(errors=0.25)),
     "one wave, movement and trace by a quarter": weighed(Weighing(errors=0.25, trace=0.25)),
+    "one wave, movement by .4, trace by a quarter": weighed(Weighing(errors=0.4, trace=0.25)),
+    "one wave, movement by a half, trace by a quarter": weighed(Weighing(trace=0.25)),
     "one wave, movement and trace by a half": weighed(Weighing(trace=0.5)),
     "one wave, half pooled": weighed(Weighing(pooling=0.5)),
     "one wave, pooled": weighed(Weighing(pooling=1.0)),

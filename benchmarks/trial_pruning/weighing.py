@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.trial_pruning.curves import Pool
-from search.strategies.rank_correlation import normal_scores
 from search.tuning.weighing import halving_score
 
 
@@ -44,12 +43,11 @@ class Weighing:
         if epoch == 1 and self.pooled:
             return everyone
         bias = pool[self.bias][trials, :epoch].mean(1) / pool.n
-        score = halving_score(val, train, bias, movement, labels, self.share, self.errors)
-        fine = np.isfinite(score)
+        others = [(trace, self.trace)] if self.trace else []
+        score = halving_score(val, train, bias, movement, labels, self.share, self.errors, others)
         if self.pooling:
+            fine = np.isfinite(score)
             score[fine] += self.pooling * (everyone - val)[fine]
-        if self.trace and fine.any():
-            score[fine] += self.trace * np.median(val[fine]) / np.sqrt(labels) * normal_scores(trace)[fine]
         return score
 
 
