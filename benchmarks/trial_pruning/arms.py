@@ -219,7 +219,7 @@ class Halving(Arm):
 class Weighed(Halving):
     """The same, with a score that is made of all the trials at a rung."""
 
-    weighing: Weighing = field(default_factory=Weighing)
+    weighing: Callable[[Pool, np.ndarray, int], np.ndarray] = field(default_factory=Weighing)
 
     def ranks(self, pool: Pool, alive: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         return self.weighing(pool, alive, epoch), None
@@ -289,10 +289,15 @@ _CHOICE = plus_bias("val_loss", "val/64/gram@0.001", 0.2)
 _OWN: dict[str, Any] = {"signals": [_TRACE, _MOVEMENT], "cost": "trace_seconds", "size": 81}
 
 _WEIGHED: dict[str, Any] = {"score": _VAL, "choice": _VAL, "size": 81, "waves": 2}
+_SETTLED: dict[str, Any] = _WEIGHED | {"waves": 1, "cost": "gram_seconds"}
 
-OURS = "ours: halving 81 in 2 waves, val + gram/n by the gap's share + movement by the error of val"
+OURS = "ours: halving 81, val + gram/n by the gap's share + movement and trace by a quarter of val's error"
+"""The rule that :mod:`~benchmarks.trial_pruning.settling` chose."""
 NEW: dict[str, Arm] = {
-    OURS: Weighed(**_WEIGHED, cost="gram_seconds"),
+    OURS: Weighed(**_SETTLED, weighing=Weighing(errors=0.25, trace=0.25)),
+    "ours: halving 81 in 2 waves, val + gram/n by the gap's share + movement by the error of val": Weighed(
+        **_WEIGHED, cost="gram_seconds"
+    ),
     "ours at the first look: chosen over 3 epochs": Weighed(**_WEIGHED, window=3, cost="gram_seconds"),
     "ours, in one wave": Weighed(**_WEIGHED | {"waves": 1}, cost="gram_seconds"),
     "ours, the share fixed at 1/2": Weighed(**_WEIGHED, cost="gram_seconds", weighing=Weighing(share=0.5)),
@@ -345,6 +350,14 @@ CONTROLS: dict[str, Arm] = (
         "control: ours without movement": Weighed(
             **_WEIGHED, cost="gram_seconds", weighing=Weighing(errors=0)
         ),
+    }
+    | {
+        f"control: the rule without {name}": Weighed(**_SETTLED, weighing=weighing)
+        for name, weighing in {
+            "gram/n": Weighing(share=0, errors=0.25, trace=0.25),
+            "movement": Weighing(errors=0, trace=0.25),
+            "trace": Weighing(errors=0.25),
+        }.items()
     }
 )
 """The same halving with statistics that cost nothing, and with each part left out."""

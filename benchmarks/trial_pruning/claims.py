@@ -22,7 +22,7 @@ import optuna
 from scipy.stats import kendalltau
 
 from benchmarks import harness
-from benchmarks.trial_pruning.arms import ARMS, EXISTING, OURS, Halving, Replay, Spent, plus_bias
+from benchmarks.trial_pruning.arms import ARMS, EXISTING, OURS, Arm, Halving, Replay, Spent, plus_bias
 from benchmarks.trial_pruning.curves import Pool, all_pools
 from benchmarks.trial_pruning.stages import FOLDER
 from benchmarks.trial_pruning.tasks import EPOCHS, TASKS
@@ -43,7 +43,7 @@ Table = dict[str, list[dict[str, Row]]]
 """Rows by task, unit and arm."""
 
 
-def unit(pool: Pool, orders: int, arms: Sequence[str]) -> dict[str, Row]:
+def unit(pool: Pool, orders: int, arms: Sequence[str], known: Mapping[str, Arm] = ARMS) -> dict[str, Row]:
     """Run arms on one pool in some orders; return their mean regrets."""
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,9 +53,9 @@ def unit(pool: Pool, orders: int, arms: Sequence[str]) -> dict[str, Row]:
         rows = []
         for number in range(orders):
             order = np.random.default_rng([pool.seed, number]).permutation(len(pool.table))
-            replay = Replay(pool, order, BUDGET, ARMS[name].choice, ARMS[name].window)
+            replay = Replay(pool, order, BUDGET, known[name].choice, known[name].window)
             with contextlib.suppress(Spent):
-                ARMS[name].run(replay)
+                known[name].run(replay)
             complete = np.flatnonzero(replay.reached == EPOCHS)
             end = pool["val_loss"][complete, -1] if len(complete) else np.zeros(0)
             rows.append(

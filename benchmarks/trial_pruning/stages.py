@@ -27,13 +27,18 @@ Shard = tuple[str, int, int, Regime]
 def shards() -> Iterator[Shard]:
     """Yield all shards in order: a hundred configurations of every task and split, 200 more of what is cheap
     and reported, a hundred without validation split where results are reported, then 200 more where methods
-    are tuned.
+    are tuned; before all of them, split by split, a hundred of every lean task.
     """
+    full = [name for name in TASKS if not TASKS[name].lean]
     cheap, costly = (
-        [name for name in TASKS if TASKS[name].costly is is_costly] for is_costly in (False, True)
+        [name for name in full if TASKS[name].costly is is_costly] for is_costly in (False, True)
     )
-    tuning = [name for name in TASKS if TASKS[name].tuning]
-    reported = [name for name in TASKS if not TASKS[name].tuning]
+    tuning = [name for name in full if TASKS[name].tuning]
+    reported = [name for name in full if not TASKS[name].tuning]
+    for seed in SEEDS:
+        for name in TASKS:
+            if TASKS[name].lean:
+                yield from ((name, seed, shard, "split") for shard in _FEW)
     stages: list[tuple[list[str], tuple[int, ...], Regime]] = [
         (cheap + costly, _FEW, "split"),
         ([name for name in cheap if name in reported], _MANY, "split"),

@@ -1,11 +1,8 @@
-"""The tasks: data splits, a model family, and configurations drawn from a space of hyper-parameters."""
+"""The tasks: those of the first table here, generated families and more real data in files beside."""
 
 from __future__ import annotations
 
-import math
 import sysconfig
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,93 +19,20 @@ from sklearn.datasets import (
 )
 from torch import Tensor, nn
 
-EPOCHS = 27
-"""The maximum resource: 3 to the third, so that halving by three comes out even."""
+from benchmarks.trial_pruning.generated import FAMILIES
+from benchmarks.trial_pruning.real import REAL
+from benchmarks.trial_pruning.task import (
+    EPOCHS,
+    Splits,
+    Task,
+    log_uniform,
+    noisy,
+    perceptron,
+    split,
+    standard,
+)
 
-
-@dataclass(frozen=True)
-class Splits:
-    """Inputs and targets of the training, validation and test samples."""
-
-    train: tuple[Tensor, Tensor]
-    val: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-    def joined(self) -> Splits:
-        """Training and validation samples together as training samples: for a criterion that needs no
-        validation split.
-        """
-        inputs, targets = (torch.cat([a, b]) for a, b in zip(self.train, self.val, strict=True))
-        return Splits((inputs, targets), self.val, self.test)
-
-
-class Task(ABC):
-    """One task of the benchmark.
-
-    Attributes:
-        loss: name of the loss, as TIC and :func:`losses` take it.
-        tuning: whether methods were tuned on it, so that nothing may be claimed on it.
-        costly: whether an estimate costs so much that only every third epoch has one, beside the first three.
-    """
-
-    loss = "cross_entropy"
-    tuning = False
-    costly = False
-
-    @abstractmethod
-    def splits(self, seed: int) -> Splits:
-        """Return the data split of a seed."""
-
-    @abstractmethod
-    def model(self, config: dict[str, Any]) -> nn.Module:
-        """Return a new model; torch's generator is seeded by the caller."""
-
-    def config(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Draw a configuration: the settings of AdamW, the schedule, and the model's own."""
-        common = {
-            "learning_rate": _log(rng, 1e-4, 3e-2),
-            "weight_decay": _log(rng, 1e-4, 1.0),
-            "batch_size": int(rng.choice([16, 32, 64])),
-            "schedule": str(rng.choice(["constant", "cosine"])),
-            "dropout": float(rng.choice([0.0, 0.2, 0.5])),
-        }
-        return common | self.architecture(rng)
-
-    def architecture(self, rng: np.random.Generator) -> dict[str, Any]:
-        return {"width": round(_log(rng, 8, 256)), "depth": int(rng.integers(1, 4))}
-
-
-def _log(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(math.exp(rng.uniform(math.log(low), math.log(high))))
-
-
-def perceptron(inputs: int, outputs: int, width: int, depth: int, dropout: float) -> nn.Module:
-    """Linear layers and ReLUs, without normalisation, as in the paper."""
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
-        inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
-
-
-def _split(
-    inputs: Tensor, targets: Tensor, sizes: tuple[int, int], seed: int, limit: int | None = None
-) -> Splits:
-    """Shuffle by the seed; the rest after training and validation samples (at most `limit`) is the test
-    split.
-    """
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
-    train, val = sizes
-    parts = [order[:train], order[train : train + val], order[train + val :][:limit]]
-    return Splits(*((inputs[part], targets[part]) for part in parts))
-
-
-def _noisy(labels: Tensor, share: float, classes: int, seed: int) -> Tensor:
-    """Replace a share of the labels by other ones, everywhere alike: noise is part of the distribution."""
-    generator = torch.Generator().manual_seed(1000 + seed)
-    wrong = torch.rand(len(labels), generator=generator) < share
-    shift = torch.randint(1, classes, labels.shape, generator=generator)
-    return torch.where(wrong, (labels + shift) % classes, labels)
+__all__ = ["EPOCHS", "TASKS", "Splits", "Task", "Transformer", "perceptron"]
 
 
 class DigitsMLP(Task):
@@ -121,7 +45,7 @@ class DigitsMLP(Task):
 
     def splits(self, seed: int) -> Splits:
         inputs, labels = _digits()
-        return _split(inputs.flatten(1), _noisy(labels, self.noise, 10, seed), (400, 150), seed)
+        return split(inputs.flatten(1), noisy(labels, self.noise, 10, seed), (400, 150), seed)
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         return perceptron(64, 10, config["width"], config["depth"], config["dropout"])
@@ -132,10 +56,10 @@ class DigitsCNN(Task):
 
     def splits(self, seed: int) -> Splits:
         inputs, labels = _digits()
-        return _split(inputs.unsqueeze(1), _noisy(labels, 0.1, 10, seed), (300, 120), seed)
+        return split(inputs.unsqueeze(1), noisy(labels, 0.1, 10, seed), (300, 120), seed)
 
     def architecture(self, rng: np.random.Generator) -> dict[str, Any]:
-        return {"width": round(_log(rng, 4, 32)), "depth": int(rng.integers(1, 4))}
+        return {"width": round(log_uniform(rng, 4, 32)), "depth": int(rng.integers(1, 4))}
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         layers: list[nn.Module] = []
@@ -159,7 +83,7 @@ class BreastCancer(Task):
 
     def splits(self, seed: int) -> Splits:
         found = load_breast_cancer()
-        return _split(_standard(found.data), torch.from_numpy(found.target).long(), (200, 80), seed)
+        return split(standard(found.data), torch.from_numpy(found.target).long(), (200, 80), seed)
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         return perceptron(30, 2, config["width"], config["depth"], config["dropout"])
@@ -174,7 +98,7 @@ class Diabetes(Task):
 
     def splits(self, seed: int) -> Splits:
         found = load_diabetes()
-        return _split(_standard(found.data), _standard(found.target[:, None]), (180, 72), seed)
+        return split(standard(found.data), standard(found.target[:, None]), (180, 72), seed)
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         return perceptron(10, 1, config["width"], config["depth"], config["dropout"])
@@ -187,9 +111,9 @@ class Wine(Task):
 
     def splits(self, seed: int) -> Splits:
         found = load_wine()
-        return _split(
-            _standard(found.data),
-            _noisy(torch.from_numpy(found.target).long(), 0.05, 3, seed),
+        return split(
+            standard(found.data),
+            noisy(torch.from_numpy(found.target).long(), 0.05, 3, seed),
             (80, 40),
             seed,
         )
@@ -208,7 +132,7 @@ class Friedman(Task):
 
     def splits(self, seed: int) -> Splits:
         inputs, targets = make_friedman1(1280, noise=3.0, random_state=seed)
-        return _split(_standard(inputs), _standard(targets[:, None]), (200, 80), seed)
+        return split(standard(inputs), standard(targets[:, None]), (200, 80), seed)
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         return perceptron(10, 1, config["width"], config["depth"], config["dropout"])
@@ -225,7 +149,7 @@ class Clusters(Task):
         inputs, labels = make_classification(
             1340, 20, n_informative=6, n_clusters_per_class=4, flip_y=0.1, random_state=seed
         )
-        return _split(_standard(inputs), torch.from_numpy(labels).long(), (240, 100), seed)
+        return split(standard(inputs), torch.from_numpy(labels).long(), (240, 100), seed)
 
     def model(self, config: dict[str, Any]) -> nn.Module:
         return perceptron(20, 2, config["width"], config["depth"], config["dropout"])
@@ -247,7 +171,7 @@ class CharTransformer(Task):
         count = (len(codes) - 1) // self.length
         inputs = codes[: count * self.length].view(count, self.length)
         targets = codes[1 : count * self.length + 1].view(count, self.length)
-        return _split(inputs, targets, (800, 200), seed, 560)
+        return split(inputs, targets, (800, 200), seed, 560)
 
     def architecture(self, rng: np.random.Generator) -> dict[str, Any]:
         architecture = {
@@ -305,11 +229,6 @@ def _digits() -> tuple[Tensor, Tensor]:
     return (images - images.mean()) / images.std(), torch.from_numpy(found.target).long()
 
 
-def _standard(values: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(values).double()
-    return ((tensor - tensor.mean(0)) / tensor.std(0)).float()
-
-
 @cache
 def _sources(seed: int, characters: int = 100_000) -> str:
     """The beginnings of files of the standard library, in an order drawn by the seed."""
@@ -334,4 +253,6 @@ TASKS: dict[str, Task] = {
     "wine": Wine(),
     "friedman": Friedman(),
     "clusters": Clusters(),
+    **FAMILIES,
+    **REAL,
 }

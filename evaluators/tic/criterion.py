@@ -56,10 +56,14 @@ class TIC:
         memory: bytes that per-sample gradients may take at a time.
         path: how per-sample gradients are made: by layer hooks, or functional (the reference); None: hooks
             where they agree with autograd.
+        trace: whether predictions hold the ``trace`` estimate, too, from the same gradients: a signal for
+            :class:`~search.tuning.halving.SuccessiveHalving`. None: no.
 
     Raises:
         InputError: a setting out of its range.
     """
+
+    later_arguments = ("trace",)
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class TIC:
         splits: int = 8,
         memory: int = 256 * 2**20,
         path: Path | None = None,
+        trace: bool | None = None,
     ) -> None:
         require(
             "tic",
@@ -86,6 +91,7 @@ class TIC:
         )
         self.estimator, self.damping, self.scale, self.fisher = estimator, damping, scale, fisher
         self.seed, self.splits, self.memory, self.path = seed, splits, memory, path
+        self.trace = trace
 
     def __call__(
         self,
@@ -125,15 +131,15 @@ class TIC:
         moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
         with _evaluating(layers), torch.no_grad():
             errors = partial(self._errors, as_likelihood(loss), targets.to(device))
-            values = ESTIMATORS[self.estimator](self.splits)(
-                gradients(model, moved, errors, self.memory, self.path), self.damping
-            )
+            rows = gradients(model, moved, errors, self.memory, self.path)
+            values = ESTIMATORS[self.estimator](self.splits)(rows, self.damping)
+            trace = float(ESTIMATORS["trace"](0)(rows, self.damping)[0]) if self.trace else None
         bias, *halves = (value * (1 / n if self.scale == "1/n" else 1.0) for value in values.tolist())
         error = _spread(halves) if halves and all(map(math.isfinite, halves)) else 0.0
         if not math.isfinite(bias):
             raise NonFiniteGradients(f"TIC: the bias is {bias}; expected finite gradients")
         moved_by = None if gauge is None else gauge(model)
-        return Prediction(float(train_loss), bias, error, moved_by, time.perf_counter() - began)
+        return Prediction(float(train_loss), bias, error, moved_by, time.perf_counter() - began, trace)
 
     def _errors(self, likelihood: Likelihood, targets: Tensor, outputs: Tensor) -> list[Tensor]:
         """Return gradients of the losses by the outputs: of the true labels, then of every drawn pass, scaled

@@ -34,6 +34,7 @@ class Prediction:
         movement: regime gauge, ``||theta - theta_0|| / ||theta_0||``; None where the beginning is not known.
             [O]
         seconds: what it took.
+        trace: Tr C / Tr F of the same samples; None where :class:`~evaluators.tic.TIC` was not asked for it.
     """
 
     train_loss: float
@@ -41,6 +42,7 @@ class Prediction:
     error: float
     movement: float | None = None
     seconds: float = 0.0
+    trace: float | None = None
 
     @property
     def score(self) -> float:
@@ -50,7 +52,8 @@ class Prediction:
     def metrics(self) -> dict[str, float]:
         """Return what a report of an evaluator carries."""
         found = {"tic_bias": self.bias, "tic_error": self.error, "predicted_loss": self.score}
-        return found if self.movement is None else found | {"movement": self.movement}
+        more = {"movement": self.movement, "tic_trace": self.trace}
+        return found | {name: value for name, value in more.items() if value is not None}
 
     def report(self, trial: Reportable, step: int) -> None:
         """Report the score to a trial of Optuna (any pruner works on it), and beside it what

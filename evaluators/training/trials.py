@@ -40,6 +40,7 @@ _FARTHEST = (
     1e9  # reports hold finite numbers only, and weights that all began at zero have moved infinitely far
 )
 _PREDICTED = ("tic_bias", "mean_bias", "tic_error", "predicted_loss", "movement")
+_TRACE = "tic_trace"
 
 
 class TrialTraining(OwnsSettings, Evaluator):
@@ -47,10 +48,10 @@ class TrialTraining(OwnsSettings, Evaluator):
 
     Reports, one an epoch: ``train_loss``, ``loss`` and the data's metrics on the `monitor` split; with `tic`
     also ``tic_bias``, ``mean_bias`` (its mean over the epochs so far), ``tic_error`` (its standard error),
-    ``predicted_loss`` (train_loss + tic_bias) and ``movement`` (the regime gauge), all with the weights after
-    the epoch; and ``steady_loss``, the lowest mean so far of ``loss`` (plus a share of ``tic_bias``) over
-    five epochs in a row: a lone lucky epoch on a small split does not win by it, so choose among finished
-    trials by it. [O]
+    ``predicted_loss`` (train_loss + tic_bias), ``movement`` (the regime gauge) and, where `tic` says it,
+    ``tic_trace``, all with the weights after the epoch; and ``steady_loss``, the lowest mean so far of
+    ``loss`` (plus a share of ``tic_bias``) over five epochs in a row: a lone lucky epoch on a small split
+    does not win by it, so choose among finished trials by it. [O]
 
     Where `keep_best` puts an earlier epoch's weights back, one more report repeats that epoch's metrics. A
     training that diverges ends with a report that is not finite, for the strategy to see. The learning rate's
@@ -150,6 +151,7 @@ class TrialTraining(OwnsSettings, Evaluator):
             STEADY,
             *assessed(self.data)[1:],
             *(_PREDICTED if self.tic else ()),
+            *((_TRACE,) if self.tic and self.tic.trace else ()),
         )
 
     def bind(self, space: Space, data: Data | None = None) -> None:
@@ -189,7 +191,9 @@ class TrialTraining(OwnsSettings, Evaluator):
     def _key(self) -> tuple[str, list[Any]]:
         """Return what a checkpoint belongs to, beside the genome: data and settings."""
         assert self.data is not None
-        tic = None if self.tic is None else sorted(vars(self.tic).items())
+        # checkpoints of before TIC had this setting are those of a TIC without it
+        told = {} if self.tic is None else vars(self.tic)
+        tic = None if self.tic is None else sorted(item for item in told.items() if item != ("trace", None))
         settings = {name: value for name, value in vars(self.settings).items() if name != "distillation"}
         return self.data.fingerprint, [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
 
@@ -243,7 +247,8 @@ class _Prediction:
             metrics = metrics | {"train_loss": train["loss"]}
         found = self._bias(self._model, metrics["train_loss"], self._gauge)
         # it diverges, which the strategy is to see
-        told = dict.fromkeys(_PREDICTED, math.nan) if found is None else found.metrics()
+        names = [name for name in self._evaluator.metrics if name in (*_PREDICTED, _TRACE)]
+        told = dict.fromkeys(names, math.nan) if found is None else found.metrics()
         return metrics | told | {"movement": min(told["movement"], _FARTHEST)}
 
     def state(self) -> dict[str, Tensor]:

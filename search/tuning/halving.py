@@ -26,7 +26,7 @@ from search.tuning.weighing import halving_score
 from spaces.errors import InputError, require
 
 _log = logging.getLogger(__name__)
-_SCORED = ("train_loss", "mean_bias", "movement")
+_WEIGHTS = {"movement": 0.5}
 
 
 @dataclass(eq=False)
@@ -80,8 +80,8 @@ class SuccessiveHalving(Strategy):
 
     With `weigh` signals add up in units of the loss, each as heavy as it can be right; a bracket as large as
     the budget has room for, the validation loss as `monitor`, TIC's ``gram``, and ``steady_loss`` with
-    `bias_share` 0 as the objective is the rule of benchmarks/trial_pruning but for its two waves, which bring
-    the first finished trial earlier. [O]
+    `bias_share` 0 as the objective is the rule of benchmarks/trial_pruning, with
+    ``weights={"movement": 0.25, "tic_trace": 0.25}``. [O]
 
     Args:
         n: configurations of a bracket.
@@ -96,9 +96,10 @@ class SuccessiveHalving(Strategy):
             with `mix`.
         weigh: rank by :func:`~search.tuning.weighing.halving_score` of `monitor`, a loss on the search split,
             ``train_loss``, ``mean_bias`` and ``movement``, and a rung of one epoch by the mean loss of
-            training and search samples: the rule of benchmarks/trial_pruning. Not together with `mix` or
-                `signals`. [O]
+            training and search samples. Not together with `mix` or `signals`. [O]
         labels: that the loss on the search split is the mean over; null: one a sample. For `weigh` alone.
+        weights: of the signals' normal scores, in standard errors of the loss; null: ``{movement: 0.5}``.
+            For `weigh` alone. [O]
         sampler: as in :class:`~search.tuning.strategy.Tuning`; the paper's is ``random``.
         startup: random trials before TPE models anything.
         starting_points: as in :class:`~search.tuning.strategy.Tuning`: the first configurations.
@@ -109,7 +110,7 @@ class SuccessiveHalving(Strategy):
             not reported, an evaluator that does not say its epochs.
     """
 
-    later_arguments = ("starting_points", "initialisation")
+    later_arguments = ("starting_points", "initialisation", "weights")
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class SuccessiveHalving(Strategy):
         startup: int = 10,
         starting_points: Sequence[dict[str, Any]] | None = None,
         initialisation: Initialisation | None = None,
+        weights: dict[str, float] | None = None,
     ) -> None:
         require(
             "strategy",
@@ -149,14 +151,18 @@ class SuccessiveHalving(Strategy):
                 not weigh or (mix == 0 and not signals),
                 "weigh true; expected neither mix nor signals beside it",
             ),
+            (weights is None or weigh, f"weights {weights}; expected null where weigh is false"),
+            (weights is None or len(weights) > 0, "weights {}; expected at least one metric, or null"),
             (labels is None or labels >= 1, f"labels {labels}; expected at least 1 or null"),
             (startup >= 1, f"startup {startup}; expected at least 1"),
         )
         self.signals = dict(signals or {})
         self.weigh, self.labels = weigh, labels
+        self.weights = None if weights is None else dict(weights)
         self.n, self.brackets, self.minimum, self.eta = n, brackets, minimum, eta
         self.maximum, self.mix = maximum, mix
-        self.monitor, self.second_monitor, self.sampler = monitor, second_monitor, sampler
+        self.monitor: str = monitor
+        self.second_monitor, self.sampler = second_monitor, sampler
         self.startup = startup
         self.starting_points = None if starting_points is None else [dict(point) for point in starting_points]
         self.initialisation = initialisation
@@ -167,8 +173,7 @@ class SuccessiveHalving(Strategy):
             raise InputError(
                 f"strategy: SuccessiveHalving cannot serve {len(problem.objectives)} objectives; expected one"
             )
-        more = _SCORED if self.weigh else [self.second_monitor] if self.second_monitor else self.signals
-        self._monitors = [Monitor(text) for text in (self.monitor, *more)]
+        self._monitors = [Monitor(text) for text in (self.monitor, *self._beside())]
         for monitor in self._monitors:
             monitor.check("strategy: monitor", reported(problem))
         self.resources = rungs(self.minimum, self.eta, self._whole(problem))
@@ -221,6 +226,12 @@ class SuccessiveHalving(Strategy):
                 self._conclude(place.trial, evaluation)
             else:
                 self._arrive(place, evaluation)
+
+    def _beside(self) -> list[str]:
+        """Return what ranks beside the monitor."""
+        if self.weigh:
+            return ["train_loss", "mean_bias", *(self.weights or _WEIGHTS)]
+        return list(self.signals) if self.second_monitor is None else [self.second_monitor]
 
     def _whole(self, problem: Problem) -> int:
         epochs = self.maximum or problem.evaluator.epochs
@@ -306,12 +317,14 @@ class SuccessiveHalving(Strategy):
     ) -> dict[int, tuple[float, ...]]:
         if not standing:
             return {}
-        val, train, bias, movement = (np.array(column) for column in zip(*standing.values(), strict=True))
+        val, train, bias, *signals = (np.array(column) for column in zip(*standing.values(), strict=True))
         trained, held_out = self._sizes
         if epoch == 1:
             scores = (trained * train + held_out * val) / (trained + held_out)
         else:
-            scores = halving_score(val, train, bias, movement, self.labels or held_out)
+            (first, weight), *others = zip(signals, (self.weights or _WEIGHTS).values(), strict=True)
+            labels = self.labels or held_out
+            scores = halving_score(val, train, bias, first, labels, errors=weight, others=others)
         scores = np.nan_to_num(scores, nan=math.inf, posinf=math.inf)
         return {id: (float(score),) for id, score in zip(standing, scores, strict=True)}
 

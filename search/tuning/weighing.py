@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from search.strategies.rank_correlation import normal_scores
@@ -15,9 +17,10 @@ def halving_score(
     labels: int,
     share: float | None = None,
     errors: float = 0.5,
+    others: Sequence[tuple[np.ndarray, float]] = (),
 ) -> np.ndarray:
     """Return validation loss + share * TIC bias + `errors` * standard error * normal scores of the movement,
-    lower is better.
+    and of others with their own weights; lower is better.
 
     The share is that of the gap (validation less training loss) in the validation loss, in the median of the
     trials: where nothing is overfitted yet, a bias says nothing. The error is that of a validation loss,
@@ -32,12 +35,14 @@ def halving_score(
         labels: that a validation loss is the mean over.
         share: weight of the bias; None: the gap's share.
         errors: weight of the movement.
+        others: more signals, ``(trials,)``, with their weights.
     """
     score = np.full(len(val), np.inf)
     fine = np.isfinite(val)
     if fine.any():
         level = np.median(val[fine])
         share = float(np.clip(np.median(val[fine] - train[fine]) / level, 0, 1)) if share is None else share
-        step = errors * level / np.sqrt(labels)
-        score[fine] = val[fine] + share * bias[fine] + step * normal_scores(movement)[fine]
+        score[fine] = val[fine] + share * bias[fine]
+        for signal, weight in ((movement, errors), *others):
+            score[fine] += weight * level / np.sqrt(labels) * normal_scores(signal)[fine]
     return score

@@ -16,6 +16,7 @@ from evaluators.testing import EvaluatorContract
 from evaluators.tic import TIC, CrossEntropy, RegimeGauge, SquaredError
 from evaluators.tic.bias import likelihood_of
 from evaluators.training.trials import STEADY
+from search.record.identity import describe
 from spaces import Float, HyperParameters, InputError, JointSpace, TrialSpace
 from spaces.models import Perceptron
 
@@ -77,6 +78,26 @@ def test_the_prediction_is_that_of_the_weights_after_the_epoch():
     assert {name: last[name] for name in PREDICTED} == pytest.approx(expected.metrics(), rel=1e-5)
     assert last["predicted_loss"] == pytest.approx(last["train_loss"] + last["tic_bias"], rel=1e-12)
     assert 0 < reports[0].metrics["movement"] < last["movement"] and last["tic_bias"] > 0
+
+
+def test_the_trace_is_told_beside_another_estimate_where_tic_is_asked_for_it():
+    given = Candidate(0, genome(), seed=1)
+    both, gram, trace = (
+        told(evaluator(tic=tic), given)[0]
+        for tic in (TIC("gram", trace=True), TIC("gram"), TIC("trace", scale="1"))
+    )
+    assert [metrics["tic_trace"] for _, metrics in both] == pytest.approx(
+        [metrics["tic_bias"] for _, metrics in trace], rel=1e-6
+    )  # products of all rows give the norms with another rounding
+    rest = [{name: value for name, value in metrics.items() if name != "tic_trace"} for _, metrics in both]
+    assert rest == [metrics for _, metrics in gram]
+
+
+def test_a_tic_of_before_there_was_a_trace_is_that_without():
+    assert describe("tic", TIC()) == describe("tic", TIC(trace=None)) != describe("tic", TIC(trace=True))
+    assert not any("trace" in key for key in describe("tic", TIC()))
+    plain, asked = (evaluator(tic=tic)._key()[1][-1] for tic in (TIC(), TIC(trace=True)))
+    assert asked == sorted([*plain, ("trace", True)]) and "trace" not in dict(plain)
 
 
 def test_the_running_loss_is_what_training_says():
@@ -203,7 +224,7 @@ def narrow(width):
 # -- what goes wrong -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tic", [None, TIC("gram"), TIC("trace")])
+@pytest.mark.parametrize("tic", [None, TIC("gram"), TIC("trace"), TIC("gram", trace=True)])
 def test_a_diverging_training_ends_with_a_report_that_says_so(tmp_path, tic):
     wild = TrialSpace({"training.learning_rate": {"low": 1e3, "high": 1e30, "log": True}}, model=plain)
     made = TrialTraining(epochs=20, optimiser="sgd", schedule="constant", tic=tic, bias_samples=16)

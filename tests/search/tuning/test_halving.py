@@ -284,8 +284,7 @@ def test_a_candidate_stops_at_exactly_its_rung():
     assert diverged == Stop("diverged: loss is inf at step 2", Cause.DIVERGED)
 
 
-def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(tmp_path: Path):
-    """The real thing: Digits, TIC, checkpoints."""
+def on_digits(tic: TIC) -> Problem:
     space = TrialSpace(
         {
             "model.width": {"low": 8, "high": 64},
@@ -293,10 +292,16 @@ def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(t
         },
         model=DenseNet,
     )
-    evaluator = TrialTraining(epochs=9, tic=TIC("gram", splits=2))
+    evaluator = TrialTraining(epochs=9, tic=tic)
     evaluator.bind(space, Digits(train_samples=120, label_noise=0.2))
+    return Problem(space, evaluator, (Objective("loss"),))
+
+
+def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(tmp_path: Path):
+    """The real thing: Digits, TIC, checkpoints."""
+    problem = on_digits(TIC("gram", splits=2))
+    evaluator = problem.evaluator
     evaluator.state = tmp_path
-    problem = Problem(space, evaluator, (Objective("loss"),))
     evaluations, ledger, _ = play(
         SuccessiveHalving(n=18, brackets=1, monitor="loss", weigh=True), problem=problem
     )
@@ -320,7 +325,31 @@ def test_rungs_may_be_ranked_by_the_weighed_score_and_the_first_by_all_samples(t
         )
 
 
+def test_the_weighed_score_takes_more_signals_with_weights_of_their_own():
+    problem = on_digits(TIC("gram", splits=0, trace=True))
+    weights = {"movement": 0.5, "tic_trace": -5.0}  # far from the default, so that the ranks tell
+    strategy = SuccessiveHalving(9, 1, minimum=3, monitor="loss", weigh=True, weights=weights)
+    (found,) = brackets(play(strategy, problem=problem)[0], 9)
+    val, train, bias, movement, trace = (
+        np.array([e.metrics[name] for e in found[0]])
+        for name in ("loss", "train_loss", "mean_bias", "movement", "tic_trace")
+    )
+    labels = problem.evaluator.data.size("search")
+    step = np.median(val) / np.sqrt(labels)
+    plain = halving_score(val, train, bias, movement, labels)
+    going = {e.candidate.parents[-1] for e in found[1]}
+    first = [
+        {found[0][i].candidate.id for i in np.argsort(score)[:3]}
+        for score in (plain - 5 * step * normal_scores(trace), plain)
+    ]
+    assert going == first[0] != first[1]
+
+
 def test_the_weighed_score_needs_what_it_is_made_of():
+    with pytest.raises(InputError, match="expected null where weigh is false"):
+        SuccessiveHalving(weights={"movement": 1.0})
+    with pytest.raises(InputError, match="expected at least one metric, or null"):
+        SuccessiveHalving(weigh=True, weights={})
     with pytest.raises(InputError, match="weigh true; expected neither mix nor signals"):
         SuccessiveHalving(weigh=True, signals={"movement": 0.3})
     with pytest.raises(InputError, match="the evaluator reports no 'mean_bias'"):
