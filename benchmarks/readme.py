@@ -267,7 +267,6 @@ SUMMARY = (
         "pruning while training: hypervolume over the best control's at equal compute",
         "at least 1.05",
     ),
-    ("fronts", "hypervolume_ratio_worst_task", "the same on the worst of three tasks", "at least 1.00"),
     (
         "fronts",
         "compute_ratio_worst_task",

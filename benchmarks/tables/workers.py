@@ -22,7 +22,7 @@ from search import Search, SimulatedExecutor
 CHUNK = 32
 WORKERS = (16, 256)
 ROUNDS = (4, 8, 12)
-SEEDS = 30
+SEEDS = 5
 
 
 def duration(candidate: Candidate) -> float:
