@@ -182,7 +182,7 @@ def test_unknown_keys(config, refuse, change, words):
         ({"training": {"epochs": 0}}, ["training: epochs 0; expected at least 1"]),
         (
             {"strategy": {"class_path": "search.Evolution", "init_args": {"population": "x"}}},
-            ["strategy.population", "whole number"],
+            ["strategy.population", "expected a whole number or 'auto', got x"],
         ),
         ({"finish": {"members": -1}}, ["finish: members -1; expected at least 0"]),
         ({"ray": {"batch": 0}}, ["ray.batch 0: expected at least 1"]),
@@ -354,7 +354,7 @@ def _contents(run):
         ({"constraints": ["macs <= 50%"]}, ["constraints"]),
         (
             {"strategy": {"class_path": "search.Evolution", "init_args": {"population": 5}}},
-            ["strategy.population (was 64, is 5)"],
+            ["strategy.population (was auto, is 5)"],
         ),
         (
             {

@@ -156,15 +156,15 @@ def _unknown(name: str, names: Sequence[str], place: str, among: str = "") -> st
 
 def _kind(text: str) -> str:
     """Put jsonargparse's name of a type into words."""
-    if match := re.search(r"Literal\[(.+?)\]", text):
-        return " or ".join(match[1].split(", "))
+    literals = re.search(r"(?:typing\.)?Literal\[(.+?)\]", text)
+    rest = text if literals is None else text.replace(literals[0], "")
     names = [
         part.split(".")[-1]
-        for part in re.findall(r"[\w.]+", re.sub(r"<class '([^']+)'>", r"\1", text))
+        for part in re.findall(r"[\w.]+", re.sub(r"<class '([^']+)'>", r"\1", rest))
         if part not in ("typing.Union", "class")
     ]
-    words = list(dict.fromkeys(_WORDS.get(name, name) for name in names))
-    return " or ".join(words)
+    words = [_WORDS.get(name, name) for name in names] + (literals[1].split(", ") if literals else [])
+    return " or ".join(dict.fromkeys(words))
 
 
 def _short(value: str, limit: int = 60) -> str:

@@ -62,7 +62,7 @@ def test_it_proposes_the_better_children():
         ones = rng.permutation(16)[: 4 + row // 40]
         drawn[row].genome[:] = 0
         drawn[row].genome[ones] = 1
-    chosen = strategy.surrogate.over(lambda n: drawn[:n])(100)
+    chosen = strategy.surrogate.over(lambda n: drawn[:n], strategy._initial)(100)
     assert len(chosen) == 100 and chosen[:25] == drawn[:25], "a share is taken unseen"
     worth = [
         [int(p.genome[:16].sum()) - int(p.genome[16:].sum()) for p in proposals]
