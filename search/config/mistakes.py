@@ -163,7 +163,10 @@ def _kind(text: str) -> str:
         for part in re.findall(r"[\w.]+", re.sub(r"<class '([^']+)'>", r"\1", rest))
         if part not in ("typing.Union", "class")
     ]
-    words = [_WORDS.get(name, name) for name in names] + (literals[1].split(", ") if literals else [])
+    if literals is None:
+        words = [_WORDS.get(name, name) for name in names]
+    else:  # who may give one of some words is not told of classes
+        words = [_WORDS[name] for name in names if name in _WORDS] + literals[1].split(", ")
     return " or ".join(dict.fromkeys(words))
 
 
