@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.tables.arms import ARMS, OPPONENTS, OURS, SLOW
 from benchmarks.tables.figures import missed, ratio, regret
 from benchmarks.tables.record import NAS, SEEDS, SHARDS, Stage, plan, record
-from benchmarks.tables.recorded import REPORTING, load
+from benchmarks.tables.recorded import load
 
 
 def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -59,7 +59,9 @@ def claims(folder: Path, stages: Sequence[Stage], seeds: int) -> tuple[dict[str,
             figures |= _figure(
                 f"{name}_shares_{evaluations}", f"{name}_{evaluations}", _values(of, folder, seeds)
             )
-    return figures, {"seeds": seeds, "arms": list(ARMS), "tables": list(REPORTING)}
+    recorded = {stage.arm: None for stage in stages if stage.file(folder).exists()}
+    tables = dict.fromkeys(stage.table for stage in stages)
+    return figures, {"seeds": seeds, "arms": list(recorded), "tables": list(tables)}
 
 
 Values = dict[Stage, np.ndarray]

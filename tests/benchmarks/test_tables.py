@@ -103,7 +103,9 @@ def test_figures_are_of_the_seeds_that_all_arms_have(table, tmp_path):
     one, other = (record.Stage(arm, "toys/grid", ("error",), 3) for arm in ("Secateur", "random search"))
     one.save(tmp_path, {seed: np.array([19, 15]) for seed in range(3)})  # errors 4 and 0
     other.save(tmp_path, {seed: np.array([19, 5]) for seed in range(2)})  # errors 4 and 2
-    found, _ = claims.claims(tmp_path, [one, other], 3)
+    unrecorded = record.Stage("Optuna GPSampler", "toys/grid", ("error",), 3)
+    found, settings = claims.claims(tmp_path, [one, other, unrecorded], 3)
+    assert settings["arms"] == ["Secateur", "random search"], "what was not recorded is no opponent"
     assert found["regret_ratio_3_seeds"] == 2
     assert found["regret_ratio_3"] == pytest.approx(0.5)  # no regret counts as 1, over 2
     assert found["regret_3"]["toys/grid: error"]["random search"] == 2
