@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,16 @@ def shares_ray(item: pytest.Item | None) -> bool:
 def shared_ray() -> None:
     """Start a Ray that serves all tests in a row that ask for it; it is left as it was found."""
     waiting.start_ray()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Put back who hears Ctrl-C: Ray Tune keeps it after its run, and tests after it would not hear it."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return (yield)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.hookimpl(trylast=True)
