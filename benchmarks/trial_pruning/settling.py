@@ -17,13 +17,12 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.trial_pruning.arms import ARMS, EXISTING, Arm, Weighed, column, plus_bias
-from benchmarks.trial_pruning.claims import geometric, unit
+from benchmarks.trial_pruning.claims import ORDERS, geometric, unit
 from benchmarks.trial_pruning.curves import Pool, pools
 from benchmarks.trial_pruning.stages import FOLDER
 from benchmarks.trial_pruning.tasks import TASKS
 from benchmarks.trial_pruning.weighing import Precision, Weighing
 
-ORDERS = 10
 _VAL = column("val_loss")
 
 

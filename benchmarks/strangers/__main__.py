@@ -1,0 +1,111 @@
+"""``python -m benchmarks.strangers [--quick] [--json FILE]``: tries every model of the catalogue with every
+tool, each in a process of its own with a limit of time; what was tried is kept, and not tried again.
+
+It runs in an environment of its own (``make strangers``), since torchvision needs another torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.strangers.catalogue import CATALOGUE
+from benchmarks.strangers.one import TOOLS, Outcome
+
+SHARDS = Path(__file__).parent.parent / "results" / "strangers"
+LIMIT = 180
+"""CPU seconds of a model and a tool."""
+_QUICK = 12
+
+
+def tried(name: str, tool: str, folder: Path, again: bool = False) -> Outcome:
+    """Return what a tool makes of a model; tried once, and kept in a folder."""
+    file = folder / f"{name.replace('/', '-')}-{tool}.json"
+    if file.exists() and not again:
+        kept: Outcome = json.loads(file.read_text())
+        return kept
+    order = [sys.executable, "-m", "benchmarks.strangers.one", name, "--tool", tool]
+    run = subprocess.run(order, capture_output=True, text=True, check=False, preexec_fn=_limited)
+    lines = run.stdout.strip().splitlines()
+    outcome: Outcome = (
+        json.loads(lines[-1])
+        if run.returncode == 0 and lines
+        else {"state": "slow", "reason": f"not done in {LIMIT} CPU seconds"}
+        if run.returncode < 0
+        else {"state": "error", "reason": (run.stderr.strip().splitlines() or ["nothing was said"])[-1]}
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(harness.rounded(outcome), indent=1) + "\n")
+    return outcome
+
+
+def _limited() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+
+
+def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
+    """Return the figures of all that was tried, by tool and model."""
+    ours = found["secateur"]
+    states = Counter(outcome["state"] for outcome in ours.values())
+    seconds = [outcome["seconds"] for outcome in ours.values() if outcome["state"] == "works"]
+    works = {
+        tool: sorted(name for name, outcome in tried.items() if outcome["state"] == "works")
+        for tool, tried in found.items()
+    }
+    return {
+        "models": len(ours),
+        "works": states["works"] / len(ours),
+        "states": dict(states),
+        "wrong": states["wrong"],
+        "seconds_to_plan": float(np.median(seconds)) if seconds else None,
+        "left": float(np.median([o["left"] for o in ours.values() if "left" in o])),
+        "works_by_tool": {tool: len(names) for tool, names in works.items()},
+        **{
+            f"over_{tool}": len(works["secateur"]) / max(1, len(names))
+            for tool, names in works.items()
+            if tool != "secateur"
+        },
+        "not": {name: f"{o['state']}: {o['reason']}" for name, o in ours.items() if o["state"] != "works"},
+        "theirs_alone": sorted({name for names in works.values() for name in names} - {*works["secateur"]}),
+    }
+
+
+def main() -> None:
+    """Try, print, and write where asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.strangers")
+    parser.add_argument("--quick", action="store_true", help="twelve models")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="try these again")
+    parser.add_argument("--only", metavar="LIBRARY", help="models of this library alone")
+    given = parser.parse_args()
+    names = [name for name, model in CATALOGUE.items() if given.only in (None, model.library)]
+    missing = {CATALOGUE[name].library for name in names} - {
+        library for library in {model.library for model in CATALOGUE.values()} if find_spec(library)
+    }
+    if missing:
+        print(f"left out, since they are not installed: {', '.join(sorted(missing))}", file=sys.stderr)
+    names = [name for name in names if CATALOGUE[name].library not in missing]
+    names = names[:: max(1, len(names) // _QUICK)] if given.quick else names
+    found: dict[str, dict[str, Outcome]] = {tool: {} for tool in TOOLS}
+    for number, name in enumerate(names):
+        for tool in TOOLS:
+            outcome = tried(name, tool, SHARDS, name in given.again)
+            found[tool][name] = outcome
+            words = f"{number + 1}/{len(names)} {name}, {tool}: {outcome['state']} {outcome['reason']}"
+            print(words[:200], file=sys.stderr, flush=True)
+    settings = {"limit_cpu_seconds": LIMIT, "models": names, "quick": given.quick}
+    harness.report("strangers", figures(found), settings, harness.environment(), given.json)
+
+
+if __name__ == "__main__":
+    main()
