@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.calling import device_of, mode
+from spaces.calling import Example, call, device_of, mode
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
+from spaces.structures import mapped, tensors
 
 
 class Built(Protocol):
     """What is needed of a space."""
 
     model: nn.Module
-    example: tuple[Any, ...]
+    example: Example
 
     @property
     def length(self) -> int: ...
@@ -44,9 +45,9 @@ class TrainingRun:
         """
         if self._whole is None:
             example = self._example
-            doubled = tuple(torch.cat([x, x]) if _is_single(x) else x for x in example)
+            doubled = mapped(lambda x: torch.cat([x, x]) if _is_single(x) else x, example)
             trials = [(example, True), (example, False)]
-            trials += [(doubled, True), (doubled, False)] if any(map(_is_single, example)) else []
+            trials += [(doubled, True), (doubled, False)] if any(map(_is_single, tensors(example))) else []
             told = []
             for self._example, self._backward in trials:
                 try:
@@ -73,7 +74,7 @@ class TrainingRun:
         """Run one training step without an update; return the shapes of the outputs."""
         model = self.space.build(genome)
         with own_random_numbers(model), mode(model, True), torch.enable_grad():
-            outputs = [*tensors_in(model(*(_detached(x) for x in self._example)))]
+            outputs = [*tensors_in(call(model, mapped(_detached, self._example)))]
             learned = [x.abs().sum() for x in outputs if x.requires_grad]
             if learned and self._backward:
                 torch.autograd.backward(learned)
@@ -155,12 +156,12 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(vars(value))
 
 
-def _is_single(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1
+def _is_single(tensor: Tensor) -> bool:
+    return tensor.ndim > 0 and len(tensor) == 1
 
 
-def _detached(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value  # a model may work in place
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()  # a model may work in place
 
 
 def _content(tensor: Tensor | None) -> Tensor | None:
