@@ -20,16 +20,17 @@ from search.finish.recipe import (
     RECIPE,
     WEIGHTS,
     Recipe,
-    attributes_of,
     describe_genome,
     load,
     serialise_weights,
-    slices_of,
 )
 from spaces.allowed import named_within
-from spaces.base import Sliced, Space
+from spaces.base import Pretrained, Sliced, Space
+from spaces.channels.shrinking import attributes_of, slices_of
 from spaces.errors import InputError
 from spaces.files import write_bytes
+from spaces.pretrained.loading import FOLDER
+from spaces.pretrained.saving import save_pretrained
 from spaces.redaction import left_out, redacted
 
 ONNX = "model.onnx"
@@ -71,10 +72,12 @@ def export(
     realised: Mapping[str, float] | None = None,
     onnx: bool = True,
     tuning: str = "",
+    before: Mapping[str, float] | None = None,
 ) -> Recipe:
     """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
     model computes.
 
+    A model of Hugging Face's transformers is also written as a folder that those expect, ``pretrained``.
     The recipe is written last: where it is there, the export is whole.
 
     Args:
@@ -90,6 +93,7 @@ def export(
         requested: cost as the search computed it.
         realised: cost as counted on the model.
         tuning: see :class:`search.finish.recipe.Recipe`.
+        before: what was measured on the base model, for the model card of a ``pretrained`` folder.
         onnx: whether to write an ONNX file; without the export extra none is written and the recipe says so.
 
     Raises:
@@ -101,6 +105,9 @@ def export(
     weights, tied = serialise_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
+    if isinstance(space, Pretrained) and space.pretrained:
+        after = {**_finite(metrics), **_finite(realised)}
+        save_pretrained(directory / FOLDER, space, genome, model, _finite(before), after)
     # a recipe is given away
     made_of, made_by = map(redacted, space.made_of(genome, origin.model, origin.space))
     recipe = Recipe(
