@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spaces.calling import mode
 from spaces.errors import InputError
+from spaces.outputs import flattened, tensors_in, uncached
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -64,7 +65,7 @@ def onnx_bytes(
     kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
     # of *inputs the shapes are one argument
     shapes = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes
-    with mode(model, False), quiet_exporter():
+    with uncached(model), mode(model, False), flattened(model, tensors_in), quiet_exporter():
         try:
             return _serialised(
                 torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)

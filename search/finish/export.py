@@ -29,6 +29,7 @@ from spaces.base import Pretrained, Sliced, Space
 from spaces.channels.shrinking import attributes_of, slices_of
 from spaces.errors import InputError
 from spaces.files import write_bytes
+from spaces.outputs import distance, outputs_of, tensors_in
 from spaces.pretrained.loading import FOLDER
 from spaces.pretrained.saving import save_pretrained
 from spaces.redaction import left_out, redacted
@@ -136,8 +137,8 @@ def export(
             # the recipe was made here, of what the user gave
             allow = named_within([recipe.model, recipe.space])
             again = load(directory, None if made_again else base, allow)
-            difference = relative_difference(_run(again, example), expected)
-            if difference > tolerance(model):
+            difference = distance(_run(again, example), expected)
+            if not difference <= tolerance(model):
                 raise InputError(f"it differs by {difference:.1e} of the largest output")
         except InputError as error:
             (directory / RECIPE).unlink(missing_ok=True)
@@ -176,35 +177,13 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
     return {"file": file.name, "max_difference": difference, "dynamic_batch": dynamic, "bytes": len(content)}
 
 
-def relative_difference(first: list[Tensor], second: list[Tensor]) -> float:
-    """Return the largest absolute difference over the largest absolute value of `second` (at least 1); inf
-    where shapes differ.
-    """
-    if [x.shape for x in first] != [x.shape for x in second]:
-        return float("inf")
-    pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if b.numel()]
-    worst = max((float((a - b).abs().max()) / max(1.0, float(b.abs().max())) for a, b in pairs), default=0.0)
-    return float("inf") if worst != worst else worst
-
-
-def outputs_of(result: Any) -> list[Tensor]:
-    """Return the tensors of a forward call's result, in order, whatever holds them."""
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    return (
-        [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
-    )
-
-
 def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
     """Outputs in eval mode; modes of all modules come back as they were."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
-            return [tensor.detach().clone() for tensor in outputs_of(model(*example))]
+            return [tensor.detach().clone() for tensor in tensors_in(outputs_of(model, example))]
     finally:
         for module, training in before:
             module.training = training
@@ -233,9 +212,11 @@ def _onnx_difference(
             torch.from_numpy(np.asarray(x))
             for x in session.run(None, dict(zip(names, arrays[: len(names)], strict=True)))
         ]
-        relative = max(relative, relative_difference(found, wanted))
+        relative = max(relative, distance(found, wanted))
         differences = [
-            (a.double() - b.double()).abs().max() for a, b in zip(found, wanted, strict=True) if b.numel()
+            (a.double() - b.double()).nan_to_num(0.0).abs().max()  # of infinities that agree
+            for a, b in zip(found, wanted, strict=True)
+            if b.numel()
         ]
         absolute = max(absolute, *map(float, differences), 0.0)
     return absolute, relative

@@ -32,6 +32,7 @@ from spaces.channels.rewriting import (
 from spaces.channels.rules import operation_name
 from spaces.channels.slicing import cloned
 from spaces.channels.training import own_random_numbers
+from spaces.outputs import outputs_of
 
 FAMILIES = {
     "view": "reshape",
@@ -130,7 +131,7 @@ class Calls:
     def _run(self, model: nn.Module, example: Sequence[Any], paths: Iterable[str]) -> None:
         handles = [self._watch(model, path) for path in paths]
         try:
-            model(*example)
+            outputs_of(model, example)
         finally:
             for handle in handles:
                 handle.remove()

@@ -23,6 +23,7 @@ from spaces.channels.literals import Follower
 from spaces.channels.matching import Rewriting
 from spaces.channels.perturbing import Perturbation, perturb
 from spaces.channels.plan import SlicePlan
+from spaces.channels.precision import doubled
 from spaces.channels.program import program_digest
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
@@ -31,6 +32,7 @@ from spaces.channels.trace import canonical_names, differs_in_training, tensors_
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.errors import InputError, require
+from spaces.outputs import caching, distance, outputs_of
 from spaces.pretrained.numbers import configured
 from spaces.pretrained.plain import NotPlain, Plain
 
@@ -259,8 +261,8 @@ class ChannelSpace(Space):
                 name: _double(tensor)
                 for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
-        with mode(model, False), torch.no_grad():
-            return _difference(model(*inputs), self.reference(genome, state)(*inputs))
+        with mode(model, False), torch.no_grad(), doubled(precise):
+            return distance(outputs_of(model, inputs), self.reference(genome, state)(*inputs))
 
     def perturbed_difference(
         self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
@@ -280,11 +282,10 @@ class ChannelSpace(Space):
         perturb(model, by, names)
         if precise:
             inputs, model = tuple(map(_double, inputs)), model.double()
-        with mode(model, False), torch.no_grad():
+        with mode(model, False), torch.no_grad(), doubled(precise):
             expected = self.reference(genome, tensors_by_name(model))(*inputs)
-            difference = _difference(model(*inputs), expected)
-            moved = _difference(self.reference(genome, own)(*inputs), expected) if own else float("nan")
-            return difference, moved
+            moved = distance(self.reference(genome, own)(*inputs), expected) if own else float("nan")
+            return distance(outputs_of(model, inputs), expected), moved
 
     def made_of(
         self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
@@ -323,6 +324,8 @@ class ChannelSpace(Space):
                 traces.append(trace(self.model, self.example, training=True))
             except InputError as error:
                 self.notes.append(f"parts that only training uses are not known: {error}")
+        if names := caching(self.model):
+            self.notes.append(f"config.use_cache of {', '.join(names)} is off while the model is looked at")
         hooked = [name for name, p in self.model.named_parameters() if _has_hooks(p)]
         if hooked:
             self.notes.append(f"hooks of parameters are not copied: {', '.join(hooked)}")
@@ -430,14 +433,3 @@ def _has_hooks(tensor: Tensor) -> bool:
 
 def _double(value: Any) -> Any:
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _difference(a: Any, b: Any) -> float:
-    if isinstance(a, Tensor):
-        if a.shape != b.shape:
-            return float("inf")
-        scale = max(1.0, b.abs().max().item())
-        return (a - b).abs().max().item() / scale
-    parts = a.values() if isinstance(a, dict) else a
-    others = b.values() if isinstance(b, dict) else b
-    return max(_difference(x, y) for x, y in zip(parts, others, strict=True))
