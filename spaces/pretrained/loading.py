@@ -126,7 +126,7 @@ def _shrunk(folder: Path, config: dict[str, Any]) -> nn.Module:
         base = _empty(kind, kind.config_class.from_dict(values))
         base.to(next(t.dtype for t in weights.values() if t.is_floating_point()))
         slices = [Slice(**row) for row in widths["slices"]]
-        model = shrink(base, slices, [Setting(**row) for row in widths["attributes"]], str(file))
+        model: Any = shrink(base, slices, [Setting(**row) for row in widths["attributes"]], str(file))
         state = weights | {alias: weights[name] for alias, name in widths["tied"].items()}
         _check(model, state, file)
         model.load_state_dict(state, assign=True)
@@ -141,7 +141,7 @@ def _shrunk(folder: Path, config: dict[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def _empty(kind: Any, config: Any) -> nn.Module:
+def _empty(kind: Any, config: Any) -> Any:
     """Return a model whose parameters take no memory; buffers, which no file holds, are there."""
     from accelerate import init_empty_weights
 
@@ -204,14 +204,14 @@ def _entries(config: Any) -> Iterator[tuple[str, Any]]:
     while waiting:
         part = waiting.pop()
         items = part.items() if isinstance(part, dict) else []
-        for key, value in items:
-            yield key, value
+        yield from items
         waiting += [*(value for _, value in items), *(part if isinstance(part, list) else [])]
 
 
 def _transformers() -> Any:
     if util.find_spec("transformers") is None or util.find_spec("accelerate") is None:
         raise InputError(
-            "transformers or accelerate is not installed; expected the extra: pip install secateur[transformers]"
+            "transformers or accelerate is not installed; expected the extra: pip install "
+            "secateur[transformers]"
         )
     return import_module("transformers")

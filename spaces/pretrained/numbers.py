@@ -1,8 +1,8 @@
 """The numbers of a model's config, and which axes of its tensors follow which of them. [O]
 
-A model of Hugging Face's transformers is made of its config alone. Each number in the config is doubled once and
-the model made on the meta device, without memory: the axes that are twice as long follow that number. Axes that
-follow the same numbers are equally long in every model that a plain config describes.
+A model of Hugging Face's transformers is made of its config alone. Each number in the config is doubled once
+and the model made on the meta device, without memory: the axes that are twice as long follow that number.
+Axes that follow the same numbers are equally long in every model that a plain config describes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Numbers:
     implied: frozenset[Path] = frozenset()
 
     @classmethod
-    def of(cls, model: nn.Module) -> Numbers:
+    def of(cls, model: Any) -> Numbers:
         """Find them for a model with a config.
 
         Raises:
@@ -59,16 +59,15 @@ class Numbers:
         if isinstance(made, str):
             raise InputError(f"space.uniform: {type(model).__name__} is not made of its config ({made})")
         base, found = shapes_of(made), dict(_numbers(model.config))
-        implied = {path: _implied(model, path, base) for path, value in found.items() if value is None}
-        values = {path: implied[path] if value is None else value for path, value in found.items()}
-        values = {path: value for path, value in values.items() if value is not None}
-        config = changed(model.config, {path: value for path, value in implied.items() if value is not None})
+        guesses = {path: _implied(model, path, base) for path, value in found.items() if value is None}
+        implied: dict[Path, float] = {path: value for path, value in guesses.items() if value is not None}
+        values = {path: value for path, value in (found | implied).items() if value is not None}
+        config = changed(model.config, implied)
         follows: dict[Axis, set[Path]] = defaultdict(set)
         for path, value in values.items():
             for axis in _following(model, config, path, value, base):
                 follows[axis].add(path)
-        chosen = frozenset(path for path, value in implied.items() if value is not None)
-        return cls(values, {axis: frozenset(paths) for axis, paths in follows.items()}, chosen)
+        return cls(values, {axis: frozenset(paths) for axis, paths in follows.items()}, frozenset(implied))
 
     def alike(self) -> list[list[Axis]]:
         """Return the axes that follow the same numbers, together."""
@@ -78,7 +77,7 @@ class Numbers:
         return [*groups.values()]
 
 
-def configured(model: nn.Module) -> tuple[str, nn.Module] | None:
+def configured(model: nn.Module) -> tuple[str, Any] | None:
     """Return the model that has a config of transformers, and its path: the model itself, or the first within
     a wrapper; None where there is none.
     """
@@ -90,7 +89,7 @@ def configured(model: nn.Module) -> tuple[str, nn.Module] | None:
     return None
 
 
-def made_of(model: nn.Module, config: Any, values: Mapping[Path, float] | None = None) -> nn.Module | str:
+def made_of(model: Any, config: Any, values: Mapping[Path, float] | None = None) -> nn.Module | str:
     """Return a model of the same class without memory, of a config with other numbers, or why there is
     none.
     """
@@ -120,21 +119,20 @@ def changed(config: Any, values: Mapping[Path, float]) -> Any:
     """
     config = copy.deepcopy(config)
     for path, value in values.items():
-        *parts, last = path
-        if isinstance(last, int):
-            *parts, name = parts
-            holder = _part(config, parts)
+        *parts, name = [step for step in path if isinstance(step, str)]
+        holder, entry = _part(config, parts), path[-1]
+        if isinstance(entry, int):
             entries = list(getattr(holder, name))
-            entries[last] = value
+            entries[entry] = value
             setattr(holder, name, type(getattr(holder, name))(entries))
         else:
-            setattr(_part(config, parts), last, value)
+            setattr(holder, name, value)
     return config
 
 
-def _part(config: Any, names: Sequence[str | int]) -> Any:
+def _part(config: Any, names: Sequence[str]) -> Any:
     for name in names:
-        config = getattr(config, str(name))
+        config = getattr(config, name)
     return config
 
 
@@ -185,7 +183,7 @@ def _following(model: nn.Module, config: Any, path: Path, value: float, base: Sh
             return
 
 
-def _implied(model: nn.Module, path: Path, base: Shapes) -> int | None:
+def _implied(model: Any, path: Path, base: Shapes) -> int | None:
     """Return the number that a model takes where its config has none; None where there is none."""
     largest = max(max(shape, default=1) for shape in base.values())
     tried = made_of(model, model.config, {path: 2 * largest})

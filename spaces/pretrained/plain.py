@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from spaces.base import Sliced
 from spaces.calling import mode
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation, perturb
+from spaces.channels.precision import doubled
 from spaces.channels.slicing import cloned
 from spaces.errors import InputError
+from spaces.outputs import distance, leaves, tensors_in, uncached
 from spaces.pretrained.numbers import Axis, Numbers, Path, changed, configured, shapes_of
 
 TOLERANCE = 1e-8
@@ -103,11 +105,11 @@ class Plain:
         for strength in (STRONG, *PERTURBATIONS):
             perturb(compact, strength, [name for name, _ in compact.named_parameters()])
             plain.load_state_dict(self._state(compact.state_dict(), plain.state_dict(), kept))
-            with torch.no_grad():
-                found, expected = (model(*inputs[0], **inputs[1]) for model in (plain, compact))
-            if all(tensor.isfinite().all() for tensor in _tensors(expected)):
+            with torch.no_grad(), uncached(plain), uncached(compact), doubled(True):
+                found, expected = (leaves(model(*inputs[0], **inputs[1])) for model in (plain, compact))
+            if all(tensor.isfinite().all() for tensor in tensors_in(expected)):
                 break
-        return relative_difference(found, expected)
+        return distance(found, expected)
 
     def _kept(self, space: Sliced, genome: np.ndarray) -> dict[Axis, np.ndarray]:
         return {
@@ -247,27 +249,6 @@ def arguments_of(model: nn.Module, path: str, example: Any) -> tuple[tuple[Any, 
     finally:
         handle.remove()
     return seen[0]
-
-
-def relative_difference(found: Any, expected: Any) -> float:
-    """Return the largest difference of all tensors in two outputs, relative to max(1, largest of them)."""
-    first, second = [*_tensors(found)], [*_tensors(expected)]
-    if [x.shape for x in first] != [x.shape for x in second]:
-        return float("inf")
-    pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if b.numel()]
-    worst = [float((a - b).abs().max() / max(1.0, float(b.abs().max()))) for a, b in pairs]
-    return float("inf") if any(value != value for value in worst) else max(worst, default=0.0)
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _tensors(value)
-    elif isinstance(output, list | tuple):
-        for value in output:
-            yield from _tensors(value)
 
 
 def _double(value: Any) -> Any:

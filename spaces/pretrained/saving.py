@@ -17,10 +17,11 @@ from torch import nn
 from spaces.calling import mode
 from spaces.channels.shrinking import attributes_of, named_once, slices_of
 from spaces.files import write_bytes
+from spaces.outputs import distance, uncached
 from spaces.pretrained.card import CARD, card
 from spaces.pretrained.loading import CONFIG, FORMAT, GUARD, WEIGHTS, WIDTHS, load_pretrained
 from spaces.pretrained.numbers import configured
-from spaces.pretrained.plain import NotPlain, arguments_of, relative_difference
+from spaces.pretrained.plain import NotPlain, arguments_of
 
 SENTENCE = "layers of this model differ in width; secateur.load_pretrained(folder) loads it by secateur.json"
 LOADED = 1e-4
@@ -97,9 +98,7 @@ def save_pretrained(
     return reason
 
 
-def _save_widths(
-    folder: Path, path: str, space: Any, genome: np.ndarray, compact: nn.Module, reason: str
-) -> None:
+def _save_widths(folder: Path, path: str, space: Any, genome: np.ndarray, compact: Any, reason: str) -> None:
     prefix = f"{path}." if path else ""
     state, tied = named_once(compact)
     content = save_tensors(state, {"format": "pt"})
@@ -138,8 +137,8 @@ def _check(folder: Path, path: str, example: Any, compact: nn.Module) -> None:
     """
     again, inner = load_pretrained(folder), compact.get_submodule(path)
     arguments, named = arguments_of(compact, path, example)
-    with mode(inner, False), torch.no_grad():
-        difference = relative_difference(again(*arguments, **named), inner(*arguments, **named))
+    with mode(inner, False), torch.no_grad(), uncached(again), uncached(inner):
+        difference = distance(again(*arguments, **named), inner(*arguments, **named))
     if not difference <= LOADED:
         raise RuntimeError(f"{folder}, loaded again, differs by {difference:.1e} of the largest output")
 
