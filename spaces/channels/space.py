@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Space
-from spaces.calling import mode
+from spaces.calling import Inputs, call, example_of, mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import IS_THERE
 from spaces.channels.limits import Limits, limits
@@ -35,6 +35,7 @@ from spaces.errors import InputError, require
 from spaces.outputs import caching, distance, outputs_of
 from spaces.pretrained.numbers import configured
 from spaces.pretrained.plain import NotPlain, Plain
+from spaces.structures import mapped
 
 VERIFY = True
 """Tests of the rules alone switch verification off."""
@@ -48,7 +49,7 @@ class ChannelSpace(Space):
 
     Args:
         model: trained, in any mode; it is never changed.
-        example: arguments of one forward call, a batch of at least 2.
+        example: arguments of one forward call, a batch of at least 2; a mapping gives them by their names.
         round_to: kept channels of a group are a multiple of this (a group may always be kept whole); one
             number for all, or by patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first
             that matches counts.
@@ -73,7 +74,7 @@ class ChannelSpace(Space):
     def __init__(
         self,
         model: nn.Module,
-        example: Sequence[Tensor] | Tensor,
+        example: Sequence[Any] | Mapping[str, Any] | Tensor,
         round_to: int | dict[str, int] = 1,
         min_keep: int = 1,
         freeze: Sequence[str] = (),
@@ -96,7 +97,7 @@ class ChannelSpace(Space):
             possible = all(0 <= share <= 1 for share in shares.values())
             require(f"space.{place}", (possible, f"shares are from 0 to 1, got {shares}"))
         self.model = model
-        self.example = (example,) if isinstance(example, Tensor) else tuple(example)
+        self.example = example_of(example)
         self.round_to, self.min_keep, self.freeze = round_to, min_keep, tuple(freeze)
         self.tie, self.split, self.least = tuple(map(tuple, tie)), dict(split or {}), dict(least or {})
         self.most = dict(most or {})
@@ -237,7 +238,7 @@ class ChannelSpace(Space):
     def difference(
         self,
         genome: np.ndarray,
-        inputs: tuple[Tensor, ...] | None = None,
+        inputs: Inputs | None = None,
         compact: nn.Module | None = None,
         precise: bool = False,
     ) -> float:
@@ -254,7 +255,7 @@ class ChannelSpace(Space):
         model = self.build(genome) if compact is None else compact
         if precise:
             inputs, model = (
-                tuple(map(_double, inputs)),
+                mapped(_double, inputs),
                 (model if compact is None else cloned(model)).double(),
             )
             state = {
@@ -262,7 +263,7 @@ class ChannelSpace(Space):
                 for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
         with mode(model, False), torch.no_grad(), doubled(precise):
-            return distance(outputs_of(model, inputs), self.reference(genome, state)(*inputs))
+            return distance(outputs_of(model, inputs), call(self.reference(genome, state), inputs))
 
     def perturbed_difference(
         self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
@@ -281,10 +282,10 @@ class ChannelSpace(Space):
         own = {} if names is None else {name: tensor.clone() for name, tensor in own.items()}
         perturb(model, by, names)
         if precise:
-            inputs, model = tuple(map(_double, inputs)), model.double()
+            inputs, model = mapped(_double, inputs), model.double()
         with mode(model, False), torch.no_grad(), doubled(precise):
-            expected = self.reference(genome, tensors_by_name(model))(*inputs)
-            moved = distance(self.reference(genome, own)(*inputs), expected) if own else float("nan")
+            expected = call(self.reference(genome, tensors_by_name(model)), inputs)
+            moved = distance(call(self.reference(genome, own), inputs), expected) if own else float("nan")
             return distance(outputs_of(model, inputs), expected), moved
 
     def made_of(
@@ -431,5 +432,5 @@ def _has_hooks(tensor: Tensor) -> bool:
     return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 
-def _double(value: Any) -> Any:
-    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

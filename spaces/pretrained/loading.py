@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from spaces.errors import InputError
 FORMAT = 1
 CONFIG, WIDTHS, WEIGHTS, FOLDER = "config.json", "secateur.json", "model.safetensors", "pretrained"
 GUARD = "transformers_weights"
-"""What transformers looks at before it loads any weights: a name that is no file of safetensors is refused."""
+"""What transformers looks at before it loads weights: a name that is no file of safetensors is refused."""
 TASKS = {
     "audio-classification": "AutoModelForAudioClassification",
     "causal-lm": "AutoModelForCausalLM",
@@ -146,7 +147,9 @@ def _empty(kind: Any, config: Any) -> Any:
     from accelerate import init_empty_weights
 
     with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False):
-        return kind(config)
+        model = kind(config)
+    model.tie_weights()
+    return model
 
 
 def _check(model: nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> None:
@@ -162,9 +165,10 @@ def _check(model: nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> N
 
 def _loaded(kind: Any, folder: Path) -> nn.Module:
     try:
-        model = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
+        with quiet():
+            model = kind.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
     except Exception as error:
         raise InputError(f"{folder}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     return model.eval()
@@ -206,6 +210,19 @@ def _entries(config: Any) -> Iterator[tuple[str, Any]]:
         items = part.items() if isinstance(part, dict) else []
         yield from items
         waiting += [*(value for _, value in items), *(part if isinstance(part, list) else [])]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Have transformers show no progress bars."""
+    logging = _transformers().utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _transformers() -> Any:

@@ -42,11 +42,13 @@ class Numbers:
         values: where a number stands -> what it is, also where the config leaves it to the model.
         follows: axis -> the numbers that it is proportional to.
         implied: those of the numbers that the config leaves to the model.
+        multiples: those that may not be one less.
     """
 
     values: dict[Path, float]
     follows: dict[Axis, frozenset[Path]]
     implied: frozenset[Path] = frozenset()
+    multiples: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, model: Any) -> Numbers:
@@ -67,14 +69,42 @@ class Numbers:
         for path, value in values.items():
             for axis in _following(model, config, path, value, base):
                 follows[axis].add(path)
-        return cls(values, {axis: frozenset(paths) for axis, paths in follows.items()}, frozenset(implied))
+        widths = {paths for axes in follows.values() for paths in axes}
+        multiples = tuple(
+            path
+            for path, value in values.items()
+            if path in widths and isinstance(made_of(model, config, {path: value - 1}), str)
+        )
+        return cls(
+            values,
+            {axis: frozenset(paths) for axis, paths in follows.items()},
+            frozenset(implied),
+            multiples,
+        )
 
     def alike(self) -> list[list[Axis]]:
-        """Return the axes that follow the same numbers, together."""
+        """Return the axes that follow the same numbers, together, as do those of a number that has to be a
+        multiple of the heads.
+        """
         groups: dict[frozenset[Path], list[Axis]] = defaultdict(list)
         for axis, paths in self.follows.items():
             groups[paths].append(axis)
+        for path in self.multiples:
+            heads = [paths for paths in groups if any(is_heads(p) and p[:-1] == path[:-1] for p in paths)]
+            own = groups[frozenset([path])]
+            for paths in heads:
+                if path not in paths and len(paths) > 1:
+                    own += groups.pop(paths)
         return [*groups.values()]
+
+
+def is_heads(path: Path) -> bool:
+    """Whether a number is that of the heads whose queries an attention has."""
+    return bool(re.search(r"head", _name(path)) and not re.search(r"dim|size|key_value", _name(path)))
+
+
+def _name(path: Path) -> str:
+    return next(step for step in reversed(path) if isinstance(step, str))
 
 
 def configured(model: nn.Module) -> tuple[str, Any] | None:
@@ -96,9 +126,15 @@ def made_of(model: Any, config: Any, values: Mapping[Path, float] | None = None)
     try:
         # a config that does not fit is refused in many ways, some of which print
         with torch.device("meta"), contextlib.redirect_stderr(io.StringIO()):
-            return type(model)(changed(config, values or {}))
+            return type(model)(valid(changed(config, values or {})))
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def valid(config: Any) -> Any:
+    """Return a config that its own checks, which saving and loading make, have nothing against."""
+    config.validate()
+    return config
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:

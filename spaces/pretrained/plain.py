@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Sliced
-from spaces.calling import mode
+from spaces.calling import Example, call, mode
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation, perturb
 from spaces.channels.precision import doubled
 from spaces.channels.slicing import cloned
 from spaces.errors import InputError
 from spaces.outputs import distance, leaves, tensors_in, uncached
-from spaces.pretrained.numbers import Axis, Numbers, Path, changed, configured, shapes_of
+from spaces.pretrained.numbers import Axis, Numbers, Path, changed, configured, shapes_of, valid
+from spaces.structures import mapped
 
 TOLERANCE = 1e-8
 """Largest difference between a plain model and a compact one: they do the same in the same order."""
@@ -64,7 +65,8 @@ class Plain:
             NotPlain: there is none.
         """
         kept = self._kept(space, genome)
-        config = changed(self.model.config, self._values(kept, _shares(space, genome, self._prefix)))
+        values = self._values(kept, _shares(space, genome, self._prefix))
+        config = valid(changed(self.model.config, values))
         with torch.random.fork_rng(devices=[]):
             plain = type(self.model)(config)
         inner = self.within(compact)
@@ -72,7 +74,7 @@ class Plain:
         plain.load_state_dict(self._state(inner.state_dict(), plain.state_dict(), kept))
         return plain.eval()
 
-    def checked(self, space: Sliced, genome: np.ndarray, compact: nn.Module, example: Any) -> nn.Module:
+    def checked(self, space: Sliced, genome: np.ndarray, compact: nn.Module, example: Example) -> nn.Module:
         """Return a plain model that was run and computes the same, also with other weights, so that no number
         in its code hides behind weights to which it hardly matters.
 
@@ -94,13 +96,13 @@ class Plain:
         return plain
 
     def _difference(
-        self, plain: nn.Module, compact: nn.Module, example: Any, kept: Mapping[Axis, np.ndarray]
+        self, plain: nn.Module, compact: nn.Module, example: Example, kept: Mapping[Axis, np.ndarray]
     ) -> float:
         """Return how far copies of two models with the same tensors are from each other, relative to max(1,
         largest output): in double precision, and with parameters that make much of everything.
         """
-        arguments, named = arguments_of(compact, self.path, example)
-        inputs = [*map(_double, arguments)], {name: _double(value) for name, value in named.items()}
+        arguments, named = arguments_within(compact, self.path, example)
+        inputs = mapped(_double, arguments), mapped(_double, named)
         plain, compact = cloned(plain).double(), cloned(self.within(compact)).double().cpu().eval()
         for strength in (STRONG, *PERTURBATIONS):
             perturb(compact, strength, [name for name, _ in compact.named_parameters()])
@@ -237,7 +239,7 @@ def _listed(shares: set[float]) -> str:
     return " and ".join(f"{share:.0%}" for share in sorted(shares))
 
 
-def arguments_of(model: nn.Module, path: str, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments_within(model: nn.Module, path: str, example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return with what a part of a model is called, first of all."""
     seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     handle = model.get_submodule(path).register_forward_pre_hook(
@@ -245,11 +247,11 @@ def arguments_of(model: nn.Module, path: str, example: Any) -> tuple[tuple[Any, 
     )
     try:
         with mode(model, False), torch.no_grad():
-            model(*example)
+            call(model, example)
     finally:
         handle.remove()
     return seen[0]
 
 
-def _double(value: Any) -> Any:
-    return value.cpu().double() if isinstance(value, Tensor) and value.is_floating_point() else value
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.cpu().double() if tensor.is_floating_point() else tensor.cpu()

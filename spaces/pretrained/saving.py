@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from spaces.calling import mode
+from spaces.calling import Example, mode
 from spaces.channels.shrinking import attributes_of, named_once, slices_of
 from spaces.files import write_bytes
 from spaces.outputs import distance, uncached
 from spaces.pretrained.card import CARD, card
-from spaces.pretrained.loading import CONFIG, FORMAT, GUARD, WEIGHTS, WIDTHS, load_pretrained
+from spaces.pretrained.loading import CONFIG, FORMAT, GUARD, WEIGHTS, WIDTHS, load_pretrained, quiet
 from spaces.pretrained.numbers import configured
-from spaces.pretrained.plain import NotPlain, arguments_of
+from spaces.pretrained.plain import NotPlain, arguments_within
 
 SENTENCE = "layers of this model differ in width; secateur.load_pretrained(folder) loads it by secateur.json"
 LOADED = 1e-4
@@ -88,7 +88,8 @@ def save_pretrained(
                 shutil.copyfile(source / name, folder / name)
     reason = ""
     try:
-        space.plain(genome, compact).save_pretrained(folder)
+        with quiet():
+            space.plain(genome, compact).save_pretrained(folder)
     except NotPlain as error:
         reason = str(error)
         _save_widths(folder, path, space, genome, compact.get_submodule(path), reason)
@@ -129,14 +130,14 @@ def _save_widths(folder: Path, path: str, space: Any, genome: np.ndarray, compac
     write_bytes(folder / WIDTHS, f"{json.dumps(widths)}\n".encode())
 
 
-def _check(folder: Path, path: str, example: Any, compact: nn.Module) -> None:
+def _check(folder: Path, path: str, example: Example, compact: nn.Module) -> None:
     """Load what was written and run it.
 
     Raises:
         RuntimeError: it computes something else.
     """
     again, inner = load_pretrained(folder), compact.get_submodule(path)
-    arguments, named = arguments_of(compact, path, example)
+    arguments, named = arguments_within(compact, path, example)
     with mode(inner, False), torch.no_grad(), uncached(again), uncached(inner):
         difference = distance(again(*arguments, **named), inner(*arguments, **named))
     if not difference <= LOADED:
