@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from spaces.calling import Example, arguments_of, mode
 from spaces.errors import InputError
+from spaces.outputs import flattened, tensors_in, uncached
 from spaces.structures import samples, tensors
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def onnx_bytes(model: nn.Module, example: Example, fixed: Example | None = None)
     Returns:
         The file's content, and whether its batch axis is dynamic.
     """
-    with mode(model, False), quiet_exporter():
+    with uncached(model), mode(model, False), flattened(model, tensors_in), quiet_exporter():
         try:
             return _exported(model, example, _shapes(model, example)), True
         except Exception:  # torch raises whatever it likes

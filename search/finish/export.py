@@ -20,17 +20,19 @@ from search.finish.recipe import (
     RECIPE,
     WEIGHTS,
     Recipe,
-    attributes_of,
     describe_genome,
     load,
     serialise_weights,
-    slices_of,
 )
 from spaces.allowed import named_within
-from spaces.base import Sliced, Space
-from spaces.calling import Example, call
+from spaces.base import Pretrained, Sliced, Space
+from spaces.calling import Example
+from spaces.channels.shrinking import attributes_of, slices_of
 from spaces.errors import InputError
 from spaces.files import write_bytes
+from spaces.outputs import distance, outputs_of, tensors_in
+from spaces.pretrained.loading import FOLDER
+from spaces.pretrained.saving import save_pretrained
 from spaces.redaction import left_out, redacted
 from spaces.structures import mapped, samples
 
@@ -73,10 +75,12 @@ def export(
     realised: Mapping[str, float] | None = None,
     onnx: bool = True,
     tuning: str = "",
+    before: Mapping[str, float] | None = None,
 ) -> Recipe:
     """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
     model computes.
 
+    A model of Hugging Face's transformers is also written as a folder that those expect, ``pretrained``.
     The recipe is written last: where it is there, the export is whole.
 
     Args:
@@ -92,6 +96,7 @@ def export(
         requested: cost as the search computed it.
         realised: cost as counted on the model.
         tuning: see :class:`search.finish.recipe.Recipe`.
+        before: what was measured on the base model, for the model card of a ``pretrained`` folder.
         onnx: whether to write an ONNX file; without the export extra none is written and the recipe says so.
 
     Raises:
@@ -103,6 +108,9 @@ def export(
     weights, tied = serialise_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
+    if isinstance(space, Pretrained) and space.pretrained:
+        after = {**_finite(metrics), **_finite(realised)}
+        save_pretrained(directory / FOLDER, space, genome, model, _finite(before), after)
     # a recipe is given away
     made_of, made_by = map(redacted, space.made_of(genome, origin.model, origin.space))
     recipe = Recipe(
@@ -131,8 +139,8 @@ def export(
             # the recipe was made here, of what the user gave
             allow = named_within([recipe.model, recipe.space])
             again = load(directory, None if made_again else base, allow)
-            difference = relative_difference(_run(again, example), expected)
-            if difference > tolerance(model):
+            difference = distance(_run(again, example), expected)
+            if not difference <= tolerance(model):
                 raise InputError(f"it differs by {difference:.1e} of the largest output")
         except InputError as error:
             (directory / RECIPE).unlink(missing_ok=True)
@@ -171,35 +179,13 @@ def export_onnx(model: nn.Module, example: Example, file: Path) -> dict[str, Any
     return {"file": file.name, "max_difference": difference, "dynamic_batch": dynamic, "bytes": len(content)}
 
 
-def relative_difference(first: list[Tensor], second: list[Tensor]) -> float:
-    """Return the largest absolute difference over the largest absolute value of `second` (at least 1); inf
-    where shapes differ.
-    """
-    if [x.shape for x in first] != [x.shape for x in second]:
-        return float("inf")
-    pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if b.numel()]
-    worst = max((float((a - b).abs().max()) / max(1.0, float(b.abs().max())) for a, b in pairs), default=0.0)
-    return float("inf") if worst != worst else worst
-
-
-def outputs_of(result: Any) -> list[Tensor]:
-    """Return the tensors of a forward call's result, in order, whatever holds them."""
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    return (
-        [tensor for item in result for tensor in outputs_of(item)] if isinstance(result, list | tuple) else []
-    )
-
-
 def _run(model: nn.Module, example: Example) -> list[Tensor]:
     """Outputs in eval mode; modes of all modules come back as they were."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
-            return [tensor.detach().clone() for tensor in outputs_of(call(model, example))]
+            return [tensor.detach().clone() for tensor in tensors_in(outputs_of(model, example))]
     finally:
         for module, training in before:
             module.training = training
@@ -219,9 +205,11 @@ def _onnx_difference(
     for inputs in trials:
         wanted = [x.float() if x.is_floating_point() else x for x in _run(model, inputs)]
         found = [torch.from_numpy(np.asarray(x)) for x in session.run(None, onnx_feed(session, inputs))]
-        relative = max(relative, relative_difference(found, wanted))
+        relative = max(relative, distance(found, wanted))
         differences = [
-            (a.double() - b.double()).abs().max() for a, b in zip(found, wanted, strict=True) if b.numel()
+            (a.double() - b.double()).nan_to_num(0.0).abs().max()  # of infinities that agree
+            for a, b in zip(found, wanted, strict=True)
+            if b.numel()
         ]
         absolute = max(absolute, *map(float, differences), 0.0)
     return absolute, relative

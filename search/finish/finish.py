@@ -405,7 +405,9 @@ def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> di
     inputs, _ = next(iter(data.batches("test", _PICTURES)))
     with mode(model, False), torch.no_grad():
         outputs = forward(model, inputs)
-    if not isinstance(inputs, Tensor) or inputs.numel() != outputs.numel() or not inputs.is_floating_point():
+    if not isinstance(inputs, Tensor) or not isinstance(outputs, Tensor):
+        return {}
+    if inputs.numel() != outputs.numel() or not inputs.is_floating_point():
         return {}
     return {"inputs": inputs.numpy(), "outputs": outputs.reshape(inputs.shape).numpy()}
 

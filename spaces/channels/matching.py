@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from spaces.calling import Example, call, mode
+from spaces.calling import Example, mode
 from spaces.channels.rewriting import (
     ATTENTION,
     FLOATS,
@@ -32,6 +32,7 @@ from spaces.channels.rewriting import (
 from spaces.channels.rules import operation_name
 from spaces.channels.slicing import cloned
 from spaces.channels.training import own_random_numbers
+from spaces.outputs import outputs_of
 
 FAMILIES = {
     "view": "reshape",
@@ -130,7 +131,7 @@ class Calls:
     def _run(self, model: nn.Module, example: Example, paths: Iterable[str]) -> None:
         handles = [self._watch(model, path) for path in paths]
         try:
-            call(model, example)
+            outputs_of(model, example)
         finally:
             for handle in handles:
                 handle.remove()

@@ -56,7 +56,9 @@ class Reference(fx.Interpreter):
         self._weights = {name: _keeps(axes, keep) for name, axes in (weights or {}).items()}
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Return what the model gives for the arguments of one forward call, as the example gave them."""
+        """Return the leaves of what the model gives for the arguments of one forward call, as the example
+        gave them; one alone as it is.
+        """
         given = iter(leaves((inputs, [named[name] for name in self._trace.names])))
         arguments: list[Any] = []
         for node in self._trace.graph.graph.find_nodes(op="placeholder"):
@@ -69,7 +71,7 @@ class Reference(fx.Interpreter):
                 )
         with torch.no_grad():
             outputs = self.run(*arguments)
-        return outputs[0] if isinstance(outputs, tuple | list) and len(outputs) == 1 else outputs
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def run_node(self, n: fx.Node) -> Any:
         settings = n.meta.get("autocast")
@@ -84,6 +86,10 @@ class Reference(fx.Interpreter):
 
     def _run(self, n: fx.Node) -> Any:
         name = operation_name(n.target) if n.op == "call_function" else ""
+        if name.startswith(
+            "_assert_tensor_metadata"
+        ):  # a cast says what it cast, which may be of double precision
+            return None
         if name.split(".")[0] in GATES:
             return self._recurrent(n)
         kept = self._keeps.get(n.args[0].name) if name and n.args and isinstance(n.args[0], fx.Node) else None
@@ -169,6 +175,52 @@ def _group_norm(
     return y if bias is None else y + _along(bias, 1, x.ndim)
 
 
+def _mean(
+    keeps: Keeps, x: Tensor, dim: Any = None, keepdim: bool = False, dtype: torch.dtype | None = None
+) -> Tensor | None:
+    dims = _dims(x, dim)
+    if all(keeps[d] is None for d in dims):
+        return None
+    x, count = _summed(keeps, x if dtype is None else x.to(dtype), dims)
+    return x.sum(dims, keepdim) / count
+
+
+def _variance(name: str) -> Callable[..., Any]:
+    def apply(
+        keeps: Keeps,
+        x: Tensor,
+        dim: Any = None,
+        unbiased: bool = True,
+        keepdim: bool = False,
+        correction: float | None = None,
+    ) -> Any:
+        if isinstance(dim, bool):  # the variance of everything
+            dim, unbiased = None, dim
+        dims = _dims(x, dim)
+        if all(keeps[d] is None for d in dims):
+            return None
+        total, count = _summed(keeps, x, dims)
+        mean = total.sum(dims, True) / count
+        squares = _summed(keeps, (x - mean) ** 2, dims)[0].sum(dims, keepdim)
+        spread = squares / max(count - (float(unbiased) if correction is None else correction), 0.0)
+        spread = spread.sqrt() if "std" in name else spread
+        return (spread, mean.reshape(spread.shape)) if "mean" in name else spread
+
+    return apply
+
+
+def _dims(x: Tensor, dim: Any) -> list[int]:
+    given = [dim] if isinstance(dim, int) else dim or range(x.ndim)
+    return [d % x.ndim for d in given]
+
+
+def _summed(keeps: Keeps, x: Tensor, dims: Sequence[int]) -> tuple[Tensor, int]:
+    """Return a value with zeros for what is gone, and how many of its elements along `dims` are left."""
+    kept = [keeps[d] for d in dims]
+    count = math.prod(x.shape[d] if k is None else int(k.sum()) for d, k in zip(dims, kept, strict=True))
+    return _masked(x, [k if d in dims else None for d, k in enumerate(keeps)]), count
+
+
 def _softmax(name: str) -> Callable[..., Tensor | None]:
     def apply(keeps: Keeps, x: Tensor, dim: int, *rest: Any, **keywords: Any) -> Tensor | None:
         kept = keeps[dim]
@@ -185,5 +237,7 @@ _NORMS: dict[str, Callable[..., Tensor | None]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
+    "mean": _mean,
+    **{name: _variance(name) for name in ("var", "std", "var_mean", "std_mean")},
     **{name: _softmax(name) for name in ("softmax", "log_softmax", "_softmax", "_log_softmax")},
 }

@@ -23,6 +23,7 @@ from spaces.channels.literals import Follower
 from spaces.channels.matching import Rewriting
 from spaces.channels.perturbing import Perturbation, perturb
 from spaces.channels.plan import SlicePlan
+from spaces.channels.precision import doubled
 from spaces.channels.program import program_digest
 from spaces.channels.reference import Reference
 from spaces.channels.rewriting import is_made
@@ -32,6 +33,9 @@ from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.channels.wrappers import refuse_wrapped
 from spaces.errors import InputError, require
+from spaces.outputs import caching, distance, outputs_of
+from spaces.pretrained.numbers import configured
+from spaces.pretrained.plain import NotPlain, Plain
 from spaces.structures import mapped
 
 VERIFY = True
@@ -60,6 +64,9 @@ class ChannelSpace(Space):
         most: pattern -> the largest share; the base model, all of whose groups are whole, stays a candidate.
         depth: patterns of residual blocks (``blocks.*``) that may be left out as a whole; a segment ``depth``
             has a locus for each.
+        uniform: whether layers of one kind keep equal widths: for a model of Hugging Face's transformers
+            so that a plain config describes what is left, for others all layers whose names differ in their
+            numbers alone. They keep the same places, so the same counts.
 
     Raises:
         InputError: the model cannot be traced, nothing can be pruned, or a pattern matches nothing.
@@ -77,6 +84,7 @@ class ChannelSpace(Space):
         least: dict[str, float] | None = None,
         depth: Sequence[str] = (),
         most: dict[str, float] | None = None,
+        uniform: bool = False,
     ) -> None:
         steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
         require(
@@ -95,6 +103,7 @@ class ChannelSpace(Space):
         self.tie, self.split, self.least = tuple(map(tuple, tie)), dict(split or {}), dict(least or {})
         self.most = dict(most or {})
         self.depth, self._whole_blocks = tuple(depth), dict[str, str]()
+        self.uniform = uniform
         self._refused: dict[str, str] = {}
         self._untrained = ""
         self._followers: list[Follower] = []
@@ -112,6 +121,8 @@ class ChannelSpace(Space):
             )
         if VERIFY:
             Verification(self).run()
+            if uniform:
+                self._refuse_not_plain()
         if not self.plan.segments:
             reasons = "; ".join(dict.fromkeys(f"{f.axis}: {f.reason}" for f in self.plan.frozen))
             raise InputError(f"model {type(model).__name__}: nothing can be pruned ({reasons[:400]})")
@@ -253,8 +264,8 @@ class ChannelSpace(Space):
                 name: _double(tensor)
                 for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
-        with mode(model, False), torch.no_grad():
-            return _difference(call(model, inputs), call(self.reference(genome, state), inputs))
+        with mode(model, False), torch.no_grad(), doubled(precise):
+            return distance(outputs_of(model, inputs), call(self.reference(genome, state), inputs))
 
     def perturbed_difference(
         self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
@@ -274,11 +285,10 @@ class ChannelSpace(Space):
         perturb(model, by, names)
         if precise:
             inputs, model = mapped(_double, inputs), model.double()
-        with mode(model, False), torch.no_grad():
+        with mode(model, False), torch.no_grad(), doubled(precise):
             expected = call(self.reference(genome, tensors_by_name(model)), inputs)
-            difference = _difference(call(model, inputs), expected)
-            moved = _difference(call(self.reference(genome, own), inputs), expected) if own else float("nan")
-            return difference, moved
+            moved = distance(call(self.reference(genome, own), inputs), expected) if own else float("nan")
+            return distance(outputs_of(model, inputs), expected), moved
 
     def made_of(
         self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
@@ -317,17 +327,62 @@ class ChannelSpace(Space):
                 traces.append(trace(self.model, self.example, training=True))
             except InputError as error:
                 self.notes.append(f"parts that only training uses are not known: {error}")
+        if names := caching(self.model):
+            self.notes.append(f"config.use_cache of {', '.join(names)} is off while the model is looked at")
         hooked = [name for name, p in self.model.named_parameters() if _has_hooks(p)]
         if hooked:
             self.notes.append(f"hooks of parameters are not copied: {', '.join(hooked)}")
         self._program = program_digest(traces)
-        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
+        alike = self._alike if self.uniform else None
+        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth, alike)
         self._analysis.blocks = [
             block for block in self._analysis.blocks if block.path not in self._whole_blocks
         ]
         self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
         return self._analysis.plan(self._refused)
+
+    @property
+    def pretrained(self) -> bool:
+        return configured(self.model) is not None
+
+    @cached_property
+    def _plain(self) -> Plain | None:
+        """What makes plain models of transformers; None for others."""
+        return Plain(self.model) if self.pretrained else None
+
+    @property
+    def _alike(self) -> list[list[tuple[str, int]]]:
+        return self._plain.ties() if self._plain is not None else []
+
+    def plain(self, genome: np.ndarray, compact: nn.Module | None = None) -> nn.Module:
+        """Return a plain model of transformers, made of a config alone, that computes what a compact one
+        computes.
+
+        Args:
+            compact: a tuned model of this genome; built by default.
+
+        Raises:
+            NotPlain: there is none, and why.
+        """
+        if self._plain is None:
+            raise NotPlain(f"{type(self.model).__name__} has no config of transformers")
+        return self._plain.checked(
+            self, genome, self.build(genome) if compact is None else compact, self.example
+        )
+
+    def _refuse_not_plain(self) -> None:
+        """Reduce every group on its own and compare with a plain model; what disagrees is frozen."""
+        if self._plain is None:
+            return
+        for name, part in self.slices.items():
+            genome = np.ones(self.length, dtype=np.uint8)
+            genome[part][: max(1, (part.stop - part.start) // 2)] = 0
+            try:
+                self.plain(genome)
+            except NotPlain as error:
+                self._refused[name] = f"uniform: {error}"
+        self._accept(self._analysis.plan(self._refused))
 
     @cached_property
     def _value_loci(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -381,14 +436,3 @@ def _has_hooks(tensor: Tensor) -> bool:
 
 def _double(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
-
-
-def _difference(a: Any, b: Any) -> float:
-    if isinstance(a, Tensor):
-        if a.shape != b.shape:
-            return float("inf")
-        scale = max(1.0, b.abs().max().item())
-        return (a - b).abs().max().item() / scale
-    parts = a.values() if isinstance(a, dict) else a
-    others = b.values() if isinstance(b, dict) else b
-    return max(_difference(x, y) for x, y in zip(parts, others, strict=True))

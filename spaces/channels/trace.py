@@ -22,6 +22,7 @@ from spaces.calling import Example, arguments_of, mode
 from spaces.channels.attention import plain
 from spaces.channels.references import restored
 from spaces.errors import InputError
+from spaces.outputs import flattened, uncached
 from spaces.structures import tensors
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+\n\s*(?P<code>[^\n]+)')
@@ -37,7 +38,7 @@ class Trace:
 
     Attributes:
         graph: undecomposed ATen graph; its placeholders are state (parameters, buffers, constants), then the
-            user's inputs.
+            user's inputs. It gives the list of the model's :func:`spaces.outputs.leaves`.
         state: placeholder name -> qualified name of the parameter or buffer (tied ones under their first
             name).
         constants: placeholder name -> tensor that belongs to no module.
@@ -68,7 +69,7 @@ def trace(model: nn.Module, example: Example, training: bool) -> Trace:
     The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be
     traced.
     """
-    with mode(model, training), restored(model), plain(model):
+    with uncached(model), mode(model, training), restored(model), plain(model), flattened(model):
         program = _export(model, example)
     graph = inline(program.graph_module)
     _mend_paths(graph, model)

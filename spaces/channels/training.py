@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.calling import Example, call, device_of, mode
+from spaces.calling import Example, device_of, mode
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
+from spaces.outputs import outputs_of, tensors_in
 from spaces.structures import mapped, tensors
 
 
@@ -74,7 +75,7 @@ class TrainingRun:
         """Run one training step without an update; return the shapes of the outputs."""
         model = self.space.build(genome)
         with own_random_numbers(model), mode(model, True), torch.enable_grad():
-            outputs = [*tensors_in(call(model, mapped(_detached, self._example)))]
+            outputs = tensors_in(outputs_of(model, mapped(_detached, self._example)))
             learned = [x.abs().sum() for x in outputs if x.requires_grad]
             if learned and self._backward:
                 torch.autograd.backward(learned)
@@ -140,20 +141,6 @@ EXPECTED = (
     "expected that forward reaches layers through attributes of the model, not through a global variable or "
     "a class"
 )
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in what a model gives, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, Sequence | set) and not isinstance(value, str | bytes):
-        for item in value:
-            yield from tensors_in(item)
-    elif hasattr(value, "__dict__") and not callable(value):
-        yield from tensors_in(vars(value))
 
 
 def _is_single(tensor: Tensor) -> bool:

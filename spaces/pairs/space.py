@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from spaces.base import Segment
 from spaces.calling import Example, call, example_of, mode
 from spaces.channels.reference import Reference
-from spaces.channels.space import TOLERANCE, ChannelSpace, _difference, _resize
+from spaces.channels.space import TOLERANCE, ChannelSpace, _resize
 from spaces.channels.trace import canonical_names
 from spaces.errors import InputError
+from spaces.outputs import distance
 from spaces.pairs.units import Units, rows_of, weighted_layers
 
 Granularity = Literal["units", "weights", "both"]
@@ -315,9 +316,9 @@ class PairSpace(ChannelSpace):
                 for tensor, mask in self.masks(genome).items():
                     masked.get_parameter(tensor).mul_(mask.to(masked.get_parameter(tensor).device))
             with mode(masked, False), mode(built, False), torch.no_grad():
-                difference = _difference(call(masked, self.example), call(built, self.example))
-            if not difference <= TOLERANCE:
-                refused[name] = f"masked in the full pair it differs from the compact one by {difference:.2g}"
+                apart = distance(call(masked, self.example), call(built, self.example))
+            if not apart <= TOLERANCE:
+                refused[name] = f"masked in the full pair it differs from the compact one by {apart:.2g}"
         if refused:
             self._refused = self._refused | refused
             self._accept(self._analysis.plan(self._refused))

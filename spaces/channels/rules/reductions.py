@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, fx
 
 from spaces.channels.rules.registry import Call, Context, Labels, argument, replaced, rule
+from spaces.channels.rules.statistics import is_statistic
 
 
 def _dims(context: Context, node: Call, place: int, ndim: int) -> set[int]:
     given: Any = context.value(argument(node, place, "dim"))
+    given = None if isinstance(given, bool) else given  # whether a variance is unbiased
     return (
         {d % ndim for d in ([given] if isinstance(given, int) else given or range(ndim))} if ndim else set()
     )
@@ -38,12 +40,20 @@ def total(context: Context, node: Call) -> Labels:
     return _reduced(context, node, labels, _dims(context, node, place, len(labels)))
 
 
+@rule("mean", "var", "std", "var_mean", "std_mean")
+def statistic(context: Context, node: Call) -> Any:
+    """A mean or variance over channels that only centres or scales these is one of the kept ones, as in
+    normalisations that are written by hand; any other would change its meaning when some go.
+    """
+    if not is_statistic(context, node):
+        return reduce(context, node)
+    labels = context.labels(node.args[0])
+    return _reduced(context, node, labels, _dims(context, node, 1, len(labels)))
+
+
 @rule(
-    "mean",
     "amax",
     "amin",
-    "var",
-    "std",
     "max",
     "min",
     "prod",
@@ -55,7 +65,6 @@ def total(context: Context, node: Call) -> Labels:
     "median",
     "aminmax",
 )
-@rule("var_mean", "std_mean")
 def reduce(context: Context, node: Call) -> Any:
     """A reduction over axes without channels; one over channels would change its meaning when some go."""
     labels = context.labels(node.args[0])
