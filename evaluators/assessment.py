@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.base import Data, Inputs
-from spaces.calling import device_of, forward, mode
+from spaces.calling import device_of, forward, mode, placed
 from spaces.errors import InputError
+from spaces.structures import samples
 
 SplitMetrics = Mapping[str, Callable[[Any, Any], Any]]
 
@@ -21,7 +22,7 @@ def assessed(data: Data | None) -> tuple[str, ...]:
 
 
 def assess(
-    model: nn.Module, data: Data, batches: Iterable[tuple[Inputs, Tensor]], whole: bool = True
+    model: nn.Module, data: Data, batches: Iterable[tuple[Inputs, Any]], whole: bool = True
 ) -> dict[str, float]:
     """Return ``loss`` and the data's metrics, averaged over the samples of `batches` in float64, and the
     metrics of the whole split.
@@ -36,22 +37,23 @@ def assess(
         InputError: a metric of the whole split is no number, or the batches cannot be joined.
     """
     totals: dict[str, Tensor] = {}
-    samples = 0
+    seen = 0
     device = device_of(model)
     joined = _Joined(data.split_metrics if whole else {})
     with mode(model, False), torch.inference_mode():
         for inputs, targets in batches:
-            targets = targets.to(device)
+            targets = placed(targets, device)
             outputs = forward(model, inputs)
-            samples += len(targets)
+            count = samples(targets, inputs)
+            seen += count
             for name, values in {
                 "loss": data.loss(outputs, targets),
                 **data.metrics(outputs, targets),
             }.items():
                 total = values.sum(dtype=torch.float64)
                 totals[name] = totals[name] + total if name in totals else total
-            joined.add(outputs, targets)
-        return {name: total.item() / samples for name, total in totals.items()} | joined.metrics()
+            joined.add(outputs, targets, count)
+        return {name: total.item() / seen for name, total in totals.items()} | joined.metrics()
 
 
 class _Joined:
@@ -62,10 +64,10 @@ class _Joined:
         self._outputs: list[Any] = []
         self._targets: list[Any] = []
 
-    def add(self, outputs: Any, targets: Any) -> None:
+    def add(self, outputs: Any, targets: Any, count: int) -> None:
         if self._functions:
-            self._outputs.append(_on_cpu(outputs, len(targets)))
-            self._targets.append(_on_cpu(targets, len(targets)))
+            self._outputs.append(_on_cpu(outputs, count))
+            self._targets.append(_on_cpu(targets, count))
 
     def metrics(self) -> dict[str, float]:
         if not self._functions:

@@ -12,6 +12,7 @@ from evaluators.assessment import assess
 from evaluators.data.base import Data, Inputs, Split
 from spaces.calling import forward, gradients, mode
 from spaces.errors import InputError
+from spaces.structures import samples, tensors
 
 _SIZES = (5, 3)
 """Two sizes: what has the shape of a batch by chance has not that of the other."""
@@ -86,7 +87,8 @@ def _check_batch(model: nn.Module, data: Data, size: int, known: bool) -> None:
         outputs = _forward(model, inputs)
         losses = _called("loss", data.loss, outputs, targets)
         metrics = _called("metrics", data.metrics, outputs, targets)
-    _check_values("the loss", losses, len(targets), known)
+    count = samples(targets, inputs)
+    _check_values("the loss", losses, count, known)
     if not losses.is_floating_point():
         raise InputError(f"data: the loss is of type {losses.dtype}; expected floats")
     if not isinstance(metrics, Mapping) or set(metrics) != set(data.metric_names):
@@ -96,29 +98,32 @@ def _check_batch(model: nn.Module, data: Data, size: int, known: bool) -> None:
             f"metric_names has it"
         )
     for name, values in metrics.items():
-        _check_values(f"metric {name!r}", values, len(targets), known)
+        _check_values(f"metric {name!r}", values, count, known)
     names = ["loss", "train_loss", *data.metric_names, *data.split_metrics]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"data: two metrics are called {twice!r}; expected a name for each")
 
 
-def _batch(data: Data, size: int, split: Split = "train") -> tuple[Inputs, Tensor]:
+def _batch(data: Data, size: int, split: Split = "train") -> tuple[Inputs, Any]:
     try:
         inputs, targets = next(iter(data.batches(split, size)))
     except StopIteration:
         raise InputError(f"data: split {split!r} is empty; expected at least one sample") from None
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    for what, given, expected in (
-        *(("inputs", part, "a tensor, or a tuple of tensors, the arguments of forward()") for part in parts),
-        ("targets", targets, "a tensor whose first axis are the samples"),
-    ):
-        if not isinstance(given, Tensor):
-            raise InputError(f"data: {what} of a batch are a {type(given).__name__}; expected {expected}")
-        if given.is_inference():
-            raise InputError(
-                "data: batches hold tensors made inside torch.inference_mode(); expected tensors made (or "
-                "cloned) outside of it"
-            )
+    if not isinstance(inputs, Tensor | tuple | Mapping) or not tensors(inputs):
+        raise InputError(
+            f"data: inputs of a batch are a {type(inputs).__name__}; expected a tensor, or a tuple or "
+            f"mapping with tensors, the arguments of forward() in their order or by their names"
+        )
+    if not isinstance(targets, Tensor | tuple | list | Mapping):
+        raise InputError(
+            f"data: targets of a batch are a {type(targets).__name__}; expected a tensor whose first axis "
+            f"are the samples, or a tuple, mapping or list of such"
+        )
+    if any(tensor.is_inference() for tensor in tensors((inputs, targets))):
+        raise InputError(
+            "data: batches hold tensors made inside torch.inference_mode(); expected tensors made (or "
+            "cloned) outside of it"
+        )
     return inputs, targets
 
 
@@ -168,7 +173,7 @@ def _check_values(what: str, values: Any, samples: int, known: bool) -> None:
 def _check_gradients(model: nn.Module, data: Data) -> None:
     """See that a training step of the model is possible."""
     inputs, targets = _batch(data, _SIZES[0])
-    if len(targets) < 2:
+    if samples(targets, inputs) < 2:
         return  # BatchNorm has no statistics of one sample
     with mode(model, True):
         losses = _called("loss", data.loss, _forward(model, inputs), targets)

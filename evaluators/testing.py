@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import SPLITS, Data, Split
 from spaces.base import Space
-from spaces.calling import forward
+from spaces.calling import call, forward
+from spaces.structures import rows, samples, tensors
 
 
 class DataContract:
@@ -57,11 +58,11 @@ class DataContract:
     def test_batches_hold_at_most_the_size_asked_for(self) -> None:
         for split in SPLITS:
             for inputs, targets in self.data().batches(split, 7):
-                parts = inputs if isinstance(inputs, tuple) else (inputs,)
-                assert {len(part) for part in parts} == {len(targets)}, (
+                count = samples(targets)
+                assert {len(part) for part in tensors(inputs)} == {count}, (
                     "inputs and targets of a batch differ in length"
                 )
-                assert 1 <= len(targets) <= 7
+                assert 1 <= count <= 7
 
     def test_the_batch_size_does_not_change_the_samples(self) -> None:
         data = self.data()
@@ -117,14 +118,14 @@ class DataContract:
 
     def test_the_example_is_a_batch_of_two_that_a_model_takes(self) -> None:
         example = self.data().example()
-        assert isinstance(example, tuple) and all(len(x) == 2 for x in example)
-        self.model().eval()(*example)
+        assert isinstance(example, tuple | dict) and all(len(x) == 2 for x in tensors(example))
+        call(self.model().eval(), example)
 
     def test_loss_is_one_number_a_sample_and_teaches(self) -> None:
         data, model = self.data(), self.model()
         inputs, targets = next(iter(data.batches("train", 6)))
         losses = data.loss(forward(model, inputs), targets)
-        assert losses.shape == (len(targets),)
+        assert losses.shape == (samples(targets),)
         assert torch.isfinite(losses).all()
         losses.mean().backward()
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters()), (
@@ -138,7 +139,10 @@ class DataContract:
             outputs = forward(model, inputs)
             together = data.loss(outputs, targets)
             alone = torch.cat(
-                [data.loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
+                [
+                    data.loss(rows(outputs, slice(i, i + 1)), rows(targets, slice(i, i + 1)))
+                    for i in range(samples(targets))
+                ]
             )
         assert torch.allclose(together, alone, atol=1e-5)
 
@@ -149,7 +153,7 @@ class DataContract:
             metrics = data.metrics(forward(model, inputs), targets)
         assert tuple(metrics) == tuple(data.metric_names)
         for name, values in metrics.items():
-            assert values.shape == (len(targets),), f"metric {name!r} has shape {tuple(values.shape)}"
+            assert values.shape == (samples(targets),), f"metric {name!r} has shape {tuple(values.shape)}"
             assert torch.isfinite(values).all(), f"metric {name!r} is not finite"
 
     def test_loss_is_no_metric_name(self) -> None:
@@ -322,11 +326,13 @@ def _samples(
     data: Data, split: Split, size: int = 32, generator: torch.Generator | None = None
 ) -> list[bytes]:
     """Return the bytes of every sample, inputs and target, in order."""
-    samples = []
+    found: list[bytes] = []
     for inputs, targets in data.batches(split, size, generator):
-        parts = (*inputs, targets) if isinstance(inputs, tuple) else (inputs, targets)
-        samples += [b"|".join(_bytes(part[i]) for part in parts) for i in range(len(targets))]
-    return samples
+        found += [
+            b"|".join(_bytes(part) for part in tensors(rows((inputs, targets), slice(i, i + 1))))
+            for i in range(samples(targets))
+        ]
+    return found
 
 
 def _bytes(tensor: Tensor) -> bytes:

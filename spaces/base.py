@@ -260,6 +260,23 @@ class Sliced(Protocol):
 
 
 @runtime_checkable
+class Pretrained(Protocol):
+    """A space over a model that may be one of Hugging Face's transformers, or a wrapper around one.
+
+    Attributes:
+        pretrained: whether it is.
+    """
+
+    @property
+    def pretrained(self) -> bool: ...
+
+    def plain(self, genome: np.ndarray, compact: nn.Module | None = None) -> nn.Module:
+        """Return a model that its config alone describes and that computes what a compact one computes;
+        NotPlain where there is none.
+        """
+
+
+@runtime_checkable
 class Trained(Protocol):
     """A space that builds what each evaluation trains to the end: the model is kept as that left it, and not
     fine-tuned.

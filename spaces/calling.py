@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spaces.structures import mapped
 
-def forward(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Return the outputs for a batch's inputs, one tensor or a tuple of arguments, moved to where the model
-    is.
-    """
-    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    device = device_of(model)
-    return model(*(argument.to(device) for argument in arguments))
+Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
+"""Of a batch: the only argument of ``forward``, a tuple of its arguments, or its arguments by their names."""
+Example = tuple[Any, ...] | Mapping[str, Any]
+"""The arguments of one forward call, in their order or by their names."""
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Any:
+    """Return the outputs for a batch's inputs, moved to where the model is."""
+    return call(model, placed(inputs, device_of(model)))
+
+
+def call(model: Any, inputs: Inputs) -> Any:
+    """Return what a model, or anything that is called as one, gives for a batch's inputs as they are."""
+    arguments, named = arguments_of(inputs)
+    return model(*arguments, **named)
+
+
+def arguments_of(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call by their places, and those by their names."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def example_of(inputs: Any) -> Example:
+    """Return inputs as a tuple or a dict of the arguments of one call; a list counts as a tuple."""
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+
+
+def placed(value: Any, device: torch.device | str) -> Any:
+    """Return a structure with its tensors on a device; the very same tensors where they are there already."""
+    return mapped(lambda tensor: tensor.to(device), value)
 
 
 def device_of(model: nn.Module) -> torch.device:

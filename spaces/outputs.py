@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from spaces.calling import Inputs, call
+
 _PLAIN = (Tensor, int, float, str, torch.SymInt, torch.SymFloat, torch.SymBool, type(None))
 
 
@@ -54,10 +56,10 @@ def flattened(model: nn.Module, of: Callable[[Any], list[Any]] = leaves) -> Iter
         handle.remove()
 
 
-def outputs_of(model: nn.Module, inputs: Sequence[Any]) -> list[Any]:
+def outputs_of(model: nn.Module, inputs: Inputs) -> list[Any]:
     """Return the leaves of what a model gives for the arguments of one forward call, without caches."""
     with uncached(model):
-        return leaves(model(*inputs))
+        return leaves(call(model, inputs))
 
 
 def caching(model: nn.Module) -> list[str]:

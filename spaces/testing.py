@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Segment, Space
+from spaces.calling import Example, call
 
 
 class SpaceContract(ABC):
@@ -38,7 +39,7 @@ class SpaceContract(ABC):
     def space(self) -> Space:
         """Return the space to test."""
 
-    def inputs(self) -> tuple[Tensor, ...] | None:
+    def inputs(self) -> Example | None:
         """Return the arguments of one forward call; without them, forward is not tested."""
         return None
 
@@ -249,7 +250,7 @@ class SpaceContract(ABC):
         if inputs is not None:
             for genome in self.genomes(self.builds):
                 with torch.no_grad():
-                    first, second = (flat(self.built(genome).eval()(*inputs)) for _ in range(2))
+                    first, second = (flat(call(self.built(genome).eval(), inputs)) for _ in range(2))
                 for a, b in zip(first, second, strict=True):
                     assert torch.equal(a, b)
 

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from spaces.calling import mode
+from spaces.calling import Example, call, mode
+from spaces.structures import rows
 
 COSTS = ("params", "macs", "bytes")
 
 
-def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
+def count(model: nn.Module, inputs: Example) -> dict[str, float]:
     """Count parameters, multiply-accumulates and bytes of a model by running it once on the first sample of
     `inputs`.
 
@@ -31,9 +32,9 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
     and generators stay as they were.
 
     Args:
-        inputs: arguments of one forward call, ``(batch, ...)`` each.
+        inputs: arguments of one forward call, ``(batch, ...)`` each; a tuple, or by their names.
     """
-    single = tuple(x[:1] for x in inputs)
+    single = rows(inputs, slice(1))
     counter = FlopCounterMode(display=False)
     with (
         mode(model, False),
@@ -42,7 +43,7 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
         _plain_kernels(),
         counter,
     ):
-        model(*single)
+        call(model, single)
     return {
         "params": float(sum(p.numel() for p in model.parameters())),
         "macs": counter.get_total_flops() / 2,

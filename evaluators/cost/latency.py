@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
-from evaluators.cost.onnx_extra import onnx_bytes, onnx_session, require_onnx
+from evaluators.cost.onnx_extra import onnx_bytes, onnx_feed, onnx_session, require_onnx
 from evaluators.data.base import Data
 from spaces.base import Space
-from spaces.calling import device_of, mode
+from spaces.calling import Example, call, device_of, mode, placed
 from spaces.errors import InputError
+from spaces.structures import repeated
 
 Runtime = Literal["torch", "onnx"]
 
@@ -74,7 +75,7 @@ class Latency(Evaluator):
         super().bind(space, data)
         if data is None:
             raise InputError("evaluator Latency: no data; expected data with an example of the inputs")
-        self._inputs = tuple(x[:1].repeat_interleave(self.batch_size, 0) for x in data.example())
+        self._inputs = repeated(data.example(), self.batch_size)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         """Yield one report."""
@@ -86,7 +87,7 @@ class Latency(Evaluator):
 
 def measure(
     model: nn.Module,
-    inputs: tuple[Tensor, ...],
+    inputs: Example,
     repeats: int = 30,
     warmup: int = 5,
     runtime: Runtime = "torch",
@@ -99,15 +100,15 @@ def measure(
     if runtime == "onnx":
         return fastest_ms(onnx_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
     device = device_of(model)
-    placed = tuple(x.to(device) for x in inputs)
+    given = placed(inputs, device)
 
-    def call() -> None:
-        model(*placed)
+    def once() -> None:
+        call(model, given)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
     with mode(model, False), torch.inference_mode(), torch_threads(threads):
-        return fastest_ms(call, repeats, warmup, seconds)
+        return fastest_ms(once, repeats, warmup, seconds)
 
 
 def fastest_ms(call: Callable[[], object], repeats: int, warmup: int, seconds: float) -> float:
@@ -137,21 +138,19 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def export(model: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+def export(model: nn.Module, inputs: Example) -> bytes:
     """Return the model as ONNX for these inputs, as it will be deployed: for batches of any size where it can
     be, which costs a small transformer .7 of 2.1 ms, and else for theirs."""
     require_onnx("onnx export")
-    placed = tuple(x.to(device_of(model)) for x in inputs)
-    content, _ = onnx_bytes(model, tuple(x[:1].repeat_interleave(2, 0) for x in placed), fixed=placed)
+    given = placed(inputs, device_of(model))
+    content, _ = onnx_bytes(model, repeated(given, 2), fixed=given)
     return content
 
 
-def onnx_call(exported: bytes | str, inputs: tuple[Tensor, ...], threads: int = 1) -> Callable[[], Any]:
+def onnx_call(exported: bytes | str, inputs: Example, threads: int = 1) -> Callable[[], Any]:
     """Return a call of onnxruntime on an ONNX model (bytes, or the path of a file) with these inputs; it
     returns the outputs as arrays.
     """
     session = onnx_session(exported, threads)
-    feed = {
-        given.name: x.detach().cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)
-    }
+    feed = onnx_feed(session, inputs)
     return lambda: session.run(None, feed)

@@ -7,17 +7,19 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from spaces.calling import mode
+from spaces.calling import Example, arguments_of, mode
 from spaces.errors import InputError
 from spaces.outputs import flattened, tensors_in, uncached
+from spaces.structures import samples, tensors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -47,9 +49,7 @@ def require_onnx(place: str) -> None:
         )
 
 
-def onnx_bytes(
-    model: nn.Module, example: tuple[Tensor, ...], fixed: tuple[Tensor, ...] | None = None
-) -> tuple[bytes, bool]:
+def onnx_bytes(model: nn.Module, example: Example, fixed: Example | None = None) -> tuple[bytes, bool]:
     """Export a model in eval mode, for batches of any size; one that fixes its batch size with that.
 
     Args:
@@ -60,18 +60,46 @@ def onnx_bytes(
     Returns:
         The file's content, and whether its batch axis is dynamic.
     """
-    batch = {0: torch.export.Dim("batch", min=1)}
-    axes = tuple(batch if x.ndim and x.shape[0] == example[0].shape[0] else None for x in example)
-    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
-    # of *inputs the shapes are one argument
-    shapes = (axes,) if inspect.Parameter.VAR_POSITIONAL in kinds else axes
     with uncached(model), mode(model, False), flattened(model, tensors_in), quiet_exporter():
         try:
-            return _serialised(
-                torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)
-            ), True
+            return _exported(model, example, _shapes(model, example)), True
         except Exception:  # torch raises whatever it likes
-            return _serialised(torch.onnx.export(model, fixed or example, dynamo=True, verbose=False)), False
+            return _exported(model, fixed or example), False
+
+
+def onnx_feed(session: InferenceSession, inputs: Example) -> dict[str, Any]:
+    """Return the arrays that a session is fed for the inputs of one forward call: by their names where the
+    file has them, else in their order.
+    """
+    names = [given.name for given in session.get_inputs()]
+    arrays = [x.detach().cpu().numpy() for x in tensors(inputs)]
+    if isinstance(inputs, Mapping) and all(isinstance(inputs.get(name), Tensor) for name in names):
+        return {name: inputs[name].detach().cpu().numpy() for name in names}
+    return dict(zip(names, arrays[: len(names)], strict=True))
+
+
+def _shapes(model: nn.Module, example: Example) -> Any:
+    """Return which axes of the inputs are of any size: the first, where it is as long as the batch."""
+    batch, count = {0: torch.export.Dim("batch", min=1)}, samples(example)
+
+    def axes(x: Any) -> Any:
+        return batch if isinstance(x, Tensor) and x.ndim and len(x) == count else None
+
+    if isinstance(example, Mapping):
+        return tree_map(axes, dict(inspect.signature(model.forward).bind(**example).arguments))
+    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
+    places = tree_map(axes, example)
+    # of *inputs the shapes are one argument
+    return (places,) if inspect.Parameter.VAR_POSITIONAL in kinds else places
+
+
+def _exported(model: nn.Module, example: Example, shapes: Any = None) -> bytes:
+    places, names = arguments_of(example)
+    return _serialised(
+        torch.onnx.export(
+            model, places, kwargs=names or None, dynamo=True, dynamic_shapes=shapes, verbose=False
+        )
+    )
 
 
 def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:

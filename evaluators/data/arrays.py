@@ -37,7 +37,8 @@ class Arrays(Data):
     splits are a random permutation by `seed`, cut at the shares.
 
     Args:
-        inputs: ``(samples, ...)``, or a tuple of such arrays for a model of several arguments.
+        inputs: ``(samples, ...)``, or a tuple of such arrays for a model of several arguments, or a mapping
+            with the arguments of ``forward`` by their names.
         targets: labels ``(samples,)`` (or ``(samples, ...)`` for dense prediction), or float values
             ``(samples, ...)``.
         shares: part of the samples in each split, or the row numbers of each split (integer arrays) where
@@ -93,9 +94,10 @@ class Arrays(Data):
         train_samples: int | None,
     ) -> None:
         """Take the arrays and split them."""
-        parts = tuple(
-            _tensor(part, "inputs") for part in (inputs if isinstance(inputs, tuple) else (inputs,))
-        )
+        self._single = not isinstance(inputs, tuple | Mapping)
+        self._names = tuple(inputs) if isinstance(inputs, Mapping) else ()
+        given = tuple(inputs.values()) if self._names else (inputs,) if self._single else inputs
+        parts = tuple(_tensor(part, "inputs") for part in given)
         labels = _tensor(targets, "targets")
         for part in parts:
             if len(part) != len(labels):
@@ -103,7 +105,6 @@ class Arrays(Data):
                     f"data: {len(part)} inputs for {len(labels)} targets; both need the same number of "
                     f"samples"
                 )
-        self._single = not isinstance(inputs, tuple)
         self.task: Task = task or (Regression() if labels.is_floating_point() else Classification())
         labels = self.task.typed(labels)
         # float64 is kept, beside what is made of it, for a model of that type
@@ -167,7 +168,12 @@ class Arrays(Data):
                 slice(start, start + size) if order is None else order[start : start + size]
             )
             chosen = tuple(part[rows] for part in parts)
-            yield chosen[0] if self._single else chosen, targets[rows]
+            yield self._as_given(chosen), targets[rows]
+
+    def _as_given(self, parts: tuple[Tensor, ...]) -> Inputs:
+        if self._names:
+            return dict(zip(self._names, parts, strict=True))
+        return parts[0] if self._single else parts
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.task.loss(outputs, targets)
@@ -190,7 +196,7 @@ class Arrays(Data):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(type(self.task).__qualname__.encode())
+        digest = hashlib.sha256(" ".join([type(self.task).__qualname__, *self._names]).encode())
         for split in SPLITS:
             for tensor in (*self._inputs[split], self._targets[split]):
                 digest.update(f"{split} {tensor.dtype} {tuple(tensor.shape)};".encode())

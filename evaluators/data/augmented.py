@@ -13,6 +13,7 @@ from torch import Tensor
 from evaluators.data.base import Data, Inputs, Split
 from evaluators.data.task import Task
 from spaces.errors import InputError
+from spaces.structures import tensors
 
 
 class Augmented(Data):
@@ -40,14 +41,15 @@ class Augmented(Data):
         if padding < 0:
             raise InputError(f"data: padding {padding}; expected at least 0 pixels")
         inputs, targets = next(data.batches("train", 2))
-        shapes = [tuple(x.shape[1:]) for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
         if (
-            isinstance(inputs, tuple)
+            not isinstance(inputs, Tensor)
             or inputs.ndim != 4
             or not inputs.is_floating_point()
+            or not isinstance(targets, Tensor)
             or targets.ndim != 1
         ):
-            found = f"inputs {', '.join(map(str, shapes))} and targets {tuple(targets.shape[1:])} a sample"
+            first, second = ([tuple(x.shape[1:]) for x in tensors(part)] for part in (inputs, targets))
+            found = f"inputs {', '.join(map(str, first))} and targets {', '.join(map(str, second))} a sample"
             raise InputError(
                 f"data: Augmented of {type(data).__name__}, which has {found}; expected an image of floats "
                 f"(channels, height, width) and "

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spaces.calling import Example, Inputs, example_of
+from spaces.structures import samples
+
 if TYPE_CHECKING:
     from evaluators.data.task import Task
     from evaluators.tic import Likelihood
 
 Split = Literal["train", "calibration", "search", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "search", "test")
-Inputs = Tensor | tuple[Tensor, ...]
 
 
 class Data(ABC):
@@ -38,17 +40,22 @@ class Data(ABC):
     @abstractmethod
     def batches(
         self, split: Split, size: int, generator: torch.Generator | None = None
-    ) -> Iterator[tuple[Inputs, Tensor]]:
+    ) -> Iterator[tuple[Inputs, Any]]:
         """Yield ``(inputs, targets)`` of at most `size` samples, once over the split; shuffled only where a
         generator is given.
+
+        Inputs are one tensor, a tuple of the arguments of ``forward``, or a mapping with its arguments by
+        their names. Targets are a tensor, or a structure of tensors (tuples, mappings, and lists with one
+        item a sample) that only loss and metrics look into. Both are moved to the model's device, in the
+        types that they have.
         """
 
     @abstractmethod
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
         """Return the loss of every sample, shape ``(batch,)``, differentiable."""
 
     @abstractmethod
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def metrics(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
         """Return metrics of every sample, each of shape ``(batch,)``; an evaluator averages them. ``loss`` is
         added by itself, metrics of a whole split are ``split_metrics``.
         """
@@ -67,14 +74,14 @@ class Data(ABC):
         """Return the number of samples; counted by running through the split once, so override it where that
         is slow.
         """
-        return sum(len(targets) for _, targets in self.batches(split, 1024))
+        return sum(samples(targets, inputs) for inputs, targets in self.batches(split, 1024))
 
-    def example(self) -> tuple[Tensor, ...]:
-        """Return the inputs of two training samples, the arguments of one forward call, to trace a model
-        with.
+    def example(self) -> Example:
+        """Return the inputs of two training samples, the arguments of one forward call (a tuple, or a dict by
+        their names), to trace a model with.
         """
         inputs, _ = next(self.batches("train", 2))
-        return inputs if isinstance(inputs, tuple) else (inputs,)
+        return example_of(inputs)
 
     def cases(self, split: Split) -> tuple[np.ndarray, list[str]] | None:
         """Return the case that each sample belongs to, ``(samples,)``, and the names of the cases; None (the

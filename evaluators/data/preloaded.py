@@ -7,11 +7,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from evaluators.data.base import Data, Inputs, Split
+from spaces.calling import placed
+from spaces.structures import tensors
 
-Batch = tuple[Inputs, Tensor]
+Batch = tuple[Inputs, Any]
 
 
 class Preloaded:
@@ -73,12 +74,9 @@ class Preloaded:
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """Return the batch on a device; the very same tensors where they are there already."""
     inputs, targets = batch
-    return tuple(x.to(device) for x in inputs) if isinstance(inputs, tuple) else inputs.to(
-        device
-    ), targets.to(device)
+    return placed(inputs, device), placed(targets, device)
 
 
 def batch_bytes(batch: Batch) -> int:
     """Return the bytes that a batch takes."""
-    inputs, targets = batch
-    return sum(x.nbytes for x in (*(inputs if isinstance(inputs, tuple) else (inputs,)), targets))
+    return sum(x.nbytes for x in tensors(batch))

@@ -168,11 +168,11 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def _read(data: Data, split: Split) -> Tensor:
     parts = []
     for inputs, _ in data.batches(split, 1024):
-        if isinstance(inputs, tuple) or not inputs.is_floating_point():
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             found = (
-                f"{len(inputs)} inputs a sample"
-                if isinstance(inputs, tuple)
-                else f"inputs of type {inputs.dtype}"
+                f"inputs of type {inputs.dtype}"
+                if isinstance(inputs, Tensor)
+                else f"{len(inputs)} inputs a sample"
             )
             raise InputError(
                 f"data: Reconstruction of {type(data).__name__}, which has {found}; expected one float input"

@@ -14,6 +14,7 @@ from torch import Tensor
 from evaluators.data.base import Data, Inputs, Split
 from evaluators.data.task import Task
 from spaces.callables import function_of, function_text
+from spaces.calling import Example
 from spaces.errors import InputError
 
 
@@ -41,13 +42,13 @@ class WithSplitMetrics(Data):
 
     def batches(
         self, split: Split, size: int, generator: torch.Generator | None = None
-    ) -> Iterator[tuple[Inputs, Tensor]]:
+    ) -> Iterator[tuple[Inputs, Any]]:
         return self.data.batches(split, size, generator)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
         return self.data.loss(outputs, targets)
 
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def metrics(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
         return self.data.metrics(outputs, targets)
 
     @property
@@ -73,7 +74,7 @@ class WithSplitMetrics(Data):
     def size(self, split: Split) -> int:
         return self.data.size(split)
 
-    def example(self) -> tuple[Tensor, ...]:
+    def example(self) -> Example:
         return self.data.example()
 
     def cases(self, split: Split) -> tuple[np.ndarray, list[str]] | None:

@@ -18,9 +18,10 @@ from evaluators.data.base import Data
 from operators.criteria import Criterion, Magnitude, Taylor, score_all
 from operators.criteria.normalisation import NORMALISATIONS, Normalisation, normalised
 from operators.repair.batchnorm import recalibrate
-from spaces.calling import device_of, forward, mode
+from spaces.calling import device_of, forward, mode, placed
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
+from spaces.structures import samples
 
 _BATCH = 256
 
@@ -119,13 +120,14 @@ class RemovalTrials(Worth):
         alone, costs = _costs(space, genome)
         rises = np.full(len(genome), np.nan)
         norms = self.recalibrate and has_norms(model)
-        passes = len(alone) * len(targets) * (2 if norms else 1)
+        count = samples(targets, inputs)
+        passes = len(alone) * count * (2 if norms else 1)
         full = space.scatter(genome, model.state_dict(), _nothing(space))
         if passes > self.share * training:
             whole = _whole(space, genome, model)
             rises = score_all([Taylor()], whole, [(inputs, targets)], space.plan, data.loss)["taylor"]
             rises[np.isnan(costs)] = np.nan
-            return {"removal": rises, "cost": costs}, 3.0 * len(targets)
+            return {"removal": rises, "cost": costs}, 3.0 * count
         before = _loss(model, data, inputs, targets)
         for locus in alone:
             child = genome.copy()
@@ -172,6 +174,6 @@ def _nothing(space: ChannelSpace) -> Mapping[str, Tensor]:
     }
 
 
-def _loss(model: nn.Module, data: Data, inputs: Any, targets: Tensor) -> float:
+def _loss(model: nn.Module, data: Data, inputs: Any, targets: Any) -> float:
     with mode(model, False), torch.inference_mode():
-        return float(data.loss(forward(model, inputs), targets.to(device_of(model))).double().mean())
+        return float(data.loss(forward(model, inputs), placed(targets, device_of(model))).double().mean())

@@ -16,6 +16,7 @@ from evaluators.training.optimisation import make_optimiser, make_schedule, need
 from evaluators.training.settings import DISTILLATION_WEIGHT, STEP_GENES, TrainingSettings
 from spaces.calling import device_of, forward, gradients, mode
 from spaces.errors import InputError
+from spaces.structures import samples
 
 TUNABLE = (*STEP_GENES, DISTILLATION_WEIGHT)
 """Settings that a genome may hold."""
@@ -44,7 +45,7 @@ class BriefTraining:
         given, device = self.settings, device_of(model)
         optimiser = make_optimiser(given.optimiser, model, given.learning_rate, given.weight_decay)
         schedule = make_schedule(given.schedule, optimiser, given.learning_rate, steps)
-        total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
+        total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
         forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
         with forked, gradients(), mode(model, True):
             torch.manual_seed(seed)
@@ -67,8 +68,8 @@ class BriefTraining:
                 if schedule is not None and step < steps:  # the last step has no successor
                     schedule.step()
                 total += loss.detach()
-                samples += len(targets)
-        return total.item() / steps, samples
+                seen += samples(targets, inputs)
+        return total.item() / steps, seen
 
     def _batches(
         self, data: Data, order: torch.Generator, least: int, teacher: Teacher | None
@@ -92,6 +93,6 @@ class BriefTraining:
             )
             full = least
             for batch, taught, labelled in plain or teacher.batches(self.settings.batch_size, order):  # type: ignore[union-attr]
-                if len(batch[1]) >= full:
-                    full = len(batch[1])
+                if (count := samples(batch[1], batch[0])) >= full:
+                    full = count
                     yield batch, taught, labelled

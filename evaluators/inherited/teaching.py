@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from evaluators.data.arrays import Arrays
 from evaluators.data.base import Data
 from evaluators.data.preloaded import batch_bytes, to_device
-from spaces.calling import device_of, forward, mode
+from spaces.calling import Inputs, device_of, forward, mode
+from spaces.structures import joined, mapped, rows, samples
 
 _BATCH = 256
 
@@ -53,9 +54,9 @@ class Teacher:
     ) -> None:
         self.model, self.data = model, data
         self._outputs: Tensor | None = None
-        self._targets: Tensor | None = None
-        self._inputs: tuple[Tensor, ...] = ()
-        self._single, self._labelled = True, 0
+        self._targets: Any = None
+        self._inputs: Inputs = ()
+        self._labelled = 0
         if mixtures:
             self._mix(mixtures, torch.Generator().manual_seed(seed))
         elif isinstance(data, Arrays) and type(data).batches is Arrays.batches:
@@ -67,40 +68,35 @@ class Teacher:
     def batches(self, size: int, order: torch.Generator) -> Iterator[Lesson]:
         """Yield lessons, once over the training split, the batches that the data give in this order; with
         mixtures once over these and the samples, in an order of its own."""
-        if self._inputs and self._outputs is not None and self._targets is not None:
+        if self._labelled and self._outputs is not None and self._targets is not None:
             for part in torch.randperm(len(self._outputs), generator=order).split(size):
-                inputs = tuple(x[part] for x in self._inputs)
-                batch = (inputs[0] if self._single else inputs, self._targets[part])
+                batch = rows((self._inputs, self._targets), part)
                 yield Lesson(batch, self._outputs[part.to(self._outputs.device)], part < self._labelled)
             return
-        rows = None
+        drawn = None
         if self._outputs is not None:
             same = torch.Generator()
             same.set_state(order.get_state())
-            rows = torch.randperm(len(self._outputs), generator=same)
+            drawn = torch.randperm(len(self._outputs), generator=same)
         for number, batch in enumerate(self.data.batches("train", size, order)):
-            if rows is None or self._outputs is None or self._targets is None:
+            if drawn is None or self._outputs is None or self._targets is None:
                 yield Lesson(batch, self._ask(to_device(batch, device_of(self.model))[0]))
                 continue
-            part = rows[number * size : (number + 1) * size]
+            part = drawn[number * size : (number + 1) * size]
             if not torch.equal(self._targets[part], batch[1]):
                 raise AssertionError("the batches do not come in the order of their generator")
             yield Lesson(batch, self._outputs[part.to(self._outputs.device)])
 
     def _mix(self, mixtures: int, generator: torch.Generator) -> None:
         """Draw mixtures of the training samples, and ask the teacher of them all."""
-        batches = list(self.data.batches("train", _BATCH))
-        self._single = isinstance(batches[0][0], Tensor)
-        parts = [inputs if isinstance(inputs, tuple) else (inputs,) for inputs, _ in batches]
-        samples = [torch.cat(column) for column in zip(*parts, strict=True)]
-        targets = torch.cat([t for _, t in batches])
-        one, other = (torch.randint(len(targets), (mixtures,), generator=generator) for _ in range(2))
+        inputs, targets = joined(list(self.data.batches("train", _BATCH)))
+        self._labelled = samples(targets, inputs)
+        one, other = (torch.randint(self._labelled, (mixtures,), generator=generator) for _ in range(2))
         share = torch.rand(mixtures, generator=generator)
-        self._inputs = tuple(torch.cat([x, _mixed(x[one], x[other], share)]) for x in samples)
-        self._targets, self._labelled = torch.cat([targets, targets[one]]), len(targets)
-        rows = torch.arange(len(self._targets)).split(_BATCH)
-        pools = (tuple(x[part] for x in self._inputs) for part in rows)
-        self._outputs = torch.cat([self._ask(pool[0] if self._single else pool) for pool in pools])
+        self._inputs = mapped(lambda x: torch.cat([x, _mixed(x[one], x[other], share)]), inputs)
+        self._targets = joined([targets, rows(targets, one)])
+        parts = torch.arange(self._labelled + mixtures).split(_BATCH)
+        self._outputs = torch.cat([self._ask(rows(self._inputs, part)) for part in parts])
 
     def _ask(self, inputs: Any) -> Tensor:
         with mode(self.model, False), torch.no_grad():

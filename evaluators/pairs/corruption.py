@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.base import Data, Inputs
-from spaces.calling import forward
+from spaces.calling import call, forward
 from spaces.errors import InputError, require
 from spaces.pairs.space import VariationalPair
+from spaces.structures import mapped
 
 Kind = Literal["zero", "gaussian", "flip"]
 KINDS: tuple[Kind, ...] = ("zero", "gaussian", "flip")
@@ -64,9 +65,7 @@ class Denoising(Corruption):
 
     def corrupt(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
         """Return corrupted copies of what is float among the inputs."""
-        if isinstance(inputs, tuple):
-            return tuple(self._one(part, generator) for part in inputs)
-        return self._one(inputs, generator)
+        return mapped(lambda part: self._one(part, generator), inputs)
 
     def _one(self, x: Tensor, generator: torch.Generator) -> Tensor:
         if not x.is_floating_point():
@@ -104,7 +103,7 @@ class Variational(Corruption):
         self.check(pair)
         assert isinstance(pair, VariationalPair)
         given = self.denoising.corrupt(inputs, generator) if self.denoising else inputs
-        mean, log_variance = pair.moments(pair.encoder(*(given if isinstance(given, tuple) else (given,))))
+        mean, log_variance = pair.moments(call(pair.encoder, given))
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1)
         losses = data.loss(pair.decoder(pair.draw(mean, log_variance) if pair.training else mean), targets)
         return losses + self.beta * len(targets) / targets.numel() * divergence

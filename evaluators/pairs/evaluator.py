@@ -29,9 +29,10 @@ from evaluators.pairs.optimisers import (
 from evaluators.pairs.state import CellFiles, PairState
 from evaluators.training.optimisation import needs_two_samples, train_mode
 from spaces.base import Masked, Sliced, Space
-from spaces.calling import device_of, forward, gradients, mode
+from spaces.calling import call, device_of, forward, gradients, mode, placed
 from spaces.errors import InputError, require
 from spaces.pairs.space import between, decode
+from spaces.structures import samples
 
 _BATCH = 1024
 
@@ -181,7 +182,7 @@ class PairTraining(Evaluator):
                 for j, decoder in enumerate(decoders):
                     with mode(decoder, False):
                         outputs = decode(decoder, latent)
-                    table[i, j] = self._data.loss(outputs, targets.to(outputs.device)).mean()
+                    table[i, j] = self._data.loss(outputs, placed(targets, outputs.device)).mean()
         return table
 
     @gradients()
@@ -217,7 +218,7 @@ class PairTraining(Evaluator):
         tail = TailAverage(list(parameters.values()), steps, self.average)
         device = device_of(pair)
         # added up where the model is, so that no step waits for the device
-        total, samples = torch.zeros((), dtype=torch.float64, device=device), 0
+        total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
         masked = [(parameters[name], mask) for name, mask in alive.items()]
         with mode(pair, True), torch.random.fork_rng(devices=[]):
             # dropout draws from torch's own generator: its seed is the first that is drawn, the order is next
@@ -226,7 +227,7 @@ class PairTraining(Evaluator):
             two = needs_two_samples(pair)
             for batch in self._stream(generator):
                 inputs, targets = to_device(batch, device)
-                if two and len(targets) == 1 and samples:
+                if two and samples(targets, inputs) == 1 and seen:
                     continue
                 losses = self._losses(pair, inputs, targets, generator)
                 for parameter in parameters.values():
@@ -236,11 +237,11 @@ class PairTraining(Evaluator):
                 step(one_cycle((done := done + 1) / steps) if self.schedule == "one-cycle" else 1.0)
                 tail()
                 total += losses.detach().sum(dtype=torch.float64)
-                samples += len(targets)
+                seen += samples(targets, inputs)
         tail.settle()
         for parameter in parameters.values():
             parameter.grad = None
-        loss = total.item() / samples
+        loss = total.item() / seen
         return (loss if math.isfinite(loss) else math.nan), step.moments()
 
     @property
@@ -263,7 +264,7 @@ class PairTraining(Evaluator):
 
     def _losses(self, pair: nn.Module, inputs: Inputs, targets: Tensor, generator: torch.Generator) -> Tensor:
         if self.corruption is None:
-            return self._data.loss(pair(*inputs) if isinstance(inputs, tuple) else pair(inputs), targets)
+            return self._data.loss(call(pair, inputs), targets)
         return self.corruption.losses(pair, self._data, inputs, targets, generator)
 
     def _steps(self) -> int:

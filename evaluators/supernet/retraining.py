@@ -12,6 +12,7 @@ from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded
 from evaluators.training.evaluator import Training, fit
 from evaluators.training.settings import TrainingSettings
+from spaces.calling import placed
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
 
@@ -42,7 +43,7 @@ def retrain(
     for report in fit(network, data, settings):
         metrics = report.metrics
     test = assess(network, data, Preloaded(data).batches("test", 256, torch.device(device)))
-    cost = count(network, tuple(x.to(device) for x in data.example()))
+    cost = count(network, placed(data.example(), device))
     return (
         metrics
         | {f"test_{name}": value for name, value in test.items()}

@@ -24,7 +24,7 @@ from evaluators.training.checkpoint import Checkpoint
 from evaluators.training.evaluator import Training, fit
 from operators.stability import Rule, Stability
 from spaces.base import Space, Trained
-from spaces.calling import device_of
+from spaces.calling import device_of, placed
 from spaces.cells import found as files
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
@@ -149,7 +149,7 @@ class SupernetSearch(Evaluator):
             model, self.data, self.training, checkpoint=self._checkpoint(candidate, "trained", [genotype])
         ):
             yield Report(last.metrics, step + last.step)
-        cost = count(model, tuple(x.to(device_of(model)) for x in self.data.example()))
+        cost = count(model, placed(self.data.example(), device_of(model)))
         metrics = (
             last.metrics
             | before

@@ -20,7 +20,7 @@ from evaluators.supernet.settings import SupernetSettings
 from evaluators.supernet.steps import Steps
 from evaluators.training.evaluator import Training
 from operators.stability import Histories, Rule, window_divergences
-from spaces.calling import device_of
+from spaces.calling import device_of, placed
 from spaces.cells import genotype as text
 from spaces.cells.design import Design
 from spaces.cells.mixed import Supernet
@@ -186,7 +186,7 @@ class SupernetTraining:
         architecture = self.supernet.architecture
         if self._macs[0] != (architecture.size, drawn):
             device = device_of(self.supernet)
-            example = tuple(x.to(device) for x in self.data.example())
+            example = placed(self.data.example(), device)
             # drawn operations differ in cost: the mean over every choice of the first one
             macs = []
             for first in range(

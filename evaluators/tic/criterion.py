@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluators.tic.estimators import ESTIMATORS
 from evaluators.tic.gauge import RegimeGauge
-from evaluators.tic.gradients import Inputs, Path, gradients
+from evaluators.tic.gradients import Path, gradients
 from evaluators.tic.likelihood import CrossEntropy, Likelihood, as_likelihood
 from evaluators.tic.prediction import Prediction
-from spaces.calling import device_of
+from spaces.calling import Inputs, device_of, placed
 from spaces.errors import InputError, require
 
 EstimatorName = Literal["exact", "block", "diagonal", "trace", "gram"]
@@ -128,7 +128,7 @@ class TIC:
         layers = list(model.modules())
         _check_norms(model, layers)
         device = device_of(model)
-        moved = tuple(part.to(device) for part in inputs) if isinstance(inputs, tuple) else inputs.to(device)
+        moved = placed(inputs, device)
         with _evaluating(layers), torch.no_grad():
             errors = partial(self._errors, as_likelihood(loss), targets.to(device))
             rows = gradients(model, moved, errors, self.memory, self.path)

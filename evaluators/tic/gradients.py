@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_map
 
 from evaluators.tic.blocks import Block, DenseBlock, LayerBlock, LinearBlock, Rows, sum_of
 from evaluators.tic.uses import LinearUse, Use, is_covered, own_parameters, use_of
-from spaces.calling import forward
+from spaces.calling import Inputs, arguments_of, forward
 from spaces.errors import InputError
+from spaces.structures import mapped, rows
 
-Inputs = Tensor | tuple[Tensor, ...]
 Path = Literal["hooks", "functional"]
 
 _SAMPLES = 3
@@ -202,23 +203,22 @@ def _functional(model: nn.Module, inputs: Inputs, errors: Errors, memory: int) -
         slopes = errors(forward(model, inputs))
     tensors = {name: p.detach() for name, p in model.named_parameters()} | dict(model.named_buffers())
     learned = [name for name, p in model.named_parameters() if p.requires_grad]
-    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    given = arguments_of(inputs)
 
-    def rows(names: Sequence[str]) -> list[dict[str, Tensor]]:
-        def alone(chosen: dict[str, Tensor], error: Tensor, *sample: Tensor) -> Tensor:
-            outputs = functional_call(
-                model, tensors | chosen, tuple(argument.unsqueeze(0) for argument in sample)
-            )
+    def rows_of(names: Sequence[str]) -> list[dict[str, Tensor]]:
+        def alone(chosen: dict[str, Tensor], error: Tensor, sample: Any) -> Tensor:
+            places, names = mapped(lambda argument: argument.unsqueeze(0), sample)
+            outputs = functional_call(model, tensors | chosen, places, names)
             return (outputs * error.unsqueeze(0)).sum()
 
         chosen = {name: tensors[name] for name in names}
-        each = vmap(grad(alone), in_dims=(None, 0, *(0 for _ in arguments)))
-        return [each(chosen, slope, *arguments) for slope in slopes]
+        each = vmap(grad(alone), in_dims=(None, 0, tree_map(_axis, given)))
+        return [each(chosen, slope, given) for slope in slopes]
 
     blocks: list[Block] = []
     try:
         for names in _portions(learned, tensors, len(slopes) * len(slopes[0]), memory):
-            found = rows(names)
+            found = rows_of(names)
             layers: dict[str, list[str]] = defaultdict(list)
             for name in names:
                 layers[name.rpartition(".")[0]].append(name)
@@ -248,8 +248,13 @@ def _portions(
     yield portion
 
 
+def _axis(leaf: Any) -> int | None:
+    """Return the axis of the samples; what is no tensor has none."""
+    return 0 if isinstance(leaf, Tensor) else None
+
+
 def _first(inputs: Inputs, samples: int) -> Inputs:
-    return tuple(part[:samples] for part in inputs) if isinstance(inputs, tuple) else inputs[:samples]
+    return rows(inputs, slice(samples))
 
 
 def _line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded, to_device
 from evaluators.training.optimisation import make_optimiser, make_schedule, needs_two_samples, train_mode
 from spaces.calling import device_of, forward, gradients, mode
+from spaces.structures import samples
 
 if TYPE_CHECKING:
     from evaluators.training.settings import TrainingSettings
@@ -175,13 +176,13 @@ class Fitting:
         """Train one epoch; return the mean training loss of its samples, each before the step that learned
         from it.
         """
-        total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        total, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
         with mode(self.model, True):
             train_mode(self.model)
             two = needs_two_samples(self.model)
             for batch in self.data.batches("train", self.training.batch_size, self.order):
                 inputs, targets = to_device(batch, self.device)
-                if len(targets) == 1 and two and samples:
+                if (count := samples(targets, inputs)) == 1 and two and seen:
                     # the last batch has no statistics: nothing is learned from it, and the schedule goes on
                     self._step()
                     continue
@@ -190,10 +191,10 @@ class Fitting:
                 losses.mean().backward()
                 self._step(learn=True)
                 total += losses.detach().sum(dtype=torch.float64)
-                samples += len(targets)
-        return total.item() / samples
+                seen += count
+        return total.item() / seen
 
-    def _losses(self, inputs: Any, targets: Tensor) -> Tensor:
+    def _losses(self, inputs: Any, targets: Any) -> Tensor:
         outputs = forward(self.model, inputs)
         losses = self.data.loss(outputs, targets)
         if self.teacher is None or self.training.distillation is None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
+from spaces.calling import Inputs
 from spaces.channels.plan import SlicePlan
 
-Batches = Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Batches = Iterable[tuple[Inputs, Any]]
+Loss = Callable[[Any, Any], Tensor]
 """Outputs and targets to the loss of every sample, shape ``(batch,)``."""
 
 

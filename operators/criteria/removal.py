@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from operators.criteria.base import Batches, Loss
 from operators.criteria.examination import examined
 from operators.readers import Reader, features, known, readers
-from spaces.calling import device_of, forward
+from spaces.calling import device_of, forward, placed
 from spaces.channels.plan import SlicePlan
 
 
@@ -88,5 +88,5 @@ class _Trials:
 
 def _mean_loss(model: nn.Module, batches: Batches, loss: Loss) -> float:
     """Over all samples."""
-    losses = [loss(forward(model, inputs), targets.to(device_of(model))) for inputs, targets in batches]
+    losses = [loss(forward(model, inputs), placed(targets, device_of(model))) for inputs, targets in batches]
     return float(torch.cat(losses).double().mean())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from operators.criteria.base import Batches, Criterion, Loss
 from operators.criteria.examination import by_segment, examined
 from operators.criteria.watching import watched
-from spaces.calling import device_of, forward
+from spaces.calling import device_of, forward, placed
 from spaces.channels.plan import SlicePlan, Tap
 from spaces.errors import InputError
 
@@ -34,7 +34,7 @@ class Taylor(Criterion):
         with examined(model), torch.enable_grad(), _tapped(model, plan) as outputs:
             for inputs, targets in batches:
                 outputs.clear()
-                losses = loss(forward(model, inputs), targets.to(device_of(model)))
+                losses = loss(forward(model, inputs), placed(targets, device_of(model)))
                 total += _gate_effects(losses, outputs, plan.length).abs().sum(dim=0).double().cpu()
                 samples += len(losses)
         return by_segment(total / max(samples, 1), plan)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from spaces.calling import forward
+from spaces.calling import Inputs, forward
+from spaces.structures import samples
 
 _MIN_SAMPLES = 2  # a single sample has no variance
 
 
-def recalibrate(
-    model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]], limit: int | None = None
-) -> int:
+def recalibrate(model: nn.Module, batches: Iterable[tuple[Inputs, Any]], limit: int | None = None) -> int:
     """Replace the running statistics of every BatchNorm by the average over `batches`, in place; targets are
     not looked at.
 
@@ -46,7 +46,7 @@ def recalibrate(
         model.eval()
         with torch.no_grad():
             for inputs, _ in islice(batches, limit):
-                if len(inputs[0] if isinstance(inputs, tuple) else inputs) < _MIN_SAMPLES:
+                if samples(inputs) < _MIN_SAMPLES:
                     continue
                 if not used:  # not before: without a batch the statistics stay as they were
                     for layer in layers:

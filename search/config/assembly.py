@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.base import Evaluator
 from evaluators.repeated import Repeated
@@ -19,6 +19,7 @@ from search.setup.preparation import MakeSpace
 from search.strategy import Strategy
 from search.warm_start.from_run import FromRun
 from spaces.base import Space
+from spaces.calling import Example
 from spaces.errors import InputError
 
 
@@ -135,7 +136,7 @@ def _space(settings: Settings) -> Space | MakeSpace:
     if not settings.accepts("space", "model"):
         return settings.make("space")
 
-    def make(model: nn.Module, example: tuple[Tensor, ...]) -> Space:
+    def make(model: nn.Module, example: Example) -> Space:
         return settings.make("space", model=model, example=example)
 
     return make

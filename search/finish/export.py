@@ -14,24 +14,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.cost.onnx_extra import onnx_bytes, onnx_session
+from evaluators.cost.onnx_extra import onnx_bytes, onnx_feed, onnx_session
 from search.finish.checks import tolerance
 from search.finish.recipe import (
     RECIPE,
     WEIGHTS,
     Recipe,
-    attributes_of,
     describe_genome,
     load,
     serialise_weights,
-    slices_of,
 )
 from spaces.allowed import named_within
-from spaces.base import Sliced, Space
+from spaces.base import Pretrained, Sliced, Space
+from spaces.calling import Example
+from spaces.channels.shrinking import attributes_of, slices_of
 from spaces.errors import InputError
 from spaces.files import write_bytes
 from spaces.outputs import distance, outputs_of, tensors_in
+from spaces.pretrained.loading import FOLDER
+from spaces.pretrained.saving import save_pretrained
 from spaces.redaction import left_out, redacted
+from spaces.structures import mapped, samples
 
 ONNX = "model.onnx"
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
@@ -63,7 +66,7 @@ def export(
     genome: np.ndarray,
     model: nn.Module,
     space: Space,
-    example: tuple[Tensor, ...],
+    example: Example,
     origin: ModelSource | None = None,
     *,
     base: nn.Module | None = None,
@@ -72,10 +75,12 @@ def export(
     realised: Mapping[str, float] | None = None,
     onnx: bool = True,
     tuning: str = "",
+    before: Mapping[str, float] | None = None,
 ) -> Recipe:
     """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
     model computes.
 
+    A model of Hugging Face's transformers is also written as a folder that those expect, ``pretrained``.
     The recipe is written last: where it is there, the export is whole.
 
     Args:
@@ -91,6 +96,7 @@ def export(
         requested: cost as the search computed it.
         realised: cost as counted on the model.
         tuning: see :class:`search.finish.recipe.Recipe`.
+        before: what was measured on the base model, for the model card of a ``pretrained`` folder.
         onnx: whether to write an ONNX file; without the export extra none is written and the recipe says so.
 
     Raises:
@@ -102,6 +108,9 @@ def export(
     weights, tied = serialise_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
+    if isinstance(space, Pretrained) and space.pretrained:
+        after = {**_finite(metrics), **_finite(realised)}
+        save_pretrained(directory / FOLDER, space, genome, model, _finite(before), after)
     # a recipe is given away
     made_of, made_by = map(redacted, space.made_of(genome, origin.model, origin.space))
     recipe = Recipe(
@@ -141,7 +150,7 @@ def export(
     return recipe
 
 
-def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> dict[str, Any]:
+def export_onnx(model: nn.Module, example: Example, file: Path) -> dict[str, Any]:
     """Write a model as ONNX with a dynamic batch axis where it can have one, and compare it with torch in
     onnxruntime.
 
@@ -170,7 +179,7 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], file: Path) -> di
     return {"file": file.name, "max_difference": difference, "dynamic_batch": dynamic, "bytes": len(content)}
 
 
-def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
+def _run(model: nn.Module, example: Example) -> list[Tensor]:
     """Outputs in eval mode; modes of all modules come back as they were."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -183,28 +192,19 @@ def _run(model: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def _onnx_difference(
-    content: bytes, model: nn.Module, example: tuple[Tensor, ...], dynamic: bool
+    content: bytes, model: nn.Module, example: Example, dynamic: bool
 ) -> tuple[float, float]:
     """Run the ONNX file on the example, and where the batch is dynamic on three times as many samples;
     absolute and relative difference.
     """
     session = onnx_session(content, torch.get_num_threads())
-    names = [item.name for item in session.get_inputs()]
-    trials = [example]
+    trials, count = [example], samples(example)
     if dynamic:
-        trials.append(
-            tuple(
-                torch.cat([x, x, x]) if x.ndim and x.shape[0] == example[0].shape[0] else x for x in example
-            )
-        )
+        trials.append(mapped(lambda x: torch.cat([x, x, x]) if x.ndim and len(x) == count else x, example))
     absolute = relative = 0.0
     for inputs in trials:
         wanted = [x.float() if x.is_floating_point() else x for x in _run(model, inputs)]
-        arrays = [x.detach().cpu().numpy() for x in inputs]
-        found = [
-            torch.from_numpy(np.asarray(x))
-            for x in session.run(None, dict(zip(names, arrays[: len(names)], strict=True)))
-        ]
+        found = [torch.from_numpy(np.asarray(x)) for x in session.run(None, onnx_feed(session, inputs))]
         relative = max(relative, distance(found, wanted))
         differences = [
             (a.double() - b.double()).nan_to_num(0.0).abs().max()  # of infinities that agree

@@ -38,8 +38,9 @@ from search.record.finals import BASE, CHOSEN, PICTURES, UNTUNED, Final, load_fi
 from search.record.ledger import Ledger
 from spaces.base import Masked, Trained
 from spaces.callables import function_name, function_of, function_text
-from spaces.calling import forward, mode
+from spaces.calling import Example, forward, mode
 from spaces.errors import require
+from spaces.structures import repeated
 
 _PICTURES = 10
 Progress = Callable[[str, int, int], None]
@@ -369,13 +370,14 @@ class Finish:
             onnx=onnx,
         )
 
-    def _batch(self, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(x[:1].repeat_interleave(self.latency_batch, 0) for x in example)
+    def _batch(self, example: Example) -> Example:
+        batch: Example = repeated(example, self.latency_batch)
+        return batch
 
-    def _latency(self, model: nn.Module, example: tuple[Tensor, ...]) -> float:
+    def _latency(self, model: nn.Module, example: Example) -> float:
         return measure(model, self._batch(example), self.latency_repeats, seconds=self.latency_seconds)
 
-    def _onnx_latency(self, file: str, example: tuple[Tensor, ...]) -> float:
+    def _onnx_latency(self, file: str, example: Example) -> float:
         return fastest_ms(
             onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds
         )

@@ -18,36 +18,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from spaces.allowed import Allowed, Names
-from spaces.base import Segment, Sliced, Space
-from spaces.channels.plan import Attribute, AxisSlice, SlicePlan
-from spaces.channels.rewriting import is_made
-from spaces.channels.slicing import Slicer
-from spaces.channels.trace import tensors_by_name
+from spaces.base import Space
+from spaces.channels.shrinking import EXPECTED, Setting, Slice, named_once, shrink
 from spaces.errors import InputError
 from spaces.redaction import left_out
 
 FORMAT = 1
-EXPECTED = "expected the base model that was searched"
 Kind = TypeVar("Kind")
 RECIPE, WEIGHTS = "recipe.json", "weights.safetensors"
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One axis of a parameter or buffer and the positions of the base model that stay."""
-
-    tensor: str
-    dim: int
-    kept: list[int]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An attribute of a module that holds a size, and its value in the exported model."""
-
-    module: str
-    name: str
-    value: int
 
 
 @dataclass(frozen=True)
@@ -192,76 +170,8 @@ def serialise_weights(model: nn.Module) -> tuple[bytes, dict[str, str]]:
     """Return the state of a model as safetensors bytes, and the names that were left out because they are
     tied to another.
     """
-    first: dict[int, str] = {}
-    state, tied = {}, {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if first.setdefault(id(tensor), name) == name:
-            state[name] = tensor.detach().cpu().contiguous().clone()
-        else:
-            tied[name] = first[id(tensor)]
+    state, tied = named_once(model)
     return save_tensors(state), tied
-
-
-def shrink(
-    model: nn.Module, slices: list[Slice], attributes: list[Setting], place: str = "recipe"
-) -> nn.Module:
-    """Return a compact copy of the base model, sliced by the code that a search slices with.
-
-    Raises:
-        InputError: naming the first tensor, axis or attribute that the model does not have.
-    """
-    tensors = tensors_by_name(model)
-    for cut in slices:
-        shape = tuple(tensors[cut.tensor].shape) if cut.tensor in tensors else None
-        if shape is None or cut.dim >= len(shape) or max(cut.kept, default=-1) >= shape[cut.dim]:
-            found = (
-                f"has {cut.tensor!r} of shape {shape}"
-                if shape is not None
-                else f"has no tensor {cut.tensor!r}"
-            )
-            raise InputError(
-                f"{place}: slices axis {cut.dim} of {cut.tensor!r} to {len(cut.kept)} positions, but the "
-                f"model {found}; {EXPECTED}"
-            )
-    for setting in attributes:
-        try:
-            if is_made(setting.name):  # of code that is rewritten
-                model.get_submodule(setting.module)
-                continue
-            getattr(model.get_submodule(setting.module), setting.name)
-        except AttributeError:
-            raise InputError(
-                f"{place}: the model has no attribute {setting.module}.{setting.name}; {EXPECTED}"
-            ) from None
-    # a plan of one locus, which is off: what the recipe dropped belongs to it
-    axes = [
-        AxisSlice(cut.tensor, cut.dim, _dropped(tensors[cut.tensor].shape[cut.dim], cut.kept), "own")
-        for cut in slices
-    ]
-    sizes = [Attribute(setting.module, setting.name, np.full(setting.value, -1)) for setting in attributes]
-    plan = SlicePlan((Segment("dropped", 1),), tuple(axes), tuple(sizes), (), (), (), (), ())
-    return Slicer(model, plan).build(model, np.zeros(1, dtype=np.uint8))
-
-
-def slices_of(space: Sliced, genome: np.ndarray) -> list[Slice]:
-    """Return what a genome keeps of every axis that it shortens."""
-    sizes = {(axis.tensor, axis.dim): len(axis.loci) for axis in space.plan.axes}
-    indices = space.slice_indices(genome)
-    return [
-        Slice(name, dim, kept.tolist())
-        for name, axes in indices.items()
-        for dim, kept in axes.items()
-        if len(kept) < sizes[name, dim]
-    ]
-
-
-def attributes_of(space: Sliced, genome: np.ndarray) -> list[Setting]:
-    """Return the module attributes that follow."""
-    return [
-        Setting(module, name, value)
-        for module, values in space.attributes(genome).items()
-        for name, value in values.items()
-    ]
 
 
 def describe_genome(space: Space, genome: np.ndarray) -> dict[str, str | list[int]]:
@@ -320,13 +230,6 @@ def construct(spec: object, kind: type[Kind], place: str, allowed: Allowed | Non
             f"{kind.__name__}"
         )
     return made
-
-
-def _dropped(size: int, kept: list[int]) -> np.ndarray:
-    """Loci of an axis: -1 for what stays, 0 for what goes."""
-    loci = np.zeros(size, dtype=np.int64)
-    loci[kept] = -1
-    return loci
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.base import Candidate, Evaluator, State
 from evaluators.data.base import Data
@@ -28,10 +28,11 @@ from search.setup.baseline import Baseline
 from search.setup.limits import attainable, check_attainable, check_metrics
 from search.setup.needs import Needs, check_needs
 from spaces.base import Sliced, Space
+from spaces.calling import Example
 from spaces.errors import InputError
 from spaces.names import former_names, public_name
 
-MakeSpace = Callable[[nn.Module, tuple[Tensor, ...]], Space]
+MakeSpace = Callable[[nn.Module, Example], Space]
 _GUIDE_BATCH = 256
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from spaces.calling import Example
 from spaces.cells.genotype import Genotype
 from spaces.cells.graph import CellGraph, CellPlan, DenseGraph
 from spaces.cells.insertion import find_places
@@ -43,7 +44,7 @@ class Design:
     def __init__(
         self,
         model: nn.Module,
-        example: tuple[Tensor, ...],
+        example: Example,
         graph: CellGraph | None = None,
         operations: Sequence[str] = DARTS,
         at: Sequence[str] | None = None,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from spaces.calling import mode
+from spaces.calling import Example, call, mode
 from spaces.cells.cell import key
 from spaces.cells.genotype import Genotype
 from spaces.cells.mixed import Supernet
@@ -93,7 +93,7 @@ def compare(
     genotype: Genotype,
     weights: Mapping[str, Tensor],
     left: Mapping[str, Iterable[str]],
-    inputs: tuple[Tensor, ...],
+    inputs: Example,
 ) -> float:
     """Return the largest difference between a built network and the masked supernet, over the largest output
     (at least 1).
@@ -122,5 +122,5 @@ def compare(
     supernet.architecture.weights = {name: torch.tensor(ones) for name, (ones, _) in mask.items()}
     supernet.architecture.shares = {name: share for name, (_, share) in mask.items()}
     with mode(network, False), mode(supernet, False), torch.no_grad():
-        compact, full = network(*inputs), supernet.network(*inputs)
+        compact, full = call(network, inputs), call(supernet.network, inputs)
     return float((compact - full).abs().max() / full.abs().max().clamp(min=1.0))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.calling import mode
+from spaces.calling import Example, call, mode
 from spaces.cells.cell import Place
 from spaces.errors import InputError
 
@@ -131,7 +131,7 @@ def chosen(network: nn.Module, at: Sequence[str] | None) -> list[str]:
 
 
 def find_places(
-    network: nn.Module, at: Sequence[str] | None, inputs: int, example: tuple[Tensor, ...]
+    network: nn.Module, at: Sequence[str] | None, inputs: int, example: Example
 ) -> tuple[Place, ...]:
     """Return the places of a network; channels that it does not tell of itself are seen by running it once.
 
@@ -170,7 +170,7 @@ def find_places(
 
 
 def _seen(
-    network: nn.Module, modules: Mapping[str, nn.Module], example: tuple[Tensor, ...]
+    network: nn.Module, modules: Mapping[str, nn.Module], example: Example
 ) -> dict[str, list[tuple[int, ...]]]:
     """Run a network once; return the shapes of what these modules put out, of skip connections also of the
     skip, by name.
@@ -182,7 +182,7 @@ def _seen(
         hooks.append(watched.register_forward_hook(_watch(shapes, name, both=is_skip(module))))
     try:
         with mode(network, False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            network(*example)
+            call(network, example)
     finally:
         for hook in hooks:
             hook.remove()

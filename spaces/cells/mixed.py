@@ -5,6 +5,7 @@ cells of a kind share.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -226,9 +227,9 @@ class Supernet(nn.Module):
 
         network.fill(make)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
         self.architecture.mix()
-        return self.network(*inputs)
+        return self.network(*inputs, **named)
 
     def edges(self, name: str) -> list[MixedEdge]:
         """Return the mixed edges of ``kind/edge``, one a cell of the kind."""

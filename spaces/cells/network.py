@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spaces.cells import genotype as text
@@ -72,8 +72,8 @@ class CellNetwork(nn.Module):
         if genotype:
             self.implant(text.read(genotype), Operations(operations), weighted)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.model(*inputs)
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self.model(*inputs, **named)
 
     @property
     def cells(self) -> dict[str, Cell]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Segment, Space
+from spaces.calling import Example
 from spaces.cells import found, genotype
 from spaces.cells.cell import key
 from spaces.cells.design import Design
@@ -47,7 +48,7 @@ class CellSpace(Space):
     def __init__(
         self,
         model: nn.Module,
-        example: tuple[Tensor, ...],
+        example: Example,
         graph: CellGraph | None = None,
         operations: Sequence[str] = DARTS,
         at: Sequence[str] | None = None,

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from spaces.base import Segment, Space
+from spaces.calling import Example
 from spaces.cells.design import Design
 from spaces.cells.graph import CellGraph
 from spaces.cells.network import CellNetwork
@@ -39,7 +40,7 @@ class SupernetSpace(Space):
     def __init__(
         self,
         model: nn.Module,
-        example: tuple[Tensor, ...],
+        example: Example,
         graph: CellGraph | None = None,
         operations: Sequence[str] = DARTS,
         at: Sequence[str] | None = None,

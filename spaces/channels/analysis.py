@@ -43,6 +43,7 @@ class Analysis(Grouping):
         tie: Sequence[Sequence[str]] = (),
         split: Mapping[str, int] | None = None,
         depth: Sequence[str] = (),
+        alike: Sequence[Sequence[tuple[str, int]]] | None = None,
     ) -> None:
         super().__init__(model, chosen(model, depth))
         self.blocks: list[Block] = []
@@ -61,6 +62,8 @@ class Analysis(Grouping):
                 self.blocks.append(block)
             else:
                 self.whole_blocks[path] = block
+        if alike is not None:
+            self._even_out(alike)
         if freeze or tie or split:
             self._grant(freeze, tie, split or {})
 

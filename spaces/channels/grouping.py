@@ -4,6 +4,7 @@ done to them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -161,6 +162,32 @@ class Grouping(Notes):
                         f"{len(roots[name])} parts, got {parts}"
                     )
                 self._split[name] = parts
+
+    def _even_out(self, alike: Sequence[Sequence[tuple[str, int]]]) -> None:
+        """Have axes that have to be equally long keep the same places, and those that are several times as
+        long the same places of every part; then groups of the same kind, whose names differ in numbers alone.
+        """
+        for axes in alike:
+            labels = [self._axes[axis].atoms for axis in axes if axis in self._axes]
+            labels.sort(key=len)
+            varying = [label for label in labels if label.size > 1]
+            for label in varying[1:]:
+                if label.size % varying[0].size == 0:
+                    self.loci.unite(label, np.tile(varying[0], label.size // varying[0].size))
+        if not alike:
+            self._tie_by_kind()
+
+    def _tie_by_kind(self) -> None:
+        segments, members = self._segments()
+        kinds: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for segment in segments:
+            kinds[re.sub(r"\d+", "*", segment.name), segment.size].append(segment.name)
+        roots: dict[str, list[int]] = defaultdict(list)
+        for root, name in members.items():
+            roots[name].append(root)
+        for first, *others in kinds.values():
+            for name in others:
+                self.loci.unite(np.array(roots[first]), np.array(roots[name]))
 
     def _freeze_by_name(self, pattern: str, roots: Mapping[str, list[int]]) -> None:
         producers: dict[str, list[Axis]] = defaultdict(list)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from spaces.calling import mode
+from spaces.calling import Example, mode
 from spaces.channels.rewriting import (
     ATTENTION,
     FLOATS,
@@ -117,7 +117,7 @@ class Calls:
     training mode those that it alone calls.
     """
 
-    def __init__(self, model: nn.Module, example: Sequence[Any], paths: Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, example: Example, paths: Iterable[str]) -> None:
         self.model, self._calls = model, dict[str, tuple[tuple[Any, ...], dict[str, Any]]]()
         copied = cloned(model)  # calls may leave something in a model
         with torch.no_grad(), own_random_numbers(model):
@@ -128,7 +128,7 @@ class Calls:
                 with suppress(Exception), mode(copied, True):
                     self._run(copied, example, others)
 
-    def _run(self, model: nn.Module, example: Sequence[Any], paths: Iterable[str]) -> None:
+    def _run(self, model: nn.Module, example: Example, paths: Iterable[str]) -> None:
         handles = [self._watch(model, path) for path in paths]
         try:
             outputs_of(model, example)

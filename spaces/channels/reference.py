@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from spaces.channels.rules import operation_name
 from spaces.channels.rules.recurrent import GATES
 from spaces.channels.trace import Trace, tensors_by_name
+from spaces.structures import leaves
 
 Keeps = Sequence[Tensor | None]
 """For every axis of a value the bool mask ``(size,)`` of what is kept, None where all is."""
@@ -54,11 +55,11 @@ class Reference(fx.Interpreter):
         self._keeps = {name: keeps for name, keeps in found.items() if any(k is not None for k in keeps)}
         self._weights = {name: _keeps(axes, keep) for name, axes in (weights or {}).items()}
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """Return the leaves of what the model gives for the arguments of one forward call; one alone as it
-        is.
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Return the leaves of what the model gives for the arguments of one forward call, as the example
+        gave them; one alone as it is.
         """
-        given = iter(inputs)
+        given = iter(leaves((inputs, [named[name] for name in self._trace.names])))
         arguments: list[Any] = []
         for node in self._trace.graph.graph.find_nodes(op="placeholder"):
             if node.name in self._trace.state:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Space
-from spaces.calling import mode
+from spaces.calling import Inputs, call, example_of, mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import IS_THERE
 from spaces.channels.limits import Limits, limits
@@ -31,8 +31,12 @@ from spaces.channels.slicing import Slicer, cloned, refuse_unfollowed
 from spaces.channels.trace import canonical_names, differs_in_training, tensors_by_name, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
+from spaces.channels.wrappers import refuse_wrapped
 from spaces.errors import InputError, require
 from spaces.outputs import caching, distance, outputs_of
+from spaces.pretrained.numbers import configured
+from spaces.pretrained.plain import NotPlain, Plain
+from spaces.structures import mapped
 
 VERIFY = True
 """Tests of the rules alone switch verification off."""
@@ -46,7 +50,7 @@ class ChannelSpace(Space):
 
     Args:
         model: trained, in any mode; it is never changed.
-        example: arguments of one forward call, a batch of at least 2.
+        example: arguments of one forward call, a batch of at least 2; a mapping gives them by their names.
         round_to: kept channels of a group are a multiple of this (a group may always be kept whole); one
             number for all, or by patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first
             that matches counts.
@@ -60,6 +64,9 @@ class ChannelSpace(Space):
         most: pattern -> the largest share; the base model, all of whose groups are whole, stays a candidate.
         depth: patterns of residual blocks (``blocks.*``) that may be left out as a whole; a segment ``depth``
             has a locus for each.
+        uniform: whether layers of one kind keep equal widths: for a model of Hugging Face's transformers
+            so that a plain config describes what is left, for others all layers whose names differ in their
+            numbers alone. They keep the same places, so the same counts.
 
     Raises:
         InputError: the model cannot be traced, nothing can be pruned, or a pattern matches nothing.
@@ -68,7 +75,7 @@ class ChannelSpace(Space):
     def __init__(
         self,
         model: nn.Module,
-        example: Sequence[Tensor] | Tensor,
+        example: Sequence[Any] | Mapping[str, Any] | Tensor,
         round_to: int | dict[str, int] = 1,
         min_keep: int = 1,
         freeze: Sequence[str] = (),
@@ -77,6 +84,7 @@ class ChannelSpace(Space):
         least: dict[str, float] | None = None,
         depth: Sequence[str] = (),
         most: dict[str, float] | None = None,
+        uniform: bool = False,
     ) -> None:
         steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
         require(
@@ -90,16 +98,18 @@ class ChannelSpace(Space):
             possible = all(0 <= share <= 1 for share in shares.values())
             require(f"space.{place}", (possible, f"shares are from 0 to 1, got {shares}"))
         self.model = model
-        self.example = (example,) if isinstance(example, Tensor) else tuple(example)
+        self.example = example_of(example)
         self.round_to, self.min_keep, self.freeze = round_to, min_keep, tuple(freeze)
         self.tie, self.split, self.least = tuple(map(tuple, tie)), dict(split or {}), dict(least or {})
         self.most = dict(most or {})
         self.depth, self._whole_blocks = tuple(depth), dict[str, str]()
+        self.uniform = uniform
         self._refused: dict[str, str] = {}
         self._untrained = ""
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
         start = time.monotonic()
+        refuse_wrapped(model)
         refuse_unfollowed(model)
         self._accept(self._analyse())
         if time.monotonic() - start > PROGRESS:
@@ -111,6 +121,8 @@ class ChannelSpace(Space):
             )
         if VERIFY:
             Verification(self).run()
+            if uniform:
+                self._refuse_not_plain()
         if not self.plan.segments:
             reasons = "; ".join(dict.fromkeys(f"{f.axis}: {f.reason}" for f in self.plan.frozen))
             raise InputError(f"model {type(model).__name__}: nothing can be pruned ({reasons[:400]})")
@@ -228,7 +240,7 @@ class ChannelSpace(Space):
     def difference(
         self,
         genome: np.ndarray,
-        inputs: tuple[Tensor, ...] | None = None,
+        inputs: Inputs | None = None,
         compact: nn.Module | None = None,
         precise: bool = False,
     ) -> float:
@@ -245,7 +257,7 @@ class ChannelSpace(Space):
         model = self.build(genome) if compact is None else compact
         if precise:
             inputs, model = (
-                tuple(map(_double, inputs)),
+                mapped(_double, inputs),
                 (model if compact is None else cloned(model)).double(),
             )
             state = {
@@ -253,7 +265,7 @@ class ChannelSpace(Space):
                 for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
         with mode(model, False), torch.no_grad(), doubled(precise):
-            return distance(outputs_of(model, inputs), self.reference(genome, state)(*inputs))
+            return distance(outputs_of(model, inputs), call(self.reference(genome, state), inputs))
 
     def perturbed_difference(
         self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
@@ -272,10 +284,10 @@ class ChannelSpace(Space):
         own = {} if names is None else {name: tensor.clone() for name, tensor in own.items()}
         perturb(model, by, names)
         if precise:
-            inputs, model = tuple(map(_double, inputs)), model.double()
+            inputs, model = mapped(_double, inputs), model.double()
         with mode(model, False), torch.no_grad(), doubled(precise):
-            expected = self.reference(genome, tensors_by_name(model))(*inputs)
-            moved = distance(self.reference(genome, own)(*inputs), expected) if own else float("nan")
+            expected = call(self.reference(genome, tensors_by_name(model)), inputs)
+            moved = distance(call(self.reference(genome, own), inputs), expected) if own else float("nan")
             return distance(outputs_of(model, inputs), expected), moved
 
     def made_of(
@@ -321,13 +333,56 @@ class ChannelSpace(Space):
         if hooked:
             self.notes.append(f"hooks of parameters are not copied: {', '.join(hooked)}")
         self._program = program_digest(traces)
-        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
+        alike = self._alike if self.uniform else None
+        self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth, alike)
         self._analysis.blocks = [
             block for block in self._analysis.blocks if block.path not in self._whole_blocks
         ]
         self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
         return self._analysis.plan(self._refused)
+
+    @property
+    def pretrained(self) -> bool:
+        return configured(self.model) is not None
+
+    @cached_property
+    def _plain(self) -> Plain | None:
+        """What makes plain models of transformers; None for others."""
+        return Plain(self.model) if self.pretrained else None
+
+    @property
+    def _alike(self) -> list[list[tuple[str, int]]]:
+        return self._plain.ties() if self._plain is not None else []
+
+    def plain(self, genome: np.ndarray, compact: nn.Module | None = None) -> nn.Module:
+        """Return a plain model of transformers, made of a config alone, that computes what a compact one
+        computes.
+
+        Args:
+            compact: a tuned model of this genome; built by default.
+
+        Raises:
+            NotPlain: there is none, and why.
+        """
+        if self._plain is None:
+            raise NotPlain(f"{type(self.model).__name__} has no config of transformers")
+        return self._plain.checked(
+            self, genome, self.build(genome) if compact is None else compact, self.example
+        )
+
+    def _refuse_not_plain(self) -> None:
+        """Reduce every group on its own and compare with a plain model; what disagrees is frozen."""
+        if self._plain is None:
+            return
+        for name, part in self.slices.items():
+            genome = np.ones(self.length, dtype=np.uint8)
+            genome[part][: max(1, (part.stop - part.start) // 2)] = 0
+            try:
+                self.plain(genome)
+            except NotPlain as error:
+                self._refused[name] = f"uniform: {error}"
+        self._accept(self._analysis.plan(self._refused))
 
     @cached_property
     def _value_loci(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -379,5 +434,5 @@ def _has_hooks(tensor: Tensor) -> bool:
     return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 
-def _double(value: Any) -> Any:
-    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

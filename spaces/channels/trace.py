@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.utils._pytree import tree_map
 
-from spaces.calling import mode
+from spaces.calling import Example, arguments_of, mode
 from spaces.channels.attention import plain
 from spaces.channels.references import restored
 from spaces.errors import InputError
 from spaces.outputs import flattened, uncached
+from spaces.structures import tensors
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]+\n\s*(?P<code>[^\n]+)')
 _TORCH = str(Path(torch.__file__).parent)
@@ -42,6 +44,7 @@ class Trace:
         constants: placeholder name -> tensor that belongs to no module.
         values: node name -> tensor on the meta device (or tuple of them, or number) of the example's shapes.
         batch: number of samples of the example.
+        names: of the arguments that the example gives by name, in its order.
     """
 
     graph: fx.GraphModule
@@ -49,6 +52,7 @@ class Trace:
     constants: dict[str, Tensor]
     values: dict[str, Any]
     batch: int
+    names: tuple[str, ...] = ()
 
     @property
     def half(self) -> bool:
@@ -58,9 +62,9 @@ class Trace:
         ) or any("autocast" in node.meta for node in self.graph.graph.nodes)
 
 
-def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trace:
-    """Trace `model` on `example` (arguments of one forward call, batch of at least 2) in eval or training
-    mode.
+def trace(model: nn.Module, example: Example, training: bool) -> Trace:
+    """Trace `model` on `example` (arguments of one forward call, in order or by name, a batch of at least 2)
+    in eval or training mode.
 
     The model comes back as it was. Raises :class:`InputError` with the line of the user's code that cannot be
     traced.
@@ -69,7 +73,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
         program = _export(model, example)
     graph = inline(program.graph_module)
     _mend_paths(graph, model)
-    batch = next((len(x) for x in example if isinstance(x, Tensor) and x.ndim), 1)
+    batch = next((len(x) for x in tensors(example) if x.ndim), 1)
     first = canonical_names(model)
     state, constants = {}, {}
     for spec in program.graph_signature.input_specs:
@@ -78,7 +82,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], training: bool) -> Trac
         elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
             constants[spec.arg.name] = program.constants[spec.target]
     values = {node.name: _of_example(node.meta.get("val")) for node in graph.graph.nodes}
-    return Trace(graph, state, constants, values, batch)
+    return Trace(graph, state, constants, values, batch, tuple(arguments_of(example)[1]))
 
 
 def _mend_paths(graph: fx.GraphModule, model: nn.Module) -> None:
@@ -190,16 +194,17 @@ def inline(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
-    dynamic = tuple({0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in example)
+def _export(model: nn.Module, example: Example) -> ExportedProgram:
+    places, names = arguments_of(example)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operation that hides what is in it
     try:
         with redirect_stderr(io.StringIO()):  # torch prints the whole graph there before it raises
             try:
-                return torch.export.export(model, example, dynamic_shapes=dynamic, strict=False)
+                dynamic = _dynamic(model, places, names)
+                return torch.export.export(model, places, names, dynamic_shapes=dynamic, strict=False)
             except Exception:  # a model that fixes its batch size is fine too; what else is wrong shows again
-                return torch.export.export(model, example, strict=False)
+                return torch.export.export(model, places, names, strict=False)
     except Exception as error:
         raise InputError(
             f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: "
@@ -209,6 +214,16 @@ def _export(model: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _dynamic(model: nn.Module, places: tuple[Any, ...], names: dict[str, Any]) -> Any:
+    """Return that the first axis of every tensor may be of any size, for each argument of ``forward``."""
+
+    def axes(x: Any) -> Any:
+        return {0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None
+
+    given = dict(inspect.signature(model.forward).bind(**names).arguments) if names else places
+    return tree_map(axes, given)
 
 
 def _culprit(error: BaseException) -> str:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.calling import device_of, mode
+from spaces.calling import Example, device_of, mode
 from spaces.channels.trace import tensors_by_name
 from spaces.errors import InputError
 from spaces.outputs import outputs_of, tensors_in
+from spaces.structures import mapped, tensors
 
 
 class Built(Protocol):
     """What is needed of a space."""
 
     model: nn.Module
-    example: tuple[Any, ...]
+    example: Example
 
     @property
     def length(self) -> int: ...
@@ -45,9 +46,9 @@ class TrainingRun:
         """
         if self._whole is None:
             example = self._example
-            doubled = tuple(torch.cat([x, x]) if _is_single(x) else x for x in example)
+            doubled = mapped(lambda x: torch.cat([x, x]) if _is_single(x) else x, example)
             trials = [(example, True), (example, False)]
-            trials += [(doubled, True), (doubled, False)] if any(map(_is_single, example)) else []
+            trials += [(doubled, True), (doubled, False)] if any(map(_is_single, tensors(example))) else []
             told = []
             for self._example, self._backward in trials:
                 try:
@@ -74,7 +75,7 @@ class TrainingRun:
         """Run one training step without an update; return the shapes of the outputs."""
         model = self.space.build(genome)
         with own_random_numbers(model), mode(model, True), torch.enable_grad():
-            outputs = tensors_in(outputs_of(model, [_detached(x) for x in self._example]))
+            outputs = tensors_in(outputs_of(model, mapped(_detached, self._example)))
             learned = [x.abs().sum() for x in outputs if x.requires_grad]
             if learned and self._backward:
                 torch.autograd.backward(learned)
@@ -142,12 +143,12 @@ EXPECTED = (
 )
 
 
-def _is_single(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1
+def _is_single(tensor: Tensor) -> bool:
+    return tensor.ndim > 0 and len(tensor) == 1
 
 
-def _detached(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value  # a model may work in place
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()  # a model may work in place
 
 
 def _content(tensor: Tensor | None) -> Tensor | None:

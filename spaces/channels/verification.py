@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations, islice, product
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from spaces.base import Segment
+from spaces.calling import Example, Inputs
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import DEPTH
 from spaces.channels.literals import Follower
@@ -25,6 +26,7 @@ from spaces.channels.rewriting import Unwritable
 from spaces.channels.trace import Trace, tensors_by_name
 from spaces.channels.training import EXPECTED, TrainingRun, untouched
 from spaces.errors import InputError
+from spaces.structures import tensors
 
 PRECISE_TOLERANCE = 1e-6
 """Largest difference between a compact model and its masked reference, relative to max(1, largest output), at
@@ -52,7 +54,7 @@ class Verified(Protocol):
     """What verification needs of a space, and changes in it."""
 
     model: nn.Module
-    example: tuple[Any, ...]
+    example: Example
     plan: SlicePlan
     segments: tuple[Segment, ...]
     _analysis: Analysis
@@ -74,7 +76,7 @@ class Verified(Protocol):
     def difference(
         self,
         genome: np.ndarray,
-        inputs: tuple[Any, ...] | None = None,
+        inputs: Inputs | None = None,
         compact: nn.Module | None = None,
         precise: bool = False,
     ) -> float: ...
@@ -133,7 +135,8 @@ class Verification:
         """
         space = self.space
         half = any(
-            t.dtype in (torch.float16, torch.bfloat16) for t in chain(space.model.parameters(), space.example)
+            t.dtype in (torch.float16, torch.bfloat16)
+            for t in chain(space.model.parameters(), tensors(space.example))
         )
         loose = HALF_TOLERANCE if half or space._trace.half else TOLERANCE
         for precise, tolerance in ((True, PRECISE_TOLERANCE), (False, loose)):

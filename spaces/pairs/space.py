@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.base import Segment
-from spaces.calling import mode
+from spaces.calling import Example, call, example_of, mode
 from spaces.channels.reference import Reference
 from spaces.channels.space import TOLERANCE, ChannelSpace, _resize
 from spaces.channels.trace import canonical_names
@@ -44,9 +44,9 @@ class Pair(nn.Module):
         """Return what the decoder gets of an encoder's output in eval mode."""
         return code
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
         """Map inputs ``(batch, ...)`` to whatever the decoder gives."""
-        return decode(self.decoder, self.encoder(*inputs))
+        return decode(self.decoder, self.encoder(*inputs, **named))
 
 
 class VariationalPair(Pair):
@@ -84,8 +84,8 @@ class VariationalPair(Pair):
         """Return a sample of the latent distribution, of the shape of `mean`, differentiable."""
         return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        mean, log_variance = self.moments(self.encoder(*inputs))
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        mean, log_variance = self.moments(self.encoder(*inputs, **named))
         out: Tensor = self.decoder(self.draw(mean, log_variance) if self.training else mean)
         return out
 
@@ -126,7 +126,7 @@ class PairSpace(ChannelSpace):
     def __init__(
         self,
         model: nn.Module,
-        example: Sequence[Tensor] | Tensor,
+        example: Sequence[Any] | Mapping[str, Any] | Tensor,
         round_to: int = 1,
         min_keep: int = 1,
         freeze: Sequence[str] = (),
@@ -135,7 +135,7 @@ class PairSpace(ChannelSpace):
         if granularity not in GRANULARITIES:
             raise InputError(f"space: granularity {granularity!r}; expected {', '.join(GRANULARITIES)}")
         self.granularity = granularity
-        example = (example,) if isinstance(example, Tensor) else tuple(example)
+        example = example_of(example)
         check_pair(model, example)
         # while units are tried there are no weights yet
         self._spared, self._shapes = tuple(freeze), dict[str, tuple[int, ...]]()
@@ -316,7 +316,7 @@ class PairSpace(ChannelSpace):
                 for tensor, mask in self.masks(genome).items():
                     masked.get_parameter(tensor).mul_(mask.to(masked.get_parameter(tensor).device))
             with mode(masked, False), mode(built, False), torch.no_grad():
-                apart = distance(masked(*self.example), built(*self.example))
+                apart = distance(call(masked, self.example), call(built, self.example))
             if not apart <= TOLERANCE:
                 refused[name] = f"masked in the full pair it differs from the compact one by {apart:.2g}"
         if refused:
@@ -392,7 +392,7 @@ def between(model: nn.Module | None, code: Latent) -> Latent:
     return model.between(code) if isinstance(model, Pair) else code
 
 
-def check_pair(model: nn.Module, example: tuple[Tensor, ...]) -> None:
+def check_pair(model: nn.Module, example: Example) -> None:
     """Raise :class:`InputError` where a module is no pair, or where its halves do not fit each other; run on
     `example` in eval mode.
     """
@@ -408,7 +408,7 @@ def check_pair(model: nn.Module, example: tuple[Tensor, ...]) -> None:
         latent = between(model, _run(encoder, example, "encoder", f"the example {shapes(example)}"))
         arguments = latent if isinstance(latent, tuple) else (latent,)
         outputs = _run(decoder, arguments, "decoder", f"what the encoder gives, {shapes(latent)}")
-        whole = model(*example)
+        whole = call(model, example)
     if isinstance(outputs, Tensor) and not (
         outputs.shape == whole.shape and torch.allclose(outputs, whole, atol=1e-4, equal_nan=True)
     ):
@@ -422,6 +422,8 @@ def shapes(values: Any) -> str:
     """Return the shapes of one tensor or of several, for people."""
     if isinstance(values, Tensor):
         return str(tuple(values.shape))
+    if isinstance(values, Mapping):
+        return " and ".join(f"{name} {shapes(value)}" for name, value in values.items())
     return (
         " and ".join(shapes(value) for value in values)
         if isinstance(values, tuple | list)
@@ -429,7 +431,7 @@ def shapes(values: Any) -> str:
     )
 
 
-def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
+def _run(half: Any, arguments: Example, name: str, given: str) -> Any:
     """Run a half; what it cannot take is told with the layer that stumbled."""
     entered: list[str] = []
     handles = [
@@ -442,7 +444,7 @@ def _run(half: Any, arguments: tuple[Any, ...], name: str, given: str) -> Any:
         if not any(True for _ in module.children())
     ]
     try:
-        return half(*arguments)
+        return call(half, arguments)
     except InputError:
         raise
     except Exception as error:

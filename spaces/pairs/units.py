@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from spaces.calling import mode
+from spaces.calling import Example, Inputs, call, forward, mode
+from spaces.structures import samples
 
 
 class Units:
@@ -23,7 +24,7 @@ class Units:
         layers: int64 of shape ``(units,)``: the number of each unit's layer.
     """
 
-    def __init__(self, model: nn.Module, example: tuple[Tensor, ...]) -> None:
+    def __init__(self, model: nn.Module, example: Example) -> None:
         order: dict[str, int] = {}
 
         def meet(name: str, layer: Any) -> None:
@@ -35,7 +36,7 @@ class Units:
         ]
         try:
             with mode(model, False), torch.no_grad():
-                model(*example)
+                call(model, example)
         finally:
             for handle in handles:
                 handle.remove()
@@ -47,9 +48,7 @@ class Units:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def record(
-        self, model: nn.Module, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Any]]
-    ) -> np.ndarray:
+    def record(self, model: nn.Module, batches: Iterable[tuple[Inputs, Any]]) -> np.ndarray:
         """Return what the units of a full model give, float32 of shape ``(examples, units)``, averaged over
         positions (and calls).
 
@@ -60,7 +59,6 @@ class Units:
             batches: ``(inputs, targets)`` as data yields them; targets are not looked at.
         """
         layers = dict(model.named_modules())
-        device = next((parameter.device for parameter in model.parameters()), None)
         rows: list[Tensor] = []
         seen: dict[str, list[Tensor]] = defaultdict(list)
         # outputs are copied as they come: an activation behind the layer may work in place
@@ -73,14 +71,11 @@ class Units:
         try:
             with mode(model, False), torch.no_grad():
                 for inputs, _ in batches:
-                    arguments = tuple(
-                        x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,))
-                    )
                     seen.clear()
-                    model(*arguments)
+                    forward(model, inputs)
                     rows.append(
                         torch.cat(
-                            [_mean(seen[name], len(arguments[0]), size) for name, size in self.sizes.items()],
+                            [_mean(seen[name], samples(inputs), size) for name, size in self.sizes.items()],
                             dim=1,
                         )
                     )
