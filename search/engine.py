@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -79,7 +79,7 @@ class Search:
 
     Args:
         model: the base model; None for a space that builds its own models.
-        data: of the run.
+        data: of the run; a DataLoader or a dataset is wrapped into :class:`~evaluators.data.Loaders`.
         space: what may vary, or a function of model and example that makes it; None: the channels of `model`.
         evaluators: what is measured; None: cost, and quality on the search split.
         objectives: ``"macs"``, ``"min macs"`` or ``"max accuracy"``.
@@ -110,7 +110,7 @@ class Search:
     def __init__(
         self,
         model: nn.Module | None = None,
-        data: Data | None = None,
+        data: Data | Any = None,
         *,
         space: Space | MakeSpace | None = None,
         evaluators: Sequence[Evaluator] | None = None,

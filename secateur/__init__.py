@@ -61,10 +61,11 @@ _EXPORTS = {
     "evaluators": """
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
-        InheritedTraining Latency MnistFolder NiftiFolder NpzFile PairTraining Phantoms Quality
+        ImageFolder InheritedTraining Latency Loaders MnistFolder MultiLabel NiftiFolder NpzFile
+        PairTraining Phantoms Quality
         Reconstruction Regression RemovalTrials Repeated Report Restoring Segmentation State Strings
-        SupernetSearch SupernetSettings SupernetTraining Task Training TrialTraining Variational
-        WithSplitMetrics Worth
+        SupernetSearch SupernetSettings SupernetTraining Task TokenClassification Training TrialTraining
+        Variational WeightedClassification WithSplitMetrics Worth
         assess count fit measure smallest
     """,
     "evaluators.data": """

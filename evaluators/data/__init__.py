@@ -6,6 +6,8 @@ from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.cifar import CifarFolder
 from evaluators.data.clusters import BinaryClusters
 from evaluators.data.digits import Digits
+from evaluators.data.image_folder import ImageFolder
+from evaluators.data.loaders import Loaders
 from evaluators.data.mnist import MnistFolder
 from evaluators.data.nifti import NiftiFolder
 from evaluators.data.npz import NpzFile
@@ -15,7 +17,8 @@ from evaluators.data.reconstruction import Reconstruction, Restoring
 from evaluators.data.segmentation import Segmentation, overlap_by_case
 from evaluators.data.split_metrics import WithSplitMetrics
 from evaluators.data.strings import Strings
-from evaluators.data.task import Classification, Regression, Task
+from evaluators.data.task import Classification, Regression, Task, WeightedClassification
+from evaluators.data.tokens import MultiLabel, TokenClassification
 
 __all__ = [
     "SPLITS",
@@ -26,8 +29,11 @@ __all__ = [
     "Classification",
     "Data",
     "Digits",
+    "ImageFolder",
     "Inputs",
+    "Loaders",
     "MnistFolder",
+    "MultiLabel",
     "NiftiFolder",
     "NpzFile",
     "Phantoms",
@@ -39,6 +45,8 @@ __all__ = [
     "Split",
     "Strings",
     "Task",
+    "TokenClassification",
+    "WeightedClassification",
     "WithSplitMetrics",
     "overlap_by_case",
 ]

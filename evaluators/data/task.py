@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from spaces.structures import tensors
 
 
 class Task(ABC):
@@ -77,6 +80,21 @@ class Classification(Task):
 
 
 @dataclass(frozen=True)
+class WeightedClassification(Classification):
+    """The same with a weight for each class in the loss, which metrics do not know.
+
+    Attributes:
+        weights: of the classes, in their order.
+    """
+
+    weights: tuple[float, ...] = ()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        weights = torch.tensor(self.weights, device=outputs.device)
+        return per_sample(F.cross_entropy(full(outputs), targets, weights, reduction="none"))
+
+
+@dataclass(frozen=True)
 class Regression(Task):
     """Squared error (the loss) and absolute error, averaged over the entries of a target."""
 
@@ -95,6 +113,16 @@ class Regression(Task):
             "squared_error": per_sample(difference.square()),
             "absolute_error": per_sample(difference.abs()),
         }
+
+
+def prediction(outputs: Any) -> Any:
+    """Return the tensor that a task looks at: the outputs, or what is called ``logits`` in them, or their
+    first tensor.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    named = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+    return next(iter(tensors(outputs)), outputs) if named is None else named
 
 
 def full(values: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,27 +26,36 @@ from spaces.files import write_bytes
 from spaces.names import former_names, public_name
 from spaces.seals import BrokenSealError, check_seal, seal
 
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DistributedDataParallel, ``torch.compile`` and Lightning write before the names of weights."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_OTHERS = re.compile(r"Unsupported global: GLOBAL (\S+)")
+"""How torch names what stands beside weights and would have to be executed."""
+
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
     """Load weights into `model`; nothing in the file is executed.
 
     Args:
         path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping
-            that holds one under ``state_dict``, ``model`` or ``model_state_dict``. A ``module.`` before all
-            names (DistributedDataParallel) is dropped.
+            that holds one under ``state_dict``, ``model`` or ``model_state_dict``. What wrappers write before
+            all names (``module.``, ``_orig_mod.``, and ``model.`` of Lightning) is dropped. Counters of
+            batches that are missing stay as they are.
 
     Raises:
         InputError: where the file cannot be read, or names the first key that does not fit.
     """
-    state = _read(path)
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    state = _unwrapped(_read(path), own)
     kind = type(model).__name__
     for name, value in own.items():
+        if name not in state and name.rpartition(".")[2] == "num_batches_tracked":
+            continue  # older files have none, and torch goes without
         if name not in state:
             raise InputError(
-                f"checkpoint {path.name}: no {name!r}; expected the weights of {kind}, all {len(own)} of them"
+                f"checkpoint {path.name}: no {name!r}, but {', '.join(sorted(state)[:3]) or 'nothing'}; "
+                f"expected "
+                f"the weights of {kind}, all {len(own)} of them"
             )
         if state[name].shape != value.shape:
             raise InputError(
@@ -60,6 +71,16 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state, strict=False)  # strictness is what the lines above are
 
 
+def _unwrapped(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights without what wrappers wrote before all of their names."""
+    while prefix := next(
+        (p for p in _PREFIXES if state.keys() - own.keys() and all(name.startswith(p) for name in state)),
+        None,
+    ):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         found = (
@@ -68,7 +89,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        other = _OTHERS.search(str(error))
+        text = f"{other[1]} beside the weights" if other else _COLOURS.sub("", str(error))
+        reason = textwrap.shorten(text, 120, placeholder=" ...")
         raise InputError(
             f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that "
             f"torch.load(weights_only=True) reads"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from evaluators.base import Evaluator
 from evaluators.data.base import Data
+from evaluators.data.loaders import data_of
 from evaluators.randomness import Randomness
 from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from spaces.base import Masked, Sliced, Space, Trained
@@ -36,9 +38,9 @@ class Needs:
     own_tuning: bool = False
 
 
-def in_type_of(data: Data, model: nn.Module | None, space: object, seed: int) -> Data:
-    """Return data whose floats have the type of the parameters of what is searched, where these have one type
-    and the data can be cast.
+def in_type_of(data: Any, model: nn.Module | None, space: object, seed: int) -> Data:
+    """Return data, loaders and datasets wrapped, whose floats have the type of the parameters of what is
+    searched, where these have one type and the data can be cast.
 
     Args:
         model: the base model; None: that of the space, or what it builds.
@@ -47,14 +49,11 @@ def in_type_of(data: Data, model: nn.Module | None, space: object, seed: int) ->
     Raises:
         InputError: they are no data.
     """
-    if not isinstance(data, Data):
-        raise InputError(
-            f"data: a {type(data).__name__}; expected an evaluators.data.Data (docs/your-model.md)"
-        )
-    if type(data).cast is Data.cast:
-        return data
     if model is None and isinstance(space, Sliced | Masked):
         model = space.model
+    data = data_of(data, model)
+    if type(data).cast is Data.cast:
+        return data
     if model is None and isinstance(space, Space):
         with Randomness(seed):
             model = _model(space, False)

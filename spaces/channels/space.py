@@ -31,6 +31,7 @@ from spaces.channels.slicing import Slicer, cloned, refuse_unfollowed
 from spaces.channels.trace import canonical_names, differs_in_training, tensors_by_name, trace
 from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
+from spaces.channels.wrappers import refuse_wrapped
 from spaces.errors import InputError, require
 from spaces.outputs import caching, distance, outputs_of
 from spaces.pretrained.numbers import configured
@@ -108,6 +109,7 @@ class ChannelSpace(Space):
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
         start = time.monotonic()
+        refuse_wrapped(model)
         refuse_unfollowed(model)
         self._accept(self._analyse())
         if time.monotonic() - start > PROGRESS:

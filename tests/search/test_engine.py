@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -400,11 +401,30 @@ def test_checkpoints(tmp_path):
     save_file(trained.state_dict(), tmp_path / "a.safetensors")
     torch.save({"epoch": 3, "state_dict": trained.state_dict()}, tmp_path / "b.pt")
     torch.save({f"module.{name}": value for name, value in trained.state_dict().items()}, tmp_path / "c.pt")
-    for name in ("a.safetensors", "b.pt", "c.pt"):
+    compiled = {f"module._orig_mod.{name}": value for name, value in trained.state_dict().items()}
+    torch.save(
+        {"state_dict": {f"model.{name}": value for name, value in compiled.items()}}, tmp_path / "d.pt"
+    )
+    for name in ("a.safetensors", "b.pt", "c.pt", "d.pt"):
         model = ResidualNet((4, 6))
         assert weights_digest(model) != weights_digest(trained)
         load_checkpoint(model, tmp_path / name)
         assert weights_digest(model) == weights_digest(trained), name
+
+
+def test_checkpoints_of_older_and_of_other_programs(tmp_path):
+    trained, model = ResidualNet((4, 6)), ResidualNet((4, 6))
+    state = {name: x for name, x in trained.state_dict().items() if "num_batches" not in name}
+    torch.save(state, tmp_path / "old.pt")
+    load_checkpoint(model, tmp_path / "old.pt")
+    assert all(torch.equal(x, model.state_dict()[name]) for name, x in state.items())
+    torch.save({"state_dict": state, "options": Namespace(lr=1)}, tmp_path / "more.pt")
+    told = r"^checkpoint more.pt: cannot be read \(argparse.Namespace beside the weights\); expected"
+    with pytest.raises(InputError, match=told):
+        load_checkpoint(model, tmp_path / "more.pt")
+    torch.save({f"net.{name}": x for name, x in state.items()}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"^checkpoint other.pt: no .*, but net\."):
+        load_checkpoint(model, tmp_path / "other.pt")
 
 
 def test_an_identity_is_the_same_in_every_process_and_tells_what_differs():

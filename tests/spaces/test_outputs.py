@@ -96,5 +96,5 @@ def test_a_model_of_nested_outputs_is_pruned_without_its_cache() -> None:
     genome = np.array([1, 0, 1, 0, 0, 1], dtype=np.uint8)
     compact = space.build(genome)
     assert compact.config.use_cache is True and compact(torch.randn(2, 4))[1].keys.shape == (2, 3)
-    assert len(outputs_of(compact, [torch.randn(2, 4)])) == 6 and compact.config.use_cache is True
+    assert len(outputs_of(compact, (torch.randn(2, 4),))) == 6 and compact.config.use_cache is True
     assert space.difference(genome, (torch.randn(5, 4),), compact) < 1e-6

@@ -209,16 +209,16 @@ def test_metrics_of_every_real_type_are_taken(error):
         assert member.metrics["error"] == pytest.approx(wrong, abs=1e-6)
 
 
-class Named(Arrays):
-    """Targets by name."""
+class Worded(Arrays):
+    """Targets in words."""
 
     def batches(self, split, size, generator=None):
-        return ((inputs, {"label": targets}) for inputs, targets in super().batches(split, size, generator))
+        return ((inputs, "two classes") for inputs, targets in super().batches(split, size, generator))
 
 
 def test_targets_and_data_of_another_kind_are_refused_by_name():
-    data = Named(*arguments())
-    with pytest.raises(InputError, match=r"^data: targets of a batch are a dict; expected a tensor"):
+    data = Worded(*arguments())
+    with pytest.raises(InputError, match=r"^data: targets of a batch are a str; expected a tensor"):
         Search(network(), data).run(evaluations=2)
     with pytest.raises(InputError, match=r"^data: a list; expected an evaluators.data.Data"):
         Search(network(), [1, 2])
