@@ -72,11 +72,20 @@ class Labelling:
         elif node.op == "call_function" and (
             any(self._has_labels(s) for s in node.all_input_nodes) or self._is_uniform(node)
         ):
-            apply = rules.find(node.target)
-            text = f"the operation {rules.operation_name(node.target)} is not known"
-            self.labels_of[node.name] = (
-                apply(self, node) if apply is not None else self.freeze_inputs(node, text)
-            )
+            self.labels_of[node.name] = self._labelled(node)
+
+    def _labelled(self, node: fx.Node) -> Any:
+        """Apply the rule of an operation. Where there is none, or it fails, what the operation touches is
+        frozen: a rule that meets a case its author did not think of ends no search.
+        """
+        name, apply = rules.operation_name(node.target), rules.find(node.target)
+        if apply is None:
+            return self.freeze_inputs(node, f"the operation {name} is not known")
+        try:
+            return apply(self, node)
+        except Exception as error:
+            told = next(iter(str(error).splitlines()), "")
+            return self.freeze_inputs(node, f"the rule of {name} failed ({type(error).__name__}: {told})")
 
     def _has_labels(self, node: fx.Node) -> bool:
         return node.name in self.labels_of or node.name in self.trace.state

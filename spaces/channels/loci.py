@@ -19,6 +19,9 @@ class Reason:
     where: str = ""
 
 
+UNFITTING = Reason("two divisions of one axis meet that do not fit each other")
+
+
 class Loci:
     """A growing set of atoms (one a channel position of a producer), joined into loci.
 
@@ -87,34 +90,49 @@ class Loci:
 
     def freeze(self, atoms: np.ndarray, reason: Reason) -> None:
         """Keep these loci always; the first reason stays."""
-        for atom in np.unique(atoms).tolist():
+        waiting = np.unique(atoms).tolist()
+        for atom in waiting:  # which become more on the way
             root = self._find(atom)
             if root not in self._frozen:
                 self._frozen[root] = reason
-                for factor in self._factors.get(root, ()):
-                    self.freeze(np.array([factor]), reason)
+                waiting += self._factors.get(root, ())
 
     def reason(self, atom: int) -> Reason | None:
         """Return why an atom is frozen, or None."""
         root = self._find(int(atom))
         if root in self._frozen or root not in self._factors or self.resolve(root):
             return self._frozen.get(root)
-        return next(r for factor in self._factors[root] if (r := self.reason(factor)) is not None)
+        return next(iter(self.reasons(root)), UNFITTING)
 
     def reasons(self, atom: int) -> list[Reason]:
         """Return all reasons for which an atom, or what it is a product of, is frozen."""
-        root = self._find(int(atom))
-        own = [self._frozen[root]] if root in self._frozen else []
-        return own + [r for factor in self._factors.get(root, ()) for r in self.reasons(factor)]
+        return [self._frozen[root] for root in self._made_of(atom, False) if root in self._frozen]
 
     def resolve(self, atom: int) -> tuple[int, ...]:
         """Return the representatives that must all be kept for this atom to be, none where it is frozen."""
-        root = self._find(int(atom))
-        if root in self._frozen:
-            return ()
-        if root not in self._factors:
-            return (root,)
-        return tuple(dict.fromkeys(r for factor in self._factors[root] for r in self.resolve(factor)))
+        return tuple(
+            root
+            for root in self._made_of(atom, True)
+            if root not in self._frozen and root not in self._factors
+        )
+
+    def _made_of(self, atom: int, vary: bool) -> list[int]:
+        """Return the representatives of an atom and of its factors, of their factors, and so on, each once.
+
+        Divisions that meet can make a product lead back to itself: that asks for nothing more.
+
+        Args:
+            vary: what is frozen is not looked into.
+        """
+        found: dict[int, None] = {}
+        waiting = [int(atom)]
+        while waiting:
+            root = self._find(waiting.pop())
+            if root not in found:
+                found[root] = None
+                if not (vary and root in self._frozen):
+                    waiting += reversed(self._factors.get(root, ()))
+        return [*found]
 
     def product(self, atoms: Sequence[int]) -> int:
         """Return an atom that is kept where all of `atoms` are; the same one for the same atoms."""
@@ -234,13 +252,19 @@ class Loci:
         return atom
 
     def _unite(self, first: int, second: int) -> None:
+        waiting = [(first, second)]
+        while waiting:
+            waiting += reversed(self._united(*waiting.pop()))
+
+    def _united(self, first: int, second: int) -> list[tuple[int, int]]:
+        """Join two loci; return the pairs that have to be joined for that."""
         x, y = sorted((self._find(first), self._find(second)))
         if x == y:
-            return
+            return []
         held = self._frozen.get(x) or self._frozen.get(y)
         if held is not None:  # nothing needs to be joined: both always stay
             self.freeze(np.array([x, y]), held)
-            return
+            return []
         mine, others = self._factors.get(x), self._factors.get(y)
         if mine is None and others is None:
             self._join(x, y)
@@ -248,9 +272,8 @@ class Loci:
             # joined before their factors are evened out: these may lead back to this very pair
             self._join(x, y)
             if len(mine) == len(others):
-                self._even_out([self._find(a) for a in mine], [self._find(b) for b in others])
-            else:
-                self._even_out(self._resolve_all(mine), self._resolve_all(others))
+                return self._evened_out([self._find(a) for a in mine], [self._find(b) for b in others])
+            return self._evened_out(self._resolve_all(mine), self._resolve_all(others))
         else:
             single, product = (x, y) if mine is None else (y, x)
             factors = self.resolve(product)
@@ -259,6 +282,7 @@ class Loci:
             else:
                 self._factors[single] = factors
                 self._join(x, y)
+        return []
 
     def _join(self, older: int, younger: int) -> None:
         """Make the older atom represent both: names and order follow the order of execution."""
@@ -273,21 +297,20 @@ class Loci:
     def _resolve_all(self, atoms: Sequence[int]) -> list[int]:
         return list(dict.fromkeys(r for a in atoms for r in self.resolve(a)))
 
-    def _even_out(self, first: list[int], second: list[int]) -> None:
-        """Two products that must be the same: what they share goes, as many others are joined, and what is
-        left always stays.
+    def _evened_out(self, first: list[int], second: list[int]) -> list[tuple[int, int]]:
+        """Two products that must be the same: what they share goes, as many others are returned to be joined,
+        and what is left always stays.
         """
         common = {*first} & {*second}
         a, b = [f for f in first if f not in common], [f for f in second if f not in common]
         if len(a) == len(b):
-            for x, y in zip(a, b, strict=True):
-                self._unite(x, y)
-        else:
-            self._hold([*a, *b])
+            return [*zip(a, b, strict=True)]
+        self._hold([*a, *b])
+        return []
 
     def _hold(self, atoms: list[int]) -> None:
         if atoms:
-            self.freeze(np.array(atoms), Reason("two divisions of one axis meet that do not fit each other"))
+            self.freeze(np.array(atoms), UNFITTING)
 
 
 def _axis_of(where: np.ndarray, sizes: Sequence[int]) -> int | None:

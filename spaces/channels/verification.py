@@ -90,6 +90,7 @@ class Verification:
         self.space = space
         self._calls: Calls | None = None
         self._unwritable: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
         self._runs, self._told = 0, time.monotonic()
         self._training: TrainingRun | None = None
         self._precise, self._tolerance = self._precision()
@@ -268,12 +269,23 @@ class Verification:
         """Make numbers in the code follow: attributes that hold them, unless a factor has to stay, then the
         code itself.
         """
-        pinned = bool(self.space._analysis.pin_of(name))
-        return (
-            (pinned and self._rewritten(name, genome))
-            or self._followed(name, genome)
-            or (not pinned and self._rewritten(name, genome))
-        )
+        ways = [self._followed, self._rewritten]
+        if self.space._analysis.pin_of(name):
+            ways.reverse()
+        return any(self._found(way, name, genome) for way in ways)
+
+    def _found(self, way: Callable[[str, np.ndarray], bool], name: str, genome: np.ndarray) -> bool:
+        """Return whether a way makes a group right; else, and where it fails itself, all is as it was."""
+        analysis = self.space._analysis
+        before = analysis.followers, analysis.rewritings
+        try:
+            if way(name, genome):
+                return True
+        except Exception as error:  # a model that it was not made for; the group stays
+            self._failures[name] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        analysis.followers, analysis.rewritings = before
+        self.space._accept(analysis.plan())
+        return False
 
     def _followed(self, name: str, genome: np.ndarray) -> bool:
         """Try to have attributes follow, some for each number in the code or none; keep the first that make
@@ -294,8 +306,6 @@ class Verification:
             self.space._accept(analysis.plan())
             if self._wrong(genome) is None:
                 return True
-        analysis.followers = before
-        self.space._accept(analysis.plan())
         return False
 
     def _rewritten(self, name: str, genome: np.ndarray) -> bool:
@@ -317,8 +327,6 @@ class Verification:
                 self.space._accept(analysis.plan())
                 if self._wrong(genome) is None:
                     return True
-        analysis.rewritings = before
-        self.space._accept(analysis.plan())
         return False
 
     def _call_of(self, path: str) -> Calls:
@@ -338,6 +346,8 @@ class Verification:
         )
         if told:
             yield "its code cannot be rewritten: " + next(iter(told))
+        elif name in self._failures:
+            yield f"its numbers cannot follow ({self._failures[name]})"
 
     def _drawn(self) -> Sequence[np.ndarray]:
         """Return genomes that reduce all groups at random, and one that does as far as they go."""
