@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from spaces.calling import Inputs, call
+from spaces.calling import Inputs, call, example_of
 
 _PLAIN = (Tensor, int, float, str, torch.SymInt, torch.SymFloat, torch.SymBool, type(None))
 
@@ -59,7 +59,7 @@ def flattened(model: nn.Module, of: Callable[[Any], list[Any]] = leaves) -> Iter
 def outputs_of(model: nn.Module, inputs: Inputs) -> list[Any]:
     """Return the leaves of what a model gives for the arguments of one forward call, without caches."""
     with uncached(model):
-        return leaves(call(model, inputs))
+        return leaves(call(model, example_of(inputs)))
 
 
 def caching(model: nn.Module) -> list[str]:

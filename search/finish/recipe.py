@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from spaces.allowed import Allowed, Names
 from spaces.base import Space
 from spaces.channels.shrinking import EXPECTED, Setting, Slice, named_once, shrink
+from spaces.channels.shrinking import attributes_of as attributes_of
+from spaces.channels.shrinking import slices_of as slices_of
 from spaces.errors import InputError
 from spaces.redaction import left_out
 
