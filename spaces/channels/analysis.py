@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,8 @@ class Analysis(Grouping):
             )
             for (name, block), (macs, scaled) in self._operations.items()
         )
-        return SlicePlan(
+        self._axes_of_plan = by_axis
+        self._plan = SlicePlan(
             tuple(segments),
             axes,
             tuple(self._attributes(by_axis)),
@@ -109,6 +111,11 @@ class Analysis(Grouping):
             self._groups(segments, axes),
             self._frozen(),
         )
+        return self._plan
+
+    def followed(self) -> SlicePlan:
+        """Return the plan made last with the attributes that follow now, on which nothing else depends."""
+        return replace(self._plan, attributes=tuple(self._attributes(self._axes_of_plan)))
 
     def _tapped(self) -> tuple[Tap, ...]:
         """Return where each locus is looked at: heads, and what else is part of a grid, at the layer behind

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from spaces.base import Segment
 from spaces.calling import mode
+from spaces.channels.limits import resized
 from spaces.channels.reference import Reference
-from spaces.channels.space import TOLERANCE, ChannelSpace, _difference, _resize
+from spaces.channels.space import TOLERANCE, ChannelSpace, _difference
 from spaces.channels.trace import canonical_names
 from spaces.errors import InputError
 from spaces.pairs.units import Units, rows_of, weighted_layers
@@ -211,7 +212,7 @@ class PairSpace(ChannelSpace):
             target = self.valid_counts(segment, kept)
             rows = np.flatnonzero(kept != target)
             if len(rows):
-                genomes[rows, part] = _resize(bits[rows], target[rows])
+                genomes[rows, part] = resized(bits[rows], target[rows])
         return genomes
 
     def valid_counts(self, segment: Segment, kept: np.ndarray) -> np.ndarray:
