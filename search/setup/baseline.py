@@ -6,7 +6,8 @@ import hashlib
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from evaluators.training.evaluator import Training, fit
 from evaluators.training.weights import pack_weights, unpack_weights
 from search.record.identity import describe, source_digest, weights_digest
 from search.record.identity_format1 import former_structure, former_training
+from search.setup.shards import INDEX, Shards
+from spaces.channels.trace import canonical_names
 from spaces.errors import InputError
 from spaces.files import write_bytes
 from spaces.names import former_names, public_name
@@ -40,62 +43,101 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
         path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping
             that holds one under ``state_dict``, ``model`` or ``model_state_dict``. What wrappers write before
             all names (``module.``, ``_orig_mod.``, and ``model.`` of Lightning) is dropped. Counters of
-            batches that are missing stay as they are.
+            batches that are missing stay as they are. Or a folder of safetensors shards with
+            ``model.safetensors.index.json`` (or the index itself), which are read one after the other.
 
     Raises:
         InputError: where the file cannot be read, or names the first key that does not fit.
     """
+    folder = path.parent if path.name == INDEX else path
+    if folder.is_dir():
+        with _readable(folder):
+            shards = Shards(folder)
+            shapes = shards.shapes()
+        start = _refuse_others(model, folder, shapes)
+        for part in _parts(shards, folder):
+            model.load_state_dict({n.removeprefix(start): value for n, value in part.items()}, strict=False)
+        return
+    state = _read(path)
+    start = _refuse_others(model, path, {name: tuple(value.shape) for name, value in state.items()})
+    # strictness is what was looked at
+    model.load_state_dict({n.removeprefix(start): value for n, value in state.items()}, strict=False)
+
+
+def _refuse_others(model: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Raise :class:`InputError` where these are not the weights of a model; return what all names start with
+    beside their own. A tied weight may stand there once.
+    """
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    state = _unwrapped(_read(path), own)
+    start = _start(shapes, own)
+    shapes = {name.removeprefix(start): shape for name, shape in shapes.items()}
+    first = canonical_names(model)
+    known = {first.get(name, name) for name in shapes}
     kind = type(model).__name__
     for name, value in own.items():
-        if name not in state and name.rpartition(".")[2] == "num_batches_tracked":
+        if name not in shapes and name.rpartition(".")[2] == "num_batches_tracked":
             continue  # older files have none, and torch goes without
-        if name not in state:
+        if first.get(name, name) not in known:
             raise InputError(
-                f"checkpoint {path.name}: no {name!r}, but {', '.join(sorted(state)[:3]) or 'nothing'}; "
-                f"expected "
-                f"the weights of {kind}, all {len(own)} of them"
+                f"checkpoint {path.name}: no {name!r}, but {', '.join(sorted(shapes)[:3]) or 'nothing'}; "
+                f"expected the weights of {kind}, all {len(own)} of them"
             )
-        if state[name].shape != value.shape:
+        if shapes.get(name, value.shape) != value.shape:
             raise InputError(
-                f"checkpoint {path.name}: {name!r} has shape {tuple(state[name].shape)}; expected "
+                f"checkpoint {path.name}: {name!r} has shape {shapes[name]}; expected "
                 f"{tuple(value.shape)}, as in {kind}"
             )
-    for name in state:
+    for name in shapes:
         if name not in own:
             raise InputError(
                 f"checkpoint {path.name}: {name!r} is not of {kind}; expected its {len(own)} weights and no "
                 f"others"
             )
-    model.load_state_dict(state, strict=False)  # strictness is what the lines above are
+    return start
 
 
-def _unwrapped(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights without what wrappers wrote before all of their names."""
-    while prefix := next(
-        (p for p in _PREFIXES if state.keys() - own.keys() and all(name.startswith(p) for name in state)),
-        None,
-    ):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def _read(path: Path) -> dict[str, Tensor]:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        found = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        yield
     except Exception as error:
         other = _OTHERS.search(str(error))
         text = f"{other[1]} beside the weights" if other else _COLOURS.sub("", str(error))
         reason = textwrap.shorten(text, 120, placeholder=" ...")
         raise InputError(
-            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that "
-            f"torch.load(weights_only=True) reads"
+            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, a folder of "
+            f"safetensors shards, or weights that torch.load(weights_only=True) reads"
         ) from None
+
+
+def _parts(shards: Shards, folder: Path) -> Iterator[dict[str, Tensor]]:
+    parts = shards.parts()
+    while True:
+        with _readable(folder):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+
+
+def _start(names: Collection[str], own: Collection[str]) -> str:
+    """Return what wrappers wrote before all names."""
+    start = ""
+    while prefix := next(
+        (p for p in _PREFIXES if {*names} - {*own} and names and all(name.startswith(p) for name in names)),
+        None,
+    ):
+        names, start = [name.removeprefix(prefix) for name in names], start + prefix
+    return start
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with _readable(path):
+        found = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
