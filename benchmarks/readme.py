@@ -82,6 +82,20 @@ FIGURES = (
         "channels that couple as in Torch-Pruning 1.6.1; every difference is explained",
         "reported",
     ),
+    *(
+        row
+        for name, model, seconds in (
+            ("resnet18", "ResNet-18", 3),
+            ("minilm", "MiniLM (22 M)", 8),
+            ("bert_base", "BERT-base", 40),
+            ("llama_268m", "a Llama of 268 M", 120),
+        )
+        for row in (
+            ("planning", f"{name}_seconds_to_plan", f"CPU seconds to plan {model}", f"at most {seconds}"),
+            ("planning", f"{name}_second_start_seconds", "and when the plan is in the cache", "reported"),
+            ("planning", f"{name}_memory_over_model", "growth of memory over its bytes", "at most 5"),
+        )
+    ),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
     (

@@ -13,6 +13,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("SECATEUR_PLAN_CACHE", "off")  # each test verifies what it makes
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred processes would compile all modules again
 
 import numpy as np

@@ -32,6 +32,7 @@ from search.config.study import EXPOSED, StudySettings, find, readable_by_others
 from search.executors import RayExecutor
 from search.finish.finish import Finish
 from search.listeners import Listener
+from search.setup.shards import INDEX, WHOLE
 from search.strategy import Strategy
 from spaces.allowed import imported
 from spaces.base import Space
@@ -109,7 +110,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         type=str | None,
-        help="trained weights (safetensors, or a weights_only file); null: the model is trained first",
+        help="trained weights (safetensors, a folder of them, or a weights_only file); null: the model is "
+        "trained first",
     )
     parser.add_subclass_arguments(
         Data, "data", help="train, calibration, search and test splits, loss and metrics"
@@ -350,12 +352,15 @@ class Settings:
         return redacted_yaml(self._parser.dump(config, skip_validation=True, skip_unset=False))
 
     def _find(self, checkpoint: str) -> Path:
-        """A checkpoint lies relative to the current folder, or to the config."""
-        found = find(checkpoint, self._folders)
+        """A checkpoint lies relative to the current folder, or to the config; of a folder it is what is read
+        first.
+        """
+        places = (checkpoint, str(Path(checkpoint, INDEX)), str(Path(checkpoint, WHOLE)))
+        found = next((file for place in places if (file := find(place, self._folders))), None)
         if found is None:
             raise InputError(
-                f"checkpoint: {checkpoint!r} is no file; expected one in the current folder or beside the "
-                f"config"
+                f"checkpoint: {checkpoint!r} is no file, nor a folder with {INDEX}; expected one in the "
+                f"current folder or beside the config"
             )
         return found
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from evaluators.training.evaluator import Training, fit
 from evaluators.training.weights import pack_weights, unpack_weights
 from search.record.identity import describe, source_digest, weights_digest
 from search.record.identity_format1 import former_structure, former_training
+from search.setup.shards import INDEX, Shards
+from spaces.channels.trace import canonical_names
 from spaces.errors import InputError
 from spaces.files import write_bytes
 from spaces.names import former_names, public_name
@@ -31,48 +34,85 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     Args:
         path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping
             that holds one under ``state_dict``, ``model`` or ``model_state_dict``. A ``module.`` before all
-            names (DistributedDataParallel) is dropped.
+            names (DistributedDataParallel) is dropped. Or a folder of safetensors shards with
+            ``model.safetensors.index.json`` (or the index itself), which are read one after the other.
 
     Raises:
         InputError: where the file cannot be read, or names the first key that does not fit.
     """
+    folder = path.parent if path.name == INDEX else path
+    if folder.is_dir():
+        with _readable(folder):
+            shards = Shards(folder)
+            shapes = shards.shapes()
+        start = _refuse_others(model, folder, shapes)
+        for part in _parts(shards, folder):
+            model.load_state_dict({n.removeprefix(start): value for n, value in part.items()}, strict=False)
+        return
     state = _read(path)
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+    start = _refuse_others(model, path, {name: tuple(value.shape) for name, value in state.items()})
+    # strictness is what was looked at
+    model.load_state_dict({n.removeprefix(start): value for n, value in state.items()}, strict=False)
+
+
+def _refuse_others(model: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Raise :class:`InputError` where these are not the weights of a model; return what all names start with
+    beside their own. A tied weight may stand there once.
+    """
+    start = "module." if shapes and all(name.startswith("module.") for name in shapes) else ""
+    shapes = {name.removeprefix(start): shape for name, shape in shapes.items()}
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    first = canonical_names(model)
+    known = {first.get(name, name) for name in shapes}
     kind = type(model).__name__
     for name, value in own.items():
-        if name not in state:
+        if first.get(name, name) not in known:
             raise InputError(
                 f"checkpoint {path.name}: no {name!r}; expected the weights of {kind}, all {len(own)} of them"
             )
-        if state[name].shape != value.shape:
+        if shapes.get(name, value.shape) != value.shape:
             raise InputError(
-                f"checkpoint {path.name}: {name!r} has shape {tuple(state[name].shape)}; expected "
+                f"checkpoint {path.name}: {name!r} has shape {shapes[name]}; expected "
                 f"{tuple(value.shape)}, as in {kind}"
             )
-    for name in state:
+    for name in shapes:
         if name not in own:
             raise InputError(
                 f"checkpoint {path.name}: {name!r} is not of {kind}; expected its {len(own)} weights and no "
                 f"others"
             )
-    model.load_state_dict(state, strict=False)  # strictness is what the lines above are
+    return start
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, a folder of "
+            f"safetensors shards, or weights that torch.load(weights_only=True) reads"
+        ) from None
+
+
+def _parts(shards: Shards, folder: Path) -> Iterator[dict[str, Tensor]]:
+    parts = shards.parts()
+    while True:
+        with _readable(folder):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
+    with _readable(path):
         found = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, or weights that "
-            f"torch.load(weights_only=True) reads"
-        ) from None
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from spaces.channels.depth import DEPTH, IS_THERE, Block, chosen, examine
 from spaces.channels.grouping import Grouping
 from spaces.channels.labelling import Labelling
 from spaces.channels.literals import Follower, holders
+from spaces.channels.loci import Reason
 from spaces.channels.matching import Number, Numbers, Rewriting
 from spaces.channels.plan import Attribute, AxisSlice, Frozen, Group, Operation, SlicePlan, Tap, TensorSize
 from spaces.channels.trace import Trace, canonical_names, first_call, is_within
@@ -74,7 +76,7 @@ class Analysis(Grouping):
             self._freeze_segments(members, refused)
             segments, members = self._segments()
         # freezing a group can leave another one without a grid, so until none is left
-        while ragged := self._ragged(members):
+        while ragged := self._ragged():
             self._freeze_segments(
                 members, dict.fromkeys(ragged, "a part of an axis of several divisions that is no grid")
             )
@@ -99,23 +101,28 @@ class Analysis(Grouping):
             )
             for (name, block), (macs, scaled) in self._operations.items()
         )
-        return SlicePlan(
+        self._axes_of_plan = by_axis
+        self._plan = SlicePlan(
             tuple(segments),
             axes,
             tuple(self._attributes(by_axis)),
             self._tapped(),
             operations,
             self._sizes(by_axis),
-            self._groups(segments, axes, members),
+            self._groups(segments, axes),
             self._frozen(),
             self._steps_of_segments(),
         )
+        return self._plan
+
+    def followed(self) -> SlicePlan:
+        """Return the plan made last with the attributes that follow now, on which nothing else depends."""
+        return replace(self._plan, attributes=tuple(self._attributes(self._axes_of_plan)))
 
     def _steps_of_segments(self) -> tuple[tuple[str, int], ...]:
         steps: dict[str, int] = {}
         for step, label in self._steps:
-            loci = np.unique(self._loci(label))
-            for name in {self._segment_of[locus] for locus in loci[loci >= 0].tolist()}:
+            for name in self._names_of(self._loci(label).ravel()):
                 steps[name] = math.lcm(steps.get(name, 1), step)
         return tuple(sorted(steps.items()))
 
@@ -146,13 +153,13 @@ class Analysis(Grouping):
     def _has_heads(self, label: np.ndarray) -> bool:
         return any(
             self.loci.tag_of(root) == "heads"
-            for atom in np.unique(label).tolist()
-            for root in self.loci.resolve(atom)
+            for root in np.unique(self.loci.levels(label)).tolist()
+            if root >= 0
         )
 
     def gates(self) -> dict[str, int]:
         """Return the locus of every block that can be left out: they come last."""
-        return {block.path: len(self.locus_of) + number for number, block in enumerate(self.blocks)}
+        return {block.path: self.count + number for number, block in enumerate(self.blocks)}
 
     def node_loci(self) -> dict[str, list[np.ndarray | None]]:
         """Return the loci along every axis of every graph value that has channels, by the plan made last."""
@@ -180,7 +187,7 @@ class Analysis(Grouping):
         for index, literal in enumerate(self.literals):
             loci = self._loci(literal.label)
             key = (literal.path, loci.tobytes())
-            if key not in found and own & {*loci.ravel().tolist()}:
+            if key not in found and np.isin(loci, own).any():
                 found[key] = [*holders(self.model, self._paths, literal, index, self._known)]
         return [some for some in found.values() if some]
 
@@ -191,7 +198,7 @@ class Analysis(Grouping):
         own = self._loci_of(name)
 
         def touched(label: np.ndarray) -> bool:
-            return bool(own & {*self._loci(label).ravel().tolist()})
+            return self._has_any(label, own)
 
         numbered = dict.fromkeys(entry.path for entry in self.entries())
         direct = dict.fromkeys(entry.path for entry in self.entries() if touched(entry.label))
@@ -207,9 +214,7 @@ class Analysis(Grouping):
     def pin_of(self, name: str) -> str:
         """Return why a group needs code that is rewritten, or an empty string."""
         own = self._loci_of(name)
-        return next(
-            (pin.reason.text for pin in self.pins if own & {*self._loci(pin.label).ravel().tolist()}), ""
-        )
+        return next((pin.reason.text for pin in self.pins if self._has_any(pin.label, own)), "")
 
     def numbers_of(self, path: str) -> list[Numbers]:
         """Return for every trace the operations that the code of a module makes when it is first called, the
@@ -297,12 +302,10 @@ class Analysis(Grouping):
 
         return tuple(size(name, tensor) for name, tensor in self._tensors.items() if first[name] == name)
 
-    def _groups(
-        self, segments: list[Segment], axes: tuple[AxisSlice, ...], members: dict[int, str]
-    ) -> tuple[Group, ...]:
+    def _groups(self, segments: list[Segment], axes: tuple[AxisSlice, ...]) -> tuple[Group, ...]:
         names: dict[str, dict[str, None]] = defaultdict(dict)
         for axis in axes:
-            for name in dict.fromkeys(self._segment_of[locus] for locus in axis.loci.tolist() if locus >= 0):
+            for name in self._names_of(axis.loci):
                 names[name].setdefault(f"{axis.tensor}[{axis.dim}]")
         blocks = {DEPTH: tuple(block.path for block in self.blocks)}
         return tuple(Group(s.name, s.size, blocks.get(s.name, tuple(names[s.name]))) for s in segments)
@@ -312,9 +315,15 @@ class Analysis(Grouping):
         for axis in self._axes.values():
             if len(axis.atoms) == 1:
                 continue
-            reasons = {r for atom in axis.atoms.tolist() if (r := self.loci.reason(atom)) is not None}
-            found += [Frozen(f"{axis.tensor}[{axis.dim}]", r.text, r.where) for r in sorted(reasons, key=str)]
+            reasons = sorted({*self._reasons(axis.atoms)}, key=str)
+            found += [Frozen(f"{axis.tensor}[{axis.dim}]", r.text, r.where) for r in reasons]
         return tuple(found)
+
+    def _reasons(self, atoms: np.ndarray) -> list[Reason]:
+        """Return why those of some atoms that always stay do so, each reason once."""
+        stays = self.loci.levels(atoms)[0] < 0
+        roots = dict.fromkeys(self.loci.find(atoms[stays]).tolist())
+        return [*dict.fromkeys(r for root in roots if (r := self.loci.reason(root)) is not None)]
 
     def table(self) -> list[dict[str, Any]]:
         """Return every axis of every parameter with more than one position: its groups, or why it stays and
@@ -338,8 +347,8 @@ class Analysis(Grouping):
                 "where": "",
             }
         loci = self._loci(axis.atoms)
-        groups = list(dict.fromkeys(self._segment_of[locus] for locus in loci.ravel().tolist() if locus >= 0))
-        reasons = [r for atom in axis.atoms.tolist() if (r := self.loci.reason(atom)) is not None]
+        groups = self._names_of(loci.ravel())
+        reasons = self._reasons(axis.atoms)
         if not groups:  # of several divisions of the axis the one that was tried and refused says more
             reasons = sorted(
                 (r for atom in axis.atoms.tolist() for r in self.loci.reasons(atom)),

@@ -4,10 +4,9 @@ done to them.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -18,47 +17,52 @@ from spaces.channels.notes import Axis, Notes
 from spaces.channels.wishes import matching
 from spaces.errors import InputError
 
+_NONE = np.empty(0, dtype=np.int64)
+
 
 class Grouping(Notes):
     """Which loci form a group, and how it is called.
 
     Attributes:
-        locus_of: representative atom -> locus in the genome, of the segments made last.
+        names: of the segments made last, without that of depth.
+        count: of their loci.
     """
 
     def __init__(self, model: nn.Module, blocks: list[str]) -> None:
         super().__init__(model, blocks)
-        self.locus_of: dict[int, int] = {}
-        self._segment_of: dict[int, str] = {}
+        self.names: list[str] = []
+        self.count = 0
+        # of every atom its locus, and of every locus the number of its segment; the last entry is for none
+        self._locus = self._number = np.full(1, -1, dtype=np.int64)
         self._split: dict[str, int] = {}
 
     def _loci(self, label: np.ndarray) -> np.ndarray:
         """Return the loci of positions: ``(size,)``, or ``(levels, size)`` where some have several; -1:
         always kept.
         """
-        resolved = [
-            sorted(self.locus_of[r] for r in self.loci.resolve(a) if r in self.locus_of)
-            for a in label.tolist()
-        ]
-        levels = max((len(r) for r in resolved), default=0)
-        if levels <= 1:
-            return np.array([r[0] if r else -1 for r in resolved], dtype=np.int64)
-        return np.array(
-            [[r[level] if level < len(r) else -1 for r in resolved] for level in range(levels)],
-            dtype=np.int64,
-        )
+        # a locus that is none sorts behind all others
+        loci = np.sort(self._locus[self.loci.levels(label)].astype(np.uint64), axis=0).astype(np.int64)
+        levels = int((loci >= 0).sum(axis=0).max(initial=0))
+        return loci[0] if levels <= 1 else loci[:levels]
 
-    def _loci_of(self, name: str) -> set[int]:
-        return {locus for locus, segment in self._segment_of.items() if segment == name}
+    def _loci_of(self, name: str) -> np.ndarray:
+        return np.flatnonzero(self._number[:-1] == self.names.index(name)) if name in self.names else _NONE
 
-    def _segments(self) -> tuple[list[Segment], dict[int, str]]:
+    def _has_any(self, label: np.ndarray, loci: np.ndarray) -> bool:
+        return bool(np.isin(self._locus[self.loci.levels(label)], loci).any())
+
+    def _names_of(self, loci: np.ndarray) -> list[str]:
+        """Return the segments of loci, each once, in their order."""
+        numbers = self._number[loci[loci >= 0]]
+        found, first = np.unique(numbers, return_index=True)
+        return [self.names[number] for number in found[np.argsort(first)]]
+
+    def _segments(self) -> tuple[list[Segment], dict[str, np.ndarray]]:
         """Cut the loci into segments: those with the same places on the same axes form one. In order of
-        execution.
+        execution. Return them, and the representative atoms of each.
         """
-        segments: list[Segment] = []
-        members: dict[int, str] = {}
+        members: dict[str, np.ndarray] = {}
         taken: dict[str, int] = defaultdict(int)
-        self.locus_of = {}
         for producer, roots in self._alike():
             if len(roots) < 2:
                 self.loci.freeze(np.array(roots), Reason("a single channel, which always stays"))
@@ -71,32 +75,36 @@ class Grouping(Notes):
             parts = self._split.get(name, 1)
             for number, part in enumerate(np.array_split(roots, parts), 1):
                 whole = name if parts == 1 else f"{name}/{number}"
-                segments.append(Segment(whole, len(part)))
-                for root in part.tolist():
-                    self.locus_of[root] = len(self.locus_of)
-                    members[root] = whole
-        self._segment_of = {locus: members[root] for root, locus in self.locus_of.items()}
-        return segments, members
+                members[whole] = part
+        self.names = [*members]
+        sizes = [len(part) for part in members.values()]
+        self.count = sum(sizes)
+        self._number = np.append(np.repeat(np.arange(len(sizes)), sizes), -1)
+        self._locus = np.full(len(self.loci) + 1, -1, dtype=np.int64)
+        self._locus[np.concatenate([*members.values(), _NONE])] = np.arange(self.count)
+        return [Segment(name, len(part)) for name, part in members.items()], members
 
     def _alike(self) -> list[tuple[str, list[int]]]:
         """Return the loci that a layer puts out, those of one birth and with the same places together, each
         group with the parameter that makes it.
         """
-        signature: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
-        produced: dict[int, str] = {}
-        for (tensor, dim), axis in self._axes.items():
-            occurring = Counter(root for atom in axis.atoms.tolist() for root in self.loci.resolve(atom))
-            for root, times in occurring.items():
-                signature[root].append((tensor, dim, times))
-                if axis.role == "out":
-                    produced.setdefault(root, tensor)
-        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        atoms = len(self.loci)
+        kind, producer = np.zeros(atoms, dtype=np.int64), np.full(atoms, -1, dtype=np.int64)
+        axes = [*self._axes.values()]
+        for number, axis in enumerate(axes):
+            found = self.loci.levels(axis.atoms)
+            roots, times = np.unique(found[found >= 0], return_counts=True)
+            # two of one kind stay of one where they are as often on this axis
+            kind[roots] = _numbered(kind[roots], times) + (number + 1) * atoms
+            if axis.role == "out":
+                producer[roots[producer[roots] < 0]] = number
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         # atoms are numbered in the order of execution, and so are the groups
-        for root in sorted(produced):
-            groups[(self.loci.birth(root), *signature[root])].append(root)
-        return [(produced[roots[0]], roots) for roots in groups.values()]
+        for root in np.flatnonzero(producer >= 0).tolist():
+            groups[self.loci.birth(root), int(kind[root])].append(root)
+        return [(axes[producer[roots[0]]].tensor, roots) for roots in groups.values()]
 
-    def _ragged(self, members: dict[int, str]) -> list[str]:
+    def _ragged(self) -> list[str]:
         """Return the groups of products that are no full grid: what is kept of them could not be told by
         counts.
         """
@@ -108,7 +116,7 @@ class Grouping(Notes):
         for label in labels:
             loci = self._loci(label)
             if loci.ndim > 1:
-                for columns in classes(loci, self._segment_of):
+                for columns in classes(self._number[loci]):
                     part = loci[:, columns]
                     # a full grid has every pair of its levels, and each of them equally often
                     cells, times = np.unique(part, axis=1, return_counts=True)
@@ -116,30 +124,21 @@ class Grouping(Notes):
                         cells.shape[1] != np.prod([len(np.unique(row)) for row in part])
                         or len(np.unique(times)) > 1
                     ):
-                        ragged.update(
-                            dict.fromkeys(
-                                self._segment_of[locus] for locus in part.ravel().tolist() if locus >= 0
-                            )
-                        )
+                        ragged.update(dict.fromkeys(self._names_of(part.ravel())))
         return list(ragged)
 
-    def _freeze_segments(self, members: dict[int, str], reasons: dict[str, str]) -> None:
+    def _freeze_segments(self, members: Mapping[str, np.ndarray], reasons: Mapping[str, str]) -> None:
         lines: dict[str, str] = {}  # of the first number in the code that has to follow
         for literal in self.literals:
-            for locus in self._loci(literal.label).ravel().tolist():
-                if locus >= 0:
-                    lines.setdefault(self._segment_of[locus], literal.where)
+            for name in self._names_of(self._loci(literal.label).ravel()):
+                lines.setdefault(name, literal.where)
         for name, text in reasons.items():
-            roots = np.array([root for root, segment in members.items() if segment == name], dtype=np.int64)
-            self.loci.freeze(roots, Reason(text, lines.get(name, "")))
+            self.loci.freeze(members.get(name, _NONE), Reason(text, lines.get(name, "")))
 
     def _grant(self, freeze: Sequence[str], tie: Sequence[Sequence[str]], split: Mapping[str, int]) -> None:
         """Do what the user wants of groups, which are named as they would be without it."""
-        segments, members = self._segments()
-        names = [segment.name for segment in segments]
-        roots: dict[str, list[int]] = defaultdict(list)
-        for root, name in members.items():
-            roots[name].append(root)
+        _, roots = self._segments()
+        names = [*roots]
         for pattern in freeze:
             self._freeze_by_name(pattern, roots)
         for patterns in tie:
@@ -152,7 +151,7 @@ class Grouping(Notes):
                     raise InputError(
                         f"space.tie: groups of different sizes cannot keep the same places; {sizes}"
                     )
-                self.loci.unite(np.array(roots[tied[0]]), np.array(roots[name]))
+                self.loci.unite(roots[tied[0]], roots[name])
         for pattern, parts in split.items():
             for name in matching("space.split", pattern, names):
                 if not 2 <= parts <= len(roots[name]):
@@ -162,7 +161,7 @@ class Grouping(Notes):
                     )
                 self._split[name] = parts
 
-    def _freeze_by_name(self, pattern: str, roots: Mapping[str, list[int]]) -> None:
+    def _freeze_by_name(self, pattern: str, roots: Mapping[str, np.ndarray]) -> None:
         producers: dict[str, list[Axis]] = defaultdict(list)
         for axis in self._axes.values():
             if axis.role == "out":
@@ -170,7 +169,7 @@ class Grouping(Notes):
         reason = Reason(f"frozen by the user ({pattern})")
         groups = [name for name in roots if fnmatchcase(name, pattern)]
         for name in groups:
-            self.loci.freeze(np.array(roots[name]), reason)
+            self.loci.freeze(roots[name], reason)
         if not groups and not any(fnmatchcase(module, pattern) for module in producers):
             others = ", ".join(name for name in roots if name not in producers)
             raise InputError(
@@ -183,9 +182,16 @@ class Grouping(Notes):
                     self.loci.freeze(axis.atoms, reason)
 
 
-def classes(loci: np.ndarray, segment_of: dict[int, str]) -> list[np.ndarray]:
-    """Return the columns of ``(levels, size)`` loci, by which segments they belong to."""
-    columns: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for column, own in enumerate(loci.T.tolist()):
-        columns[tuple(segment_of.get(locus, "") for locus in own)].append(column)
-    return [np.array(c) for c in columns.values()]
+def classes(numbers: np.ndarray) -> list[np.ndarray]:
+    """Return the columns of ``(levels, size)`` numbers, those that are equal together, in their order."""
+    kinds = numbers[0]
+    for row in numbers[1:]:
+        kinds = _numbered(kinds, row)
+    found, first = np.unique(kinds, return_index=True)
+    return [np.flatnonzero(kinds == kind) for kind in found[np.argsort(first)]]
+
+
+def _numbered(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return a number for every pair, equal for equal ones."""
+    width = int(second.max(initial=0)) + 2
+    return np.unique(first * width + second, return_inverse=True)[1]

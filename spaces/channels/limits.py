@@ -88,3 +88,13 @@ def limits(
                 f"round_to"
             )
     return found
+
+
+def resized(bits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return `bits` ``(n, size)`` with `target` ones a row: the last kept fall first, the first dropped come
+    back first.
+    """
+    order = np.argsort(1 - bits, axis=1, kind="stable")  # kept ones in order, then dropped ones in order
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(bits.shape[1]), bits.shape), axis=1)
+    return (rank < target[:, None]).astype(np.uint8)

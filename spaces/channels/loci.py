@@ -4,11 +4,14 @@ some may not fall at all.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from spaces.channels.divisions import shared_blocks
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Loci:
         self._products: dict[tuple[int, ...], int] = {}
         self._plain: dict[Reason, int] = {}
         self._tags: dict[int, str] = {}
+        self._table: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return len(self._parent)
 
     def new(self, n: int) -> np.ndarray:
         """Return `n` fresh atoms, int64 of shape ``(n,)``; a single one is frozen at once: a layer keeps at
@@ -85,16 +93,21 @@ class Loci:
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Join the loci of `first` with those of `second`, elementwise; frozen with anything is frozen."""
         a, b = np.broadcast_arrays(first, second)
-        for x, y in dict.fromkeys(zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)):
-            self._unite(x, y)
+        pairs = dict.fromkeys(zip(a.ravel().tolist(), b.ravel().tolist(), strict=True))
+        if not self._unite_plain(pairs):
+            for x, y in pairs:
+                self._unite(x, y)
 
     def freeze(self, atoms: np.ndarray, reason: Reason) -> None:
         """Keep these loci always; the first reason stays."""
-        waiting = np.unique(atoms).tolist()
+        self._freeze(np.unique(atoms).tolist(), reason)
+
+    def _freeze(self, atoms: Iterable[int], reason: Reason) -> None:
+        waiting = [*atoms]
         for atom in waiting:  # which become more on the way
             root = self._find(atom)
             if root not in self._frozen:
-                self._frozen[root] = reason
+                self._frozen[root], self._table = reason, None
                 waiting += self._factors.get(root, ())
 
     def reason(self, atom: int) -> Reason | None:
@@ -134,6 +147,28 @@ class Loci:
                     waiting += reversed(self._factors.get(root, ()))
         return [*found]
 
+    def levels(self, atoms: np.ndarray) -> np.ndarray:
+        """Return the same for many atoms, int64 ``(levels, size)``: in no order, each once, -1 last."""
+        if self._table is None or self._table.shape[1] != len(self._parent):
+            self._table = self._resolved()
+        return self._table[:, atoms]
+
+    def _resolved(self) -> np.ndarray:
+        """Resolve all atoms at once: ``(levels, atoms)``."""
+        roots = np.array(self._parent, dtype=np.int64)
+        while not np.array_equal(up := roots[roots], roots):
+            roots = up
+        factors = {root: self.resolve(root) for root in self._factors if root not in self._frozen}
+        table = np.full((max(map(len, factors.values()), default=1) or 1, len(roots)), -1, dtype=np.int64)
+        table[0] = np.arange(len(roots))
+        table[0, [*self._frozen, *factors]] = -1
+        by_count: dict[int, list[int]] = {}
+        for root, found in factors.items():
+            by_count.setdefault(len(found), []).append(root)
+        for count, some in by_count.items():
+            table[:count, some] = np.array([factors[root] for root in some], dtype=np.int64).T
+        return table[:, roots]
+
     def product(self, atoms: Sequence[int]) -> int:
         """Return an atom that is kept where all of `atoms` are; the same one for the same atoms."""
         roots = tuple(dict.fromkeys(self._find(int(a)) for a in atoms))
@@ -162,6 +197,9 @@ class Loci:
             return [atoms for _ in sizes]
         if [s for s in sizes if s > 1] == [atoms.size]:
             return [atoms if s > 1 else self.plain(reason) for s in sizes]
+        alone = [self._find(atom) for atom in atoms.tolist()]
+        if self._are_plain(alone) and len({*alone}) == len(alone):
+            return self._grid(alone, sizes, reason)
         places: dict[int, list[int]] = {}
         for place, atom in enumerate(atoms.tolist()):
             for root in self.resolve(atom):
@@ -185,29 +223,28 @@ class Loci:
         return [self._axis(positions, reason) for positions in factors]
 
     def _fitted(self, loci: Sequence[tuple[int, np.ndarray]], size: int, sizes: Sequence[int]) -> bool:
-        """Where an axis that is divided into groups is divided into others, and neither fit into the other
-        (6 groups of 4 channels, 4 groups of 6), have both share blocks: runs of whole groups of both, which
-        may go, and within all groups the same places of a common width. Return whether something was joined.
-        """
-        if len(sizes) != 2:
-            return False
-        flat = {root: np.sort(np.ravel_multi_index(tuple(where), sizes)) for root, where in loci}
-        widths = {_width_of(places, size) for places in flat.values()}
-        width = widths.pop()
-        if widths or not width or not width % sizes[1] or not sizes[1] % width:
-            return False
-        run, common = math.lcm(width, sizes[1]), math.gcd(width, sizes[1])
-        blocks: dict[tuple[bool, int], list[int]] = {}
-        for root, places in flat.items():
-            is_run = bool(places[-1] - places[0] < width)
-            blocks.setdefault((is_run, int(places[0] // run if is_run else places[0] % common)), []).append(
-                root
-            )
-        for (is_run, _), roots in blocks.items():
+        """Join what two divisions of an axis have to share; return whether there was anything."""
+        places = {root: np.sort(np.ravel_multi_index(tuple(where), sizes)) for root, where in loci}
+        shared = shared_blocks(places, size, sizes[1]) if len(sizes) == 2 else []
+        for roots, is_only in shared:
             self.unite(np.array(roots[:1]), np.array(roots))
-            if (run == size) if is_run else (common == 1):  # one block: all or nothing
+            if is_only:
                 self.freeze(np.array(roots[:1]), UNFITTING)
-        return True
+        return bool(shared)
+
+    def _grid(self, loci: Sequence[int], sizes: Sequence[int], reason: Reason) -> list[np.ndarray]:
+        """Make each of as many loci as a grid has places the product of fresh atoms of the axes."""
+        fresh = [self.new(size) if size > 1 else None for size in sizes]
+        axes = [made.tolist() for made in fresh if made is not None]
+        rows = [*itertools.product(*axes)]
+        start = len(self._parent)
+        atoms = range(start, start + len(rows))
+        self._parent.extend(loci)
+        self._birth.extend(atoms)
+        self._products.update(zip(rows, atoms, strict=True))
+        self._factors.update(zip(loci, rows, strict=True))
+        self._table = None
+        return [self.plain(reason) if made is None else made for made in fresh]
 
     def _cross(
         self,
@@ -278,6 +315,21 @@ class Loci:
             atom = parent[atom]
         return atom
 
+    def _are_plain(self, roots: Sequence[int]) -> bool:
+        """Whether none of them is frozen, or a product."""
+        return self._frozen.keys().isdisjoint(roots) and self._factors.keys().isdisjoint(roots)
+
+    def _unite_plain(self, pairs: Iterable[tuple[int, int]]) -> bool:
+        """Join pairs that have nothing to do with each other, if that is what they are; whether they were."""
+        roots = [(self._find(x), self._find(y)) for x, y in pairs]
+        others = [(x, y) for x, y in roots if x != y]
+        flat = [root for pair in others for root in pair]
+        if len({*flat}) < len(flat) or not self._are_plain(flat):
+            return False
+        for x, y in others:
+            self._join(min(x, y), max(x, y))
+        return True
+
     def _unite(self, first: int, second: int) -> None:
         waiting = [(first, second)]
         while waiting:
@@ -290,7 +342,7 @@ class Loci:
             return []
         held = self._frozen.get(x) or self._frozen.get(y)
         if held is not None:  # nothing needs to be joined: both always stay
-            self.freeze(np.array([x, y]), held)
+            self._freeze((x, y), held)
             return []
         mine, others = self._factors.get(x), self._factors.get(y)
         if mine is None and others is None:
@@ -313,7 +365,7 @@ class Loci:
 
     def _join(self, older: int, younger: int) -> None:
         """Make the older atom represent both: names and order follow the order of execution."""
-        self._parent[younger] = older
+        self._parent[younger], self._table = older, None
         factors = self._factors.pop(younger, None)
         if factors is not None:
             self._factors.setdefault(older, factors)
@@ -338,19 +390,6 @@ class Loci:
     def _hold(self, atoms: list[int]) -> None:
         if atoms:
             self.freeze(np.array(atoms), UNFITTING)
-
-
-def _width_of(places: np.ndarray, size: int) -> int:
-    """Return the width of the groups of an axis of which sorted places are one group, or the same place of
-    every group; 0 where they are neither.
-    """
-    steps = np.unique(np.diff(places))
-    if len(steps) != 1:
-        return 0
-    count, step = len(places), int(steps[0])
-    if step == 1 and places[0] % count == 0:
-        return count
-    return step if step > 1 and count * step == size else 0
 
 
 def _axis_of(where: np.ndarray, sizes: Sequence[int]) -> int | None:

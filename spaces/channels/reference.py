@@ -33,6 +33,8 @@ class Reference(fx.Interpreter):
             None; of nodes with channels.
         weights: tensor name -> the same, for recurrent layers, which feed what they give to themselves.
         skips: what a block gives -> what takes its place, by node names, for blocks that are left out.
+        lent: parameters are handed over as they are, not as copies: in-place operations of the graph reach
+            them.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Reference(fx.Interpreter):
         state: Mapping[str, Tensor] | None = None,
         weights: Mapping[str, Sequence[np.ndarray | None]] | None = None,
         skips: Mapping[str, str] | None = None,
+        lent: bool = False,
     ) -> None:
         super().__init__(trace.graph, garbage_collect_values=not skips)
-        self._skips = skips or {}
+        self._skips, self._lent = skips or {}, lent
         self._trace = trace
         self._state: Mapping[str, Tensor] = tensors_by_name(model) | dict(state or {})
         keep = np.append(genome.astype(bool), True)
@@ -63,7 +66,9 @@ class Reference(fx.Interpreter):
         for node in self._trace.graph.graph.find_nodes(op="placeholder"):
             if node.name in self._trace.state:
                 # in-place operations of the graph must not reach the model's own buffers
-                arguments.append(self._state[self._trace.state[node.name]].detach().clone())
+                own = self._state[self._trace.state[node.name]]
+                is_lent = self._lent and isinstance(own, nn.Parameter)
+                arguments.append(own.detach() if is_lent else own.detach().clone())
             else:
                 arguments.append(
                     self._trace.constants[node.name] if node.name in self._trace.constants else next(given)
@@ -85,9 +90,7 @@ class Reference(fx.Interpreter):
 
     def _run(self, n: fx.Node) -> Any:
         name = operation_name(n.target) if n.op == "call_function" else ""
-        if name.startswith(
-            "_assert_tensor_metadata"
-        ):  # a cast says what it cast, which may be of double precision
+        if name.startswith("_assert_tensor_metadata"):  # of what is cast, which may be in double precision
             return None
         if name.split(".")[0] in GATES:
             return self._recurrent(n)

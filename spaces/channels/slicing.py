@@ -47,10 +47,16 @@ class Slicer:
         self._has_loose = _mark_shared(model, self._blueprint)
         self._large: dict[int, Any] = {}
 
-    def build(self, model: nn.Module, genome: np.ndarray) -> nn.Module:
-        """Return a compact model that shares no storage with `model`, in the same mode."""
+    def build(self, model: nn.Module, genome: np.ndarray, lent: bool = False) -> nn.Module:
+        """Return a compact model, in the same mode.
+
+        Args:
+            model: the full model, or a copy of it.
+            genome: what of it stays.
+            lent: parameters that stay whole share their storage with `model`; else nothing does.
+        """
         with torch.no_grad():
-            work = _Cloning(self._indices.kept(genome), self._large)
+            work = _Cloning(self._indices.kept(genome), self._large, lent)
             clone = work.clone(model, self._blueprint)
             if self._has_loose:
                 work.follow()
@@ -150,10 +156,11 @@ class _Cloning:
     Args:
         kept: positions that stay, by the numbers of the blueprints.
         large: objects that are not copied, by id; is added to.
+        lent: parameters that stay whole are not copied.
     """
 
-    def __init__(self, kept: list[Tensor], large: dict[int, Any]) -> None:
-        self._kept, self._large = kept, large
+    def __init__(self, kept: list[Tensor], large: dict[int, Any], lent: bool = False) -> None:
+        self._kept, self._large, self._lent = kept, large, lent
         self._clones: dict[int, Any] = {}
         self._pairs: list[tuple[nn.Module, nn.Module, _Blueprint]] = []
         self._left_out: dict[int, _Blueprint] = {}
@@ -180,7 +187,7 @@ class _Cloning:
             state[PACKED] = False
         object.__setattr__(clone, "__dict__", state)
         for group, name, slices in blueprint.tensors:
-            state[group][name] = _slice(state[group][name], slices, self._kept, self._clones)
+            state[group][name] = _slice(state[group][name], slices, self._kept, self._clones, self._lent)
         for name, child in blueprint.children:
             state["_modules"][name] = self.clone(state["_modules"][name], child)
         for name, index in blueprint.attributes:
@@ -316,7 +323,7 @@ def _resized(before: Any, size: int) -> Any:
 
 
 def _slice(
-    tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], clones: dict[int, Any]
+    tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], clones: dict[int, Any], lent: bool
 ) -> Tensor:
     known = clones.get(id(tensor))
     if known is not None:  # tied tensors stay tied
@@ -328,9 +335,10 @@ def _slice(
             data = (tensor if data is None else data).index_select(
                 dim, chosen if tensor.is_cpu else chosen.to(tensor.device)
             )
+    is_parameter = type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter)
     if data is None:
-        data = tensor.detach().clone()
-    if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
+        data = tensor.detach() if lent and is_parameter else tensor.detach().clone()
+    if is_parameter:
         data = nn.Parameter(data, tensor.requires_grad)
     clones[id(tensor)] = data
     return data

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,19 +16,22 @@ from spaces.base import Space
 from spaces.calling import mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import IS_THERE
-from spaces.channels.limits import Limits, limits
+from spaces.channels.doubled import Doubled, double, versions
+from spaces.channels.limits import Limits, limits, resized
 from spaces.channels.literals import Follower
 from spaces.channels.matching import Rewriting
 from spaces.channels.perturbing import Perturbation, perturb
 from spaces.channels.plan import SlicePlan
-from spaces.channels.precision import doubled
+from spaces.channels.precision import widened
 from spaces.channels.program import program_digest
+from spaces.channels.progress import Progress
 from spaces.channels.reference import Reference
+from spaces.channels.remembered import Memory
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer, cloned, refuse_unfollowed
 from spaces.channels.trace import canonical_names, differs_in_training, tensors_by_name, trace
-from spaces.channels.verification import PROGRESS, Verification
 from spaces.channels.verification import TOLERANCE as TOLERANCE
+from spaces.channels.verification import Verification
 from spaces.errors import InputError, require
 from spaces.outputs import caching, distance, outputs_of
 
@@ -97,20 +98,16 @@ class ChannelSpace(Space):
         self.depth, self._whole_blocks = tuple(depth), dict[str, str]()
         self._refused: dict[str, str] = {}
         self._untrained = ""
+        self._doubled: Doubled | None = None
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
-        start = time.monotonic()
+        progress = Progress()
         refuse_unfollowed(model)
         self._accept(self._analyse())
-        if time.monotonic() - start > PROGRESS:
-            count = len(self._trace.graph.graph.nodes)
-            print(
-                f"space: {count} operations are traced; {len(self.segments)} groups to verify",
-                file=sys.stderr,
-                flush=True,
-            )
+        count = len(self._trace.graph.graph.nodes)
+        progress.tell(f"{count} operations are traced; {len(self.segments)} groups to verify")
         if VERIFY:
-            Verification(self).run()
+            self._verify(progress)
         if not self.plan.segments:
             reasons = "; ".join(dict.fromkeys(f"{f.axis}: {f.reason}" for f in self.plan.frozen))
             raise InputError(f"model {type(model).__name__}: nothing can be pruned ({reasons[:400]})")
@@ -153,7 +150,7 @@ class ChannelSpace(Space):
             target = self._valid_count(kept, segment.size, segment.name)
             rows = np.flatnonzero((kept != target) & ~whole)
             if len(rows):
-                genomes[rows, part] = _resize(bits[rows], target[rows])
+                genomes[rows, part] = resized(bits[rows], target[rows])
         return genomes
 
     def build(self, genome: np.ndarray) -> nn.Module:
@@ -168,6 +165,11 @@ class ChannelSpace(Space):
         """Return the masked full model: a callable of the inputs. `state` replaces full tensors by name
         (tuned weights, scattered back).
         """
+        return self._masked(genome, state)
+
+    def _masked(
+        self, genome: np.ndarray, state: Mapping[str, Tensor] | None = None, lent: bool = False
+    ) -> Reference:
         if self._trace is None:
             self._analyse()  # in another process than the one that made the space
         gates = self._analysis.gates()
@@ -175,7 +177,7 @@ class ChannelSpace(Space):
             block.output: block.source for block in self._analysis.blocks if not genome[gates[block.path]]
         }
         return Reference(
-            self._trace, self.model, self._value_loci[0], genome, state, self._value_loci[1], skips
+            self._trace, self.model, self._value_loci[0], genome, state, self._value_loci[1], skips, lent
         )
 
     def scatter(
@@ -241,40 +243,49 @@ class ChannelSpace(Space):
             precise: compute in double precision. Fails where the code makes tensors of a certain precision.
         """
         inputs = self.example if inputs is None else inputs
+        if precise and compact is None and self._doubled is not None:
+            return distance(
+                *self._doubled.outputs(
+                    lambda model, lent: self._slicer.build(model, genome, lent),
+                    lambda state, lent: self._masked(genome, state, lent),
+                    inputs,
+                )
+            )
         state = None if compact is None else self.scatter(genome, compact.state_dict())
         model = self.build(genome) if compact is None else compact
         if precise:
             inputs, model = (
-                tuple(map(_double, inputs)),
+                tuple(map(double, inputs)),
                 (model if compact is None else cloned(model)).double(),
             )
             state = {
-                name: _double(tensor)
-                for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
+                name: double(tensor) for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
-        with mode(model, False), torch.no_grad(), doubled(precise):
+        with mode(model, False), torch.no_grad(), widened(precise):
             return distance(outputs_of(model, inputs), self.reference(genome, state)(*inputs))
 
     def perturbed_difference(
-        self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None
+        self, by: Perturbation, precise: bool = False, names: Sequence[str] | None = None, lent: bool = True
     ) -> tuple[float, float]:
         """Return the :meth:`difference` between a whole copy of the model and the reference when parameters
         of both are changed alike, and that between the reference with these and with its own.
 
         Args:
             names: of the parameters and buffers that are changed; None: all, and the second figure is NaN.
+            lent: the reference computes with the parameters of the copy, as long as it does not write there.
         """
         genome, inputs = np.ones(self.length, dtype=np.uint8), self.example
         model = self.build(genome)
-        own = {
-            name: _double(tensor) if precise else tensor for name, tensor in tensors_by_name(model).items()
-        }
-        own = {} if names is None else {name: tensor.clone() for name, tensor in own.items()}
+        own = {} if names is None else tensors_by_name(model)
+        own = {name: (double(tensor) if precise else tensor).clone() for name, tensor in own.items()}
         perturb(model, by, names)
         if precise:
-            inputs, model = tuple(map(_double, inputs)), model.double()
-        with mode(model, False), torch.no_grad(), doubled(precise):
-            expected = self.reference(genome, tensors_by_name(model))(*inputs)
+            inputs, model = tuple(map(double, inputs)), model.double()
+        with mode(model, False), torch.no_grad(), widened(precise):
+            before = versions(model)
+            expected = self._masked(genome, tensors_by_name(model), lent)(*inputs)
+            if versions(model) != before:
+                return self.perturbed_difference(by, precise, names, lent=False)
             moved = distance(self.reference(genome, own)(*inputs), expected) if own else float("nan")
             return distance(outputs_of(model, inputs), expected), moved
 
@@ -322,12 +333,22 @@ class ChannelSpace(Space):
             self.notes.append(f"hooks of parameters are not copied: {', '.join(hooked)}")
         self._program = program_digest(traces)
         self._analysis = Analysis(self.model, traces, self.freeze, self.tie, self.split, self.depth)
-        self._analysis.blocks = [
-            block for block in self._analysis.blocks if block.path not in self._whole_blocks
-        ]
         self._whole_blocks = self._analysis.whole_blocks | self._whole_blocks
+        return self._restored()
+
+    def _restored(self) -> SlicePlan:
+        """Return the plan by what verification found."""
+        blocks = self._analysis.blocks
+        self._analysis.blocks = [block for block in blocks if block.path not in self._whole_blocks]
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
         return self._analysis.plan(self._refused)
+
+    def _verify(self, progress: Progress) -> None:
+        settings = [self.round_to, self.min_keep, self.freeze, self.tie, self.split, self.least, self.most]
+        memory = Memory(self, [*settings, self.depth])
+        if not memory.recall():
+            Verification(self, progress).run()
+            memory.keep()
 
     @cached_property
     def _value_loci(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -336,13 +357,13 @@ class ChannelSpace(Space):
 
     def _accept(self, plan: SlicePlan) -> None:
         self._followers, self._rewritings = list(self._analysis.followers), dict(self._analysis.rewritings)
-        self.plan, self.segments, self._slicer = plan, plan.segments, Slicer(self.model, plan)
-        (
-            self.__dict__.pop("length", None),
-            self.__dict__.pop("slices", None),
-            self.__dict__.pop("choices", None),
-        )
-        self.__dict__.pop("_limits", None), self.__dict__.pop("_value_loci", None)
+        is_same = plan.axes is getattr(self, "plan", plan).axes
+        self.plan: SlicePlan = plan
+        self.segments, self._slicer = plan.segments, Slicer(self.model, plan)
+        for name in ("length", "slices", "choices", "_limits"):
+            self.__dict__.pop(name, None)
+        if not is_same:
+            self.__dict__.pop("_value_loci", None)
 
     @cached_property
     def _limits(self) -> dict[str, Limits]:
@@ -367,19 +388,5 @@ class ChannelSpace(Space):
         }
 
 
-def _resize(bits: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return `bits` ``(n, size)`` with `target` ones a row: the last kept fall first, the first dropped come
-    back first.
-    """
-    order = np.argsort(1 - bits, axis=1, kind="stable")  # kept ones in order, then dropped ones in order
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.broadcast_to(np.arange(bits.shape[1]), bits.shape), axis=1)
-    return (rank < target[:, None]).astype(np.uint8)
-
-
 def _has_hooks(tensor: Tensor) -> bool:
     return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
-
-
-def _double(value: Any) -> Any:
-    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value

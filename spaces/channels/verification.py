@@ -4,8 +4,7 @@ the code follow by trial.
 
 from __future__ import annotations
 
-import sys
-import time
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations, islice, product
 from typing import Any, Protocol
@@ -17,10 +16,12 @@ from torch import nn
 from spaces.base import Segment
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import DEPTH
+from spaces.channels.doubled import Doubled
 from spaces.channels.literals import Follower
 from spaces.channels.matching import Calls
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation
 from spaces.channels.plan import SlicePlan
+from spaces.channels.progress import Progress
 from spaces.channels.rewriting import Unwritable
 from spaces.channels.trace import Trace, tensors_by_name
 from spaces.channels.training import EXPECTED, TrainingRun, untouched
@@ -39,13 +40,13 @@ MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
 TOGETHER = 1e-12, 1e-5
 """The same for many groups at once, in double precision and else. Rounding, no more: of the first layers
-little comes through where half of every one is gone. What is above that is looked at in halves, which costs
-time and nothing else.
+little comes through where half of every one is gone. What is above that is looked at more closely.
 """
 FEW = 4
 """So many groups are tried one by one without trying them together first."""
-PROGRESS = 5.0
-"""Seconds between two lines that tell how far verification is."""
+
+
+_NUMBERS = re.compile(r"\d+")
 
 
 class Verified(Protocol):
@@ -60,6 +61,7 @@ class Verified(Protocol):
     _refused: dict[str, str]
     _whole_blocks: dict[str, str]
     _untrained: str
+    _doubled: Doubled | None
 
     @property
     def slices(self) -> dict[str, slice]: ...
@@ -84,12 +86,13 @@ class Verified(Protocol):
 class Verification:
     """Runs what a plan promises, and has everything frozen that is not kept."""
 
-    def __init__(self, space: Verified) -> None:
+    def __init__(self, space: Verified, progress: Progress | None = None) -> None:
         self.space = space
+        self._progress, self._at = progress or Progress(), "whole model"
         self._calls: Calls | None = None
         self._unwritable: dict[str, str] = {}
         self._failures: dict[str, str] = {}
-        self._runs, self._told = 0, time.monotonic()
+        self._runs, self._disagreeing = 0, set[str]()
         self._training: TrainingRun | None = None
         self._precise, self._tolerance = self._precision()
 
@@ -111,6 +114,13 @@ class Verification:
                 self._judge()
 
     def _judge(self) -> None:
+        self.space._doubled = Doubled(self.space.model) if self._precise else None
+        try:
+            self._judge_all()
+        finally:
+            self.space._doubled = None
+
+    def _judge_all(self) -> None:
         space = self.space
         refused = self._distrusted()
         space._refused |= refused
@@ -201,10 +211,12 @@ class Verification:
             return genome
 
         for name in self._suspects([*parts], halved):
+            self._at = f"group {[*parts].index(name) + 1} of {len(parts)}, {name}"
             wrong = self._wrong(halved([name]))
+            self._disagreeing |= {name} if wrong is not None else set()
             if wrong is not None and not self._helped(name, halved([name])):
                 refused[name] = "; ".join([f"reduced on its own {wrong}", *self._reasons(name)])
-        return refused
+        return {name: refused[name] for name in parts if name in refused}
 
     def _distrusted_blocks(self) -> dict[str, str]:
         """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which
@@ -220,6 +232,7 @@ class Verification:
 
         for path in self._suspects([*gates], without):
             told = self._wrong(without([path]))
+            self._disagreeing |= {path} if told is not None else set()
             if told is not None:
                 wrong[path] = f"left out on its own {told}"
         if wrong:
@@ -230,20 +243,30 @@ class Verification:
     def _suspects(
         self, names: Sequence[str], reduced: Callable[[Sequence[str]], np.ndarray]
     ) -> Iterator[str]:
-        """Yield, in order, those of `names` that have to be tried alone.
+        """Yield those of `names` that have to be tried alone.
 
-        Many are trusted at once where every run of :func:`separating` agrees; else both halves of them are
-        looked at. So a model of n groups that are all right takes 2 log n runs, each of which may cost as
-        much as the model has operations.
+        Many are trusted at once where every run of :func:`separating` agrees; else one of each kind is tried
+        (names that differ by their numbers alone are of a kind), and where one disagrees all of its kind.
+        Where none does, both halves are looked at. So n groups that are all right take 2 log n runs.
         """
         if len(names) <= FEW:
             yield from names
-        elif any(
-            self._wrong(reduced(some), TOGETHER[not self._precise]) is not None for some in separating(names)
-        ):
-            middle = len(names) // 2
-            yield from self._suspects(names[:middle], reduced)
-            yield from self._suspects(names[middle:], reduced)
+            return
+        self._at = f"{len(names)} groups from {names[0]} to {names[-1]}"
+        if all(self._wrong(reduced(some), TOGETHER[not self._precise]) is None for some in separating(names)):
+            return
+        kinds: dict[str, list[str]] = {}
+        for name in names:
+            kinds.setdefault(_NUMBERS.sub("#", name), []).append(name)
+        first = [some[0] for some in kinds.values()]
+        yield from first
+        wrong = [some for some in kinds.values() if some[0] in self._disagreeing]
+        alone = {name for some in wrong for name in some[1:]}
+        yield from (name for name in names if name in alone)
+        others = [name for name in names if name not in alone and name not in first]
+        half = len(others) if wrong else len(others) // 2
+        yield from self._suspects(others[:half], reduced)
+        yield from self._suspects(others[half:], reduced)
 
     def _wrong(self, genome: np.ndarray, tolerance: float | None = None) -> str | None:
         """Return what is wrong with a compact model, or None."""
@@ -254,9 +277,7 @@ class Verification:
         """Return what is wrong with it in eval mode, or None."""
         tolerance = self._tolerance if tolerance is None else tolerance
         self._runs += 1
-        if time.monotonic() - self._told > PROGRESS:
-            self._told = time.monotonic()
-            print(f"space: {self._runs} smaller models are verified", file=sys.stderr, flush=True)
+        self._progress.tell(f"verification run {self._runs}: {self._at}")
         try:
             difference = self.space.difference(genome, precise=self._precise)
         except Exception as error:
@@ -285,7 +306,7 @@ class Verification:
         except Exception as error:  # a model that it was not made for; the group stays
             self._failures[name] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         analysis.followers, analysis.rewritings = before
-        self.space._accept(analysis.plan())
+        self.space._accept(analysis.followed())
         return False
 
     def _followed(self, name: str, genome: np.ndarray) -> bool:
@@ -304,7 +325,7 @@ class Verification:
             (t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS
         ):
             analysis.followers = before + trial
-            self.space._accept(analysis.plan())
+            self.space._accept(analysis.followed())
             if self._wrong(genome) is None:
                 return True
         return False
@@ -325,7 +346,7 @@ class Verification:
                         self._unwritable[path] = str(error)
             if len(made) > len(before):
                 analysis.rewritings = made
-                self.space._accept(analysis.plan())
+                self.space._accept(analysis.followed())
                 if self._wrong(genome) is None:
                     return True
         return False
@@ -358,19 +379,22 @@ class Verification:
         return [*space.sample(2, np.random.default_rng(0)), *least]
 
     def _culprit(self) -> tuple[str, str] | None:
-        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group
-        with which it is, and what is wrong.
+        """Reduce all groups at random, and as far as they go; where that is wrong, return a group that makes
+        it wrong with those before it, which are right, and what is wrong.
         """
-        space = self.space
-        # of a genome that is wrong the groups are reduced one after the other, up to the first that is wrong
+        space, self._at = self.space, "all groups together"
         for drawn in self._drawn():
-            if self._wrong(drawn) is None:
+            if (told := self._wrong(drawn)) is None:
                 continue
-            genome = np.ones(space.length, dtype=np.uint8)
-            for name, part in space.slices.items():
-                genome[part] = drawn[part]
-                if (told := self._wrong(genome)) is not None:
-                    return name, told
+            names = [*space.slices]
+            right, wrong = 0, len(names)  # with so many of the first groups
+            while wrong - right > 1:
+                middle = (right + wrong) // 2
+                genome = drawn.copy()
+                genome[space.slices[names[middle]].start :] = 1
+                found = self._wrong(genome)
+                right, wrong, told = (middle, wrong, told) if found is None else (right, middle, found)
+            return names[wrong - 1], told
         return None
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from spaces.allowed import imported
 from spaces.base import Segment, Space
+from spaces.channels.limits import resized
 from spaces.channels.reference import Reference
-from spaces.channels.space import _resize
 from spaces.errors import InputError
 from spaces.pairs.space import HALVES, Granularity, Latent, PairSpace
 
@@ -138,7 +138,7 @@ class MixedPairs(Space):
             target = self._spaces[place].valid_counts(origin, kept)
             rows = np.flatnonzero(kept != target)
             if len(rows):
-                genomes[rows, part] = _resize(bits[rows], target[rows])
+                genomes[rows, part] = resized(bits[rows], target[rows])
         return genomes
 
     def build(self, genome: np.ndarray) -> nn.Module:

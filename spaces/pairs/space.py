@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from spaces.base import Segment
 from spaces.calling import mode
+from spaces.channels.limits import resized
 from spaces.channels.reference import Reference
-from spaces.channels.space import TOLERANCE, ChannelSpace, _resize
+from spaces.channels.space import TOLERANCE, ChannelSpace
 from spaces.channels.trace import canonical_names
 from spaces.errors import InputError
 from spaces.outputs import distance
@@ -212,7 +213,7 @@ class PairSpace(ChannelSpace):
             target = self.valid_counts(segment, kept)
             rows = np.flatnonzero(kept != target)
             if len(rows):
-                genomes[rows, part] = _resize(bits[rows], target[rows])
+                genomes[rows, part] = resized(bits[rows], target[rows])
         return genomes
 
     def valid_counts(self, segment: Segment, kept: np.ndarray) -> np.ndarray:

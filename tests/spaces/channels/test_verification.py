@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces import ChannelSpace
+from spaces.channels.analysis import Analysis
+from spaces.channels.doubled import Doubled
 from spaces.channels.verification import separating
 
 
@@ -65,3 +67,89 @@ def test_those_that_differ_are_found_among_many(gain: float, monkeypatch: pytest
     assert names == {f"layers.{n}" for n in range(40)} - {"layers.7", "layers.30"} and runs < 80
     reasons = {frozen.axis: frozen.reason for frozen in space.plan.frozen}
     assert "differs from the masked model" in reasons["layers.7.weight[0]"]
+
+
+def test_plans_do_not_grow_with_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributes that are tried change nothing else of a plan, and a group is run a few times at most."""
+    plans, whole = [], Analysis.plan
+
+    def planned(*args, **kwargs):
+        plans.append(whole(*args, **kwargs))
+        return plans[-1]
+
+    monkeypatch.setattr(Analysis, "plan", planned)
+    groups = 24
+    space, runs = runs_of(Chain(groups + 1, tuple(range(0, groups, 2))), monkeypatch)
+    assert len(space.segments) == groups / 2 and len(plans) <= 4
+    assert runs <= groups + 2 * 5 + 12
+
+
+class Repeated(nn.Module):
+    """Blocks of the same two layers, of which one disagrees."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"good": nn.Linear(6, 6), "bad": nn.Linear(6, 6)}) for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = torch.tanh(block["bad"](torch.tanh(block["good"](x)))) * block["bad"].weight.shape[0]
+        return x
+
+
+def test_those_of_a_kind_that_agrees_are_trusted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = 16
+    space, runs = runs_of(Repeated(blocks), monkeypatch)
+    assert {segment.name for segment in space.segments} == {f"blocks.{n}.good" for n in range(blocks)}
+    # the first of the good ones alone, the others by the logarithm of their number
+    assert runs <= blocks + 2 * 4 + 8
+
+
+class Renormed(nn.Module):
+    """An embedding that writes to its weights while it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 6, max_norm=0.5)
+        self.layer, self.head = nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.relu(self.layer(self.embedding(ids))))
+
+
+@pytest.mark.parametrize(("make", "lends"), [(lambda: Chain(3), True), (Renormed, False)])
+def test_what_stays_whole_is_lent_unless_the_model_writes_there(make, lends: bool) -> None:
+    model = make().eval()
+    example = torch.arange(4).reshape(2, 2) if isinstance(model, Renormed) else torch.randn(2, 6)
+    space, doubled = ChannelSpace(model, example), Doubled(model)
+    before = {name: tensor.clone() for name, tensor in doubled.tensors.items()}
+    compacts = []
+
+    def build(base: nn.Module, lent: bool) -> nn.Module:
+        compacts.append(space._slicer.build(base, space.base, lent))
+        return compacts[-1]
+
+    (a,), b = doubled.outputs(build, lambda state, lent: space._masked(space.base, state, lent), (example,))
+    assert torch.allclose(a, b) and a.dtype == torch.float64 and doubled.lends == lends
+    assert all(torch.equal(before[name], tensor) for name, tensor in doubled.tensors.items())
+    pairs = zip(compacts[-1].parameters(), doubled.model.parameters(), strict=True)
+    assert all((p.data_ptr() == q.data_ptr()) == lends for p, q in pairs)
+
+
+class Together(Chain):
+    """Two layers that are wrong where both are smaller."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = (self.layers[number].weight.shape[0] for number in self.stubborn)
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x if 6 in (a, b) else 2 * x
+
+
+def test_of_groups_that_are_wrong_together_one_is_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, runs = runs_of(Together(25, (5, 20)), monkeypatch)
+    assert {f"layers.{n}" for n in range(24)} - {segment.name for segment in space.segments} == {"layers.20"}
+    assert space._refused["layers.20"].startswith("reduced together with others it differs")
+    assert runs < 60
