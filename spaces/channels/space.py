@@ -243,12 +243,13 @@ class ChannelSpace(Space):
             precise: compute in double precision. Fails where the code makes tensors of a certain precision.
         """
         inputs = self.example if inputs is None else inputs
-        if precise and compact is None and self._doubled is not None:
+        if precise and compact is None and self._doubled is not None and inputs is self.example:
             return distance(
                 *self._doubled.outputs(
                     lambda model, lent: self._slicer.build(model, genome, lent),
                     lambda state, lent: self._masked(genome, state, lent),
                     inputs,
+                    (genome.tobytes(), self.plan.axes),
                 )
             )
         state = None if compact is None else self.scatter(genome, compact.state_dict())

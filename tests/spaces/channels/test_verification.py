@@ -131,7 +131,9 @@ def test_what_stays_whole_is_lent_unless_the_model_writes_there(make, lends: boo
         compacts.append(space._slicer.build(base, space.base, lent))
         return compacts[-1]
 
-    (a,), b = doubled.outputs(build, lambda state, lent: space._masked(space.base, state, lent), (example,))
+    (a,), b = doubled.outputs(
+        build, lambda state, lent: space._masked(space.base, state, lent), (example,), (1,)
+    )
     assert torch.allclose(a, b) and a.dtype == torch.float64 and doubled.lends == lends
     assert all(torch.equal(before[name], tensor) for name, tensor in doubled.tensors.items())
     pairs = zip(compacts[-1].parameters(), doubled.model.parameters(), strict=True)
