@@ -4,6 +4,7 @@ become groups.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -113,12 +114,20 @@ class Analysis(Grouping):
             self._sizes(by_axis),
             self._groups(segments, axes),
             self._frozen(),
+            self._steps_of_segments(),
         )
         return self._plan
 
     def followed(self) -> SlicePlan:
         """Return the plan made last with the attributes that follow now, on which nothing else depends."""
         return replace(self._plan, attributes=tuple(self._attributes(self._axes_of_plan)))
+
+    def _steps_of_segments(self) -> tuple[tuple[str, int], ...]:
+        steps: dict[str, int] = {}
+        for step, label in self._steps:
+            for name in self._names_of(self._loci(label).ravel()):
+                steps[name] = math.lcm(steps.get(name, 1), step)
+        return tuple(sorted(steps.items()))
 
     def _tapped(self) -> tuple[Tap, ...]:
         """Return where each locus is looked at: heads, and what else is part of a grid, at the layer behind

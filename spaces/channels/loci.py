@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spaces.channels.divisions import shared_blocks
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -214,9 +216,21 @@ class Loci:
             else:
                 for index in np.unique(where[axis]).tolist():
                     factors[axis][index].append(root)
+        if rest and self._fitted(rest, atoms.size, sizes):
+            return self.split(atoms, sizes, reason)
         if rest:
             self._cross(rest, sizes, reason, factors)
         return [self._axis(positions, reason) for positions in factors]
+
+    def _fitted(self, loci: Sequence[tuple[int, np.ndarray]], size: int, sizes: Sequence[int]) -> bool:
+        """Join what two divisions of an axis have to share; return whether there was anything."""
+        places = {root: np.sort(np.ravel_multi_index(tuple(where), sizes)) for root, where in loci}
+        shared = shared_blocks(places, size, sizes[1]) if len(sizes) == 2 else []
+        for roots, is_only in shared:
+            self.unite(np.array(roots[:1]), np.array(roots))
+            if is_only:
+                self.freeze(np.array(roots[:1]), UNFITTING)
+        return bool(shared)
 
     def _grid(self, loci: Sequence[int], sizes: Sequence[int], reason: Reason) -> list[np.ndarray]:
         """Make each of as many loci as a grid has places the product of fresh atoms of the axes."""

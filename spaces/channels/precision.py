@@ -11,16 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @contextmanager
-def doubled(precise: bool) -> Iterator[None]:
+def widened(precise: bool) -> Iterator[None]:
     """Have casts to single precision give double precision, where that is wanted."""
     if not precise:
         yield
         return
-    with _Doubled():
+    with _Widened():
         yield
 
 
-class _Doubled(TorchDispatchMode):
+class _Widened(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
         if given.get("dtype") is torch.float32:

@@ -91,9 +91,7 @@ class Reference(fx.Interpreter):
 
     def _run(self, n: fx.Node) -> Any:
         name = operation_name(n.target) if n.op == "call_function" else ""
-        if name.startswith(
-            "_assert_tensor_metadata"
-        ):  # a cast says what it cast, which may be of double precision
+        if name.startswith("_assert_tensor_metadata"):  # of what is cast, which may be in double precision
             return None
         if name.split(".")[0] in GATES:
             return self._recurrent(n)

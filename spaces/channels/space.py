@@ -22,7 +22,7 @@ from spaces.channels.literals import Follower
 from spaces.channels.matching import Rewriting
 from spaces.channels.perturbing import Perturbation, perturb
 from spaces.channels.plan import SlicePlan
-from spaces.channels.precision import doubled
+from spaces.channels.precision import widened
 from spaces.channels.program import program_digest
 from spaces.channels.progress import Progress
 from spaces.channels.reference import Reference
@@ -255,12 +255,13 @@ class ChannelSpace(Space):
             precise: compute in double precision. Fails where the code makes tensors of a certain precision.
         """
         inputs = self.example if inputs is None else inputs
-        if precise and compact is None and self._doubled is not None:
+        if precise and compact is None and self._doubled is not None and inputs is self.example:
             return distance(
                 *self._doubled.outputs(
                     lambda model, lent: self._slicer.build(model, genome, lent),
                     lambda state, lent: self._masked(genome, state, lent),
                     inputs,
+                    (genome.tobytes(), self.plan.axes),
                 )
             )
         state = None if compact is None else self.scatter(genome, compact.state_dict())
@@ -273,7 +274,7 @@ class ChannelSpace(Space):
             state = {
                 name: double(tensor) for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
-        with mode(model, False), torch.no_grad(), doubled(precise):
+        with mode(model, False), torch.no_grad(), widened(precise):
             return distance(outputs_of(model, inputs), call(self.reference(genome, state), inputs))
 
     def perturbed_difference(
@@ -293,14 +294,13 @@ class ChannelSpace(Space):
         perturb(model, by, names)
         if precise:
             inputs, model = mapped(double, inputs), model.double()
-        with mode(model, False), torch.no_grad(), doubled(precise):
+        with mode(model, False), torch.no_grad(), widened(precise):
             before = versions(model)
             expected = call(self._masked(genome, tensors_by_name(model), lent), inputs)
             if versions(model) != before:
                 return self.perturbed_difference(by, precise, names, lent=False)
-            difference = distance(outputs_of(model, inputs), expected)
             moved = distance(call(self.reference(genome, own), inputs), expected) if own else float("nan")
-            return difference, moved
+            return distance(outputs_of(model, inputs), expected), moved
 
     def made_of(
         self, genome: np.ndarray, model: Mapping[str, Any] | None, space: Mapping[str, Any] | None
@@ -424,7 +424,9 @@ class ChannelSpace(Space):
     @cached_property
     def _limits(self) -> dict[str, Limits]:
         """Return what counts of every group are bound to."""
-        return limits(self.plan.segments, self.round_to, self.min_keep, self.least, self.most)
+        return limits(
+            self.plan.segments, self.round_to, self.min_keep, self.least, self.most, dict(self.plan.steps)
+        )
 
     def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
         bound = (

@@ -42,8 +42,7 @@ MOST_TRIALS = 32
 """So many combinations of attributes are tried to make a group follow."""
 TOGETHER = 1e-12, 1e-5
 """The same for many groups at once, in double precision and else. Rounding, no more: of the first layers
-little comes through where half of every one is gone. What is above that is looked at in halves, which costs
-time and nothing else.
+little comes through where half of every one is gone. What is above that is looked at more closely.
 """
 FEW = 4
 """So many groups are tried one by one without trying them together first."""
@@ -202,12 +201,16 @@ class Verification:
         space._whole_blocks |= self._distrusted_blocks()
         refused = {}
         parts = {name: part for name, part in space.slices.items() if name != DEPTH}
+        steps = dict(space.plan.steps)
 
         def halved(names: Sequence[str]) -> np.ndarray:
             genome = np.ones(space.length, dtype=np.uint8)
-            for part in map(parts.__getitem__, names):
+            for name in names:
+                part, step = parts[name], steps.get(name, 1)
                 # the first half goes, so that a hard-coded size or offset shows
-                genome[part][: max(1, (part.stop - part.start) // 2)] = 0
+                size = part.stop - part.start
+                gone = max(1, size // 2) if step == 1 else size - -(-size // 2 // step) * step
+                genome[part][:gone] = 0
             return genome
 
         for name in self._suspects([*parts], halved):
@@ -247,8 +250,7 @@ class Verification:
 
         Many are trusted at once where every run of :func:`separating` agrees; else one of each kind is tried
         (names that differ by their numbers alone are of a kind), and where one disagrees all of its kind.
-        Where none does, both halves of `names` are looked at. So a model of n groups that are all right takes
-        2 log n runs, each of which may cost as much as the model has operations.
+        Where none does, both halves are looked at. So n groups that are all right take 2 log n runs.
         """
         if len(names) <= FEW:
             yield from names
@@ -265,9 +267,9 @@ class Verification:
         alone = {name for some in wrong for name in some[1:]}
         yield from (name for name in names if name in alone)
         others = [name for name in names if name not in alone and name not in first]
-        middle = len(others) // 2
-        for rest in (others,) if wrong else (others[:middle], others[middle:]):
-            yield from self._suspects(rest, reduced)
+        half = len(others) if wrong else len(others) // 2
+        yield from self._suspects(others[:half], reduced)
+        yield from self._suspects(others[half:], reduced)
 
     def _wrong(self, genome: np.ndarray, tolerance: float | None = None) -> str | None:
         """Return what is wrong with a compact model, or None."""
@@ -380,19 +382,22 @@ class Verification:
         return [*space.sample(2, np.random.default_rng(0)), *least]
 
     def _culprit(self) -> tuple[str, str] | None:
-        """Reduce all groups at random, and as far as they go; where that is wrong, return the first group
-        with which it is, and what is wrong.
+        """Reduce all groups at random, and as far as they go; where that is wrong, return a group that makes
+        it wrong with those before it, which are right, and what is wrong.
         """
         space, self._at = self.space, "all groups together"
-        # of a genome that is wrong the groups are reduced one after the other, up to the first that is wrong
         for drawn in self._drawn():
-            if self._wrong(drawn) is None:
+            if (told := self._wrong(drawn)) is None:
                 continue
-            genome = np.ones(space.length, dtype=np.uint8)
-            for name, part in space.slices.items():
-                genome[part] = drawn[part]
-                if (told := self._wrong(genome)) is not None:
-                    return name, told
+            names = [*space.slices]
+            right, wrong = 0, len(names)  # with so many of the first groups
+            while wrong - right > 1:
+                middle = (right + wrong) // 2
+                genome = drawn.copy()
+                genome[space.slices[names[middle]].start :] = 1
+                found = self._wrong(genome)
+                right, wrong, told = (middle, wrong, told) if found is None else (right, middle, found)
+            return names[wrong - 1], told
         return None
 
 

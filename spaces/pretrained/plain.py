@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spaces.base import Sliced
 from spaces.calling import Example, call, mode
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation, perturb
-from spaces.channels.precision import doubled
+from spaces.channels.precision import widened
 from spaces.channels.slicing import cloned
 from spaces.errors import InputError
 from spaces.outputs import distance, leaves, tensors_in, uncached
@@ -107,7 +107,7 @@ class Plain:
         for strength in (STRONG, *PERTURBATIONS):
             perturb(compact, strength, [name for name, _ in compact.named_parameters()])
             plain.load_state_dict(self._state(compact.state_dict(), plain.state_dict(), kept))
-            with torch.no_grad(), uncached(plain), uncached(compact), doubled(True):
+            with torch.no_grad(), uncached(plain), uncached(compact), widened(True):
                 found, expected = (leaves(model(*inputs[0], **inputs[1])) for model in (plain, compact))
             if all(tensor.isfinite().all() for tensor in tensors_in(expected)):
                 break

@@ -131,8 +131,27 @@ def test_what_stays_whole_is_lent_unless_the_model_writes_there(make, lends: boo
         compacts.append(space._slicer.build(base, space.base, lent))
         return compacts[-1]
 
-    a, b = doubled.outputs(build, lambda state, lent: space._masked(space.base, state, lent), (example,))
+    (a,), b = doubled.outputs(
+        build, lambda state, lent: space._masked(space.base, state, lent), (example,), (1,)
+    )
     assert torch.allclose(a, b) and a.dtype == torch.float64 and doubled.lends == lends
     assert all(torch.equal(before[name], tensor) for name, tensor in doubled.tensors.items())
     pairs = zip(compacts[-1].parameters(), doubled.model.parameters(), strict=True)
     assert all((p.data_ptr() == q.data_ptr()) == lends for p, q in pairs)
+
+
+class Together(Chain):
+    """Two layers that are wrong where both are smaller."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = (self.layers[number].weight.shape[0] for number in self.stubborn)
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x if 6 in (a, b) else 2 * x
+
+
+def test_of_groups_that_are_wrong_together_one_is_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, runs = runs_of(Together(25, (5, 20)), monkeypatch)
+    assert {f"layers.{n}" for n in range(24)} - {segment.name for segment in space.segments} == {"layers.20"}
+    assert space._refused["layers.20"].startswith("reduced together with others it differs")
+    assert runs < 60
