@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from spaces import *  # noqa: F403
     from spaces.cells import *  # noqa: F403
     from spaces.models import *  # noqa: F403
+    from spaces.pretrained import *  # noqa: F403
 
 _EXPORTS = {
     "search": """
@@ -111,6 +112,9 @@ _EXPORTS = {
     "spaces.cells": """
         Cell CellGraph CellNetwork CellPlan CellStack DenseGraph Design EdgeGraph Insertion Operations
         Place SkipUNet Supernet
+    """,
+    "spaces.pretrained": """
+        HuggingFace Timm Torchvision load_pretrained
     """,
     "spaces.models": """
         Bits DenseNet Perceptron ResidualBlock ResidualNet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -294,7 +294,11 @@ class Finish:
             )
             space, genome = ended
             model = replace(candidate, genome=genome)
-            final = self._export(replace(problem, space=space), directory, model, weights, origin, final)
+            known = load_finals(ledger)
+            base = next((_measured(other) for other in known if other.id == BASE), problem.base)
+            final = self._export(
+                replace(problem, space=space), directory, model, weights, origin, final, base
+            )
             if final.folder:
                 keep_cases(
                     problem, candidate, ended, unpack_weights(weights), ledger, directory / final.folder
@@ -313,7 +317,11 @@ class Finish:
         weights: np.ndarray,
         origin: ModelSource | None,
         final: Final,
+        measured: Mapping[str, float],
     ) -> Final:
+        """Return a final with what was verified, exported and counted; `measured` was so on the base
+        model.
+        """
         space, data = problem.space, problem.evaluator.data
         assert data is not None  # or the fine-tuning would have refused it
         example = data.example()
@@ -350,6 +358,7 @@ class Finish:
                 realised=realised,
                 onnx=self.onnx,
                 tuning="" if isinstance(problem.space, Trained) else self._tuning,
+                card=(measured, _measured(final) | realised),
             )
             onnx = recipe.onnx
             if "file" in onnx and onnx["dynamic_batch"]:
@@ -381,6 +390,10 @@ class Finish:
         return fastest_ms(
             onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds
         )
+
+
+def _measured(final: Final) -> dict[str, float]:
+    return final.searched | final.tuned | final.test | final.realised
 
 
 @contextlib.contextmanager
