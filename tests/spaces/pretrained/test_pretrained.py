@@ -116,7 +116,7 @@ def test_plain_transformers_refuses_them_by_a_sentence(widths, kind, settings):
 
 def test_what_is_saved_anew_does_not_load_by_its_shapes(widths, tmp_path):
     load_pretrained(widths[0]).save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="size mismatch|ignore_mismatched_sizes"):
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         transformers.AutoModel.from_pretrained(tmp_path)
 
 
