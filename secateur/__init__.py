@@ -63,7 +63,7 @@ _EXPORTS = {
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
         ImageFolder InheritedTraining Latency Loaders MnistFolder MultiLabel NiftiFolder NpzFile
-        PairTraining Phantoms Quality
+        OwnTraining PairTraining Phantoms Quality
         Reconstruction Regression RemovalTrials Repeated Report Restoring Segmentation State Strings
         SupernetSearch SupernetSettings SupernetTraining Task TokenClassification Training TrialTraining
         Variational WeightedClassification WithSplitMetrics Worth

@@ -20,7 +20,7 @@ from evaluators.cost.latency import fastest_ms, measure, onnx_call
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training
 from evaluators.training.finetuning import FineTuning, OwnTuning, Untuned
-from evaluators.training.settings import TrainingSettings
+from evaluators.training.settings import Precision, TrainingSettings
 from evaluators.training.weights import unpack_weights
 from search.ask_and_tell import candidate_seed
 from search.executors.base import Executor, Finished, Reported
@@ -83,6 +83,8 @@ class Finish:
             returns the tuned model (see :class:`evaluators.training.OwnTuning`): itself, its path
             ``module.function``, or ``class_path`` and ``init_args`` of a class whose objects are called.
             `epochs`, `learning_rate` and `batch_size` are handed to it.
+        precision: of fine-tuning, as in :class:`~evaluators.Training`; so are `accumulation` and
+            `checkpointing`.
 
     Raises:
         InputError: a setting out of its range, or a function that does not import.
@@ -102,6 +104,9 @@ class Finish:
         latency_repeats: int = 50,
         latency_seconds: float = 1.0,
         tune: str | dict[str, Any] | Callable | None = None,
+        precision: Precision | None = None,
+        accumulation: int | None = None,
+        checkpointing: Sequence[str] | None = None,
     ) -> None:
         require(
             "finish",
@@ -127,6 +132,9 @@ class Finish:
             learning_rate=learning_rate,
             batch_size=batch_size,
             distillation=distillation,
+            precision=precision,
+            accumulation=accumulation,
+            checkpointing=checkpointing,
         )
         self._settings = UNTUNED if epochs == 0 else _in_words(self.training.settings)
         self._tuning = UNTUNED if epochs == 0 else ""
@@ -429,7 +437,7 @@ def _in_words(settings: TrainingSettings) -> str:
     """Return settings in one line. Ledgers hold it, and a member whose line is another is tuned again: its
     words, the class names among them, stay what they were.
     """
-    named: dict[str, object] = dict(vars(settings))
+    named: dict[str, object] = settings.told()
     if settings.distillation is not None:
         named["distillation"] = "evaluators.distillation.Distillation"
         named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}
