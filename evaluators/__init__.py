@@ -44,6 +44,7 @@ from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training, fit
 from evaluators.training.finetuning import FineTuning
 from evaluators.training.own import OwnTraining
+from evaluators.training.settings import TrainingSettings
 from evaluators.training.trials import TrialTraining
 from evaluators.training.weights import pack_weights, unpack_weights
 from spaces.calling import mode
@@ -94,6 +95,7 @@ __all__ = [
     "Task",
     "TokenClassification",
     "Training",
+    "TrainingSettings",
     "TrialTraining",
     "Variational",
     "WeightedClassification",

@@ -63,10 +63,10 @@ _EXPORTS = {
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
         ImageFolder InheritedTraining Latency Loaders MnistFolder MultiLabel NiftiFolder NpzFile
-        OwnTraining PairTraining Phantoms Quality
-        Reconstruction Regression RemovalTrials Repeated Report Restoring Segmentation State Strings
-        SupernetSearch SupernetSettings SupernetTraining Task TokenClassification Training TrialTraining
-        Variational WeightedClassification WithSplitMetrics Worth
+        OwnTraining PairTraining Phantoms Quality Reconstruction Regression RemovalTrials Repeated
+        Report Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
+        Task TokenClassification Training TrainingSettings TrialTraining Variational
+        WeightedClassification WithSplitMetrics Worth
         assess count fit measure smallest
     """,
     "evaluators.data": """

@@ -152,7 +152,10 @@ def figures_of(function: Callable[..., Any], place: str, figures: Any) -> dict[s
             f"{place}: {function_name(function)} yields {type(figures).__name__}; expected figures by name"
         )
     try:
-        return {str(name): float(value) for name, value in figures.items()}
+        return {
+            str(name): float(value.detach() if isinstance(value, Tensor) else value)
+            for name, value in figures.items()
+        }
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{place}: {function_name(function)} reports what is no number ({error}); expected numbers "
