@@ -82,6 +82,12 @@ FIGURES = (
         "channels that couple as in Torch-Pruning 1.6.1; every difference is explained",
         "reported",
     ),
+    (
+        "huggingface",
+        "huggingface_round_trip",
+        "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
+        "14",
+    ),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
     (

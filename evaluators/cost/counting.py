@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def count(model: nn.Module, inputs: Example) -> dict[str, float]:
         inputs: arguments of one forward call, ``(batch, ...)`` each; a tuple, or by their names.
     """
     single = rows(inputs, slice(1))
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_of_groups())
     with (
         mode(model, False),
         _no_gradients(model),
@@ -49,6 +50,19 @@ def count(model: nn.Module, inputs: Example) -> dict[str, float]:
         "macs": counter.get_total_flops() / 2,
         "bytes": float(sum(t.nbytes for t in chain(model.parameters(), model.buffers()))),
     }
+
+
+def _of_groups() -> dict[Any, Any]:
+    """Return how products of groups (the experts of a mixture) count, which torch's counter does not know:
+    torch's own, and where transformers is loaded its fallback.
+    """
+    fallback = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
+    known = [torch.ops.aten._grouped_mm, *([] if fallback is None else [fallback])]
+    return dict.fromkeys(known, _grouped_flops)
+
+
+def _grouped_flops(rows: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * rows[0] * weight[1] * weight[2]
 
 
 @contextmanager

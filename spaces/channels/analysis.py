@@ -4,6 +4,7 @@ become groups.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -110,7 +111,16 @@ class Analysis(Grouping):
             self._sizes(by_axis),
             self._groups(segments, axes, members),
             self._frozen(),
+            self._steps_of_segments(),
         )
+
+    def _steps_of_segments(self) -> tuple[tuple[str, int], ...]:
+        steps: dict[str, int] = {}
+        for step, label in self._steps:
+            loci = np.unique(self._loci(label))
+            for name in {self._segment_of[locus] for locus in loci[loci >= 0].tolist()}:
+                steps[name] = math.lcm(steps.get(name, 1), step)
+        return tuple(sorted(steps.items()))
 
     def _tapped(self) -> tuple[Tap, ...]:
         """Return where each locus is looked at: heads, and what else is part of a grid, at the layer behind

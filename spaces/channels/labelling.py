@@ -30,6 +30,7 @@ class Notebook(Protocol):
     def drop_tap(self, path: str) -> None: ...
     def record_literal(self, literal: Literal) -> None: ...
     def record_pin(self, pin: Pin) -> None: ...
+    def record_step(self, step: int, label: Label) -> None: ...
     def record_attribute(self, path: str, kind: type | tuple[type, ...], name: str, label: Label) -> bool: ...
 
 
@@ -182,6 +183,10 @@ class Labelling:
 
     def attribute(self, node: fx.Node, kind: type | tuple[type, ...], name: str, label: Label) -> bool:
         return self.notebook.record_attribute(module_path(node), kind, name, label)
+
+    def step(self, step: int, label: Label) -> None:
+        if step > 1 and label.size > 1:
+            self.notebook.record_step(step, label)
 
     def cost(self, node: fx.Node, name: str, macs: int, *labels: Label) -> None:
         if self.counts:

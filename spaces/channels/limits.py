@@ -60,8 +60,12 @@ def limits(
     min_keep: int,
     least: Mapping[str, float],
     most: Mapping[str, float],
+    needed: Mapping[str, int],
 ) -> dict[str, Limits]:
     """Return the limits of every group by its name.
+
+    Args:
+        needed: names of groups whose counts have to be a multiple of a number, whatever `round_to` says.
 
     Raises:
         InputError: a pattern matches nothing, or bounds leave no count.
@@ -74,6 +78,7 @@ def limits(
         fewest = math.ceil(lower[segment.name] * segment.size - _EPSILON)
         # all blocks may go, and they are no channels that a processor wants in multiples
         step, fewest = (1, fewest) if segment.name == DEPTH else (steps[segment.name], max(min_keep, fewest))
+        step = math.lcm(step, needed.get(segment.name, 1))
         found[segment.name] = bound = Limits(segment.size, step, fewest, upper[segment.name])
         if bound.highest < bound.lowest:
             raise InputError(

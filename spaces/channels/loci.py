@@ -178,9 +178,36 @@ class Loci:
             else:
                 for index in np.unique(where[axis]).tolist():
                     factors[axis][index].append(root)
+        if rest and self._fitted(rest, atoms.size, sizes):
+            return self.split(atoms, sizes, reason)
         if rest:
             self._cross(rest, sizes, reason, factors)
         return [self._axis(positions, reason) for positions in factors]
+
+    def _fitted(self, loci: Sequence[tuple[int, np.ndarray]], size: int, sizes: Sequence[int]) -> bool:
+        """Where an axis that is divided into groups is divided into others, and neither fit into the other
+        (6 groups of 4 channels, 4 groups of 6), have both share blocks: runs of whole groups of both, which
+        may go, and within all groups the same places of a common width. Return whether something was joined.
+        """
+        if len(sizes) != 2:
+            return False
+        flat = {root: np.sort(np.ravel_multi_index(tuple(where), sizes)) for root, where in loci}
+        widths = {_width_of(places, size) for places in flat.values()}
+        width = widths.pop()
+        if widths or not width or not width % sizes[1] or not sizes[1] % width:
+            return False
+        run, common = math.lcm(width, sizes[1]), math.gcd(width, sizes[1])
+        blocks: dict[tuple[bool, int], list[int]] = {}
+        for root, places in flat.items():
+            is_run = bool(places[-1] - places[0] < width)
+            blocks.setdefault((is_run, int(places[0] // run if is_run else places[0] % common)), []).append(
+                root
+            )
+        for (is_run, _), roots in blocks.items():
+            self.unite(np.array(roots[:1]), np.array(roots))
+            if (run == size) if is_run else (common == 1):  # one block: all or nothing
+                self.freeze(np.array(roots[:1]), UNFITTING)
+        return True
 
     def _cross(
         self,
@@ -311,6 +338,19 @@ class Loci:
     def _hold(self, atoms: list[int]) -> None:
         if atoms:
             self.freeze(np.array(atoms), UNFITTING)
+
+
+def _width_of(places: np.ndarray, size: int) -> int:
+    """Return the width of the groups of an axis of which sorted places are one group, or the same place of
+    every group; 0 where they are neither.
+    """
+    steps = np.unique(np.diff(places))
+    if len(steps) != 1:
+        return 0
+    count, step = len(places), int(steps[0])
+    if step == 1 and places[0] % count == 0:
+        return count
+    return step if step > 1 and count * step == size else 0
 
 
 def _axis_of(where: np.ndarray, sizes: Sequence[int]) -> int | None:

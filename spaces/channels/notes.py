@@ -46,6 +46,7 @@ class Notes:
         self._known: dict[tuple[str, str], np.ndarray] = {}
         self.literals: list[Literal] = []
         self.pins: list[Pin] = []
+        self._steps: list[tuple[int, np.ndarray]] = []
 
     def axis(self, tensor: str, dim: int, role: Role) -> np.ndarray:
         """Return the atoms of an axis, made on first use."""
@@ -108,6 +109,10 @@ class Notes:
     def record_pin(self, pin: Pin) -> None:
         """Note a factor in the code that must stay."""
         self.pins.append(pin)
+
+    def record_step(self, step: int, label: np.ndarray) -> None:
+        """Note that of an axis a multiple of `step` positions has to be kept."""
+        self._steps.append((step, label))
 
     def record_attribute(
         self, path: str, kind: type | tuple[type, ...], name: str, label: np.ndarray

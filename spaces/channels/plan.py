@@ -148,7 +148,11 @@ class TensorSize:
 
 @dataclass(frozen=True, eq=False)
 class SlicePlan:
-    """All that slicing, costs and criteria need to know of a traced model."""
+    """All that slicing, costs and criteria need to know of a traced model.
+
+    Attributes:
+        steps: names of segments of which a multiple of a number has to be kept, and that number.
+    """
 
     segments: tuple[Segment, ...]
     axes: tuple[AxisSlice, ...]
@@ -158,6 +162,7 @@ class SlicePlan:
     tensors: tuple[TensorSize, ...]
     groups: tuple[Group, ...]
     frozen: tuple[Frozen, ...]
+    steps: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def length(self) -> int:

@@ -402,7 +402,9 @@ class ChannelSpace(Space):
     @cached_property
     def _limits(self) -> dict[str, Limits]:
         """Return what counts of every group are bound to."""
-        return limits(self.plan.segments, self.round_to, self.min_keep, self.least, self.most)
+        return limits(
+            self.plan.segments, self.round_to, self.min_keep, self.least, self.most, dict(self.plan.steps)
+        )
 
     def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
         bound = (

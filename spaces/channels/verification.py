@@ -191,12 +191,16 @@ class Verification:
         space._whole_blocks |= self._distrusted_blocks()
         refused = {}
         parts = {name: part for name, part in space.slices.items() if name != DEPTH}
+        steps = dict(space.plan.steps)
 
         def halved(names: Sequence[str]) -> np.ndarray:
             genome = np.ones(space.length, dtype=np.uint8)
-            for part in map(parts.__getitem__, names):
+            for name in names:
+                part, step = parts[name], steps.get(name, 1)
                 # the first half goes, so that a hard-coded size or offset shows
-                genome[part][: max(1, (part.stop - part.start) // 2)] = 0
+                size = part.stop - part.start
+                gone = max(1, size // 2) if step == 1 else size - -(-size // 2 // step) * step
+                genome[part][:gone] = 0
             return genome
 
         for name in self._suspects([*parts], halved):

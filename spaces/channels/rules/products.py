@@ -11,6 +11,9 @@ from torch import fx
 
 from spaces.channels.rules.registry import Call, Context, Label, Labels, argument, rule, varies
 
+_ALIGNED = 16
+"""Bytes; the strides of a product of groups are multiples of it."""
+
 
 @rule("matmul", "bmm", "mm")
 def product(context: Context, node: Call) -> Labels:
@@ -43,6 +46,33 @@ def _matmul(context: Context, node: Call, first: Any, second: Any) -> Labels:
     out = (*batch, a[-2], b[-1])
     context.cost(node, node.name, math.prod(shape) * context.shape(first)[-1], *out, inner)
     return out
+
+
+@rule("mv", "dot", "vdot")
+def product_with_a_vector(context: Context, node: Call) -> Labels:
+    """Sums of products with a vector: what is summed over is tied; removed channels add nothing."""
+    first, second = (context.labels(a) for a in node.args[:2])
+    context.meet(first[-1], second[0])
+    return tuple(first[:-1])
+
+
+@rule("_grouped_mm", "grouped_mm", "grouped_mm_fallback")
+def product_of_groups(context: Context, node: Call) -> Labels:
+    """Rows in runs, each with a matrix of its own: the experts of a mixture, all of which stay and keep the
+    same places.
+    """
+    rows, weight, places = node.args[:3]
+    labels, shape = context.labels(rows), context.shape(weight)
+    if len(labels) != 2 or len(shape) != 3:
+        return context.freeze_inputs(node, "a product of groups that is not one of rows with matrices")
+    for label in (*context.labels(places), context.axis(weight, 0, "own")):
+        context.freeze(label, "experts that are chosen by their number", node)
+    inner, out = context.axis(weight, 1, "in"), context.axis(weight, 2, "out")
+    context.meet(inner, labels[1])
+    for label in (inner, out):
+        context.step(_ALIGNED // context.value(rows).element_size(), label)
+    context.cost(node, node.name, context.shape(rows)[0] * shape[1] * shape[2], out, inner, labels[0])
+    return (labels[0], out)
 
 
 def _broadcast(

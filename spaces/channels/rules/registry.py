@@ -88,6 +88,9 @@ class Context(Protocol):
         whether it is.
         """
 
+    def step(self, step: int, label: Label) -> None:
+        """Record that a multiple of `step` positions of this axis has to be kept."""
+
     def cost(self, node: Call, name: str, macs: int, *labels: Label) -> None:
         """Record an operation of `macs` for the example's batch, in proportion to the kept share of these
         axes.

@@ -12,7 +12,8 @@ from torch import nn
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from secateur import ChannelSpace, HuggingFace, InputError, load_pretrained  # noqa: E402
+from search.config.settings import Settings  # noqa: E402
+from secateur import HOMES, ChannelSpace, HuggingFace, InputError, load_pretrained  # noqa: E402
 from spaces.outputs import distance, outputs_of  # noqa: E402
 from spaces.pretrained.loading import CONFIG, WEIGHTS, WIDTHS  # noqa: E402
 from spaces.pretrained.numbers import Numbers  # noqa: E402
@@ -170,6 +171,14 @@ def test_a_folder_is_loaded_as_its_task_says(tmp_path):
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")  # a pickle is not read
     with pytest.raises(InputError, match=r"model\.safetensors"):
         HuggingFace(str(tmp_path))
+
+
+def test_a_config_names_a_folder(tmp_path):
+    bert().save_pretrained(tmp_path / "base")
+    spec = {"class_path": "secateur.HuggingFace", "init_args": {"path": str(tmp_path / "base")}}
+    (tmp_path / "my.yaml").write_text(json.dumps({"model": spec, "data": {"class_path": "Digits"}}))
+    settings = Settings.parse([str(tmp_path / "my.yaml"), "--model.init_args.task=features"], HOMES)
+    assert isinstance(settings.make("model"), transformers.BertModel)
 
 
 def test_tokenizer_files_come_along(free, tmp_path, monkeypatch):
