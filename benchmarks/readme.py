@@ -96,6 +96,12 @@ FIGURES = (
             ("planning", f"{name}_memory_over_model", "growth of memory over its bytes", "at most 5"),
         )
     ),
+    (
+        "huggingface",
+        "huggingface_round_trip",
+        "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
+        "14",
+    ),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
     (

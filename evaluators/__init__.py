@@ -43,6 +43,8 @@ from evaluators.supernet import SupernetSearch, SupernetSettings, SupernetTraini
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training, fit
 from evaluators.training.finetuning import FineTuning
+from evaluators.training.own import OwnTraining
+from evaluators.training.settings import TrainingSettings
 from evaluators.training.trials import TrialTraining
 from evaluators.training.weights import pack_weights, unpack_weights
 from spaces.calling import mode
@@ -74,6 +76,7 @@ __all__ = [
     "MultiLabel",
     "NiftiFolder",
     "NpzFile",
+    "OwnTraining",
     "PairTraining",
     "Phantoms",
     "Quality",
@@ -92,6 +95,7 @@ __all__ = [
     "Task",
     "TokenClassification",
     "Training",
+    "TrainingSettings",
     "TrialTraining",
     "Variational",
     "WeightedClassification",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from evaluators.cost.evaluator import Cost, smallest
 from evaluators.data.base import Data
 from evaluators.quality import Quality
 from evaluators.training.evaluator import Training
+from evaluators.training.own import own_training
 from operators.criteria import Criterion
 from search.budget import Budget
 from search.ending import Ending, EndingKind
@@ -88,7 +89,8 @@ class Search:
             pairs.
         executor: where candidates are evaluated; None: in this process.
         directory: of the run; None keeps it in memory, without fine-tuning, export and report.
-        training: how to train the base model first; None: it comes with its weights.
+        training: how to train the base model first; None: it comes with its weights. A function of your own
+            is called as :class:`~evaluators.training.OwnTraining` says, here and among the evaluators.
         criteria: scores of the base model's channels that guide the strategy; None: magnitude, Taylor and
             activation.
         finish: what becomes of the front at the end; None: its defaults.
@@ -113,13 +115,13 @@ class Search:
         data: Data | Any = None,
         *,
         space: Space | MakeSpace | None = None,
-        evaluators: Sequence[Evaluator] | None = None,
+        evaluators: Sequence[Evaluator | Callable[..., Any]] | None = None,
         objectives: Sequence[str] = ("error", "macs"),
         constraints: Sequence[str] = (),
         strategy: SearchStrategy | None = None,
         executor: Executor | None = None,
         directory: str | Path | None = None,
-        training: Training | None = None,
+        training: Training | Callable[..., Any] | None = None,
         criteria: Sequence[Criterion] | None = None,
         finish: Finish | None = None,
         seed: int = 0,
@@ -135,7 +137,7 @@ class Search:
         device: str = "cpu",
     ) -> None:
         data = None if data is None else in_type_of(data, model, space, seed)
-        parts = [Cost(), Quality()] if evaluators is None else list(evaluators)
+        parts = [Cost(), Quality()] if evaluators is None else [own_training(one) for one in evaluators]
         self.directory = None if directory is None else Path(directory)
         self.preparation = Preparation(
             model,
@@ -146,7 +148,7 @@ class Search:
             tuple(Constraint.parse(text) for text in constraints),
             None
             if training is None or model is None or data is None
-            else Baseline(model, data, training, seed, self._weights_folders()),
+            else Baseline(model, data, own_training(training), seed, self._weights_folders()),
             default_criteria() if criteria is None else list(criteria),
             seed,
             device,

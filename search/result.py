@@ -163,6 +163,7 @@ class Result:
             data.example(),
             base=base,
             metrics=evaluation.metrics,
+            card=(self.problem.base, evaluation.metrics),
         )
 
     def _searched(self) -> Table:

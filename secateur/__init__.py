@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from spaces import *  # noqa: F403
     from spaces.cells import *  # noqa: F403
     from spaces.models import *  # noqa: F403
+    from spaces.pretrained import *  # noqa: F403
 
 _EXPORTS = {
     "search": """
@@ -62,10 +63,10 @@ _EXPORTS = {
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
         ImageFolder InheritedTraining Latency Loaders MnistFolder MultiLabel NiftiFolder NpzFile
-        PairTraining Phantoms Quality
-        Reconstruction Regression RemovalTrials Repeated Report Restoring Segmentation State Strings
-        SupernetSearch SupernetSettings SupernetTraining Task TokenClassification Training TrialTraining
-        Variational WeightedClassification WithSplitMetrics Worth
+        OwnTraining PairTraining Phantoms Quality Reconstruction Regression RemovalTrials Repeated
+        Report Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
+        Task TokenClassification Training TrainingSettings TrialTraining Variational
+        WeightedClassification WithSplitMetrics Worth
         assess count fit measure smallest
     """,
     "evaluators.data": """
@@ -111,6 +112,9 @@ _EXPORTS = {
     "spaces.cells": """
         Cell CellGraph CellNetwork CellPlan CellStack DenseGraph Design EdgeGraph Insertion Operations
         Place SkipUNet Supernet
+    """,
+    "spaces.pretrained": """
+        HuggingFace Timm Torchvision load_pretrained
     """,
     "spaces.models": """
         Bits DenseNet Perceptron ResidualBlock ResidualNet

@@ -45,7 +45,7 @@ TRIALS = ("optuna.pruners", "optuna.samplers")
 Names = str | Iterable[str | types.ModuleType | Callable[..., Any]]
 """What a reader allows."""
 
-_PACKAGES = ("spaces", "spaces.models", "spaces.cells")
+_PACKAGES = ("spaces", "spaces.models", "spaces.cells", "spaces.pretrained")
 _FACE = "secateur"
 _KEY = "class_path"
 _DEPTH = 100  # of stored data: what they describe is made by functions that call themselves

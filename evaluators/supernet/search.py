@@ -216,7 +216,7 @@ class SupernetSearch(Evaluator):
         if self.state is None:
             return None
         assert self.data is not None and isinstance(self.space, Designed)
-        trained = sorted((name, str(value)) for name, value in vars(self.training.settings).items())
+        trained = sorted((name, str(value)) for name, value in self.training.settings.told().items())
         genome, data, seed = candidate.genome.tobytes().hex(), self.data.fingerprint, torch.initial_seed()
 
         def key() -> str:

@@ -5,6 +5,7 @@ from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training, fit
 from evaluators.training.finetuning import FineTuning, OwnTuning, Untuned
 from evaluators.training.fitting import Fitting
+from evaluators.training.own import OwnTraining
 from evaluators.training.settings import TrainingSettings
 from evaluators.training.trials import TrialTraining
 from evaluators.training.weights import pack_weights, unpack_weights
@@ -14,6 +15,7 @@ __all__ = [
     "Distillation",
     "FineTuning",
     "Fitting",
+    "OwnTraining",
     "OwnTuning",
     "Training",
     "TrainingSettings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from evaluators.training.checkpoint import Checkpoint
 from evaluators.training.distillation import Distillation
 from evaluators.training.fitting import Fitting, Watch
 from evaluators.training.optimisation import OptimiserName, ScheduleName
-from evaluators.training.settings import OwnsSettings, TrainingSettings
+from evaluators.training.settings import LATER, OwnsSettings, Precision, TrainingSettings
 from spaces.base import Space
 from spaces.errors import InputError
 
@@ -41,12 +41,19 @@ class Training(OwnsSettings, Evaluator):
         patience: epochs without a lower loss on `monitor` after which training ends early; None trains to the
             end.
         distillation: learn from the base model as well; None for labels only.
+        precision: ``bf16``: forward passes of the training compute in bfloat16 where torch's autocast does
+            so; weights, gradients and what is measured stay as they are.
+        accumulation: into so many parts a batch is cut, whose gradients add up to its own: as much less
+            memory for the same steps (but for BatchNorm, which sees the parts).
+        checkpointing: patterns of module names (``blocks.*``) that compute anew in the backward pass what
+            they would else keep: less memory for about a third more time.
 
     Raises:
         InputError: a setting out of its range, named.
     """
 
     measures = trains = True
+    later_arguments = LATER
 
     def __init__(
         self,
@@ -61,6 +68,9 @@ class Training(OwnsSettings, Evaluator):
         keep_best: bool = True,
         patience: int | None = None,
         distillation: Distillation | None = None,
+        precision: Precision | None = None,
+        accumulation: int | None = None,
+        checkpointing: Sequence[str] | None = None,
     ) -> None:
         self.settings = TrainingSettings(
             epochs,
@@ -74,6 +84,9 @@ class Training(OwnsSettings, Evaluator):
             keep_best,
             patience,
             distillation,
+            precision,
+            accumulation,
+            None if checkpointing is None else tuple(checkpointing),
         )
         self._teacher: nn.Module | None = None
 
@@ -100,6 +113,12 @@ class Training(OwnsSettings, Evaluator):
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         assert self.data is not None
         yield from fit(model, self.data, self.settings, self.teacher())
+
+    def fitted(self, model: nn.Module, data: Data) -> Iterator[Report]:
+        """Train any model, without a teacher; yield a report an epoch, the last of the weights that it ends
+        with.
+        """
+        yield from fit(model, data, self.settings)
 
     def teacher(self) -> nn.Module | None:
         """Return the base model where distillation is on; built once a process."""

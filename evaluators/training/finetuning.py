@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.assessment import assess, assessed
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.data.base import Data, Split
 from evaluators.data.preloaded import Preloaded
 from evaluators.training.evaluator import Training, fit
+from evaluators.training.own import Weights, called, figures_of
 from evaluators.training.settings import TrainingSettings
 from evaluators.training.weights import pack_weights
 from operators.repair.batchnorm import recalibrate
@@ -24,6 +25,9 @@ from spaces.base import Space
 from spaces.callables import function_name
 from spaces.calling import device_of, gradients
 from spaces.errors import InputError
+
+_ARGUMENTS = 4
+"""Of a function that reports: model, data, settings and report."""
 
 
 class Tested(Evaluator, ABC):
@@ -146,7 +150,9 @@ class OwnTuning(Tested):
     The function is called as ``tune(model, data, settings)``: with the compact model, which it may change in
     place, the data of the run, and :class:`~evaluators.training.settings.TrainingSettings`. It returns the
     tuned model, or None where that is the one it was given. It may be a generator, too, which yields figures
-    by name now and then, for people, and returns the model at its end. torch's, NumPy's and Python's random
+    by name now and then, for people, and returns the model at its end. One with a fourth argument gets
+    `report` there, to be called with such figures, as in :class:`~evaluators.training.OwnTraining`: the same
+    function trains and tunes. torch's, NumPy's and Python's random
     numbers are seeded for the candidate; gradients are on.
 
     What it returns is measured in the architecture that the candidate had: the tensors of its ``state_dict``
@@ -182,11 +188,11 @@ class OwnTuning(Tested):
         assert self.data is not None
         metrics = self.test(model, "_before")
         yield Report(dict(metrics))
-        before = {name: (tuple(x.shape), x.dtype) for name, x in _tensors(model).items()}
+        before = Weights(model)
         modes = [(module, module.training) for module in model.modules()]
         step = 0
         with gradients():
-            returned = self.function(model, self.data, self.settings)
+            returned = self._started(model, self.data)
         if inspect.isgenerator(returned):
             while True:
                 try:
@@ -196,8 +202,9 @@ class OwnTuning(Tested):
                     returned = end.value
                     break
                 step += 1
-                yield Report(metrics | self._figures(figures), step)
-        state = self._state(model if returned is None else returned, before)
+                yield Report(metrics | figures_of(self.function, self.place, figures), step)
+        who = f"{self.place}: {function_name(self.function)}"
+        state = before.of(model if returned is None else returned, who)
         for module, training in modes:
             module.training = training
         with torch.random.fork_rng(devices=[]):
@@ -205,41 +212,22 @@ class OwnTuning(Tested):
         compact.load_state_dict(state, strict=False)
         yield self.ended(compact, step + 1, metrics)
 
-    def _figures(self, figures: Any) -> dict[str, float]:
-        if not isinstance(figures, Mapping):
-            raise InputError(
-                f"{self.place}: {function_name(self.function)} yields {type(figures).__name__}; expected "
-                f"figures by name"
-            )
-        return {str(name): float(value) for name, value in figures.items()}
-
-    def _state(self, tuned: Any, before: Mapping[str, tuple]) -> dict[str, Tensor]:
-        """Return the tensors of a tuned model under the names of the compact one."""
-        who = f"{self.place}: {function_name(self.function)}"
-        if not isinstance(tuned, nn.Module):
-            raise InputError(f"{who} returns {type(tuned).__name__}; expected the tuned model, or None")
-        state = _tensors(tuned)
-        for prefix in ("_orig_mod.", "module."):
-            if state and all(name.startswith(prefix) for name in state):
-                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        for name, (shape, dtype) in before.items():
-            if name not in state:
-                raise InputError(f"{who} returns a model without {name!r}; expected the tensors it was given")
-            found = state[name]
-            if (tuple(found.shape), found.dtype) != (shape, dtype):
-                raise InputError(
-                    f"{who} returns {name!r} as {found.dtype} {tuple(found.shape)}; expected "
-                    f"{dtype} {shape}, as it was given"
-                )
-        if more := sorted(state.keys() - before.keys()):
-            raise InputError(
-                f"{who} returns a model with {more[0]!r}, which it was not given; expected the same tensors"
-            )
-        return state
+    def _started(self, model: nn.Module, data: Data) -> Any:
+        """Call the function; of one that reports return a generator of what it reports."""
+        if not _reports(self.function):
+            return self.function(model, data, self.settings)
+        return called(self.function, self.place, model, data, self.settings)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {name: x.detach() for name, x in model.state_dict().items() if isinstance(x, Tensor)}
+def _reports(function: Callable[..., Any]) -> bool:
+    """Whether a function has an argument for `report`, one without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    needed = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) >= _ARGUMENTS
 
 
 def _before_and_after(data: Data | None) -> tuple[list[str], list[str]]:

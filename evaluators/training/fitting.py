@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -13,9 +14,10 @@ from evaluators.assessment import assess
 from evaluators.base import Report
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded, to_device
+from evaluators.training.checkpointing import checkpointed
 from evaluators.training.optimisation import make_optimiser, make_schedule, needs_two_samples, train_mode
 from spaces.calling import device_of, forward, gradients, mode
-from spaces.structures import samples
+from spaces.structures import rows, samples
 
 if TYPE_CHECKING:
     from evaluators.training.settings import TrainingSettings
@@ -177,7 +179,8 @@ class Fitting:
         from it.
         """
         total, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        with mode(self.model, True):
+        checkpointing = checkpointed(self.model, self.training.checkpointing or ())
+        with mode(self.model, True), checkpointing:
             train_mode(self.model)
             two = needs_two_samples(self.model)
             for batch in self.data.batches("train", self.training.batch_size, self.order):
@@ -186,13 +189,23 @@ class Fitting:
                     # the last batch has no statistics: nothing is learned from it, and the schedule goes on
                     self._step()
                     continue
-                losses = self._losses(inputs, targets)
                 self.optimiser.zero_grad()
-                losses.mean().backward()
+                for losses in self._parts(inputs, targets, count):
+                    (losses.mean() if len(losses) == count else losses.sum() / count).backward()
+                    total += losses.detach().sum(dtype=torch.float64)
                 self._step(learn=True)
-                total += losses.detach().sum(dtype=torch.float64)
                 seen += count
         return total.item() / seen
+
+    def _parts(self, inputs: Any, targets: Any, count: int) -> Iterator[Tensor]:
+        """Yield the losses of the parts that a batch is cut into."""
+        size = math.ceil(count / (self.training.accumulation or 1))
+        autocast = torch.autocast(self.device.type, torch.bfloat16, self.training.precision == "bf16")
+        for start in range(0, count, size):
+            part = (inputs, targets) if size == count else rows((inputs, targets), slice(start, start + size))
+            with autocast:
+                losses = self._losses(*part)
+            yield losses
 
     def _losses(self, inputs: Any, targets: Any) -> Tensor:
         outputs = forward(self.model, inputs)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from evaluators.data.base import SPLITS, Split
 from evaluators.training.distillation import Distillation
@@ -13,6 +13,9 @@ from spaces.errors import require
 
 DISTILLATION_WEIGHT = "distillation_weight"
 """The gene that stands over the weight of a distillation."""
+LATER = ("precision", "accumulation", "checkpointing")
+"""Settings that came later."""
+Precision = Literal["bf16"]
 STEP_GENES = ("optimiser", "learning_rate", "weight_decay", "batch_size", "schedule", "clip")
 EPOCH_GENES = ("keep_best", "patience")
 """Settings that a genome may hold: of every gradient step, and of a training by epochs."""
@@ -39,6 +42,10 @@ class TrainingSettings:
     keep_best: bool = True
     patience: int | None = None
     distillation: Distillation | None = None
+    # a run that uses none of these is what it was before there were any
+    precision: Precision | None = field(default=None, repr=False)
+    accumulation: int | None = field(default=None, repr=False)
+    checkpointing: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require(
@@ -61,7 +68,21 @@ class TrainingSettings:
                 self.monitor in SPLITS and self.monitor != "test",
                 f"monitor {self.monitor!r}; expected train, calibration or search",
             ),
+            (
+                self.precision in (None, "bf16"),
+                f"precision {self.precision!r}; expected bf16 or null",
+            ),
+            (
+                self.accumulation is None or 1 <= self.accumulation <= self.batch_size,
+                f"accumulation {self.accumulation}; expected 1 to the batch_size {self.batch_size}, or null",
+            ),
         )
+
+    def told(self) -> dict[str, Any]:
+        """Return the settings by name, those of :data:`LATER` only where they are used: what is known of a
+        training of before there were any stays so.
+        """
+        return {name: value for name, value in vars(self).items() if name not in LATER or value is not None}
 
     def changed(self, genes: Mapping[str, Any]) -> TrainingSettings:
         """Return them with those replaced that a genome holds (:data:`STEP_GENES`, :data:`EPOCH_GENES`, and
@@ -122,3 +143,15 @@ class OwnsSettings:
     @property
     def distillation(self) -> Distillation | None:
         return self.settings.distillation
+
+    @property
+    def precision(self) -> Precision | None:
+        return self.settings.precision
+
+    @property
+    def accumulation(self) -> int | None:
+        return self.settings.accumulation
+
+    @property
+    def checkpointing(self) -> tuple[str, ...] | None:
+        return self.settings.checkpointing

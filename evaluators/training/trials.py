@@ -194,7 +194,7 @@ class TrialTraining(OwnsSettings, Evaluator):
         # checkpoints of before TIC had this setting are those of a TIC without it
         told = {} if self.tic is None else vars(self.tic)
         tic = None if self.tic is None else sorted(item for item in told.items() if item != ("trace", None))
-        settings = {name: value for name, value in vars(self.settings).items() if name != "distillation"}
+        settings = {name: value for name, value in self.settings.told().items() if name != "distillation"}
         return self.data.fingerprint, [settings, self.bias_split, self.bias_samples, self.train_loss, tic]
 
     def _extends(self, key: str) -> bool:

@@ -13,6 +13,7 @@ import yaml
 
 from spaces.errors import InputError
 from spaces.names import current_path
+from spaces.pretrained.named import by_name
 
 CLASSES = ("model", "data", "space", "evaluators", "strategy", "criteria", "listeners")
 """Keys of a config below which a value on the command line may be a class."""
@@ -51,6 +52,7 @@ class ClassPaths:
         is its key.
         """
         if isinstance(value, Mapping):
+            value = by_name(value)
             return {
                 key: self.path(item, place)
                 if key == "class_path" and isinstance(item, str)

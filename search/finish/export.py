@@ -75,7 +75,7 @@ def export(
     realised: Mapping[str, float] | None = None,
     onnx: bool = True,
     tuning: str = "",
-    before: Mapping[str, float] | None = None,
+    card: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
 ) -> Recipe:
     """Write weights, ONNX file and recipe of a built model, and check that what was written computes what the
     model computes.
@@ -96,7 +96,8 @@ def export(
         requested: cost as the search computed it.
         realised: cost as counted on the model.
         tuning: see :class:`search.finish.recipe.Recipe`.
-        before: what was measured on the base model, for the model card of a ``pretrained`` folder.
+        card: what was measured on the base model and on this one, for the model card of a ``pretrained``
+            folder.
         onnx: whether to write an ONNX file; without the export extra none is written and the recipe says so.
 
     Raises:
@@ -109,8 +110,8 @@ def export(
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
     if isinstance(space, Pretrained) and space.pretrained:
-        after = {**_finite(metrics), **_finite(realised)}
-        save_pretrained(directory / FOLDER, space, genome, model, _finite(before), after)
+        before, after = card or ({}, {**(metrics or {}), **(realised or {})})
+        save_pretrained(directory / FOLDER, space, genome, model, _finite(before), _finite(after))
     # a recipe is given away
     made_of, made_by = map(redacted, space.made_of(genome, origin.model, origin.space))
     recipe = Recipe(

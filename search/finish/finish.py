@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from evaluators.cost.latency import fastest_ms, measure, onnx_call
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training
 from evaluators.training.finetuning import FineTuning, OwnTuning, Untuned
-from evaluators.training.settings import TrainingSettings
+from evaluators.training.settings import Precision, TrainingSettings
 from evaluators.training.weights import unpack_weights
 from search.ask_and_tell import candidate_seed
 from search.executors.base import Executor, Finished, Reported
@@ -83,6 +83,8 @@ class Finish:
             returns the tuned model (see :class:`evaluators.training.OwnTuning`): itself, its path
             ``module.function``, or ``class_path`` and ``init_args`` of a class whose objects are called.
             `epochs`, `learning_rate` and `batch_size` are handed to it.
+        precision: of fine-tuning, as in :class:`~evaluators.Training`; so are `accumulation` and
+            `checkpointing`.
 
     Raises:
         InputError: a setting out of its range, or a function that does not import.
@@ -102,6 +104,9 @@ class Finish:
         latency_repeats: int = 50,
         latency_seconds: float = 1.0,
         tune: str | dict[str, Any] | Callable | None = None,
+        precision: Precision | None = None,
+        accumulation: int | None = None,
+        checkpointing: Sequence[str] | None = None,
     ) -> None:
         require(
             "finish",
@@ -127,6 +132,9 @@ class Finish:
             learning_rate=learning_rate,
             batch_size=batch_size,
             distillation=distillation,
+            precision=precision,
+            accumulation=accumulation,
+            checkpointing=checkpointing,
         )
         self._settings = UNTUNED if epochs == 0 else _in_words(self.training.settings)
         self._tuning = UNTUNED if epochs == 0 else ""
@@ -294,7 +302,11 @@ class Finish:
             )
             space, genome = ended
             model = replace(candidate, genome=genome)
-            final = self._export(replace(problem, space=space), directory, model, weights, origin, final)
+            known = load_finals(ledger)
+            base = next((_measured(other) for other in known if other.id == BASE), problem.base)
+            final = self._export(
+                replace(problem, space=space), directory, model, weights, origin, final, base
+            )
             if final.folder:
                 keep_cases(
                     problem, candidate, ended, unpack_weights(weights), ledger, directory / final.folder
@@ -313,7 +325,11 @@ class Finish:
         weights: np.ndarray,
         origin: ModelSource | None,
         final: Final,
+        measured: Mapping[str, float],
     ) -> Final:
+        """Return a final with what was verified, exported and counted; `measured` was so on the base
+        model.
+        """
         space, data = problem.space, problem.evaluator.data
         assert data is not None  # or the fine-tuning would have refused it
         example = data.example()
@@ -350,6 +366,7 @@ class Finish:
                 realised=realised,
                 onnx=self.onnx,
                 tuning="" if isinstance(problem.space, Trained) else self._tuning,
+                card=(measured, _measured(final) | realised),
             )
             onnx = recipe.onnx
             if "file" in onnx and onnx["dynamic_batch"]:
@@ -381,6 +398,10 @@ class Finish:
         return fastest_ms(
             onnx_call(file, self._batch(example)), self.latency_repeats, 5, self.latency_seconds
         )
+
+
+def _measured(final: Final) -> dict[str, float]:
+    return final.searched | final.tuned | final.test | final.realised
 
 
 @contextlib.contextmanager
@@ -416,7 +437,7 @@ def _in_words(settings: TrainingSettings) -> str:
     """Return settings in one line. Ledgers hold it, and a member whose line is another is tuned again: its
     words, the class names among them, stay what they were.
     """
-    named: dict[str, object] = dict(vars(settings))
+    named: dict[str, object] = settings.told()
     if settings.distillation is not None:
         named["distillation"] = "evaluators.distillation.Distillation"
         named |= {f"distillation.{name}": value for name, value in vars(settings.distillation).items()}

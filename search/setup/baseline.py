@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from evaluators.base import Report
 from evaluators.data.base import Data
-from evaluators.training.evaluator import Training, fit
+from evaluators.training.evaluator import Training
 from evaluators.training.weights import pack_weights, unpack_weights
 from search.record.identity import describe, source_digest, weights_digest
 from search.record.identity_format1 import former_structure, former_training
@@ -215,11 +215,11 @@ class Baseline:
             torch.manual_seed(self.seed)
             self.model.to(device)
             try:
-                for report in fit(self.model, self.data, self.training):
+                for report in self.training.fitted(self.model, self.data):
                     progress(report)
             finally:
                 self.model.to("cpu")  # it is traced, sliced and sent to the workers from there
-        loss = report.metrics["train_loss"]
+        loss = report.metrics.get("train_loss", report.metrics["loss"])
         if not math.isfinite(loss):
             raise InputError(
                 f"training: the loss became {loss} in epoch {report.step}; expected a lower learning_rate"

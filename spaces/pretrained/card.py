@@ -45,7 +45,8 @@ def card(
         lines += ["```python", f"from transformers import {kind}", ""]
         lines += [f'model = {kind}.from_pretrained("FOLDER")', "```", ""]
     rows = [name for name in _ROWS if name in before or name in after]
-    rows += sorted(name for name in {*before, *after} if name not in _ROWS)
+    metrics = before.keys() & after.keys() if before else after.keys()
+    rows += sorted(name for name in metrics if name not in _ROWS and not name.endswith("_before"))
     if rows:
         lines += ["| measured | base model | this model |", "| --- | ---: | ---: |"]
         lines += [f"| {_title(name)} | {_value(name, before)} | {_value(name, after)} |" for name in rows]

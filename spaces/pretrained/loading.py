@@ -50,9 +50,9 @@ _REFUSED = (
 """Keys of a config that name code, or weights that lie elsewhere."""
 
 
-def HuggingFace(path: str, task: str = "") -> nn.Module:
-    """Return the model in a local folder, as ``from_pretrained`` of transformers does, in eval mode; or a
-    pruned one that a search has exported.
+class HuggingFace(nn.Module):
+    """The model in a local folder, as ``from_pretrained`` of transformers gives it, in eval mode; or a pruned
+    one that a search has exported. What is made is the model itself, without anything around it.
 
     Args:
         path: of the folder, with ``config.json`` and weights as safetensors.
@@ -61,17 +61,21 @@ def HuggingFace(path: str, task: str = "") -> nn.Module:
     Raises:
         InputError: transformers is missing, the folder is not complete, or its config names code.
     """
-    if task and task not in TASKS:
-        raise InputError(f"HuggingFace: task {task!r}; expected one of {', '.join(TASKS)}")
-    folder = _folder(path)
-    config = read_config(folder)
-    if (folder / WIDTHS).exists():
-        return load_pretrained(folder)
-    names = config.get("architectures") or []
-    if not task and (not isinstance(names, list) or len(names) != 1):
-        raise InputError(f"{folder / CONFIG}: names no architecture; expected a task: {', '.join(TASKS)}")
-    kind = getattr(_transformers(), TASKS[task]) if task else _architecture(names[0], folder / CONFIG)
-    return _loaded(kind, folder)
+
+    def __new__(cls, path: str, task: str = "") -> nn.Module:  # type: ignore[misc]
+        if task and task not in TASKS:
+            raise InputError(f"HuggingFace: task {task!r}; expected one of {', '.join(TASKS)}")
+        folder = _folder(path)
+        config = read_config(folder)
+        if (folder / WIDTHS).exists():
+            return _shrunk(folder, config)
+        names = config.get("architectures") or []
+        if not task and (not isinstance(names, list) or len(names) != 1):
+            raise InputError(f"{folder / CONFIG}: names no architecture; expected a task: {', '.join(TASKS)}")
+        kind = getattr(_transformers(), TASKS[task]) if task else _architecture(names[0], folder / CONFIG)
+        return _loaded(kind, folder)
+
+    def __init__(self, path: str, task: str = "") -> None: ...
 
 
 def load_pretrained(path: str | Path) -> nn.Module:
@@ -84,11 +88,7 @@ def load_pretrained(path: str | Path) -> nn.Module:
     Raises:
         InputError: naming the first thing that is missing, damaged or not allowed.
     """
-    folder = _folder(path)
-    config = read_config(folder)
-    if not (folder / WIDTHS).exists():
-        return HuggingFace(str(folder))
-    return _shrunk(folder, config)
+    return HuggingFace(str(path))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -137,8 +137,6 @@ def _shrunk(folder: Path, config: dict[str, Any]) -> nn.Module:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: does not fit its config ({type(error).__name__}: {reason})") from error
-    # what is saved anew from here is refused by transformers as this is
-    model.config.transformers_weights = config.get(GUARD)
     return model.eval()
 
 
