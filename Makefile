@@ -1,16 +1,18 @@
 # make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 4000" changes it
 # make test     the tests, under ten minutes on two cores;  make slow  the long ones, one at a time: Ray needs the cores;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
+# make strangers  models of other libraries in an environment of its own (torch 2.14, 5.5 GB), kept one by one: ARGS="--only timm"
 # make docs     the documentation as a site, with the API reference, into build/site; a warning is an error
 VENV ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/digits_channels.yaml
 ARGS ?=
 WORKERS ?= 2
+STRANGERS ?= .venv-strangers
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: search install develop test slow lint docs clean
+.PHONY: search install develop test slow strangers lint docs clean
 
 search: install
 	$(PY) run_search.py $(CONFIG) $(ARGS)
@@ -32,6 +34,13 @@ test: develop
 
 slow: develop
 	$(PY) -m pytest -m slow $(ARGS)
+
+strangers:
+	test -x $(STRANGERS)/bin/python || $(PYTHON) -m venv $(STRANGERS)
+	grep -v '^torch==' constraints.txt > $(STRANGERS)/constraints.txt
+	$(STRANGERS)/bin/python -m pip install --quiet --constraint $(STRANGERS)/constraints.txt torch==2.14.1 torchvision==0.29.1 \
+		torch-pruning timm ultralytics monai segmentation-models-pytorch pytorchcv x-transformers torch-geometric psutil --editable '.[transformers]'
+	$(STRANGERS)/bin/python -m benchmarks.strangers --json benchmarks/results/strangers.json $(ARGS)
 
 lint: develop
 	$(VENV)/bin/ruff check
