@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spaces.calling import Inputs, call, mode
 from spaces.channels.precision import widened
-from spaces.channels.slicing import cloned
+from spaces.channels.slicing import cloned, place
 from spaces.channels.trace import tensors_by_name
 from spaces.outputs import outputs_of
 from spaces.structures import mapped
@@ -65,7 +65,11 @@ class Doubled:
         return self.outputs(build, reference, inputs, key)
 
     def _copy(self) -> None:
-        self.model = cloned(self._source).double()
+        # what becomes a double is copied by that, once; the rest here
+        self.model = cloned(self._source, lent=True).double()
+        for own, source in zip(self.model.parameters(), self._source.parameters(), strict=True):
+            if place(own) == place(source):
+                own.data = own.data.clone()
         self.tensors = tensors_by_name(self.model)
         self._versions = versions(self.model)
 

@@ -240,8 +240,8 @@ class _Cloning:
             registered = [
                 t for m, _, _ in self._pairs for t in (*m._parameters.values(), *m._buffers.values())
             ]
-            self._storages = {_place(t): t for t in registered if t is not None}
-        source = self._storages.get(_place(tensor))
+            self._storages = {place(t): t for t in registered if t is not None}
+        source = self._storages.get(place(tensor))
         copied = None if source is None else self._clones.get(id(source))
         if source is None or copied is None:
             return own_copy(tensor)
@@ -286,9 +286,9 @@ def _whole(module: nn.Module, drawn: dict[int, _Blueprint]) -> _Blueprint:
     return blueprint
 
 
-def cloned(model: nn.Module) -> nn.Module:
-    """Return a copy of a model of which nothing is cut."""
-    return _copied(model)[0]
+def cloned(model: nn.Module, lent: bool = False) -> nn.Module:
+    """Return a copy of a model of which nothing is cut; `lent` as in :meth:`Slicer.build`."""
+    return _copied(model, lent)[0]
 
 
 def refuse_unfollowed(model: nn.Module) -> None:
@@ -299,17 +299,17 @@ def refuse_unfollowed(model: nn.Module) -> None:
         _copied(model)[1].check(model)
 
 
-def _copied(model: nn.Module) -> tuple[nn.Module, _Cloning]:
+def _copied(model: nn.Module, lent: bool = False) -> tuple[nn.Module, _Cloning]:
     blueprint = _whole(model, {})
     with torch.no_grad():
-        work = _Cloning([], {})
+        work = _Cloning([], {}, lent)
         clone = work.clone(model, blueprint)
         if _mark_shared(model, blueprint):
             work.follow()
     return clone, work
 
 
-def _place(tensor: Tensor) -> Any:
+def place(tensor: Tensor) -> Any:
     """Where the content of a tensor lies; of one without content, itself."""
     try:
         return tensor.untyped_storage().data_ptr() or id(tensor)
