@@ -94,10 +94,7 @@ class Arrays(Data):
         train_samples: int | None,
     ) -> None:
         """Take the arrays and split them."""
-        self._single = not isinstance(inputs, tuple | Mapping)
-        self._names = tuple(inputs) if isinstance(inputs, Mapping) else ()
-        given = tuple(inputs.values()) if self._names else (inputs,) if self._single else inputs
-        parts = tuple(_tensor(part, "inputs") for part in given)
+        parts = self._parts(inputs)
         labels = _tensor(targets, "targets")
         for part in parts:
             if len(part) != len(labels):
@@ -124,6 +121,13 @@ class Arrays(Data):
             self._rows["train"] = self._rows["train"][:train_samples]
         self._inputs = {split: tuple(part[rows] for part in parts) for split, rows in self._rows.items()}
         self._targets = {split: labels[rows] for split, rows in self._rows.items()}
+
+    def _parts(self, inputs: Any) -> tuple[Tensor, ...]:
+        """Return the inputs as tensors in order, and note how they were given."""
+        self._single = not isinstance(inputs, tuple | Mapping)
+        self._names = tuple(inputs) if isinstance(inputs, Mapping) else ()
+        given = tuple(inputs.values()) if self._names else (inputs,) if self._single else inputs
+        return tuple(_tensor(part, "inputs") for part in given)
 
     def cast(self, dtype: torch.dtype) -> Arrays:
         """Return the arrays with their floats in another type, unless they were given one of their own.

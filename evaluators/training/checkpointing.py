@@ -28,25 +28,7 @@ def checkpointed(model: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
         InputError: a pattern that matches nothing, or a module with a BatchNorm, which would count every
             batch twice.
     """
-    chosen: dict[str, nn.Module] = {}
-    names = [name for name, _ in model.named_modules() if name]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise InputError(
-                f"training: checkpointing {pattern!r} matches no module; expected patterns of names such as "
-                f"{names[0] if names else 'blocks.*'}"
-            )
-    for name, module in model.named_modules():
-        inside = any(name.startswith(f"{other}.") for other in chosen)
-        if name and not inside and any(fnmatchcase(name, pattern) for pattern in patterns):
-            chosen[name] = module
-    for name, module in chosen.items():
-        if any(isinstance(part, _BatchNorm) for part in module.modules()):
-            raise InputError(
-                f"training: checkpointing {name!r}, which has a BatchNorm that would count every batch "
-                f"twice; "
-                f"expected modules without one"
-            )
+    chosen = _chosen(model, patterns)
     before = {name: vars(module)["forward"] for name, module in chosen.items() if "forward" in vars(module)}
     for module in chosen.values():
         module.forward = partial(checkpoint, module.forward, use_reentrant=False)
@@ -57,3 +39,27 @@ def checkpointed(model: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
             del module.forward
             if name in before:
                 module.forward = before[name]
+
+
+def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Return the outermost modules whose names match."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in modules):
+            raise InputError(
+                f"training: checkpointing {pattern!r} matches no module; expected patterns of names such as "
+                f"{next(iter(modules), 'blocks.*')}"
+            )
+    chosen: dict[str, nn.Module] = {}
+    for name, module in modules.items():
+        inside = any(name.startswith(f"{other}.") for other in chosen)
+        if inside or not any(fnmatchcase(name, pattern) for pattern in patterns):
+            continue
+        chosen[name] = module
+        if any(isinstance(part, _BatchNorm) for part in module.modules()):
+            raise InputError(
+                f"training: checkpointing {name!r}, which has a BatchNorm that would count every batch "
+                f"twice; "
+                f"expected modules without one"
+            )
+    return chosen
