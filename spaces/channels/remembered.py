@@ -206,7 +206,7 @@ def _code(name: str) -> str:
 def _own_code() -> str:
     """Return a hash of the files that make and verify plans."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

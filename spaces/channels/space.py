@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.base import Space
 from spaces.calling import Inputs, call, example_of, mode
 from spaces.channels.analysis import Analysis
 from spaces.channels.depth import IS_THERE
@@ -30,20 +29,19 @@ from spaces.channels.remembered import Memory
 from spaces.channels.rewriting import is_made
 from spaces.channels.slicing import Slicer, cloned, refuse_unfollowed
 from spaces.channels.trace import canonical_names, differs_in_training, tensors_by_name, trace
+from spaces.channels.uniform import PlainModels
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.channels.verification import Verification
 from spaces.channels.wrappers import refuse_wrapped
 from spaces.errors import InputError, require
 from spaces.outputs import caching, distance, outputs_of
-from spaces.pretrained.numbers import configured
-from spaces.pretrained.plain import NotPlain, Plain
 from spaces.structures import mapped
 
 VERIFY = True
 """Tests of the rules alone switch verification off."""
 
 
-class ChannelSpace(Space):
+class ChannelSpace(PlainModels):
     """Keep bits over the coupled channels of a model. [O]
 
     The model is traced once; rules over ATen operations find the groups; every group is then reduced on its
@@ -118,8 +116,6 @@ class ChannelSpace(Space):
         progress.tell(f"{count} operations are traced; {len(self.segments)} groups to verify")
         if VERIFY:
             self._verify(progress)
-            if uniform:
-                self._refuse_not_plain()
         if not self.plan.segments:
             reasons = "; ".join(dict.fromkeys(f"{f.axis}: {f.reason}" for f in self.plan.frozen))
             raise InputError(f"model {type(model).__name__}: nothing can be pruned ({reasons[:400]})")
@@ -357,53 +353,13 @@ class ChannelSpace(Space):
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
         return self._analysis.plan(self._refused)
 
-    @property
-    def pretrained(self) -> bool:
-        return configured(self.model) is not None
-
-    @cached_property
-    def _plain(self) -> Plain | None:
-        """What makes plain models of transformers; None for others."""
-        return Plain(self.model) if self.pretrained else None
-
-    @property
-    def _alike(self) -> list[list[tuple[str, int]]]:
-        return self._plain.ties() if self._plain is not None else []
-
-    def plain(self, genome: np.ndarray, compact: nn.Module | None = None) -> nn.Module:
-        """Return a plain model of transformers, made of a config alone, that computes what a compact one
-        computes.
-
-        Args:
-            compact: a tuned model of this genome; built by default.
-
-        Raises:
-            NotPlain: there is none, and why.
-        """
-        if self._plain is None:
-            raise NotPlain(f"{type(self.model).__name__} has no config of transformers")
-        return self._plain.checked(
-            self, genome, self.build(genome) if compact is None else compact, self.example
-        )
-
-    def _refuse_not_plain(self) -> None:
-        """Reduce every group on its own and compare with a plain model; what disagrees is frozen."""
-        if self._plain is None:
-            return
-        for name, part in self.slices.items():
-            genome = np.ones(self.length, dtype=np.uint8)
-            genome[part][: max(1, (part.stop - part.start) // 2)] = 0
-            try:
-                self.plain(genome)
-            except NotPlain as error:
-                self._refused[name] = f"uniform: {error}"
-        self._accept(self._analysis.plan(self._refused))
-
     def _verify(self, progress: Progress) -> None:
         settings = [self.round_to, self.min_keep, self.freeze, self.tie, self.split, self.least, self.most]
         memory = Memory(self, [*settings, self.depth, self.uniform])
         if not memory.recall():
             Verification(self, progress).run()
+            if self.uniform:
+                self._refuse_not_plain()
             memory.keep()
 
     @cached_property

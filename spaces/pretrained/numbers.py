@@ -108,15 +108,24 @@ def _name(path: Path) -> str:
 
 
 def configured(model: nn.Module) -> tuple[str, Any] | None:
-    """Return the model that has a config of transformers, and its path: the model itself, or the first within
-    a wrapper; None where there is none.
+    """Return the model of transformers in a model, and its path: the model itself, or the only one within a
+    wrapper; None where there is none.
     """
-    for path, module in model.named_modules():
-        if hasattr(type(module), "_from_config") and hasattr(
-            getattr(module, "config", None), "to_json_string"
-        ):
-            return path, module
-    return None
+    found = [(path, module) for path, module in model.named_modules() if _is_configured(module)]
+    if not found:
+        return None
+    first = found[0][0]
+    alone = not first or all(path == first or path.startswith(f"{first}.") for path, _ in found)
+    return found[0] if alone else None
+
+
+def _is_configured(module: nn.Module) -> bool:
+    kind = type(module)
+    return (
+        kind.__module__.startswith("transformers.models.")
+        and hasattr(kind, "_from_config")
+        and hasattr(getattr(module, "config", None), "to_json_string")
+    )
 
 
 def made_of(model: Any, config: Any, values: Mapping[Path, float] | None = None) -> nn.Module | str:

@@ -16,12 +16,13 @@ from torch import nn
 
 from spaces.calling import Example, mode
 from spaces.channels.shrinking import attributes_of, named_once, slices_of
+from spaces.errors import InputError
 from spaces.files import write_bytes
 from spaces.outputs import distance, uncached
 from spaces.pretrained.card import CARD, card
 from spaces.pretrained.loading import CONFIG, FORMAT, GUARD, WEIGHTS, WIDTHS, load_pretrained, quiet
 from spaces.pretrained.numbers import configured
-from spaces.pretrained.plain import NotPlain, arguments_within
+from spaces.pretrained.plain import arguments_within
 
 SENTENCE = "layers of this model differ in width; secateur.load_pretrained(folder) loads it by secateur.json"
 LOADED = 1e-4
@@ -90,7 +91,7 @@ def save_pretrained(
     try:
         with quiet():
             space.plain(genome, compact).save_pretrained(folder)
-    except NotPlain as error:
+    except InputError as error:
         reason = str(error)
         _save_widths(folder, path, space, genome, compact.get_submodule(path), reason)
     _check(folder, path, space.example, compact)

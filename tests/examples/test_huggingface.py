@@ -12,6 +12,8 @@ pytest.importorskip("datasets")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "huggingface_text.py"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_classifier_is_pruned_tuned_by_their_trainer_and_saved(tmp_path):
     spec = importlib.util.spec_from_file_location("example_huggingface_text", EXAMPLE)
     example = importlib.util.module_from_spec(spec)

@@ -16,7 +16,7 @@ from search.config.settings import Settings  # noqa: E402
 from secateur import HOMES, ChannelSpace, HuggingFace, InputError, load_pretrained  # noqa: E402
 from spaces.outputs import distance, outputs_of  # noqa: E402
 from spaces.pretrained.loading import CONFIG, WEIGHTS, WIDTHS  # noqa: E402
-from spaces.pretrained.numbers import Numbers  # noqa: E402
+from spaces.pretrained.numbers import Numbers, configured  # noqa: E402
 from spaces.pretrained.plain import NotPlain  # noqa: E402
 from spaces.pretrained.saving import save_pretrained  # noqa: E402
 
@@ -190,6 +190,15 @@ def test_tokenizer_files_come_along(free, tmp_path, monkeypatch):
     saved(free, tmp_path / "p")
     assert (tmp_path / "p" / "vocab.txt").exists() and (tmp_path / "p" / "tokenizer.json").exists()
     assert not (tmp_path / "p" / "code.py").exists()
+
+
+def test_a_model_of_transformers_is_found_in_a_wrapper_alone():
+    model = bert()
+    assert configured(model) == ("", model)
+    assert configured(nn.ModuleDict({"text": model})) == ("text", model)
+    assert configured(nn.ModuleList([model, bert()])) is None
+    assert configured(nn.Linear(2, 2)) is None
+    assert configured(type("Mine", (type(model),), {"__module__": "mine"})(model.config))[0] == "bert"
 
 
 class Block(nn.Module):
