@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+os.environ.setdefault("SECATEUR_PLAN_CACHE", "off")  # what is measured is made, not found
+
 Measure = Callable[[bool], tuple[dict[str, Any], dict[str, Any]]]
 """``measure(quick)`` returns figures and settings, both plain enough for JSON."""
 

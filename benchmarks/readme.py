@@ -85,15 +85,15 @@ FIGURES = (
     *(
         row
         for name, model, seconds in (
-            ("resnet18", "ResNet-18", 3),
-            ("minilm", "MiniLM (22 M)", 8),
+            ("resnet18", "ResNet-18 (missed)", 3),
+            ("minilm", "MiniLM, 22 M (missed)", 8),
             ("bert_base", "BERT-base", 40),
-            ("llama_268m", "a Llama of 268 M", 120),
+            ("llama_268m", "a Llama of 268 M (missed)", 120),
         )
         for row in (
             ("planning", f"{name}_seconds_to_plan", f"CPU seconds to plan {model}", f"at most {seconds}"),
             ("planning", f"{name}_second_start_seconds", "and when the plan is in the cache", "reported"),
-            ("planning", f"{name}_memory_over_model", "growth of memory over its bytes", "at most 5"),
+            ("planning", f"{name}_memory_over_model", "growth of memory over the model's bytes", "at most 5"),
         )
     ),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),

@@ -64,7 +64,11 @@ class Doubled:
         return self.outputs(build, reference, inputs, key)
 
     def _copy(self) -> None:
-        self.model = cloned(self._source).double()
+        # what becomes a double is copied by that, once; the rest here
+        self.model = cloned(self._source, lent=True).double()
+        for own, source in zip(self.model.parameters(), self._source.parameters(), strict=True):
+            if own.layout == torch.strided and own.data_ptr() == source.data_ptr():
+                own.data = own.data.clone()
         self.tensors = tensors_by_name(self.model)
         self._versions = versions(self.model)
 

@@ -69,7 +69,10 @@ class Memory:
     def __init__(self, space: Remembered, settings: Any) -> None:
         self._space = space
         folder = _folder()
-        self._path = None if folder is None else folder / f"{_key(space, settings)}.json"
+        try:
+            self._path = None if folder is None else folder / f"{_key(space, settings)}.json"
+        except Exception:  # a tensor without content that could be read (sparse, quantised)
+            self._path = None
 
     def recall(self) -> bool:
         """Have the space be as it was when it was verified; whether that is known."""

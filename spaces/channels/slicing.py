@@ -286,9 +286,9 @@ def _whole(module: nn.Module, drawn: dict[int, _Blueprint]) -> _Blueprint:
     return blueprint
 
 
-def cloned(model: nn.Module) -> nn.Module:
-    """Return a copy of a model of which nothing is cut."""
-    return _copied(model)[0]
+def cloned(model: nn.Module, lent: bool = False) -> nn.Module:
+    """Return a copy of a model of which nothing is cut; `lent` as in :meth:`Slicer.build`."""
+    return _copied(model, lent)[0]
 
 
 def refuse_unfollowed(model: nn.Module) -> None:
@@ -299,10 +299,10 @@ def refuse_unfollowed(model: nn.Module) -> None:
         _copied(model)[1].check(model)
 
 
-def _copied(model: nn.Module) -> tuple[nn.Module, _Cloning]:
+def _copied(model: nn.Module, lent: bool = False) -> tuple[nn.Module, _Cloning]:
     blueprint = _whole(model, {})
     with torch.no_grad():
-        work = _Cloning([], {})
+        work = _Cloning([], {}, lent)
         clone = work.clone(model, blueprint)
         if _mark_shared(model, blueprint):
             work.follow()

@@ -155,3 +155,16 @@ def test_of_groups_that_are_wrong_together_one_is_found_by_halves(monkeypatch: p
     assert {f"layers.{n}" for n in range(24)} - {segment.name for segment in space.segments} == {"layers.20"}
     assert space._refused["layers.20"].startswith("reduced together with others it differs")
     assert runs < 60
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_copy_in_double_precision_is_the_only_one_and_its_own(dtype: torch.dtype) -> None:
+    model = Chain(2).to(dtype)
+    doubled = Doubled(model)
+    pairs = [*zip(doubled.model.parameters(), model.parameters(), strict=True)]
+    assert all(p.dtype == torch.float64 and p.data_ptr() != q.data_ptr() for p, q in pairs)
+    with torch.no_grad():
+        for p, q in pairs:
+            before = q.clone()
+            p.add_(1)
+            assert torch.equal(q, before) and q.dtype == dtype
