@@ -68,7 +68,7 @@ class Doubled:
         # what becomes a double is copied by that, once; the rest here
         self.model = cloned(self._source, lent=True).double()
         for own, source in zip(self.model.parameters(), self._source.parameters(), strict=True):
-            if place(own) == place(source):
+            if own.layout == torch.strided and own.data_ptr() == source.data_ptr():
                 own.data = own.data.clone()
         self.tensors = tensors_by_name(self.model)
         self._versions = versions(self.model)

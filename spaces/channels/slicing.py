@@ -240,8 +240,8 @@ class _Cloning:
             registered = [
                 t for m, _, _ in self._pairs for t in (*m._parameters.values(), *m._buffers.values())
             ]
-            self._storages = {place(t): t for t in registered if t is not None}
-        source = self._storages.get(place(tensor))
+            self._storages = {_place(t): t for t in registered if t is not None}
+        source = self._storages.get(_place(tensor))
         copied = None if source is None else self._clones.get(id(source))
         if source is None or copied is None:
             return own_copy(tensor)
@@ -309,7 +309,7 @@ def _copied(model: nn.Module, lent: bool = False) -> tuple[nn.Module, _Cloning]:
     return clone, work
 
 
-def place(tensor: Tensor) -> Any:
+def _place(tensor: Tensor) -> Any:
     """Where the content of a tensor lies; of one without content, itself."""
     try:
         return tensor.untyped_storage().data_ptr() or id(tensor)
