@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spaces.calling import Inputs, call, mode
 from spaces.channels.precision import widened
-from spaces.channels.slicing import cloned, place
+from spaces.channels.slicing import cloned
 from spaces.channels.trace import tensors_by_name
 from spaces.outputs import outputs_of
 from spaces.structures import mapped
