@@ -97,6 +97,12 @@ FIGURES = (
         )
     ),
     (
+        "language_models",
+        "left_at_half",
+        "parameters left at half of the channels, median of seven language models, embeddings left out",
+        "at most .28",
+    ),
+    (
         "huggingface",
         "huggingface_round_trip",
         "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
