@@ -127,6 +127,8 @@ CLASSES: dict[str, str] = {
     "search.reach.Reach": "search.setup.limits.Attainable",
     "search.reach.check_reach": "search.setup.limits.check_attainable",
     "search.reach.reaches": "search.setup.limits.attainable",
+    "search.recipe.Setting": "spaces.channels.shrinking.Setting",
+    "search.recipe.Slice": "spaces.channels.shrinking.Slice",
     "search.recipe.pack_weights": "search.finish.recipe.serialise_weights",
     "search.recipe.settings_of": "search.finish.recipe.attributes_of",
     "search.report.words.trials_table": "search.report.phrases.best_trials",

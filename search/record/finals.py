@@ -194,7 +194,7 @@ def _values(finals: Sequence[Final], problem: Problem) -> np.ndarray:
         row = [(-1 if o.maximise else 1) * metrics.get(o.metric, np.nan) for o in problem.objectives]
         excess = problem.violation({name: np.array([value]) for name, value in metrics.items()})
         rows.append([*row, float(excess[0]) if len(excess) else 0.0])
-    return np.array(rows, dtype=np.float64)
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(problem.objectives) + 1)
 
 
 def _place(finals: Sequence[Final], final: Final, problem: Problem) -> int:

@@ -13,6 +13,8 @@ KNOWN = {
     ("spaces/lazy.py", "import_module"): "paths out of our own tables",
     ("secateur/__init__.py", "import_module"): "paths out of our own tables",
     ("spaces/allowed.py", "import_module"): "the one place for names that a user or a file gives",
+    ("spaces/pretrained/loading.py", "import_module"): "transformers, by that name",
+    ("spaces/pretrained/named.py", "import_module"): "timm and torchvision, by these names",
     ("search/listeners/base.py", "import_module"): "libraries that our own listeners name",
     ("search/config/mistakes.py", "import_module"): "asks spaces.allowed first",
     ("spaces/channels/rewriting.py", "exec"): "code that torch.fx wrote; names of a recipe are parameters",

@@ -189,10 +189,8 @@ STAYS = (
     "orthogonal",
     "depthwise, masks",
     "grouped, parametrised",
-    "spectral norm",
-    "spectral norm of before",
 )
-"""Layers without a group of their eight outputs: these are tied to inputs, or part of a norm."""
+"""Layers without a group of their eight outputs: these are tied to inputs."""
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
