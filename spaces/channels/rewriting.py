@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import keyword
 import math
 import operator
 import types
@@ -207,7 +208,10 @@ def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str
     given, fixed = _arguments(made)
     parameters = [*inspect.signature(code_of(module)).parameters.values()][1:]
     # the names may come from a recipe, and are about to be code
-    if unknown := (given | fixed.keys()) - {p.name for p in parameters}:
+    unknown = (given | fixed.keys()) - {p.name for p in parameters}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):  # it hands such words on
+        unknown = {name for name in unknown if name in given or not _is_word(name)}
+    if unknown:
         raise Unwritable(f"it has no argument {', '.join(sorted(unknown))}")
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL or (p.kind is p.VAR_KEYWORD and p.name in given):
@@ -215,6 +219,10 @@ def divided(module: nn.Module, made: Iterable[str]) -> tuple[list[str], dict[str
         if p.default is not p.empty and p.name not in given:
             fixed.setdefault(p.name, p.default)
     return [p.name for p in parameters if p.name not in fixed and p.kind is not p.VAR_KEYWORD], fixed
+
+
+def _is_word(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def _arguments(made: Iterable[str]) -> tuple[set[str], dict[str, Any]]:

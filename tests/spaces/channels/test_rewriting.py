@@ -173,11 +173,37 @@ def test_code_that_does_more_than_compute_stays_and_the_reason_is_told(kind, rea
     assert {*vars(model[0])} - {"seen"} == before
 
 
+class Lenient(Remembers):
+    """Takes words that it does not know, as models of Hugging Face do."""
+
+    def forward(self, x: Tensor, **others: object) -> Tensor:
+        return self.b(torch.relu(self.a(x).view(-1, 8)))
+
+
+class Insisting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = Lenient(), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(x, cached=False, style="plain"))
+
+
+def test_words_that_code_hands_on_are_no_hindrance() -> None:
+    torch.manual_seed(0)
+    space = ChannelSpace(Insisting(), torch.randn(2, 4))
+    assert {s.name: s.size for s in space.segments} == {"inner.a": 8, "inner.b": 2}
+    compact = space.build(smallest(space))
+    with pytest.raises(InputError, match="was rewritten for cached=False"):
+        compact.inner(torch.randn(2, 4), cached=True)
+
+
+@pytest.mark.parametrize("kind", [Attention, Lenient])
 @pytest.mark.parametrize(
     "name", ["x, *[print('ran')], loud=1", "given_x, *[print('ran')]", "size_of_view_1_1; print('ran')"]
 )
-def test_a_name_in_a_recipe_does_not_become_code(name, capsys):
-    model = nn.Sequential(Attention())
+def test_a_name_in_a_recipe_does_not_become_code(name, kind, capsys):
+    model = nn.Sequential(kind())
     with pytest.raises(InputError, match="cannot be rewritten"):
         shrink(model, [], [Setting("0", name, 3)])
     assert "ran" not in capsys.readouterr().out
