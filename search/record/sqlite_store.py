@@ -65,6 +65,8 @@ _CANNOT_WRITE = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
 )
+_BEGINNING = 1.0
+"""Seconds that a reader gives a run between making its file and what stands in it."""
 
 
 class SQLiteStore:
@@ -92,7 +94,7 @@ class SQLiteStore:
         except OSError as error:
             raise StoreError(StoreFault.UNWRITABLE, error.strerror or str(error)) from None
         try:
-            new = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            new = not self._has_tables()
             if not new:  # what is not ours is left as it was found
                 self._check()
                 if (damage := self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
@@ -330,10 +332,16 @@ class SQLiteStore:
     def _connect(self, uri: str) -> None:
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
         try:
+            end = time.monotonic() + _BEGINNING
+            while not self._has_tables() and time.monotonic() < end:
+                time.sleep(0.02)
             self._check()
         except (sqlite3.Error, StoreError, UnicodeDecodeError):
             self._db.close()
             raise
+
+    def _has_tables(self) -> bool:
+        return bool(self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
     def _check(self) -> None:
         """See that the file is a ledger of this format."""

@@ -173,6 +173,19 @@ def test_readers_see_what_is_committed_and_need_no_space(space, path):
     assert len(list(Ledger.reader(path, space).candidates())) == 3  # also when the writer has gone
 
 
+def test_a_reader_waits_for_a_run_that_is_just_beginning(space, path, monkeypatch):
+    path.touch()  # a writer makes the file before what stands in it
+    monkeypatch.setattr("search.record.sqlite_store.time.sleep", lambda seconds: Ledger(path, space).close())
+    assert Ledger.reader(path).fingerprint == "bits"
+
+
+def test_an_empty_file_is_no_ledger(path, monkeypatch):
+    path.touch()
+    monkeypatch.setattr("search.record.sqlite_store._BEGINNING", 0.0)
+    with pytest.raises(InputError, match="it is not a ledger"):
+        Ledger.reader(path)
+
+
 def test_a_killed_writer_keeps_what_it_committed_and_nothing_else(path):
     code = f"""
         import os, signal, sys
