@@ -183,6 +183,8 @@ _T5 = {
     "decoder_start_token_id": 0,
 }
 _SMP = {"encoder_name": "resnet18", "encoder_weights": None, "classes": 3}
+_MONAI = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2}
+_UNET = {"channels": (8, 16, 32), "strides": (2, 2)}
 _X = {"dim": 32, "depth": 2, "heads": 4}
 
 CATALOGUE: dict[str, Stranger] = {
@@ -285,44 +287,34 @@ CATALOGUE: dict[str, Stranger] = {
         "monai",
         "monai.networks.nets.UNet",
         images(32, 1),
-        spatial_dims=2,
-        in_channels=1,
-        out_channels=2,
-        channels=(8, 16, 32),
-        strides=(2, 2),
         num_res_units=1,
+        **_MONAI,
+        **_UNET,
     ),
     "monai/segresnet": _other(
         "monai",
         "monai.networks.nets.SegResNet",
         images(32, 1),
-        spatial_dims=2,
-        in_channels=1,
-        out_channels=2,
         init_filters=8,
+        **_MONAI,
     ),
     "monai/attention_unet": _other(
         "monai",
         "monai.networks.nets.AttentionUnet",
         images(32, 1),
-        spatial_dims=2,
-        in_channels=1,
-        out_channels=2,
-        channels=(8, 16, 32),
-        strides=(2, 2),
+        **_MONAI,
+        **_UNET,
     ),
     "monai/unetr": _other(
         "monai",
         "monai.networks.nets.UNETR",
         images(32, 1),
-        in_channels=1,
-        out_channels=2,
         img_size=(32, 32),
         feature_size=8,
         hidden_size=48,
         mlp_dim=96,
         num_heads=4,
-        spatial_dims=2,
+        **_MONAI,
     ),
     **{
         f"smp/{name}": _other(

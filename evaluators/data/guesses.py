@@ -43,8 +43,7 @@ def named_inputs(
     if found is None or missing is not None:
         raise InputError(
             f"data: a batch with {', '.join(map(str, batch))} has no {missing or 'targets'!r}; expected "
-            f"target= "
-            f"and inputs= to name its entries"
+            f"target= and inputs= to name its entries"
         )
     if isinstance(chosen, str):
         return batch[chosen], batch[found]

@@ -1,5 +1,4 @@
-"""Data as torch and Hugging Face have them: loaders and datasets, a source for each split or one to "
-"divide."""
+"""Data as torch and Hugging Face have them: loaders and datasets, one for each split or one to divide."""
 
 from __future__ import annotations
 
@@ -124,9 +123,8 @@ class Loaders(Data):
                 "data",
                 (
                     all(share > 0 for share in wanted.values()) and sum(wanted.values()) < 1,
-                    f"shares {wanted}; expected numbers above 0 for splits that are not given, of less "
-                    f"than 1 "
-                    f"together",
+                    f"shares {wanted}; expected numbers above 0 for splits that are not given, of less than "
+                    f"1 together",
                 ),
             )
             parts: dict[str, float] = {"train": 1 - sum(wanted.values()), **wanted}
@@ -282,8 +280,7 @@ def data_of(given: Any, model: nn.Module | None) -> Data:
     if not is_source(given):
         raise InputError(
             f"data: a {type(given).__name__}; expected an evaluators.data.Data, a torch DataLoader or "
-            f"Dataset, "
-            f"or a Hugging Face dataset (docs/your-model.md)"
+            f"Dataset, or a Hugging Face dataset (docs/data.md)"
         )
     return Loaders(given, inputs=None if model is None else taken_by(model, given))
 
