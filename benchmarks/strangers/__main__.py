@@ -62,6 +62,7 @@ def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
         tool: sorted(name for name, outcome in tried.items() if outcome["state"] == "works")
         for tool, tried in found.items()
     }
+    written = [outcome["onnx"] for outcome in ours.values() if "onnx" in outcome]
     return {
         "models": len(ours),
         "works": states["works"] / len(ours),
@@ -69,6 +70,9 @@ def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
         "wrong": states["wrong"],
         "seconds_to_plan": float(np.median(seconds)) if seconds else None,
         "left": float(np.median([o["left"] for o in ours.values() if "left" in o])),
+        "onnx_tried": len(written),
+        "onnx_equal": written.count("equal"),
+        "onnx_not": {name: o["onnx"] for name, o in ours.items() if o.get("onnx", "equal") != "equal"},
         "works_by_tool": {tool: len(names) for tool, names in works.items()},
         **{
             f"over_{tool}": len(works["secateur"]) / max(1, len(names))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.strangers.catalogue import CATALOGUE, Inputs
 from search import load
-from search.finish.export import export
+from search.finish.export import ONNX, export, export_onnx
 from spaces import ChannelSpace, InputError
-from spaces.calling import call
+from spaces.calling import Example, call
 
 Outcome = dict[str, Any]
 """``state``: works, wrong, refused or error; ``reason`` where it does not work; figures."""
 
 _PRECISE, _SINGLE, _FRESH = 1e-9, 1e-3, 1e-4
+_ONNX = 3  # every third model is also written as ONNX
 _RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
@@ -79,7 +80,15 @@ def secateur(name: str) -> Outcome:
         or _step(compact, model, inputs)
         or _fresh(name, space, genome, space.build(genome), inputs)
     )
+    if [*CATALOGUE].index(name) % _ONNX == 0:
+        found["onnx"] = _onnx(compact, space.example)
     return {"state": "wrong" if reason else "works", "reason": reason} | found
+
+
+def _onnx(compact: nn.Module, example: Example) -> str:
+    """Return "equal", or why there is no ONNX file that computes the same in onnxruntime."""
+    with tempfile.TemporaryDirectory() as folder:
+        return str(export_onnx(compact.eval(), example, Path(folder) / ONNX).get("missing", "equal"))
 
 
 def _half(space: ChannelSpace) -> np.ndarray:
@@ -160,32 +169,62 @@ def read(name: str, folder: Path) -> None:
 
 
 def torch_pruning(name: str) -> Outcome:
-    """Halve all layers but the last by Torch-Pruning; only the shapes of outputs are looked at."""
+    """Halve all layers but the last by Torch-Pruning."""
     library = importlib.import_module("torch_pruning")
+
+    def prune(model: nn.Module, inputs: Inputs) -> nn.Module:
+        kinds = nn.Linear | nn.modules.conv._ConvNd
+        layers = [module for module in model.modules() if isinstance(module, kinds)]
+        library.pruner.BasePruner(
+            model,
+            inputs,
+            importance=library.importance.RandomImportance(),
+            pruning_ratio=0.5,
+            ignored_layers=layers[-1:],
+        ).step()
+        return model
+
+    return _shrunk(name, prune)
+
+
+def torch_kirigami(name: str) -> Outcome:
+    """Take a tenth of all channels away by torch-kirigami, in the way of its README; it checks every channel
+    by itself, so that half of them would take too long.
+    """
+    library = importlib.import_module("torch_kirigami")
+    pruning = importlib.import_module("torch_kirigami.pruning")
+
+    def prune(model: nn.Module, inputs: Inputs) -> nn.Module:
+        given = {"kwargs": dict(inputs)} if isinstance(inputs, Mapping) else {"args": tuple(inputs)}
+        pruner = pruning.Pruner(model, graph=library.DependencyGraph.build(model, **given))
+        pruned: nn.Module = pruner.prune(
+            pruner.discover_candidates(),
+            budget=pruning.ChannelRatio(0.1, scope="global"),
+            strategy=pruning.Greedy(pruning.GroupMagnitude(p=2)),
+        )[0]
+        return pruned
+
+    return _shrunk(name, prune)
+
+
+def _shrunk(name: str, prune: Callable[[nn.Module, Inputs], nn.Module]) -> Outcome:
+    """Say whether another tool makes a model smaller; of outputs, only shapes are looked at."""
     model, inputs = made(name)
     before, shapes = size(model), [value.shape for value in tensors(call(model, inputs))]
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
     start = time.process_time()
-    library.pruner.BasePruner(
-        model,
-        inputs,
-        importance=library.importance.RandomImportance(),
-        pruning_ratio=0.5,
-        ignored_layers=layers[-1:],
-    ).step()
+    pruned = prune(model, inputs)
     seconds = time.process_time() - start
-    after = [value.shape for value in tensors(call(model, inputs))]
-    works = after == shapes and size(model) < before
-    reason = "" if works else "outputs have another shape" if after != shapes else "it is not smaller"
-    return {
-        "state": "works" if works else "wrong",
-        "reason": reason,
-        "seconds": seconds,
-        "left": size(model) / before,
-    }
+    same = [value.shape for value in tensors(call(pruned, inputs))] == shapes
+    left = size(pruned) / before
+    reason = "outputs have another shape" if not same else "" if left < 1 else "it is not smaller"
+    return {"state": "wrong" if reason else "works", "reason": reason, "seconds": seconds, "left": left}
 
 
-TOOLS: dict[str, Callable[[str], Outcome]] = {"secateur": secateur, "torch_pruning": torch_pruning}
+TOOLS: dict[str, Callable[[str], Outcome]] = {
+    "secateur": secateur,
+    "torch_pruning": torch_pruning,
+    "torch_kirigami": torch_kirigami,
+}
 
 
 def main() -> None:
