@@ -118,6 +118,7 @@ def _step(compact: nn.Module, base: nn.Module, inputs: Inputs) -> str:
         loss(model).backward()
         return {key for key, value in model.named_parameters() if value.grad is not None}
 
+    untouched = copy.deepcopy(compact)  # some models keep what they computed
     expected, before = reached(copy.deepcopy(base)), float(loss(compact))
     gone = (
         expected - reached(compact) - {key for key in expected if key not in dict(compact.named_parameters())}
@@ -128,7 +129,7 @@ def _step(compact: nn.Module, base: nn.Module, inputs: Inputs) -> str:
     if not all(parameter.grad.isfinite().all() for parameter in gradients if parameter.grad is not None):
         return "a gradient is not finite"
     for rate in _RATES:
-        again = copy.deepcopy(compact)
+        again = copy.deepcopy(untouched)
         with torch.no_grad():
             for own, parameter in zip(again.parameters(), compact.parameters(), strict=True):
                 if parameter.grad is not None:
