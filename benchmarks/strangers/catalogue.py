@@ -156,7 +156,7 @@ _VISION = (
     *("efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "alexnet"),
 )
 _CV = (
-    *("resnet10", "preresnet10", "resnext14_32x4d", "seresnet10", "ibnresnet50", "shufflenet_g1_wd4"),
+    *("resnet10", "preresnet10", "resnext14_32x4d", "seresnet10", "ibn_resnet50", "shufflenet_g1_wd4"),
     *("menet108_8x1_g3", "squeezenet_v1_0", "darknet_tiny", "diracnet18v2", "fishnet99", "bninception"),
     *("igcv3_wd4", "fdmobilenet_wd4", "proxylessnas_cpu", "sknet50", "bagnet9", "spnasnet"),
 )

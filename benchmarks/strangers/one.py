@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.strangers.catalogue import CATALOGUE, Inputs
@@ -26,13 +27,14 @@ from search import load
 from search.finish.export import ONNX, export, export_onnx
 from spaces import ChannelSpace, InputError
 from spaces.calling import Example, call
+from spaces.structures import mapped
 
 Outcome = dict[str, Any]
 """``state``: works, wrong, refused or error; ``reason`` where it does not work; figures."""
 
-_PRECISE, _SINGLE, _FRESH = 1e-9, 1e-3, 1e-4
+_PRECISE, _ROUNDED, _SINGLE, _FRESH = 1e-9, 1e-5, 1e-3, 1e-4
 _ONNX = 3  # every third model is also written as ONNX
-_RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+_SHARES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def made(name: str) -> tuple[nn.Module, Inputs]:
@@ -105,11 +107,35 @@ def _differs(space: ChannelSpace, genome: np.ndarray) -> str:
         difference, limit = space.difference(genome, precise=True), _PRECISE
     except Exception:
         difference, limit = space.difference(genome), _SINGLE
+    if difference > limit and _in_between(space):
+        limit = _ROUNDED
     return "" if difference <= limit else f"it differs by {difference:.1e}"
 
 
+class _Single(TorchDispatchMode):
+    """Notes whether anything is computed in single precision."""
+
+    seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.seen |= any(isinstance(x, Tensor) and x.dtype == torch.float32 for x in tree_leaves(found))
+        return found
+
+
+def _in_between(space: ChannelSpace) -> bool:
+    """Whether a model in double precision computes something in single precision, as its code says."""
+    precise = copy.deepcopy(space.model).double()
+    inputs = mapped(lambda x: x.double() if x.is_floating_point() else x, space.example)
+    with torch.no_grad(), _Single() as watch:
+        call(precise, inputs)
+    return watch.seen
+
+
 def _step(compact: nn.Module, base: nn.Module, inputs: Inputs) -> str:
-    """Train one step of gradient descent in eval mode, by the mean square of all outputs."""
+    """Take one step against the gradient in eval mode, by the mean square of all outputs; as long as some
+    share of the weights' own length, since random weights may give outputs of any size.
+    """
 
     def loss(model: nn.Module) -> Tensor:
         return torch.stack([output.square().mean() for output in tensors(call(model, inputs))]).mean()
@@ -128,15 +154,22 @@ def _step(compact: nn.Module, base: nn.Module, inputs: Inputs) -> str:
     gradients = [parameter for parameter in compact.parameters() if parameter.grad is not None]
     if not all(parameter.grad.isfinite().all() for parameter in gradients if parameter.grad is not None):
         return "a gradient is not finite"
-    for rate in _RATES:
+    length = _length([parameter.detach() for parameter in gradients])
+    slope = _length([parameter.grad for parameter in gradients if parameter.grad is not None])
+    for share in _SHARES:
         again = copy.deepcopy(untouched)
         with torch.no_grad():
             for own, parameter in zip(again.parameters(), compact.parameters(), strict=True):
                 if parameter.grad is not None:
-                    own -= rate * parameter.grad
+                    own -= share * length / slope * parameter.grad
             if float(loss(again)) < before:
                 return ""
     return "a step does not lower the loss"
+
+
+def _length(values: Sequence[Tensor]) -> float:
+    """Return the Euclidean norm of all entries, in double precision."""
+    return float(torch.stack([value.double().norm() for value in values]).norm())
 
 
 def _fresh(name: str, space: ChannelSpace, genome: np.ndarray, compact: nn.Module, inputs: Inputs) -> str:
