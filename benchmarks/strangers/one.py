@@ -38,12 +38,15 @@ _SHARES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def made(name: str) -> tuple[nn.Module, Inputs]:
-    """Return a model in eval mode, with norm statistics as training would leave them, and its inputs; the
-    same ones in every process.
+    """Return a model in eval mode, with norm statistics as training would leave them and no weights at zero,
+    and its inputs; the same ones in every process.
     """
     torch.manual_seed(0)
     stranger = CATALOGUE[name]
     model, inputs = stranger.make().eval(), stranger.inputs()
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and bool((parameter == parameter.flatten()[0]).all()):  # nothing comes through
+            nn.init.normal_(parameter, parameter.mean().item(), 0.05)
     for module in model.modules():
         if isinstance(getattr(module, "running_var", None), Tensor):
             nn.init.normal_(module.running_mean, 0.0, 0.2)
