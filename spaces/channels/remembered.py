@@ -50,6 +50,7 @@ class Remembered(Protocol):
     _untrained: str
     _followers: list[Follower]
     _rewritings: dict[str, Rewriting]
+    _ties: list[tuple[int, int]]
 
     @property
     def program(self) -> str: ...
@@ -81,7 +82,8 @@ class Memory:
         if self._path is None or not self._path.is_file():
             return False
         space = self._space
-        before = space._refused, space._whole_blocks, space._untrained, space._followers, space._rewritings
+        before = space._refused, space._whole_blocks, space._untrained
+        follow = space._followers, space._rewritings, space._ties
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             _take(space, found)
@@ -89,7 +91,8 @@ class Memory:
                 return True
         except Exception:  # whatever stands in it: it is no verdict on this model
             pass
-        space._refused, space._whole_blocks, space._untrained, space._followers, space._rewritings = before
+        space._refused, space._whole_blocks, space._untrained = before
+        space._followers, space._rewritings, space._ties = follow
         space._accept(space._analyse())
         return False
 
@@ -103,6 +106,7 @@ class Memory:
             "refused": space._refused,
             "whole_blocks": space._whole_blocks,
             "untrained": space._untrained,
+            "ties": space._ties,
             "followers": [asdict(follower) for follower in space._followers],
             "rewritings": [
                 {
@@ -139,6 +143,7 @@ def _take(space: Remembered, found: Any) -> None:
         )
         for r in found["rewritings"]
     }
+    space._ties = [(int(one), int(other)) for one, other in found["ties"]]
     space._accept(space._restored())
 
 

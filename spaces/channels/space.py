@@ -108,6 +108,7 @@ class ChannelSpace(PlainModels):
         self._doubled: Doubled | None = None
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
+        self._ties: list[tuple[int, int]] = []
         progress = Progress()
         refuse_wrapped(model)
         refuse_unfollowed(model)
@@ -351,6 +352,7 @@ class ChannelSpace(PlainModels):
         blocks = self._analysis.blocks
         self._analysis.blocks = [block for block in blocks if block.path not in self._whole_blocks]
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
+        self._analysis.tie(self._ties)
         return self._analysis.plan(self._refused)
 
     def _verify(self, progress: Progress) -> None:
@@ -369,6 +371,7 @@ class ChannelSpace(PlainModels):
 
     def _accept(self, plan: SlicePlan) -> None:
         self._followers, self._rewritings = list(self._analysis.followers), dict(self._analysis.rewritings)
+        self._ties = list(self._analysis.ties)
         is_same = plan.axes is getattr(self, "plan", plan).axes
         self.plan: SlicePlan = plan
         self.segments, self._slicer = plan.segments, Slicer(self.model, plan)
