@@ -18,7 +18,6 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from spaces.base import Segment
 from spaces.channels.depth import DEPTH, IS_THERE, Block, chosen, examine
 from spaces.channels.labelling import Labelling
-from spaces.channels.literals import Follower
 from spaces.channels.loci import Reason
 from spaces.channels.matching import Rewriting
 from spaces.channels.numbered import Numbered
@@ -31,8 +30,6 @@ class Analysis(Numbered):
     training uses).
 
     Attributes:
-        followers: attributes that follow literals; to be added to.
-        rewritings: modules whose code is rewritten, by path; to be added to.
         blocks: that can be left out, in order; may be taken from.
         whole_blocks: those that cannot, and why.
     """
@@ -50,8 +47,6 @@ class Analysis(Numbered):
         super().__init__(model, chosen(model, depth), traces)
         self.blocks: list[Block] = []
         self.whole_blocks: dict[str, str] = {}
-        self.followers: list[Follower] = []
-        self.rewritings: dict[str, Rewriting] = {}
         for index, trace in enumerate(traces):
             graph = Labelling(self, trace, counts=index == 0)
             if index == 0:

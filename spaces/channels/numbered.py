@@ -12,7 +12,7 @@ from torch import nn
 
 from spaces.channels.grouping import Grouping
 from spaces.channels.literals import Follower, holders
-from spaces.channels.matching import Number, Numbers
+from spaces.channels.matching import Number, Numbers, Rewriting
 from spaces.channels.trace import Trace, first_call, is_within
 
 
@@ -21,6 +21,8 @@ class Numbered(Grouping):
 
     Attributes:
         labels_of: for the first trace, the labels of every node that gives a tensor, by node name.
+        followers: attributes that follow literals; to be added to.
+        rewritings: modules whose code is rewritten, by path; to be added to.
         ties: pairs of literals, by their places, which count axes that keep the same places.
     """
 
@@ -29,6 +31,8 @@ class Numbered(Grouping):
         self._traces = traces
         self.labels_of: dict[str, Any] = {}
         self.ties: list[tuple[int, int]] = []
+        self.followers: list[Follower] = []
+        self.rewritings: dict[str, Rewriting] = {}
 
     def candidates(self, name: str) -> list[list[Follower]]:
         """Return, for every number that must follow a group, the attributes that hold it: those of the
@@ -42,6 +46,19 @@ class Numbered(Grouping):
             if key not in found and np.isin(loci, own).any():
                 found[key] = [*holders(self.model, self._paths, literal, index, self._known)]
         return [some for some in found.values() if some]
+
+    def unfollowed(self, name: str) -> bool:
+        """Whether there is a number of a group that attributes hold, and none of these follows it."""
+
+        def of(follower: Follower) -> tuple[str, str, bytes]:
+            loci = self._loci(self.literals[follower.literal].label)
+            return follower.module, follower.name, loci.tobytes()
+
+        following = {*map(of, self.followers)}
+        return any(
+            following.isdisjoint(map(of, some)) and self.literals[some[0].literal].path not in self.rewritings
+            for some in self.candidates(name)
+        )
 
     def writable(self, name: str) -> list[list[str]]:
         """Return the modules whose code may have to be rewritten for a group: those with its numbers; then

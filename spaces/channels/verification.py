@@ -5,6 +5,7 @@ the code follow by trial.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, combinations, count
 from math import comb
 from typing import Protocol
@@ -21,7 +22,7 @@ from spaces.channels.following import Analysed, Following, kind_of
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation
 from spaces.channels.plan import SlicePlan
 from spaces.channels.progress import Progress
-from spaces.channels.trace import Trace, tensors_by_name
+from spaces.channels.trace import Trace, tensors_by_name, trace
 from spaces.channels.training import EXPECTED, TrainingRun, untouched
 from spaces.errors import InputError
 from spaces.structures import tensors
@@ -91,23 +92,58 @@ class Verification:
             InputError: a copy of the model computes with the model's own parameters, or changes them.
         """
         space = self.space
-        self._judge()
+        with self._doubled():
+            self._judge()
         training = TrainingRun(space)
         with untouched(space.model):
             wrong = space.segments and any(training.wrong(drawn) for drawn in self._drawn())
             space._untrained = training.whole() or ""
             if wrong:
                 self._training = training
-                self._judge()
+                with self._doubled():
+                    self._judge()
+            self._follow_when_traced()
 
-    def _judge(self) -> None:
+    def _follow_when_traced(self) -> None:
+        """Have numbers follow that only traced code reads.
+
+        Code may take another way while it is traced or exported, or with other inputs: the attention of
+        transformers does, which reads how many queries share a key where there is a mask. A smaller model
+        that runs, but cannot be traced as the whole one was, lacks such a number.
+        """
+        space = self.space
+        names = [name for name in space._analysis.names if space._analysis.unfollowed(name)]
+        if not names or self._traces(self._halved(names)):
+            return
+        self._at = "numbers that only traced code reads"
+        following = Following(space, self._wrong_or_untraced)
+        with self._doubled():
+            for name, *others in by_kind(names).values():
+                if not self._traces(genome := self._halved([name])) and following.helped(name, genome):
+                    following.carry(name, others)
+
+    def _wrong_or_untraced(self, genome: np.ndarray) -> str | None:
+        told = self._wrong(genome)
+        return told if told is not None or self._traces(genome) else "it cannot be traced"
+
+    def _traces(self, genome: np.ndarray) -> bool:
+        """Whether a smaller model can be traced."""
+        try:
+            trace(self.space.build(genome), self.space.example, training=False)
+        except Exception:  # torch raises whatever it likes
+            return False
+        return True
+
+    @contextmanager
+    def _doubled(self) -> Iterator[None]:
+        """Keep one copy in double precision while runs need it."""
         self.space._doubled = Doubled(self.space.model) if self._precise else None
         try:
-            self._judge_all()
+            yield
         finally:
             self.space._doubled = None
 
-    def _judge_all(self) -> None:
+    def _judge(self) -> None:
         space = self.space
         refused = self._distrusted()
         space._refused |= refused

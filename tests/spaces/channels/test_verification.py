@@ -5,6 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spaces import ChannelSpace
 from spaces.channels.analysis import Analysis
@@ -168,3 +169,37 @@ def test_the_copy_in_double_precision_is_the_only_one_and_its_own(dtype: torch.d
             before = q.clone()
             p.add_(1)
             assert torch.equal(q, before) and q.dtype == dtype
+
+
+class GroupedQueries(nn.Module):
+    """Reads how many queries share a key where it is traced or has a mask, as in transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys, self.repeats = nn.Linear(12, 24), nn.Linear(12, 8), 3
+        self.out = nn.Linear(24, 5)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        queries, keys = (
+            layer(x).unflatten(-1, (-1, 4)).transpose(1, 2) for layer in (self.queries, self.keys)
+        )
+        shared = mask is None and not torch.compiler.is_exporting()
+        if not shared:
+            batch, heads, length, width = keys.shape
+            keys = keys[:, :, None].expand(batch, heads, self.repeats, length, width)
+            keys = keys.reshape(batch, heads * self.repeats, length, width)
+        attended = F.scaled_dot_product_attention(queries, keys, keys, mask, enable_gqa=shared)
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+def test_numbers_follow_that_only_traced_code_reads():
+    torch.manual_seed(0)
+    model, x = GroupedQueries().eval(), torch.randn(2, 7, 12)
+    space = ChannelSpace(model, (x,))
+    repeats = next(part for part in space.slices.values() if part.stop - part.start == 3)
+    genome = space.base.copy()
+    genome[repeats.start] = 0
+    compact = space.build(genome)
+    assert compact.repeats == 2 and model.repeats == 3
+    assert torch.allclose(compact(x, torch.ones(7, 7).bool()), space.reference(genome)(x), atol=1e-5)
+    torch.export.export(compact, (x,))
