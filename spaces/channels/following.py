@@ -188,8 +188,9 @@ class Following:
         """Have the numbers of other groups follow as those of the first of their kind do, without a run;
         return those of which there is all that it took.
         """
-        analysis = self._space._analysis
-        chosen, written = self._found.get(first, ([], {}))
+        if first not in self._found:
+            return []
+        analysis, (chosen, written) = self._space._analysis, self._found[first]
         followers, rewritings = self.state()
         kinds, model = {*map(kind_of, written)}, analysis.candidates(first)
         carried = []

@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,9 @@ from spaces.structures import leaves
 
 VARIABLE, OFF = "SECATEUR_PLAN_CACHE", "off"
 """The environment variable that names the folder, and what switches the cache off."""
+MOST_PLANS = 500
+"""So many plans are kept, those that were used last: some megabytes."""
+_NAMES = f"{'[0-9a-f]' * 32}.json"
 _SCALARS = (bool, int, float, str)
 
 
@@ -88,6 +92,8 @@ class Memory:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             _take(space, found)
             if space.fingerprint == found["fingerprint"]:
+                with suppress(OSError):  # it was used, so others are forgotten before it
+                    os.utime(self._path)
                 return True
         except Exception:  # whatever stands in it: it is no verdict on this model
             pass
@@ -120,10 +126,16 @@ class Memory:
                 for path, rewriting in space._rewritings.items()
             ],
         }
-        try:
+        with suppress(OSError):
             write_bytes(self._path, json.dumps(found, indent=1).encode())
-        except OSError:
-            return
+            _forget(self._path.parent)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the plans that were not used for longest, from `MOST_PLANS` on."""
+    used = {file: file.stat().st_mtime for file in folder.glob(_NAMES)}
+    for file in sorted(used, key=used.__getitem__, reverse=True)[MOST_PLANS:]:
+        file.unlink(missing_ok=True)
 
 
 def _take(space: Remembered, found: Any) -> None:

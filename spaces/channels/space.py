@@ -259,6 +259,7 @@ class ChannelSpace(PlainModels):
                     lambda state, lent: self._masked(genome, state, lent),
                     inputs,
                     (genome.tobytes(), self.plan.axes),
+                    self._casts,
                 )
             )
         state = None if compact is None else self.scatter(genome, compact.state_dict())
@@ -271,7 +272,7 @@ class ChannelSpace(PlainModels):
             state = {
                 name: double(tensor) for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
-        with mode(model, False), torch.no_grad(), widened(precise):
+        with mode(model, False), torch.no_grad(), widened(precise and self._casts):
             return distance(outputs_of(model, inputs), call(self.reference(genome, state), inputs))
 
     def perturbed_difference(
@@ -291,7 +292,7 @@ class ChannelSpace(PlainModels):
         perturb(model, by, names)
         if precise:
             inputs, model = mapped(double, inputs), model.double()
-        with mode(model, False), torch.no_grad(), widened(precise):
+        with mode(model, False), torch.no_grad(), widened(precise and self._casts):
             before = versions(model)
             expected = call(self._masked(genome, tensors_by_name(model), lent), inputs)
             if versions(model) != before:
@@ -379,6 +380,11 @@ class ChannelSpace(PlainModels):
             self.__dict__.pop(name, None)
         if not is_same:
             self.__dict__.pop("_value_loci", None)
+
+    @property
+    def _casts(self) -> bool:
+        """Whether the code casts to single precision by name, as far as that is known in this process."""
+        return self._trace is None or self._trace.casts
 
     @cached_property
     def _limits(self) -> dict[str, Limits]:
