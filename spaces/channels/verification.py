@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import chain, combinations, count
 from math import comb
 from typing import Protocol
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from spaces.channels.following import Analysed, Following, kind_of
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation
 from spaces.channels.plan import SlicePlan
 from spaces.channels.progress import Progress
-from spaces.channels.trace import Trace, tensors_by_name, trace
+from spaces.channels.trace import Trace, tensors_by_name
 from spaces.channels.training import EXPECTED, TrainingRun, untouched
 from spaces.errors import InputError
 from spaces.structures import tensors
@@ -102,37 +103,40 @@ class Verification:
                 self._training = training
                 with self._doubled():
                     self._judge()
-            self._follow_when_traced()
+            self._follow_when_exported()
 
-    def _follow_when_traced(self) -> None:
-        """Have numbers follow that only traced code reads.
+    def _follow_when_exported(self) -> None:
+        """Have numbers follow that only code reads which is exported.
 
-        Code may take another way while it is traced or exported, or with other inputs: the attention of
-        transformers does, which reads how many queries share a key where there is a mask. A smaller model
-        that runs, but cannot be traced as the whole one was, lacks such a number.
+        Code may take another way then, or with other inputs: the attention of transformers does, which reads
+        how many queries share a key where there is a mask. A smaller model that is right, but not where it
+        takes that way, lacks such a number.
         """
-        space = self.space
-        names = [name for name in space._analysis.names if space._analysis.unfollowed(name)]
-        if not names or self._traces(self._halved(names)):
-            return
-        self._at = "numbers that only traced code reads"
-        following = Following(space, self._wrong_or_untraced)
+        analysis = self.space._analysis
+        names = [name for name in analysis.names if analysis.unfollowed(name)]
         with self._doubled():
+            self._at = "code that is exported"
+            if (
+                not names
+                or self._wrong_exported(self._halved([]))
+                or not self._wrong_exported(self._halved(names))
+            ):
+                return
+            following = Following(
+                self.space, lambda genome: self._wrong(genome) or self._wrong_exported(genome)
+            )
             for name, *others in by_kind(names).values():
-                if not self._traces(genome := self._halved([name])) and following.helped(name, genome):
+                genome = self._halved([name])
+                if self._wrong_exported(genome) and following.helped(name, genome):
                     following.carry(name, others)
 
-    def _wrong_or_untraced(self, genome: np.ndarray) -> str | None:
-        told = self._wrong(genome)
-        return told if told is not None or self._traces(genome) else "it cannot be traced"
-
-    def _traces(self, genome: np.ndarray) -> bool:
-        """Whether a smaller model can be traced."""
-        try:
-            trace(self.space.build(genome), self.space.example, training=False)
-        except Exception:  # torch raises whatever it likes
-            return False
-        return True
+    def _wrong_exported(self, genome: np.ndarray) -> str | None:
+        """Return what is wrong with a compact model that believes it is exported, or None."""
+        with (
+            patch.object(torch.compiler, "is_compiling", lambda: True),
+            patch.object(torch.compiler, "is_exporting", lambda: True),
+        ):
+            return self._wrong(genome)
 
     @contextmanager
     def _doubled(self) -> Iterator[None]:
