@@ -28,6 +28,7 @@ SHARDS = Path(__file__).parent.parent / "results" / "strangers"
 LIMIT = 180
 """CPU seconds of a model and a tool."""
 _QUICK = 12
+_SLOW = 3  # every third model is tried with torch-kirigami, which takes minutes for many
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["benchmarks.strangers.one"])  # torch is imported once
 
@@ -60,14 +61,17 @@ def _told(name: str, tool: str, file: str) -> None:
 
 
 def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
-    """Return the figures of all that was tried, by tool and model."""
+    """Return the figures of all that was tried, by tool and model; over another tool, of what it was tried
+    on.
+    """
     ours = found["secateur"]
     states = Counter(outcome["state"] for outcome in ours.values())
     seconds = [outcome["seconds"] for outcome in ours.values() if outcome["state"] == "works"]
     works = {
-        tool: sorted(name for name, outcome in tried.items() if outcome["state"] == "works")
+        tool: {name for name, outcome in tried.items() if outcome["state"] == "works"}
         for tool, tried in found.items()
     }
+    others = [tool for tool in found if tool != "secateur"]
     written = [outcome["onnx"] for outcome in ours.values() if "onnx" in outcome]
     return {
         "models": len(ours),
@@ -79,15 +83,42 @@ def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
         "onnx_tried": len(written),
         "onnx_equal": written.count("equal"),
         "onnx_not": {name: o["onnx"] for name, o in ours.items() if o.get("onnx", "equal") != "equal"},
-        "works_by_tool": {tool: len(names) for tool, names in works.items()},
+        "works_by_tool": {tool: f"{len(works[tool])} of {len(tried)}" for tool, tried in found.items()},
         **{
-            f"over_{tool}": len(works["secateur"]) / max(1, len(names))
-            for tool, names in works.items()
-            if tool != "secateur"
+            f"over_{tool}": len(works["secateur"] & {*found[tool]}) / max(1, len(works[tool]))
+            for tool in others
         },
         "not": {name: f"{o['state']}: {o['reason']}" for name, o in ours.items() if o["state"] != "works"},
-        "theirs_alone": sorted({name for names in works.values() for name in names} - {*works["secateur"]}),
+        "theirs_alone": sorted(set().union(*(works[tool] for tool in others)) - works["secateur"]),
+        "by_library": _by_library(found, works),
     }
+
+
+def _by_library(
+    found: dict[str, dict[str, Outcome]], works: dict[str, set[str]]
+) -> dict[str, dict[str, Any]]:
+    rows = {}
+    for library in sorted({name.partition("/")[0] for name in found["secateur"]}):
+        own = [name for name in found["secateur"] if name.partition("/")[0] == library]
+        seconds = [found["secateur"][name].get("seconds", LIMIT) for name in own]
+        row: dict[str, Any] = {"models": len(own), "seconds": float(np.median(seconds))}
+        for tool, tried in found.items():
+            row[tool] = f"{len(works[tool] & {*own})} of {len({*tried} & {*own})}"
+        rows[library] = row
+    return rows
+
+
+def table(told: dict[str, Any]) -> str:
+    """Return the rows of docs/operations.md, one a library."""
+    columns = {"secateur": "Secateur", "torch_pruning": "Torch-Pruning", "torch_kirigami": "torch-kirigami"}
+    lines = [
+        f"| library | {' | '.join(columns.values())} | CPU seconds to plan, median |",
+        "| --- " * 5 + "|",
+    ]
+    for library, row in told["by_library"].items():
+        counts = " | ".join(row[tool] for tool in columns)
+        lines.append(f"| {library} | {counts} | {row['seconds']:.0f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -108,7 +139,7 @@ def main() -> None:
     names = names[:: max(1, len(names) // _QUICK)] if given.quick else names
     found: dict[str, dict[str, Outcome]] = {tool: {} for tool in TOOLS}
     for number, name in enumerate(names):
-        for tool in TOOLS:
+        for tool in TOOLS if number % _SLOW == 0 else [tool for tool in TOOLS if tool != "torch_kirigami"]:
             outcome = tried(name, tool, SHARDS, name in given.again)
             found[tool][name] = outcome
             words = f"{number + 1}/{len(names)} {name}, {tool}: {outcome['state']} {outcome['reason']}"
