@@ -172,13 +172,14 @@ class Following:
         if not pairs.get(name):
             return None
         before, loci, ties = self.state(), analysis.loci, analysis.ties
-        analysis.tie([*chain(*pairs.values())])
-        space._accept(analysis.plan(space._refused))
-        joint = analysis.group_of(pairs[name][0][0])
-        if joint:
-            genome = halved([joint])
-            if self._wrong(genome) is None or self.helped(joint, genome):
+        try:
+            analysis.tie([*chain(*pairs.values())])
+            space._accept(analysis.plan(space._refused))
+            joint = analysis.group_of(pairs[name][0][0])
+            if joint and (self._wrong(halved([joint])) is None or self.helped(joint, halved([joint]))):
                 return joint
+        except Exception as error:  # a model that it was not made for; the groups stay
+            self._failures[name] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         analysis.loci, analysis.ties = loci, ties
         analysis.followers, analysis.rewritings = before
         space._accept(analysis.plan(space._refused))
@@ -201,7 +202,8 @@ class Following:
                 for one, own in zip(its, holders, strict=False)
                 if one in chosen and _kind(one) == _kind(own) and own not in followers
             ]
-            paths = [p for p in analysis.writable(name)[-1] if kind_of(p) in kinds and p not in rewritings]
+            around = analysis.writable(name)[-1] if written else []
+            paths = [path for path in around if kind_of(path) in kinds and path not in rewritings]
             made = self._rewritings(paths)
             if (alike or made) and len(made) == len(paths) and _are_distinct([*followers, *alike]):
                 followers, rewritings = [*followers, *alike], rewritings | made

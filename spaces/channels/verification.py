@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain, combinations, count
 from math import comb
-from typing import Protocol
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import numpy as np
@@ -235,10 +236,10 @@ class Verification:
         self._at = "groups that an attribute holds the numbers of"
         for name in self._following.tied([*refused], self._halved):
             refused.pop(name, None)
-        others = [name for name in analysis.names if name not in tried]
+        others, mark_of = [name for name in analysis.names if name not in tried], cache(analysis.mark_of)
         for name in [name for name in others if kind_of(name) in map(kind_of, refused)]:
             others.remove(name)
-            if not self._is_hopeless(name, refused):
+            if not self._is_hopeless(name, refused, mark_of):
                 self._try(name, refused)
         if not self._carried(tried, others):
             for name in self._doubted(others, tried):
@@ -255,13 +256,15 @@ class Verification:
             if not self._following.helped(name, genome):
                 refused[name] = "; ".join([f"reduced on its own {wrong}", *self._following.reasons(name)])
 
-    def _is_hopeless(self, name: str, refused: dict[str, str]) -> bool:
+    def _is_hopeless(
+        self, name: str, refused: dict[str, str], mark_of: Callable[[str], frozenset[Any]]
+    ) -> bool:
         """Whether two groups of a kind were refused whose code is the same, and whose reason then holds for
         this one too.
         """
-        mark = self.space._analysis.mark_of
-        alike = [other for other in refused if kind_of(other) == kind_of(name) and mark(other) == mark(name)]
-        if len(alike) > 1 and mark(name):
+        kind, mark = kind_of(name), mark_of(name)
+        alike = [other for other in refused if kind_of(other) == kind and mark_of(other) == mark]
+        if len(alike) > 1 and mark:
             refused[name] = f"{refused[alike[0]]}; the code of {alike[0]} is the same"
         return name in refused
 
