@@ -26,8 +26,12 @@ from search.record.finals import Final, load_finals
 from search.record.ledger import Ledger
 from search.report import table
 from search.report.nothing_complete import nothing_complete
+from search.report.nothing_feasible import nothing_feasible
 from search.report.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
+
+_FIRST = ("error", "macs", "bytes")
+"""Metrics that are shown where there is room beside the goals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,8 @@ class Result:
         directory: of the run, None where it was kept in memory.
         complete: whether there was nothing left to do when the run was called.
         trials: of a hyper-parameter search, all of them in the order in which they were asked; else empty.
-        complaint: why nothing came to its end and what to change, in one sentence; empty where something did.
+        complaint: why nothing came to its end, or nothing is within the limits, and what to change, in one
+            sentence; empty where there is a front.
         keep: what lives as long as this does: the folder with the pairs of a coevolution in memory.
     """
 
@@ -77,7 +82,7 @@ class Result:
             directory,
             complete,
             trials,
-            complaint=nothing_complete(ledger),
+            complaint=nothing_complete(ledger) or ("" if front else nothing_feasible(ledger, about)),
         )
 
     @property
@@ -116,8 +121,11 @@ class Result:
         """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode.
 
         It is evaluated once more, from the same seed.
+
+        Raises:
+            InputError: the front is empty; it says why.
         """
-        candidate = (self.front[member] if isinstance(member, int) else member).candidate
+        candidate = self._member(member, "build").candidate
         with Randomness(candidate.seed):
             model = self.problem.space.build(candidate.genome)
             for _ in self.problem.evaluator.evaluate(model, candidate):
@@ -147,7 +155,7 @@ class Result:
         """Write a member of the front as it was scored: recipe, weights and an ONNX file, each checked by
         running it.
         """
-        evaluation = self.front[member] if isinstance(member, int) else member
+        evaluation = self._member(member, "export")
         space, data = self.problem.space, self.problem.evaluator.data
         if data is None:
             raise InputError("export: no data; expected data with an example of the inputs")
@@ -166,23 +174,23 @@ class Result:
             card=(self.problem.base, evaluation.metrics),
         )
 
+    def _member(self, member: int | Evaluation, doing: str) -> Evaluation:
+        if isinstance(member, int) and not self.front:
+            raise InputError(f"{doing}: {self.complaint or 'nothing was evaluated; expected a front'}")
+        return self.front[member] if isinstance(member, int) else member
+
     def _searched(self) -> Table:
         if self.trials:
             return trials_table(self.trials, self.about, self.finals)
         base, members = self.problem.base, self.front
-        names = list(
-            dict.fromkeys(
-                (
-                    *(o.metric for o in self.problem.objectives),
-                    *(c.metric for c in self.problem.constraints),
-                    *base,
-                )
-            )
-        )
-        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        goals = [o.metric for o in self.problem.objectives] + [c.metric for c in self.problem.constraints]
+        known = base or (members[0].metrics if members else {})
+        # as many as fit 80 columns: all of them are in front.csv
+        names = list(dict.fromkeys((*goals, *(name for name in _FIRST if name in known), *known)))[:6]
+        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
         rows.add_column("model", no_wrap=True)
-        for name in names or sorted(members[0].metrics if members else ()):
-            rows.add_column(escape(title(name)), justify="right", no_wrap=True)
+        for name in names:
+            rows.add_column(escape("\n".join(title(name).split())), justify="right", no_wrap=True)
         columns = [("base model", base)] if base else []
         for label, metrics in [
             *columns,

@@ -17,6 +17,7 @@ from search.record.finals import BASE, Final, load_finals
 from search.record.ledger import Ledger
 from search.report.cell_facts import CellFacts
 from search.report.nothing_complete import nothing_complete
+from search.report.nothing_feasible import nothing_feasible
 from search.report.supernet_facts import Course, gather_courses
 from search.report.trials import TrialRow, gather_trials
 
@@ -59,7 +60,8 @@ class Facts:
         cells: of a coevolution; else None.
         courses: of a search of cells, the best first; else empty.
         left: members that were finished and have left the front of the search since.
-        complaint: why nothing came to its end and what to change; empty where something did.
+        complaint: why nothing came to its end, or nothing is within the limits, and what to change; empty
+            where there is a front.
     """
 
     about: About
@@ -183,7 +185,7 @@ def gather(ledger: Ledger) -> Facts:
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
         left=left,
-        complaint=nothing_complete(ledger),
+        complaint=nothing_complete(ledger) or ("" if members else nothing_feasible(ledger, about)),
     )
 
 

@@ -16,10 +16,11 @@ from search.ending import Ending, EndingKind
 from search.numbers import bound, number, setting, share, title
 from search.record.directory import told_without_secrets
 from search.record.finals import BASE, Final
+from search.report.advice import advise, base_at_best, is_maximised, main_cost, main_quality
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
-from search.report.table import earlier_words, main_cost, tested_metrics, was_tuned
+from search.report.table import earlier_words, realised_otherwise, tested_metrics, was_tuned
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 from spaces.redaction import redacted_yaml
 
@@ -247,29 +248,17 @@ def _costs(base: dict[str, float]) -> str:
 
 
 def _trade(facts: Facts) -> str:
-    """The smallest member that is no worse than the base model at its best on the test split (else the best
-    one), in one number.
-    """
-    quality = facts.objectives[0]
-    sign = -1 if facts.about.objectives[0]["maximise"] else 1
-    cost = main_cost(facts.about)
-    key = f"test_{quality}"
-    members = [final for final in facts.members if key in final.test and cost in final.realised]
-    base = facts.base
-    if not members or base is None or cost not in base.realised or key not in base.test:
+    """The model to take, in one number."""
+    advice, cost, base = advise(facts.finals, facts.about), main_cost(facts.about), facts.base
+    if advice is None or base is None or cost not in base.realised or cost not in advice.final.realised:
         return ""
-    # the base model had the same fine-tuning: whichever of its two figures is the better one is what counts
-    limit = sign * min(sign * base.test[key], sign * base.test.get(f"{key}_before", base.test[key]))
-    good = [final for final in members if sign * final.test[key] <= sign * limit]
-    best = (
-        min(good, key=lambda final: final.realised[cost])
-        if good
-        else min(members, key=lambda final: sign * final.test[key])
-    )
-    words = "no worse than the base model" if good else "best of the exported"
-    less = 100 * (1 - best.realised[cost] / base.realised[cost])
-    change = f"test {title(quality)} {number(best.test[key], quality)}, base at best {number(limit, quality)}"
-    return card(f"{words}: {best.name}", f"−{less:.0f} %", title(cost), change, lead=True)
+    quality = main_quality(facts.finals, facts.about) or ""
+    sign = -1 if is_maximised(quality, facts.about) else 1
+    less = 100 * (1 - advice.final.realised[cost] / base.realised[cost])
+    limit = base_at_best(base, quality, sign)
+    change = f"test {title(quality)} {number(advice.final.test[f'test_{quality}'], quality)}"
+    change += f", base at best {number(limit, quality)}" if limit is not None else ""
+    return card(f"take {advice.final.name}", f"−{less:.0f} %", title(cost), change, lead=True)
 
 
 def finals_table(facts: Facts) -> str:
@@ -342,11 +331,8 @@ def _final_row(
 
 def _requested_and_realised(final: Final, cost: str) -> list[str]:
     """Two cells; the second is marked where the exported model costs something else than was searched for."""
-    requested, realised = final.requested.get(cost), final.realised.get(cost)
-    same = (
-        requested is None or realised is None or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
-    )
-    return [_cell(requested, cost), _cell(realised, cost, "" if same else "bad")]
+    kind = "bad" if realised_otherwise(final, cost) else ""
+    return [_cell(final.requested.get(cost), cost), _cell(final.realised.get(cost), cost, kind)]
 
 
 def _cell(value: float | None, name: str, kind: str = "") -> str:

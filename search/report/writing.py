@@ -50,7 +50,7 @@ def report_html(facts: Facts, directory: Path) -> str:
     """Return the report as one HTML document."""
     surroundings = phrases.surroundings(directory)
     parts = [
-        section("Nothing came to its end", "", escape(facts.complaint)) if facts.complaint else "",
+        section("There is no front", "", escape(facts.complaint)) if facts.complaint else "",
         *(_trials(facts) if facts.trials else []),
         *(_cells(facts, facts.cells) if facts.cells is not None else []),
         *(_courses(facts) if facts.courses else []),

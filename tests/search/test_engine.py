@@ -134,6 +134,15 @@ def test_five_lines_find_a_front_without_yaml_ray_or_a_directory(model, data):
         Search(model, data, objectives=["speed"]).run(evaluations=4)
 
 
+def test_a_search_without_a_feasible_candidate_says_so(model, data):
+    search = Search(model, data, constraints=["error <= 0.0001"], strategy=RandomSearch(), lag=4, chunk=2)
+    result = search.run(evaluations=4)
+    assert not result.front and "the nearest of 4 is candidate" in result.table()
+    for ask in (result.build, lambda: result.export("nowhere")):
+        with pytest.raises(InputError, match=r"no candidate is within the limits.*error ≤ 0.0001 is asked"):
+            ask()
+
+
 def test_a_search_in_memory_goes_on(model, data):
     search = Search(model, data, strategy=Evolution(population=6), lag=4, chunk=2)
     first = search.run(evaluations=10)

@@ -182,7 +182,7 @@ def test_tables_on_a_terminal_show_names_letter_by_letter(tmp_path: Path) -> Non
     name = "[/x][red]"
     with contextlib.closing(channels(name, tmp_path)) as ledger:
         facts = gather(ledger)
-    assert f"test {name}error" in table_of(facts.finals, facts.about)
+    assert f"{name}error" in table_of(facts.finals, facts.about)
     (tmp_path / "trials").mkdir()
     with contextlib.closing(trials(name, tmp_path / "trials")) as ledger:
         facts = gather(ledger)
