@@ -35,41 +35,64 @@ def advise(finals: Sequence[Final], about: About) -> Advice | None:
 
     The base model counts with the better one of its two figures: as it was, and after the same fine-tuning.
     """
-    quality, cost = main_quality(finals, about), main_cost(about)
-    if quality is None:
-        return None
-    key, sign = f"test_{quality}", -1 if is_maximised(quality, about) else 1
-    members = [final for final in finals if final.id != BASE and key in final.test and not final.reason]
-    if not members:
-        return None
-    base = next((final for final in finals if final.id == BASE), None)
-    limit = base_at_best(base, quality, sign)
+    quality = main_quality(finals, about)
+    members = [final for final in finals if final.id != BASE and f"test_{quality}" in final.test]
+    members = [final for final in members if not final.reason]
+    return _advice(members, _Scale(finals, about, quality)) if quality is not None and members else None
 
-    def worth(final: Final) -> tuple[float, float]:
-        return sign * final.test[key], final.realised.get(cost, 0.0)
 
+def _advice(members: Sequence[Final], scale: _Scale) -> Advice:
+    title_of = title(scale.quality)
     within = [final for final in members if all(limit.met for limit in final.limits)]
-    good = [final for final in within if limit is not None and sign * final.test[key] <= sign * limit]
-    if good and all(cost in final.realised for final in good):
-        best = min(good, key=lambda final: (final.realised[cost], sign * final.test[key]))
+    good = [final for final in within if scale.is_good(final)]
+    if good:
+        best = min(good, key=lambda final: (final.realised[scale.cost], scale.loss(final)))
         start = f"Take {best.name}"
-        why = f"the fewest {title(cost)} at no worse a test {title(quality)} than the base model"
+        why = f"the fewest {title(scale.cost)} at no worse a test {title_of} than the base model"
     elif within:
-        best = min(within, key=worth)
-        start = f"Take {best.name}"
-        why = f"the best test {title(quality)} of the finished models within the limits"
-        if limit is not None:
-            start = f"None is as good as the base model; take {best.name}"
+        best = min(within, key=scale.loss)
+        start = f"None is as good as the base model; take {best.name}" if scale.known else f"Take {best.name}"
+        why = f"the best test {title_of} of the finished models within the limits"
     else:
-        best = min(members, key=lambda final: (sum(not limit.met for limit in final.limits), *worth(final)))
+        best = min(
+            members, key=lambda final: (sum(not limit.met for limit in final.limits), scale.loss(final))
+        )
         start = f"No finished model meets every limit; the nearest is {best.name}"
         why = "the fewest limits passed, then the best on the test split"
-    beside = "" if limit is None else f" (base model {number(limit, quality)})"
-    whole = base.realised.get(cost) if base is not None else about.base.get(cost)
-    part = share(best.realised[cost], whole) if cost in best.realised else ""
-    at = f" at {part} of its {title(cost)}" if part else ""
-    words = f"{start}: test {title(quality)} {number(best.test[key], quality)}{beside}{at}."
-    return Advice(best, words, why)
+    return Advice(best, f"{start}: {scale.figures(best)}.", why)
+
+
+class _Scale:
+    """What models are held against: the base model's figures, in the metric and the cost that matter."""
+
+    def __init__(self, finals: Sequence[Final], about: About, quality: str) -> None:
+        self.quality, self.cost = quality, main_cost(about)
+        self._sign = -1 if is_maximised(quality, about) else 1
+        base = next((final for final in finals if final.id == BASE), None)
+        self._limit = base_at_best(base, quality, self._sign)
+        self._whole = base.realised.get(self.cost) if base is not None else about.base.get(self.cost)
+
+    @property
+    def known(self) -> bool:
+        """Whether the base model was tested."""
+        return self._limit is not None
+
+    def loss(self, final: Final) -> float:
+        """The test figure, less is better."""
+        return self._sign * final.test[f"test_{self.quality}"]
+
+    def is_good(self, final: Final) -> bool:
+        """Whether a model is no worse than the base model, and its cost is known."""
+        no_worse = self._limit is not None and self.loss(final) <= self._sign * self._limit
+        return no_worse and self.cost in final.realised
+
+    def figures(self, final: Final) -> str:
+        """The model's figures beside the base model's."""
+        figure = number(final.test[f"test_{self.quality}"], self.quality)
+        beside = f" (base model {number(self._limit, self.quality)})" if self._limit is not None else ""
+        part = share(final.realised[self.cost], self._whole) if self.cost in final.realised else ""
+        at = f" at {part} of its {title(self.cost)}" if part else ""
+        return f"test {title(self.quality)} {figure}{beside}{at}"
 
 
 def main_quality(finals: Sequence[Final], about: About) -> str | None:
