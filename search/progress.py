@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -19,13 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.base import Report, State
+from search.front import VolumeBox
 from search.numbers import number
 
 if TYPE_CHECKING:
     from search.tally import SearchLoop
 
-_REFERENCE = 64
-"""Candidates whose worst values are the reference point of the hypervolume that is shown."""
 _REFRESH = 0.2
 """Seconds between two changes of a live line."""
 _WINDOW, _LEAST = 30.0, 1.0
@@ -109,7 +107,7 @@ class SearchProgress:
 
     def __init__(self, progress: Progress, opening: str) -> None:
         self.progress, self._opening = progress, opening
-        self._reference: np.ndarray | None = None
+        self._box: VolumeBox | None = None
         self._times: deque[tuple[float, int]] = deque()
 
     def tick(self, loop: SearchLoop) -> None:
@@ -158,7 +156,8 @@ class SearchProgress:
         """The front and its hypervolume; of one objective the best value."""
         objectives = loop.problem.objectives
         if len(objectives) > 1:
-            return [f"front {len(loop.front)}", f"hypervolume {self.hypervolume(loop):.4f}"]
+            volume = self.hypervolume(loop)
+            return [f"front {len(loop.front)}", *([] if volume is None else [f"hypervolume {volume:.4f}"])]
         return [
             f"best {objectives[0].metric} {number(member.metrics[objectives[0].metric])}"
             for member in loop.front.members[:1]
@@ -181,25 +180,12 @@ class SearchProgress:
             times.append(max(loop.budget.epochs / loop.epochs - 1, 0.0) * loop.elapsed)
         return min(times) if times else None
 
-    def hypervolume(self, loop: SearchLoop) -> float:
-        """What the front dominates, as a share of the box between zero (or the best, below zero) and the
-        worst of the first candidates.
-        """
-        if self._reference is None:
-            first = [evaluation for _, evaluation in islice(loop.ledger.evaluations(), _REFERENCE)]
-            values = loop.problem.values(
-                [evaluation for evaluation in first if evaluation.state is State.COMPLETE]
-            )
-            if not len(values) or not len(loop.front):
-                return 0.0
-            reference = values.max(axis=0)
-            # settled: from now on the figure can only grow
-            self._reference = reference if len(first) == _REFERENCE else None
-        else:
-            reference = self._reference
-        box = reference - np.minimum(loop.front.values.min(axis=0), 0)
-        signs = [-1.0 if objective.maximise else 1.0 for objective in loop.problem.objectives]
-        return loop.front.hypervolume(list(signs * reference)) / max(float(np.prod(box)), 1e-300)
+    def hypervolume(self, loop: SearchLoop) -> float | None:
+        """What the front dominates, as a share of the box that the first candidates settle; None before."""
+        if self._box is None and loop.states[State.COMPLETE] >= VolumeBox.CANDIDATES:
+            found = (one for _, one in loop.ledger.evaluations() if one.state is State.COMPLETE)
+            self._box = VolumeBox.of(loop.problem.values(list(islice(found, 2 * VolumeBox.CANDIDATES))))
+        return None if self._box is None else self._box.share(loop.front.values)
 
 
 def _done(loop: SearchLoop) -> int:
