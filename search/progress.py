@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -108,6 +109,7 @@ class SearchProgress:
     def __init__(self, progress: Progress, opening: str) -> None:
         self.progress, self._opening = progress, opening
         self._box: VolumeBox | None = None
+        self._volume = 0.0
         self._times: deque[tuple[float, int]] = deque()
 
     def tick(self, loop: SearchLoop) -> None:
@@ -185,7 +187,23 @@ class SearchProgress:
         if self._box is None and loop.states[State.COMPLETE] >= VolumeBox.CANDIDATES:
             found = (one for _, one in loop.ledger.evaluations() if one.state is State.COMPLETE)
             self._box = VolumeBox.of(loop.problem.values(list(islice(found, 2 * VolumeBox.CANDIDATES))))
-        return None if self._box is None else self._box.share(loop.front.values)
+            # a loop that goes on has not yet told its front what the ledger knows
+            self._volume = 0.0 if self._box is None else self._box.share(_feasible(loop))
+        if self._box is None:
+            return None
+        self._volume = max(self._volume, self._box.share(loop.front.values))
+        return self._volume
+
+
+def _feasible(loop: SearchLoop) -> np.ndarray:
+    """Objective values of all feasible candidates in the ledger, to be minimised, ``(n, objectives)``."""
+    problem, found = loop.problem, [np.empty((0, len(loop.problem.objectives)))]
+    names = [o.metric for o in problem.objectives] + [c.metric for c in problem.constraints]
+    for _, columns in loop.ledger.figures(names):
+        values = [-columns[o.metric] if o.maximise else columns[o.metric] for o in problem.objectives]
+        found.append(np.column_stack(values)[problem.violation(columns) <= 0])
+    everything = np.concatenate(found)
+    return np.asarray(everything[np.isfinite(everything).all(axis=1)])
 
 
 def _done(loop: SearchLoop) -> int:
