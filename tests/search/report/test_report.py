@@ -23,6 +23,7 @@ from search.report import write_report
 from search.report.advice import advise
 from search.report.facts import gather
 from search.report.front_figure import front_figure
+from search.report.models import Models
 from search.report.table import show, text
 from search.testing import BitSpace, Toy, pruning
 from spaces.errors import InputError
@@ -109,7 +110,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     html = write_report(tmp_path).read_text()
     outside_plotly = "".join(part for part in re.split(r"(?s)<script>/\*\*.*?</script>", html))
     assert len(html) - len(outside_plotly) > 1_000_000, "plotly is not in the page"
-    assert html.count('class="plotly-graph-div"') == 5
+    assert html.count('class="plotly-graph-div"') == 7
     assert not re.search(r"(src|href)=[\"'](https?:)?//", outside_plotly), "the page loads something"
     assert "<toy>" not in html and "&lt;toy&gt;" in html, "names are not escaped"
     assert "<nan>" not in outside_plotly.replace("\\u003cnan\\u003e", "") and "&lt;nan&gt;" in html
@@ -122,13 +123,46 @@ def test_the_page_says_what_the_ledger_says(tmp_path: Path) -> None:
     assert "120 candidates were evaluated, until the budget of evaluations was spent" in words
     assert f"{len(members)} of them form the front" in words
     assert "12 of 120 candidates failed" in words and "ValueError: <nan>" in words
-    assert (
-        "0.4375 0.0547" in words and "1.23 k 777" in words
-    )  # before and tuned; requested and realised side by side
+    assert "0.4375 0.0547" in words, "before and tuned"
+    assert "777 requested 1.23 k" in words, "requested is shown where it differs from what was realised"
     assert "25 %" in words and "0.375 0.250" in words
     assert "MemoryError: <no room>" in words and "no ONNX file: onnx not installed" in words
     assert "MACs ≤ 60 % (0.6000): met by all" in words
-    assert "−75 %" in words, "the headline: a quarter of the MACs at no worse an error"
+    taken = f"Take candidate {members[0].candidate.id}"
+    assert f"{taken}: test error 0.0547 (base model 0.0625) at 25 % of its MACs." in words, "the headline"
+    assert words.index(taken) < words.index("Finished models") < words.index("How the search went")
+
+
+def test_the_page_is_for_whoever_deploys(tmp_path: Path) -> None:
+    evaluations = run(tmp_path, spaced=finals)
+    page = write_report(tmp_path).read_text()
+    folder = f"models/{front_of(evaluations).members[0].candidate.id}"
+    links = re.findall(r'<a href="([^"]+)"', page)
+    assert {f"{folder}/weights.safetensors", "front.csv"} <= set(links)
+    code = unescape(re.findall(r'(?s)<code id="code"[^>]*>(.*?)</code>', page)[0])
+    assert code.startswith("from secateur import load\n") and f"{folder}')" in code
+    compile(code, "code", "exec")
+    sliders = re.findall(r'<input type="range"[^>]*data-limit="(\w+)"', page)
+    row = re.findall(r"<tr data-model=[^>]*>", page)[0]
+    assert sliders == [] or all(f"data-{name}=" in row for name in sliders)
+    folded = page[page.index("<summary>How the search went") :]
+    assert 'id="operators"' in folded and 'id="lineage"' in folded and 'id="over_latency_ms"' not in folded
+
+
+def test_limits_can_be_moved_over_what_was_exported(tmp_path: Path) -> None:
+    run(tmp_path)
+    facts = gather(Ledger.reader(tmp_path / "ledger.db"))
+    base = Final(BASE, {}, {"test_error_before": 0.06, "test_error": 0.065}, realised={"macs": 1.0})
+    models = Models(
+        replace(facts, finals=[base, final_of(1, 0.05, 0.5), final_of(2, 0.06, 0.3, False)]), tmp_path
+    )
+    assert 'data-limit="macs" data-at="0.5"' in models.limits() and 'max="2"' in models.limits()
+    rows = re.findall(r"<tr data-model=[^>]*>", models.table())
+    assert [re.findall(r'data-(?:macs|loss)="([\d.]+)"', row) for row in rows] == [
+        ["0.5", "0.05"],
+        ["0.3", "0.06"],
+    ]
+    assert "MACs ≤ 60 %: not met" not in models.table() and "not met by candidate 2" in models.table()
 
 
 def test_facts_agree_with_the_definitions(tmp_path: Path) -> None:
