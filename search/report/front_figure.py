@@ -159,7 +159,7 @@ def _finals(plot: go.Figure, facts: Facts) -> None:
                 customdata=[final.name for final in finals],
                 mode="markers+text" if key == after else "markers",
                 text=[str(final.id) if final.id != BASE else "" for final in finals],
-                textposition=[("middle right", "middle left")[place % 2] for place in range(len(finals))],
+                textposition="bottom center",
                 textfont={"size": 11, "color": style.AMBER},
                 name=name,
                 marker={

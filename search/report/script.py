@@ -22,7 +22,8 @@ const fit = () => plots(document).forEach(plot => {
   const below = {'legend.y': -0.16, 'legend.yanchor': 'top', 'height': +plot.dataset.height + 20 * lines};
   const above = {'legend.y': 1.02, 'legend.yanchor': 'bottom', 'height': +plot.dataset.height};
   const layout = narrow.matches ? below : above;
-  Plotly.relayout(plot, layout).then(() => { plot.style.height = layout.height + 'px'; });
+  plot.parentNode.style.height = layout.height + 'px';
+  Plotly.relayout(plot, layout);
 });
 narrow.addEventListener('change', fit);
 window.addEventListener('load', () => narrow.matches && fit());
