@@ -100,7 +100,7 @@ class Search:
         storage: database URL of that view; None: a file in the run's directory.
         origin: how recipes make the base model again; None: whoever loads an exported model gives it.
         config: text of the configuration, kept in the directory.
-        progress: where the run is shown; None: nowhere.
+        progress: where the run is shown; None: below the cell of a notebook, and nowhere else.
         listeners: told of the run: objects with methods of :class:`~search.listeners.Listener`.
         device: where this process trains and evaluates the base model, and times candidates for a plan; the
             search's are where the executor has them.
@@ -170,7 +170,7 @@ class Search:
         self.executor = executor or InlineExecutor()
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
         self.study, self.storage, self.origin, self.config = study, storage, origin, config
-        self.progress = progress or Progress.silent()
+        self.progress = progress or Progress.of_notebook()
         self.listeners = tuple(listeners)
         settings = {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
         self._order = Identity(settings, settings)

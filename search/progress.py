@@ -6,10 +6,11 @@ import io
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from html import escape
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -31,8 +32,28 @@ _WINDOW, _LEAST = 30.0, 1.0
 """Seconds over which the rate is measured, at most and at least."""
 
 
+class _Cell:
+    """A line below the cell of a notebook, with a bar before it; it is written over, and goes at the end."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self._html: Callable[[str], Any] = HTML
+        self._handle = display(HTML(""), display_id=True)
+
+    def update(self, text: str, done: int, total: int | None) -> None:
+        """Write the line."""
+        share = f' value="{done}" max="{total}"' if total else ""
+        bar = f'<progress{share} style="width:14em;vertical-align:middle"></progress>'
+        self._handle.update(self._html(f"{bar} <code>{escape(text)}</code>"))
+
+    def close(self) -> None:
+        """Take it away."""
+        self._handle.update(self._html(""))
+
+
 class Progress:
-    """Shows the stages of a run.
+    """Shows the stages of a run: a line that changes on a terminal and in a notebook, plain lines elsewhere.
 
     Args:
         console: where to; standard error by default, so that standard output holds results only.
@@ -43,6 +64,7 @@ class Progress:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
         self.interval = interval
         self._live: Live | None = None
+        self._cell: _Cell | None = None
         self._shown = -math.inf
 
     @classmethod
@@ -50,20 +72,27 @@ class Progress:
         """Return one that shows nothing."""
         return cls(Console(quiet=True, file=io.StringIO()))
 
+    @classmethod
+    def of_notebook(cls) -> Progress:
+        """Return one that shows a run in a notebook, and nothing anywhere else."""
+        progress = cls()
+        return progress if progress.console.is_jupyter else cls.silent()
+
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, markup=False)
 
     def step(self, text: str, done: int, total: int) -> None:
         """Show how far a stage of counted steps (epochs, members) is."""
-        self._show(Text.assemble((f"{text} ", "bold"), f"{done}/{total}"), f"{text} {done}/{total}")
+        rich = Text.assemble((f"{text} ", "bold"), f"{done}/{total}")
+        self._show(rich, f"{text} {done}/{total}", done, total)
 
     def training(self, report: Report, epochs: int) -> None:
         """Show an epoch of training the base model."""
         figures = ", ".join(f"{name} {number(value)}" for name, value in report.metrics.items())
         done = min(report.step, epochs)
         rich = Text.assemble(("training the base model ", "bold"), f"{done}/{epochs}  ", (figures, "dim"))
-        self._show(rich, f"training the base model {done}/{epochs}: {figures}")
+        self._show(rich, f"training the base model {done}/{epochs}: {figures}", done, epochs)
 
     def search(self, text: str, done: int, total: int | None) -> None:
         """Show where the search is."""
@@ -72,33 +101,44 @@ class Progress:
             ProgressBar(total=total or 1, completed=min(done, total or 1), width=24, pulse=total is None),
             text,
         )
-        self._show(grid, text)
+        self._show(grid, text, done, total)
 
     @contextmanager
     def stage(self) -> Iterator[Progress]:
-        """Keep a line alive at the bottom of a terminal while a stage lasts."""
-        if not self.console.is_terminal:
-            yield self
-            return
-        self._shown = -math.inf
-        with Live(console=self.console, transient=True, refresh_per_second=8) as self._live:
+        """Keep a line alive at the bottom of a terminal, or below the cell of a notebook, while a stage
+        lasts.
+        """
+        if self.console.is_jupyter:
+            self._shown, self._cell = -math.inf, _Cell()
             try:
                 yield self
             finally:
-                self._live = None
+                self._cell.close()
+                self._cell = None
+        elif self.console.is_terminal:
+            self._shown = -math.inf
+            with Live(console=self.console, transient=True, refresh_per_second=8) as self._live:
+                try:
+                    yield self
+                finally:
+                    self._live = None
+        else:
+            yield self
 
-    def _show(self, rich: Text | Table, plain: str) -> None:
+    def _show(self, rich: Text | Table, plain: str, done: int, total: int | None) -> None:
         if self.due:
             self._shown = time.monotonic()
             if self._live is not None:
                 self._live.update(rich)
+            elif self._cell is not None:
+                self._cell.update(plain, done, total)
             else:
                 self.say(plain)
 
     @property
     def due(self) -> bool:
         """Whether the last line is old enough to be replaced, or followed."""
-        return time.monotonic() - self._shown >= (_REFRESH if self._live is not None else self.interval)
+        return time.monotonic() - self._shown >= (_REFRESH if self._live or self._cell else self.interval)
 
 
 class SearchProgress:

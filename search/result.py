@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -25,10 +26,16 @@ from search.record.about import About
 from search.record.finals import Final, load_finals
 from search.record.ledger import Ledger
 from search.report import table
+from search.report.advice import advise
+from search.report.notebook import data_frame, figure, html_of
 from search.report.nothing_complete import nothing_complete
 from search.report.nothing_feasible import nothing_feasible
 from search.report.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects as go
 
 _FIRST = ("error", "macs", "bytes")
 """Metrics that are shown where there is room beside the goals."""
@@ -116,6 +123,36 @@ class Result:
             console.print(self._searched())
             if self.complaint:
                 console.print(self.complaint, markup=False)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the front as a data frame, a member a row, by candidate: its metrics, and the test figures,
+        costs and folder of what was exported; of a hyper-parameter search all trials with their parameters.
+
+        Raises:
+            InputError: pandas is not installed; it is in the ``notebook`` extra.
+        """
+        return data_frame(self.front, self.finals, self.trials)
+
+    def plot(self, cost: str | None = None) -> go.Figure:
+        """Return a figure of plotly: the exported models on the test split over what they cost, the front as
+        the search saw it where nothing was exported, or the objective over the trials.
+
+        Args:
+            cost: over which it is drawn, as ``"macs"`` or ``"latency_ms"``; None: the cost that the search
+                was about.
+
+        Raises:
+            InputError: nothing has such a cost.
+        """
+        return figure(self.front, self.finals, self.trials, self.about, cost)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the closing table, which model to take, and why."""
+        if not self.finals or self.trials:
+            return html_of("", self._searched(), [self.complaint])
+        advice = advise(self.finals, self.about)
+        rows = table.table(self.finals, self.about, advice)
+        return html_of(advice.words if advice else "", rows, table.notes(self.finals))
 
     def build(self, member: int | Evaluation = 0) -> nn.Module:
         """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode.

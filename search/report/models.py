@@ -113,8 +113,9 @@ class Models:
         if quality is None or not names:
             return ""
         taken = self._advice.final if self._advice is not None else None
+        finals, about = self._facts.finals, self._facts.about
         drawn = [
-            f"<div>{drawing(over_figure(self._facts, quality, name, taken), f'over_{name}')}</div>"
+            f"<div>{drawing(over_figure(finals, about, quality, name, taken), f'over_{name}')}</div>"
             for name in names
         ]
         return pair(*drawn)

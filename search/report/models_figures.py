@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 
 from search.numbers import bound, title
-from search.record.finals import Final
+from search.record.about import About
+from search.record.finals import BASE, Final
 from search.report import style
-from search.report.facts import Facts
 
 
-def over_figure(facts: Facts, quality: str, cost: str, taken: Final | None) -> go.Figure:
+def over_figure(
+    finals: Sequence[Final], about: About, quality: str, cost: str, taken: Final | None
+) -> go.Figure:
     """Return a test figure over a cost: the base model, and every exported model with its name.
 
     Args:
-        facts: of the run.
+        finals: the base model and the members.
+        about: the run.
         quality: a metric that was tested.
         cost: as counted on, or measured with, the exported models.
         taken: the model that stands out.
     """
     key = f"test_{quality}"
-    members = [final for final in facts.members if key in final.test and cost in final.realised]
+    members = [final for final in finals if final.id != BASE and key in final.test and cost in final.realised]
     plot = go.Figure()
     plot.add_trace(
         go.Scatter(
@@ -42,8 +47,8 @@ def over_figure(facts: Facts, quality: str, cost: str, taken: Final | None) -> g
             showlegend=False,
         )
     )
-    _base(plot, facts, quality, cost)
-    for constraint in facts.about.constraints:
+    _base(plot, finals, quality, cost)
+    for constraint in about.constraints:
         if constraint["metric"] == cost:
             label: dict[str, object] = {"text": style.plain(bound(constraint)), "textangle": 0}
             label |= {"font": {"size": 12, "color": style.ROSE}, "textposition": "start"}
@@ -53,7 +58,7 @@ def over_figure(facts: Facts, quality: str, cost: str, taken: Final | None) -> g
     style.dress(plot, 360)
     unit = ", ms" if cost.endswith("_ms") else ""
     plot.update_xaxes(title_text=f"{style.plain(title(cost))}{unit}", tickformat="~s" if not unit else "~g")
-    costs = [final.realised[cost] for final in facts.finals if cost in final.realised]
+    costs = [final.realised[cost] for final in finals if cost in final.realised]
     plot.update_xaxes(range=[0, 1.25 * max(costs, default=1.0)])
     values = [value for trace in plot.data for value in trace.y]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -62,9 +67,9 @@ def over_figure(facts: Facts, quality: str, cost: str, taken: Final | None) -> g
     return plot.update_yaxes(title_text=f"test {style.plain(title(quality))}")
 
 
-def _base(plot: go.Figure, facts: Facts, quality: str, cost: str) -> None:
+def _base(plot: go.Figure, finals: Sequence[Final], quality: str, cost: str) -> None:
     """The base model: as it was, and after the same fine-tuning."""
-    base = facts.base
+    base = next((final for final in finals if final.id == BASE), None)
     if base is None or cost not in base.realised:
         return
     before, after = base.test.get(f"test_{quality}_before"), base.test.get(f"test_{quality}")
@@ -77,7 +82,7 @@ def _base(plot: go.Figure, facts: Facts, quality: str, cost: str) -> None:
             y=[value for value, _, _ in shown],
             mode="markers+text",
             text=[name for _, name, _ in shown],
-            textposition="bottom center",
+            textposition=["bottom center" if mark == "star" else "top center" for _, _, mark in shown],
             textfont={"size": 12, "color": style.INK},
             customdata=[name for _, name, _ in shown],
             marker={"symbol": [mark for _, _, mark in shown], "size": 14, "color": style.INK},

@@ -90,20 +90,20 @@ def _tests(final: Final, shown: _Columns, when: str) -> list[str]:
     return [_cell(final.test.get(f"test_{metric}{when}"), metric) for metric in shown.metrics]
 
 
-def _notes(finals: Sequence[Final]) -> list[str]:
+def notes(finals: Sequence[Final]) -> list[str]:
     """What could not be finished, limits that are not met, costs that came out otherwise than the search
     thought, and why there is no ONNX file.
     """
-    notes = [f"{final.name}: {final.reason}" for final in finals if final.reason]
+    found = [f"{final.name}: {final.reason}" for final in finals if final.reason]
     if earlier := earlier_words(finals):
-        notes.append(earlier)
-    notes += [
+        found.append(earlier)
+    found += [
         f"{final.name}: {limit.text} not met ({number(limit.value, limit.text.split()[0])})"
         for final in finals
         for limit in final.limits
         if not limit.met
     ]
-    notes += [
+    found += [
         f"{final.name}: {title(cost)} {number(final.requested[cost], cost)} requested, "
         f"{number(final.realised[cost], cost)} realised"
         for final in finals
@@ -111,8 +111,8 @@ def _notes(finals: Sequence[Final]) -> list[str]:
         if realised_otherwise(final, cost)
     ]
     if not was_tuned(finals):
-        notes.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
-    return notes + sorted(
+        found.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
+    return found + sorted(
         {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
     )
 
@@ -139,8 +139,8 @@ def whole_table(finals: Sequence[Final], about: About) -> Group:
     """Return the table between the line that says which model to take and what there is to be noted."""
     advice = advise(finals, about)
     above = [Text(f"\n{advice.words}", style="bold")] if advice is not None else []
-    notes = _notes(finals)
-    return Group(*above, table(finals, about, advice), *([Text("\n".join(notes))] if notes else []))
+    below = notes(finals)
+    return Group(*above, table(finals, about, advice), *([Text("\n".join(below))] if below else []))
 
 
 def show(finals: Sequence[Final], about: About, console: Console | None = None) -> None:
