@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import math
 import warnings
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +29,19 @@ _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned":
 
 
 class Study:
-    """Writes trials and notes; what is in it already is not written twice."""
+    """Writes trials and notes; what is in it already is not written twice.
+
+    Args:
+        storage: of the study.
+        name: of the study.
+        goals: of the run.
+        parameters: make a trial's of a genome.
+        store: of the run's ledger.
+        last: number of the latest evaluation.
+        monitor: what the curves show; empty: the first objective.
+        numbered: whether every trial has the number of its candidate. A study that has other numbers is
+            written anew, and candidates that are still evaluated have trials that are running.
+    """
 
     def __init__(
         self,
@@ -39,14 +52,17 @@ class Study:
         store: LedgerStore,
         last: int,
         monitor: str = "",
+        numbered: bool = False,
     ) -> None:
         self._monitor = monitor or goals.objectives[0][0]
         self._storage, self._goals, self._parameters, self._store = storage, goals, parameters, store
         self._study = self._open(name)
         self.trials = self._known()
-        if self.trials and max(self.trials) > last:  # of another ledger: a view is rebuilt, never mended
-            optuna.delete_study(study_name=name, storage=storage)
-            self._study, self.trials = self._open(name), {}
+        self._numbered, self._running = numbered, self._unfinished()
+        another = bool(self.trials) and max(self.trials) > last  # of another ledger
+        if another or (numbered and not self._has_numbers_of_candidates()):
+            optuna.delete_study(study_name=name, storage=storage)  # a view is rebuilt, never mended
+            self._study, self.trials, self._running = self._open(name), {}, {}
         self._compare()
         attributes = storage.get_study_system_attrs(self._study._study_id)
         noted = {trial: attributes.get(f"dashboard:{trial}:note_str:0", "") for trial in self.trials.values()}
@@ -71,11 +87,30 @@ class Study:
                 study.set_metric_names(names)
         return study
 
+    def _all(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+
     def _known(self) -> dict[int, int]:
-        trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         return {
-            int(trial.user_attrs["seq"]): trial._trial_id for trial in trials if "seq" in trial.user_attrs
+            int(trial.user_attrs["seq"]): trial._trial_id
+            for trial in self._all()
+            if "seq" in trial.user_attrs and trial.state.is_finished()
         }
+
+    def _unfinished(self) -> dict[int, int]:
+        return {
+            int(trial.user_attrs["candidate"]): trial._trial_id
+            for trial in self._all()
+            if "candidate" in trial.user_attrs and not trial.state.is_finished()
+        }
+
+    def _has_numbers_of_candidates(self) -> bool:
+        return all(trial.user_attrs.get("candidate") == trial.number for trial in self._all())
+
+    @property
+    def following(self) -> int:
+        """The number of the next trial."""
+        return int(self._storage.get_n_trials(self._study._study_id))
 
     def _compare(self) -> None:
         """See that the trials which are there say what the ledger says.
@@ -83,8 +118,11 @@ class Study:
         Raises:
             DamagedStudyError: naming the first that does not.
         """
-        trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
-        known = {trial.user_attrs["seq"]: trial for trial in trials if "seq" in trial.user_attrs}
+        known = {
+            trial.user_attrs["seq"]: trial
+            for trial in self._all()
+            if "seq" in trial.user_attrs and trial.state.is_finished()
+        }
         for row in self._store.evaluations() if known else ():
             trial = known.get(row.seq)
             if trial is None:
@@ -95,8 +133,48 @@ class Study:
                 raise DamagedStudyError(f"trial {trial.number} is not what the ledger says of it")
 
     def write(self, row: EvaluationRow) -> None:
-        """Write one evaluation as one finished trial: a single entry of the journal."""
-        self.trials[row.seq] = self._storage.create_new_trial(self._study._study_id, self._trial(row))
+        """Write one evaluation as one finished trial: a single entry of the journal, but where a trial that
+        is running has its place.
+        """
+        id, trial = row.candidate.id, self._trial(row)
+        if self._numbered:
+            self._keep_places(id)
+        running = self._running.pop(id, None)
+        if running is None:
+            self.trials[row.seq] = self._storage.create_new_trial(self._study._study_id, trial)
+        else:
+            self._end(running, trial)
+            self.trials[row.seq] = running
+
+    def _keep_places(self, id: int) -> None:
+        """Write trials that are running for all candidates before this one that have none."""
+        following = self.following
+        if id <= following:
+            return
+        asked = {row.id: row for row in islice(self._store.candidates(following), id - following)}
+        for place in range(following, id):
+            attributes: dict[str, Any] = {"candidate": place}
+            parameters = {}
+            if place in asked:
+                attributes["operator"] = asked[place].operator
+                parameters = self._parameters(asked[place].genome)
+            trial = create_trial(
+                state=TrialState.RUNNING,
+                params=parameters,
+                distributions={name: self._parameters.distributions[name] for name in parameters},
+                user_attrs=attributes,
+            )
+            self._running[place] = self._storage.create_new_trial(self._study._study_id, trial)
+
+    def _end(self, running: int, trial: FrozenTrial) -> None:
+        """Let a trial that is running end as this one."""
+        for name, value in trial.user_attrs.items():
+            self._storage.set_trial_user_attr(running, name, value)
+        for name, value in trial.system_attrs.items():
+            self._storage.set_trial_system_attr(running, name, value)
+        for step, value in trial.intermediate_values.items():
+            self._storage.set_trial_intermediate_value(running, step, value)
+        self._storage.set_trial_state_values(running, trial.state, trial.values)
 
     def _trial(self, row: EvaluationRow) -> FrozenTrial:
         candidate, metrics, state = row.candidate, row.metrics, _STATES[row.state]

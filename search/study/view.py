@@ -20,6 +20,7 @@ from search.record.ledger_store import EvaluationRow
 from search.record.sqlite_store import SQLiteStore
 from search.study.goals import Goals
 from search.study.journal import DamagedStudyError, open_journal
+from search.study.ordering import InOrder
 from search.study.parameters import Parameters
 from search.study.selection import LOG_BYTES, NEWEST, SHOWN, Selection
 from search.study.trials import MEMBER, Study
@@ -58,6 +59,7 @@ class View:
             self._store.about("space")["segments"], about.get("labels", {}), about.get("parameters")
         )
         self.note = ""
+        self._in_order = InOrder()
         self._selection = Selection(most)
         self._selection.fit(self._store.last_seq)
         if storage:
@@ -91,6 +93,7 @@ class View:
             self._store,
             self._store.last_seq,
             self._about.get("monitor") or "",
+            numbered=self._selection.every == 1,
         )
 
     @property
@@ -104,18 +107,27 @@ class View:
             if row.state == "complete" and self._goals.join(row.seq, row.metrics):
                 self._front[row.seq] = row
         self._front = {seq: self._front[seq] for seq in self._goals.front}
-        for seq in self._selection.of_front(self._goals.front):  # what was pushed off waits for its turn
-            self._show(self._front[seq])
+        if self._selection.every > 1:
+            for seq in self._selection.of_front(self._goals.front):  # what was pushed off waits for its turn
+                self._show(self._front[seq])
         rows = list(islice(self._store.evaluations(self._filled), _CHUNK))
         for row in rows:
-            if self._selection.holds(row.seq):
+            if self._selection.every == 1:
+                self._in_order.add(row)
+            elif self._selection.holds(row.seq):
                 self._show(row)
             self._filled = row.seq
+        self._show_in_order()
         if len(self._study.trials) > self._selection.most or self._log_size > LOG_BYTES:
             self._thin()
         if time.monotonic() - self._noted > _NOTES_EVERY:
             self.annotate()
         return bool(rows)
+
+    def _show_in_order(self, all_of_them: bool = False) -> None:
+        """Show evaluations of a run that is shown whole, in the order of their candidates."""
+        for row in self._in_order.ready(self._study.following, all_of_them):
+            self._show(row)
 
     def finish(self) -> str:
         """Show the newest trials, and bring the notes up to date for the last time.
@@ -123,6 +135,7 @@ class View:
         Returns:
             One line on what is shown, where that is not everything; else an empty text.
         """
+        self._show_in_order(all_of_them=True)
         if self._selection.every > 1:
             for row in self._store.evaluations(max(0, self._filled - NEWEST)):
                 if row.seq <= self._filled:
@@ -149,6 +162,7 @@ class View:
 
     def _write_anew(self) -> None:
         front = set(self._selection.of_front(self._goals.front))
+        self._in_order = InOrder()  # all that it holds is written here
         if self._url is not None:
             del self._study
             optuna.delete_study(study_name=self._about["name"], storage=self._url)
