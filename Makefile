@@ -10,24 +10,33 @@ ARGS ?=
 WORKERS ?= 2
 STRANGERS ?= .venv-strangers
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: search install develop test slow strangers lint docs clean
 
 search: install
+	@echo "== $(CONFIG) is searched; the first lines follow in some seconds, the last ones in a few minutes"
 	$(PY) run_search.py $(CONFIG) $(ARGS)
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developing
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[export,dashboard]'
-	touch $@
+	@echo "== 1/4 an environment for Python in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "== 2/4 PyTorch, up to 3 GB, two to four minutes (once; nothing is installed elsewhere)"
+	@$(PIP) torch
+	@echo "== 3/4 Ray, Optuna, ONNX Runtime and 60 smaller packages, about two minutes"
+	@$(PIP) --editable '.[export,dashboard]'
+	@echo "== 4/4 what is installed is looked at: $(VENV)/bin/secateur doctor looks closer"
+	@$(PY) -c "import torch; print('PyTorch', torch.__version__, 'works')"
+	@touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@echo "== tools for tests, checks and documentation, about two minutes"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
 
 test: develop
 	$(PYTEST) $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _REFRESH = 0.2
 """Seconds between two changes of a live line."""
+_PATIENCE = 5.0
+"""Seconds after which it is said elsewhere than on a terminal what is being done."""
 _WINDOW, _LEAST = 30.0, 1.0
 """Seconds over which the rate is measured, at most and at least."""
 
@@ -81,6 +84,23 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, markup=False)
+
+    @contextmanager
+    def opening(self, text: str) -> Iterator[None]:
+        """Say what is about to be done: at once on a terminal, elsewhere only if it takes its time, so that
+        of a mistake nothing is written but the mistake.
+        """
+        if self.console.is_terminal:
+            self.say(text)
+            yield
+            return
+        later = threading.Timer(_PATIENCE, self.say, (text,))
+        later.daemon = True
+        later.start()
+        try:
+            yield
+        finally:
+            later.cancel()
 
     def step(self, text: str, done: int, total: int) -> None:
         """Show how far a stage of counted steps (epochs, members) is."""
