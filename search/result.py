@@ -27,7 +27,6 @@ from search.record.finals import Final, load_finals
 from search.record.ledger import Ledger
 from search.report import table
 from search.report.advice import advise
-from search.report.notebook import data_frame, figure, html_of
 from search.report.nothing_complete import nothing_complete
 from search.report.nothing_feasible import nothing_feasible
 from search.report.trials import TrialRow, gather_trials, trials_table
@@ -131,6 +130,8 @@ class Result:
         Raises:
             InputError: pandas is not installed; it is in the ``notebook`` extra.
         """
+        from search.report.notebook import data_frame
+
         return data_frame(self.front, self.finals, self.trials)
 
     def plot(self, cost: str | None = None) -> go.Figure:
@@ -144,10 +145,14 @@ class Result:
         Raises:
             InputError: nothing has such a cost.
         """
+        from search.report.notebook import figure
+
         return figure(self.front, self.finals, self.trials, self.about, cost)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the closing table, which model to take, and why."""
+        from search.report.notebook import html_of
+
         if not self.finals or self.trials:
             return html_of("", self._searched(), [self.complaint])
         advice = advise(self.finals, self.about)
