@@ -193,14 +193,14 @@ def _dashboard(words: list[str]) -> int:
     if storage is None and not directory.study.exists():
         study = [*python, "-m", "search.study", str(directory.path)]
         subprocess.run(study, check=True, env=environment)
-    start = "from optuna_dashboard._cli import main; main()"
+    start = "from search.study.dashboard import main; main()"
     if storage is None:
-        command = [*python, "-c", start, str(directory.study), *others]
+        command = [*python, "-c", start, str(directory.path), str(directory.study), *others]
     else:
         # a URL goes through the environment: everybody can read the words of a command
         environment[_STORAGE] = storage
-        start = f"import os, sys; sys.argv.insert(1, os.environ.pop('{_STORAGE}')); {start}"
-        command = [*python, "-c", start, *others]
+        start = f"import os, sys; sys.argv.insert(2, os.environ.pop('{_STORAGE}')); {start}"
+        command = [*python, "-c", start, str(directory.path), *others]
     return subprocess.run(command, check=False, env=environment).returncode
 
 

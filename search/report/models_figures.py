@@ -24,30 +24,45 @@ def over_figure(
         cost: as counted on, or measured with, the exported models.
         taken: the model that stands out.
     """
+    plot = go.Figure(_members(finals, quality, cost, taken))
+    _base(plot, finals, quality, cost)
+    _limit(plot, about, cost)
+    style.dress(plot, 360)
+    unit = ", ms" if cost.endswith("_ms") else ""
+    costs = [final.realised[cost] for final in finals if cost in final.realised]
+    span = [0, 1.25 * max(costs, default=1.0)]
+    name = f"{style.plain(title(cost))}{unit}"
+    plot.update_xaxes(title_text=name, tickformat="~g" if unit else "~s", range=span)
+    plot.update_yaxes(range=_room([value for trace in plot.data for value in trace.y]), tickformat="~g")
+    return plot.update_yaxes(title_text=f"test {style.plain(title(quality))}")
+
+
+def _members(finals: Sequence[Final], quality: str, cost: str, taken: Final | None) -> go.Scatter:
+    """The exported models, with their names."""
     key = f"test_{quality}"
     members = [final for final in finals if final.id != BASE and key in final.test and cost in final.realised]
-    plot = go.Figure()
-    plot.add_trace(
-        go.Scatter(
-            x=[final.realised[cost] for final in members],
-            y=[final.test[key] for final in members],
-            mode="markers+text",
-            text=[f"<b>{final.id}</b>" if final == taken else str(final.id) for final in members],
-            textposition="top center",
-            textfont={"size": 12, "color": style.INK},
-            customdata=[final.name for final in members],
-            meta="models",  # the page's limits fade its marks
-            marker={
-                "symbol": "diamond",
-                "size": [15 if final == taken else 10 for final in members],
-                "color": [style.TEAL if final == taken else style.AMBER for final in members],
-                "line": {"width": 1.4, "color": style.PAPER},
-            },
-            hovertemplate=_hover("%{customdata}", quality, cost),
-            showlegend=False,
-        )
+    return go.Scatter(
+        x=[final.realised[cost] for final in members],
+        y=[final.test[key] for final in members],
+        mode="markers+text",
+        text=[f"<b>{final.id}</b>" if final == taken else str(final.id) for final in members],
+        textposition="top center",
+        textfont={"size": 12, "color": style.INK},
+        customdata=[final.name for final in members],
+        meta="models",  # the page's limits fade its marks
+        marker={
+            "symbol": "diamond",
+            "size": [15 if final == taken else 10 for final in members],
+            "color": [style.TEAL if final == taken else style.AMBER for final in members],
+            "line": {"width": 1.4, "color": style.PAPER},
+        },
+        hovertemplate=_hover("%{customdata}", quality, cost),
+        showlegend=False,
     )
-    _base(plot, finals, quality, cost)
+
+
+def _limit(plot: go.Figure, about: About, cost: str) -> None:
+    """The limits of this cost."""
     for constraint in about.constraints:
         if constraint["metric"] == cost:
             label: dict[str, object] = {"text": style.plain(bound(constraint)), "textangle": 0}
@@ -55,16 +70,13 @@ def over_figure(
             label |= {"xanchor": "right", "yanchor": "bottom"}
             line = {"color": style.ROSE, "width": 1.2, "dash": "dash"}
             plot.add_vline(x=constraint["limit"], line=line, label=label)
-    style.dress(plot, 360)
-    unit = ", ms" if cost.endswith("_ms") else ""
-    plot.update_xaxes(title_text=f"{style.plain(title(cost))}{unit}", tickformat="~s" if not unit else "~g")
-    costs = [final.realised[cost] for final in finals if cost in final.realised]
-    plot.update_xaxes(range=[0, 1.25 * max(costs, default=1.0)])
-    values = [value for trace in plot.data for value in trace.y]
+
+
+def _room(values: Sequence[float]) -> list[float]:
+    """A range with room for the names above and below the marks."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     span = (high - low) or abs(high) or 1.0
-    plot.update_yaxes(range=[low - 0.22 * span, high + 0.2 * span], tickformat="~g")  # room for the names
-    return plot.update_yaxes(title_text=f"test {style.plain(title(quality))}")
+    return [low - 0.22 * span, high + 0.2 * span]
 
 
 def _base(plot: go.Figure, finals: Sequence[Final], quality: str, cost: str) -> None:

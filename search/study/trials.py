@@ -6,7 +6,9 @@ import contextlib
 import datetime as dt
 import math
 import warnings
+from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.curves import curve
 from search.record.ledger_store import EvaluationRow, LedgerStore
+from search.study.files import described, id_of
 from search.study.goals import Goals
 from search.study.journal import DamagedStudyError
 from search.study.parameters import Parameters
@@ -241,6 +244,21 @@ class Study:
             if get_note(target) != text:
                 save_note(target, text)
         self._notes[key] = text
+
+    def attach(self, seq: int | None, files: Sequence[Path]) -> None:
+        """Offer files of the run as artifacts of a trial, or of the study (None), and no others.
+
+        Args:
+            seq: number of the trial's evaluation.
+            files: relative to the run's folder.
+        """
+        start = "artifacts:" if seq is None else f"dashboard:artifacts:{self.trials[seq]}:"
+        offered = {f"{start}{id_of(file)}": described(file) for file in files}
+        known = self._storage.get_study_system_attrs(self._study._study_id)
+        gone = {name: "null" for name in known if name.startswith(start) and name not in offered}
+        for name, text in (offered | gone).items():
+            if known.get(name) != text:
+                self._storage.set_study_system_attr(self._study._study_id, name, text)
 
     @property
     def annotated(self) -> set[int]:

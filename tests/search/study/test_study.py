@@ -170,7 +170,8 @@ def test_members_of_the_front_carry_notes_and_who_left_it_says_so(ledger: Ledger
     everything = early + fill(ledger, 20, 300)
     (tmp_path / "models" / str(min(front_ids(everything)))).mkdir(parents=True)
     (tmp_path / "models" / str(min(front_ids(everything))) / "recipe.json").touch()
-    ledger.save_note(f"final/{min(front_ids(everything))}", {"test": {"test_error": 0.0625}})
+    finished = {"test": {"test_error": 0.0625}, "folder": f"models/{min(front_ids(everything))}"}
+    ledger.save_note(f"final/{min(front_ids(everything))}", finished)
     ledger.commit()
     rebuild(tmp_path)  # another process, as far as the study can tell
     notes = notes_of(tmp_path)
