@@ -79,7 +79,7 @@ class ModelNotes:
         for name in dict.fromkeys([*found, *(tuned if len(columns) > 1 else ())]):
             known = [values.get(form.format(name)) for values, form in columns.values()]
             rows.append([plain(name), *("" if value is None else number(value) for value in known)])
-        return ["", heading, "", *_table(["metric", *columns], rows)]
+        return ["", heading, "", *_table(["metric", *columns], rows)] if rows else []
 
     def _places(self, files: Sequence[Path]) -> list[str]:
         return [f"- {code(str(self._directory / file))}" for file in files]
