@@ -260,8 +260,10 @@ class Search:
             with self._view(directory, needed=earlier is None):
                 ending = earlier or self._search(problem, ledger, budget, telling)
                 changed = not ending.unfinished and self._finish(directory, problem, ledger)
-            complete = earlier is not None and not changed
-            result = self._result(directory, problem, ledger, ending, complete)
+                complete = earlier is not None and not changed
+                result = self._result(directory, problem, ledger, ending, complete)
+            if changed and earlier is not None:
+                self._show_finished(directory)
             telling.end(result)
             if self.config is not None and not ending.unfinished:
                 ledger.save_note(SEAL_NOTE, seal_of(self.config, self.preparation.untraced()))
@@ -309,7 +311,10 @@ class Search:
             with self._view(directory, needed=False):
                 changed = self._finish(directory, problem, ledger)
             ending = Ending.read(ledger.note) or Ending(EndingKind.INTERRUPTED)
-            return self._result(directory, problem, ledger, ending, complete=not changed)
+            result = self._result(directory, problem, ledger, ending, complete=not changed)
+            if changed:
+                self._show_finished(directory)
+            return result
 
     def _weights_folders(self) -> list[Path]:
         """Where trained base weights lie: with the run, and with all runs beside it."""
@@ -508,6 +513,11 @@ class Search:
             complaint = view.finish() if view is not None else ""
             if complaint and not refused:
                 self.progress.say(complaint)
+
+    def _show_finished(self, directory: RunDirectory | None) -> None:
+        """Let the Optuna view show what was finished where nothing was searched."""
+        with self._view(directory, needed=True):
+            pass
 
     def _result(
         self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, ending: Ending, complete: bool

@@ -188,6 +188,8 @@ def test_a_directory_holds_everything_and_a_second_call_does_nothing(make, witne
     ]
     assert result.tuned(0)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert not result.complete and len(seen(witness)) == 12
+    study = (directory / "study.log").read_text()
+    assert '"filename\\": \\"report.html' in study and '"filename\\": \\"weights.safetensors' in study
 
     before = (directory / "report.html").stat().st_mtime_ns
     again = make(study=True).run(evaluations=12)
