@@ -59,6 +59,11 @@ class Models:
         words = f"{escape(self._advice.words)} It was chosen for {escape(self._advice.why)}."
         return f"Take {final.name}", body, words
 
+    def loaded(self) -> str:
+        """Return the code that loads the first exported model; empty where there is none."""
+        exported = next((final for final in self._facts.members if final.folder), None)
+        return copied("code", self._code(exported), "python") if exported is not None else ""
+
     def _cards(self, final: Final) -> list[str]:
         """The figures of a model, each beside the base model's."""
         base, quality = self._facts.base, self._quality or ""

@@ -50,9 +50,9 @@ def report_html(facts: Facts, directory: Path) -> str:
     advises = models.is_advising and not facts.trials
     numbers = cards(phrases.cards(facts))
     parts = [
-        section("There is no front", "", escape(facts.complaint)) if facts.complaint else "",
+        section("There is no front", "", _sentence(facts.complaint)) if facts.complaint else "",
         section(*models.take(), kind="take") if advises else numbers,
-        *_trials(facts),
+        *_trials(facts, models),
         *_cells(facts),
         *_courses(facts),
         _finished(facts, models),
@@ -68,6 +68,10 @@ def report_html(facts: Facts, directory: Path) -> str:
         "loads nothing from anywhere."
     )
     return page(facts.about.name, phrases.sentence(facts), parts, footer)
+
+
+def _sentence(words: str) -> str:
+    return f"{escape(words[0].upper() + words[1:])}."
 
 
 def _finished(facts: Facts, models: Models) -> str:
@@ -169,20 +173,19 @@ def _failures(facts: Facts) -> str:
     return section("Failures", failures, failed) if failures else ""
 
 
-def _trials(facts: Facts) -> list[str]:
+def _trials(facts: Facts, models: Models) -> list[str]:
     """The sections of a hyper-parameter search."""
     if not facts.trials:
         return []
     found = trial_figures.importances(facts)
     complete = any(row.evaluation.state is State.COMPLETE for row in facts.trials)
+    best = phrases.best_trials(facts) + models.loaded()
     watched = (
         f"What was watched: {escape(title(facts.about.monitor or facts.objectives[0]))}. A line ends where "
         "its trial was stopped."
     )
     return [
-        section("The best trials", phrases.best_trials(facts), _TESTED if facts.finals else "")
-        if complete
-        else "",
+        section("The best trials", best, _TESTED if facts.finals else "") if complete else "",
         section("Learning curves", drawing(trial_figures.curves_figure(facts), "curves"), watched),
         section(
             "Parameters",

@@ -343,8 +343,7 @@ def test_what_a_person_sees_without_a_terminal(model, data):
     first, *lines = page.getvalue().splitlines()
     assert first == "searching"
     assert lines[-1].startswith("16/16 evaluations, 1 worker, feasible 100%, front ")
-    volumes = [float(line.split("hypervolume ")[1].split(",")[0]) for line in lines]
-    assert 0 < volumes[-1] < 1
+    assert not any("hypervolume" in line for line in lines), "it takes 64 candidates"
 
 
 def test_plan_trains_searches_and_writes_nothing(data, tmp_path, monkeypatch):
