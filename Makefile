@@ -1,6 +1,7 @@
 # make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 4000" changes it
 # make test     the tests, 12 to 14 minutes on two cores;  make slow  the long ones, one at a time: Ray needs the cores;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
+#               TORCH=2.14.1 is that torch in an environment of its own (5.5 GB), with timm and torchvision
 # make strangers  models of other libraries in an environment of its own (torch 2.14, 5.5 GB), kept one by one: ARGS="--only timm"
 # make docs     the documentation as a site, with the API reference, into build/site; a warning is an error
 VENV ?= .venv
@@ -9,8 +10,15 @@ CONFIG ?= configs/digits_channels.yaml
 ARGS ?=
 WORKERS ?= 2
 STRANGERS ?= .venv-strangers
+TORCH ?=
+CONSTRAINTS := constraints.txt
+ifneq ($(TORCH),)
+VENV := .venv-torch-$(TORCH)
+CONSTRAINTS := $(VENV)/constraints.txt
+BESIDE := torch==$(TORCH) torchvision timm
+endif
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check --constraint constraints.txt
+PIP := $(PY) -m pip install --disable-pip-version-check --constraint $(CONSTRAINTS)
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: search install develop test slow strangers lint docs clean
@@ -25,17 +33,18 @@ develop: $(VENV)/.developing
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "== 1/4 an environment for Python in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
+	@test -z '$(TORCH)' || grep -v '^torch==' constraints.txt > $(CONSTRAINTS)
 	@echo "== 2/4 PyTorch, up to 3 GB, two to four minutes (once; nothing is installed elsewhere)"
-	@$(PIP) torch
+	@$(PIP) $(or $(BESIDE),torch)
 	@echo "== 3/4 Ray, Optuna, ONNX Runtime and 60 smaller packages, about two minutes"
-	@$(PIP) --editable '.[export,dashboard]'
+	@$(PIP) $(BESIDE) --editable '.[export,dashboard]'
 	@echo "== 4/4 what is installed is looked at: $(VENV)/bin/secateur doctor looks closer"
 	@$(PY) -c "import torch; print('PyTorch', torch.__version__, 'works')"
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
 	@echo "== tools for tests, checks and documentation, about two minutes"
-	@$(PIP) --editable '.[dev]'
+	@$(PIP) $(BESIDE) --editable '.[dev]'
 	@touch $@
 
 test: develop
@@ -48,7 +57,7 @@ strangers:
 	test -x $(STRANGERS)/bin/python || $(PYTHON) -m venv $(STRANGERS)
 	grep -v '^torch==' constraints.txt > $(STRANGERS)/constraints.txt
 	$(STRANGERS)/bin/python -m pip install --quiet --constraint $(STRANGERS)/constraints.txt torch==2.14.1 torchvision==0.29.1 \
-		torch-pruning timm ultralytics monai segmentation-models-pytorch pytorchcv x-transformers torch-geometric psutil --editable '.[transformers]'
+		torch-pruning==1.6.1 torch-kirigami==0.2.1 timm ultralytics monai segmentation-models-pytorch pytorchcv x-transformers torch-geometric psutil --editable '.[transformers,export]'
 	$(STRANGERS)/bin/python -m benchmarks.strangers --json benchmarks/results/strangers.json $(ARGS)
 
 lint: develop

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from spaces.errors import InputError
     from spaces.joint import JointSpace, Part
     from spaces.pairs.mixed import MixedPairs, Pairs
-    from spaces.pairs.space import Pair, PairSpace, VariationalPair
+    from spaces.pairs.pair import Pair, VariationalPair
+    from spaces.pairs.space import PairSpace
     from spaces.trials import TrialSpace
 
 __all__ = [
@@ -57,7 +58,7 @@ _HOMES = {
     "JointSpace": "spaces.joint",
     "Masked": "spaces.base",
     "MixedPairs": "spaces.pairs.mixed",
-    "Pair": "spaces.pairs.space",
+    "Pair": "spaces.pairs.pair",
     "PairSpace": "spaces.pairs.space",
     "Pairs": "spaces.pairs.mixed",
     "Part": "spaces.joint",
@@ -67,7 +68,7 @@ _HOMES = {
     "SupernetSpace": "spaces.cells",
     "Trained": "spaces.base",
     "TrialSpace": "spaces.trials",
-    "VariationalPair": "spaces.pairs.space",
+    "VariationalPair": "spaces.pairs.pair",
 }
 
 __getattr__ = lazily(__name__, _HOMES)

@@ -144,5 +144,7 @@ CLASSES: dict[str, str] = {
     "spaces.cells.graph.Edges": "spaces.cells.graph.EdgeGraph",
     "spaces.cells.graph.Plan": "spaces.cells.graph.CellPlan",
     "spaces.dense.Dense": "spaces.models.DenseNet",
+    "spaces.pairs.Pair": "spaces.pairs.pair.Pair",
+    "spaces.pairs.VariationalPair": "spaces.pairs.pair.VariationalPair",
 }
 """``module.Class`` (or function) of then -> the same today, where it was renamed or moved alone."""

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import inspect
 import json
-import math
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
-from optuna.trial import BaseTrial, FixedTrial
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.trial import BaseTrial
 from torch import nn
 
 from spaces.allowed import imported
 from spaces.base import Segment, Space
 from spaces.errors import InputError
-from spaces.names import public_name, with_former
+from spaces.names import with_former
 from spaces.parameters import (
     INACTIVE,
     SIZE,
@@ -34,6 +31,7 @@ from spaces.parameters import (
     repaired,
     to_bytes,
 )
+from spaces.suggesting import TRIALS, Asking, Discovery, ask, path_of
 
 MODEL = "model."
 """How the names of parameters begin that the model's constructor takes; all others are settings of the
@@ -41,8 +39,6 @@ evaluator.
 """
 
 _MODEL = "space: model"
-_TRIALS = 64  # random ones, in which a function is watched
-_FORCED = 512  # at most so many more, each with one value that has not been seen
 
 
 class TrialSpace(Space):
@@ -94,7 +90,7 @@ class TrialSpace(Space):
             self.distributions = dict(self._suggest.distributions)
         else:
             self._suggest = imported(suggest, "space: suggest", None) if isinstance(suggest, str) else suggest
-            self.distributions = _Discovery(self._suggest).distributions
+            self.distributions = Discovery(self._suggest).distributions
         self._model, self._arguments = _builder(model)
         self.segments = tuple(Segment(name, SIZE, 256) for name in self.distributions)
         self._check_names()
@@ -113,9 +109,9 @@ class TrialSpace(Space):
         """Of the names of the parameters, the model with its arguments, and the path of a `suggest` function;
         ranges, choices and conditions may differ.
         """
-        suggest = None if isinstance(self._suggest, Declared) else _path(self._suggest)
-        parts = [sorted(self.distributions), suggest, _path(self._model), self._arguments]
-        return _digest(json.dumps(parts, sort_keys=True, default=_path))
+        suggest = None if isinstance(self._suggest, Declared) else path_of(self._suggest)
+        parts = [sorted(self.distributions), suggest, path_of(self._model), self._arguments]
+        return _digest(json.dumps(parts, sort_keys=True, default=path_of))
 
     def is_meant_with(self, fingerprint: str, distributions: Mapping[str, str]) -> bool:
         """Whether a fingerprint, perhaps in format 1, would be this space's if its parameters had these
@@ -128,10 +124,10 @@ class TrialSpace(Space):
         parts = [
             [[name, text] for name, text in distributions.items()],
             conditions,
-            _path(self._model),
+            path_of(self._model),
             self._arguments,
         ]
-        return _digest(json.dumps(parts, sort_keys=True, default=_path))
+        return _digest(json.dumps(parts, sort_keys=True, default=path_of))
 
     def report(self) -> dict[str, Any]:
         """Return what a genome does not hold: the ``model`` with its ``init_args``, the ``when`` of
@@ -140,13 +136,13 @@ class TrialSpace(Space):
         made = self._suggest
         conditions = {} if not isinstance(made, Declared) else made.conditions
         found = {
-            "model": None if self._model is None else _path(self._model),
-            "init_args": json.loads(json.dumps(self._arguments, default=_path)),
+            "model": None if self._model is None else path_of(self._model),
+            "init_args": json.loads(json.dumps(self._arguments, default=path_of)),
             "when": {
                 name: {parent: list(values) for parent, values in parents.items()}
                 for name, parents in conditions.items()
             },
-            "suggest": None if isinstance(made, Declared) else _path(made),
+            "suggest": None if isinstance(made, Declared) else path_of(made),
         }
         return {"trials": found}
 
@@ -167,7 +163,7 @@ class TrialSpace(Space):
         made = self._model(**{**copy.deepcopy(self._arguments), **own})
         if not isinstance(made, nn.Module):
             raise InputError(
-                f"space: model {_path(self._model)} returned a {type(made).__name__}; expected a "
+                f"space: model {path_of(self._model)} returned a {type(made).__name__}; expected a "
                 f"torch.nn.Module"
             )
         return made
@@ -256,7 +252,7 @@ class TrialSpace(Space):
         Raises:
             InputError: a parameter that had not been seen, or that was something else.
         """
-        self._call(trial)
+        ask(self._suggest, trial)
         for name, distribution in trial.distributions.items():
             self._check_known(name, distribution)
         return dict(trial.params)
@@ -272,12 +268,9 @@ class TrialSpace(Space):
             self._check_known(name, distribution)
             return choose(name, distribution)
 
-        trial = _Asking(known)
-        self._call(trial)
+        trial = Asking(known)
+        ask(self._suggest, trial)
         return trial.chosen
-
-    def _call(self, trial: BaseTrial) -> None:
-        _call(self._suggest, trial)
 
     def _repair(self, genome: np.ndarray) -> bytes:
         held = dict(zip(self.distributions, self._split(genome), strict=True))
@@ -304,7 +297,7 @@ class TrialSpace(Space):
         known = self.distributions.get(name)
         if known is None:
             raise InputError(
-                f"space: parameter {name!r} of suggest was never asked for in {_TRIALS} random trials, nor "
+                f"space: parameter {name!r} of suggest was never asked for in {TRIALS} random trials, nor "
                 f"with one value at its end; "
                 f"expected only {', '.join(self.distributions)}"
             )
@@ -331,72 +324,8 @@ class TrialSpace(Space):
             except TypeError:
                 accepted = ", ".join(signature.parameters)
                 raise InputError(
-                    f"space: {_path(self._model)} takes no {argument!r}; expected model.<one of {accepted}>"
+                    f"space: {path_of(self._model)} takes no {argument!r}; expected model.<one of {accepted}>"
                 ) from None
-
-
-class _Asking(FixedTrial):
-    """A trial whose values are chosen as they are asked for, in Optuna's internal representation."""
-
-    def __init__(self, choose: Callable[[str, BaseDistribution], float]) -> None:
-        super().__init__({})
-        self._choose = choose
-        self.chosen: dict[str, float] = {}
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if self._distributions.setdefault(name, distribution) != distribution:
-            raise InputError(
-                f"space: parameter {name!r} is asked for twice, as {self._distributions[name]} and as "
-                f"{distribution}"
-            )
-        if name not in self.chosen:
-            self.chosen[name] = self._choose(name, distribution)
-            self._suggested_params[name] = distribution.to_external_repr(self.chosen[name])
-        return self._suggested_params[name]
-
-
-class _Discovery:
-    """Finds the parameters of a function: in random trials, and in one for every choice and every end of a
-    range not seen so far. [O]
-
-    The forced value is put into the trial in which its parameter had been met, so that conditions above it
-    hold.
-    """
-
-    def __init__(self, suggest: Callable[..., Any]) -> None:
-        self.distributions: dict[str, BaseDistribution] = {}
-        self._suggest, self._rng = suggest, np.random.default_rng(0)
-        self._seen: set[tuple[str, float]] = set()
-        self._forced: deque[dict[str, float]] = deque()
-        for _ in range(_TRIALS):
-            self._try({})
-        for _ in range(_FORCED):
-            if not self._forced:
-                break
-            forced = self._forced.popleft()
-            if (next(reversed(forced.items()))) not in self._seen:
-                self._try(forced)
-        if not self.distributions:
-            raise InputError(
-                f"space: suggest {_path(suggest)} asked for nothing; expected a function that calls "
-                f"trial.suggest_*"
-            )
-
-    def _try(self, forced: Mapping[str, float]) -> None:
-        trial = _Asking(lambda name, d: forced[name] if name in forced else draw(d, self._rng))
-        _call(self._suggest, trial)
-        for name, distribution in trial.distributions.items():
-            if name not in self.distributions:
-                self.distributions[name] = distribution
-                above = dict(list(trial.chosen.items())[: list(trial.chosen).index(name)])
-                self._forced.extend({**above, name: end} for end in _ends(distribution))
-            elif self.distributions[name] != distribution:
-                raise InputError(
-                    f"space: parameter {name!r} of suggest is {self.distributions[name]} in one trial and "
-                    f"{distribution} in another; "
-                    "expected one for all trials, or another name"
-                )
-        self._seen.update(trial.chosen.items())
 
 
 def _internal(name: str, distribution: BaseDistribution, given: Value) -> float:
@@ -417,25 +346,6 @@ def _internal(name: str, distribution: BaseDistribution, given: Value) -> float:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _ends(distribution: BaseDistribution) -> list[float]:
-    if isinstance(distribution, CategoricalDistribution):
-        return [float(position) for position in range(len(distribution.choices))]
-    return [nearest(distribution, -math.inf), nearest(distribution, math.inf)]
-
-
-def _call(suggest: Callable[..., Any], trial: BaseTrial) -> None:
-    try:
-        suggest(trial)
-    except InputError:
-        raise
-    except Exception as error:
-        message = " ".join(str(error).split())
-        raise InputError(
-            f"space: suggest {_path(suggest)} raised {type(error).__name__}: {message}; expected a function "
-            f"that calls trial.suggest_*"
-        ) from error
 
 
 def _builder(model: Any) -> tuple[Callable[..., nn.Module] | None, dict[str, Any]]:
@@ -459,12 +369,6 @@ def _signature(made: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(made)
     except ValueError:  # some built-in classes have none
         return None
-
-
-def _path(thing: Any) -> str:
-    if isinstance(thing, functools.partial):
-        return f"{_path(thing.func)}{thing.args}{sorted(thing.keywords.items())}"
-    return public_name(thing if hasattr(thing, "__qualname__") else type(thing))
 
 
 def _readable(value: Value) -> float | int | str:

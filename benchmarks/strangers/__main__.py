@@ -1,5 +1,5 @@
 """``python -m benchmarks.strangers [--quick] [--json FILE]``: tries every model of the catalogue with every
-tool, each in a process of its own with a limit of time; what was tried is kept, and not tried again.
+tool, each in a process of its own with a limit of CPU time; what was tried is kept, and not tried again.
 
 It runs in an environment of its own (``make strangers``), since torchvision needs another torch.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
-import subprocess
+import signal
 import sys
+import tempfile
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +22,14 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.strangers.catalogue import CATALOGUE
-from benchmarks.strangers.one import TOOLS, Outcome
+from benchmarks.strangers.one import TOOLS, Outcome, attempt
 
 SHARDS = Path(__file__).parent.parent / "results" / "strangers"
 LIMIT = 180
 """CPU seconds of a model and a tool."""
 _QUICK = 12
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["benchmarks.strangers.one"])  # torch is imported once
 
 
 def tried(name: str, tool: str, folder: Path, again: bool = False) -> Outcome:
@@ -34,23 +38,25 @@ def tried(name: str, tool: str, folder: Path, again: bool = False) -> Outcome:
     if file.exists() and not again:
         kept: Outcome = json.loads(file.read_text())
         return kept
-    order = [sys.executable, "-m", "benchmarks.strangers.one", name, "--tool", tool]
-    run = subprocess.run(order, capture_output=True, text=True, check=False, preexec_fn=_limited)
-    lines = run.stdout.strip().splitlines()
-    outcome: Outcome = (
-        json.loads(lines[-1])
-        if run.returncode == 0 and lines
-        else {"state": "slow", "reason": f"not done in {LIMIT} CPU seconds"}
-        if run.returncode < 0
-        else {"state": "error", "reason": (run.stderr.strip().splitlines() or ["nothing was said"])[-1]}
-    )
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as said:
+        process = _PROCESSES.Process(target=_told, args=(name, tool, said.name))
+        process.start()
+        process.join()
+        outcome: Outcome = (
+            json.loads(said.read())
+            if process.exitcode == 0
+            else {"state": "slow", "reason": f"not done in {LIMIT} CPU seconds"}
+            if process.exitcode == -signal.SIGXCPU
+            else {"state": "error", "reason": f"the process ended with {process.exitcode}"}
+        )
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(harness.rounded(outcome), indent=1) + "\n")
     return outcome
 
 
-def _limited() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+def _told(name: str, tool: str, file: str) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5))
+    Path(file).write_text(json.dumps(attempt(name, tool)))
 
 
 def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
@@ -62,6 +68,7 @@ def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
         tool: sorted(name for name, outcome in tried.items() if outcome["state"] == "works")
         for tool, tried in found.items()
     }
+    written = [outcome["onnx"] for outcome in ours.values() if "onnx" in outcome]
     return {
         "models": len(ours),
         "works": states["works"] / len(ours),
@@ -69,6 +76,9 @@ def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
         "wrong": states["wrong"],
         "seconds_to_plan": float(np.median(seconds)) if seconds else None,
         "left": float(np.median([o["left"] for o in ours.values() if "left" in o])),
+        "onnx_tried": len(written),
+        "onnx_equal": written.count("equal"),
+        "onnx_not": {name: o["onnx"] for name, o in ours.items() if o.get("onnx", "equal") != "equal"},
         "works_by_tool": {tool: len(names) for tool, names in works.items()},
         **{
             f"over_{tool}": len(works["secateur"]) / max(1, len(names))

@@ -81,7 +81,7 @@ def _yolo(name: str) -> Stranger:
     )
 
 
-def _pytorchcv(name: str, size: int = 64, **settings: Any) -> Stranger:
+def _pytorchcv(name: str, size: int = 224, **settings: Any) -> Stranger:
     return Stranger(
         "pytorchcv",
         lambda: import_module("pytorchcv.model_provider").get_model(name, num_classes=7, **settings),
@@ -125,7 +125,6 @@ _TIMM = (
         "seresnet18",
         "res2net50_14w_8s",
         "ecaresnet26t",
-        "botnet26t_256",
     ),
     *("resnetv2_50", "nfnet_l0", "regnetx_002", "regnety_002", "mobilenetv2_050", "mobilenetv3_small_050"),
     *("mobilenetv4_conv_small", "efficientnet_b0", "tf_efficientnetv2_b0", "mixnet_s", "ghostnet_050"),
@@ -139,12 +138,11 @@ _TIMM = (
         "repvgg_a0",
         "vgg11_bn",
     ),
-    *("cspresnet50", "cspdarknet53", "hrnet_w18_small", "inception_v3", "xception41p", "skresnet18"),
+    *("cspresnet50", "cspdarknet53", "hrnet_w18_small", "xception41p", "skresnet18"),
     *(
         "convnext_atto",
         "convnextv2_atto",
         "efficientvit_m0",
-        "efficientformerv2_s0",
         "fastvit_t8",
         "repvit_m0_9",
     ),
@@ -157,7 +155,7 @@ _VISION = (
     *("efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "alexnet"),
 )
 _CV = (
-    *("resnet10", "preresnet10", "resnext14_32x4d", "seresnet10", "ibnresnet50", "shufflenet_g1_wd4"),
+    *("resnet10", "preresnet10", "resnext14_32x4d", "seresnet10", "ibn_resnet50", "shufflenet_g1_wd4"),
     *("menet108_8x1_g3", "squeezenet_v1_0", "darknet_tiny", "diracnet18v2", "fishnet99", "bninception"),
     *("igcv3_wd4", "fdmobilenet_wd4", "proxylessnas_cpu", "sknet50", "bagnet9", "spnasnet"),
 )
@@ -192,6 +190,9 @@ CATALOGUE: dict[str, Stranger] = {
     **{f"timm/{name}": _timm(name, 224) for name in _VIT},
     "timm/swin_tiny": _timm("swin_tiny_patch4_window7_224", 224, depths=(1, 1, 1, 1)),
     "timm/coat_tiny": _timm("coat_tiny", 224),
+    "timm/botnet26t_256": _timm("botnet26t_256", 256),
+    "timm/inception_v3": _timm("inception_v3", 128),
+    "timm/efficientformerv2_s0": _timm("efficientformerv2_s0", 224),
     **{f"torchvision/{name}": _torchvision(name) for name in _VISION},
     "torchvision/inception_v3": _torchvision("inception_v3", 96, init_weights=False),
     "torchvision/vit_b_16": _torchvision("vit_b_16", 224),

@@ -33,7 +33,7 @@ from evaluators.tic.bias import BiasEstimate
 from evaluators.training.distillation import Distillation
 from evaluators.training.genome_settings import check_settings, choices_of, settings_of
 from evaluators.training.optimisation import OptimiserName, ScheduleName
-from evaluators.training.settings import STEP_GENES, OwnsSettings, TrainingSettings
+from evaluators.training.settings import LATER, STEP_GENES, OwnsSettings, Precision, TrainingSettings
 from spaces.base import Sliced, Space
 from spaces.calling import device_of
 from spaces.errors import InputError, require
@@ -111,6 +111,8 @@ class InheritedTraining(OwnsSettings, Evaluator):
         bias_samples: the first samples of the search split, on which it does.
         mixtures: of training samples, of which the base model is asked once and children learn from it alone,
             since mixtures have no labels.
+        precision: of the steps, as of :class:`evaluators.Training`; so are `accumulation` and
+            `checkpointing`.
 
     Raises:
         InputError: a setting out of its range; when it is bound: no data, a space whose candidates cannot
@@ -118,6 +120,7 @@ class InheritedTraining(OwnsSettings, Evaluator):
     """
 
     inherits = measures = True
+    later_arguments = LATER
     _planned: PlannedCosts | None = None
 
     def __init__(
@@ -139,6 +142,9 @@ class InheritedTraining(OwnsSettings, Evaluator):
         mixtures: int = 0,
         tic: TIC | None = None,
         bias_samples: int = 64,
+        precision: Precision | None = None,
+        accumulation: int | None = None,
+        checkpointing: Sequence[str] | None = None,
     ) -> None:
         self.steps = (steps,) if isinstance(steps, int | float) else tuple(steps)
         require(
@@ -166,6 +172,9 @@ class InheritedTraining(OwnsSettings, Evaluator):
             schedule=schedule,
             clip=clip,
             distillation=distillation,
+            precision=precision,
+            accumulation=accumulation,
+            checkpointing=None if checkpointing is None else tuple(checkpointing),
         )
         self.first_steps, self.first_learning_rate = first_steps, first_learning_rate
         self.stretch, self.worth, self.mixtures = stretch, worth, mixtures

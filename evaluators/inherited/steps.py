@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from evaluators.data.base import Data
 from evaluators.data.preloaded import to_device
 from evaluators.inherited.teaching import Teacher
+from evaluators.training.accumulation import backward
+from evaluators.training.checkpointing import checkpointed
 from evaluators.training.optimisation import make_optimiser, make_schedule, needs_two_samples, train_mode
 from evaluators.training.settings import DISTILLATION_WEIGHT, STEP_GENES, TrainingSettings
 from spaces.calling import device_of, forward, gradients, mode
@@ -45,9 +47,18 @@ class BriefTraining:
         given, device = self.settings, device_of(model)
         optimiser = make_optimiser(given.optimiser, model, given.learning_rate, given.weight_decay)
         schedule = make_schedule(given.schedule, optimiser, given.learning_rate, steps)
+
+        def losses_of(inputs: Any, targets: Any, taught: Tensor | None, labelled: Tensor | None) -> Tensor:
+            outputs = forward(model, inputs)
+            losses = data.loss(outputs, targets)
+            if taught is None or given.distillation is None:
+                return losses
+            return given.distillation(losses, outputs, taught, targets, labelled)
+
         total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
         forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-        with forked, gradients(), mode(model, True):
+        checkpointing = checkpointed(model, given.checkpointing or ())
+        with forked, gradients(), mode(model, True), checkpointing:
             torch.manual_seed(seed)
             train_mode(model)
             batches = self._batches(
@@ -55,20 +66,16 @@ class BriefTraining:
             )
             for step, (batch, taught, labelled) in zip(range(1, steps + 1), batches, strict=False):
                 inputs, targets = to_device(batch, device)
-                outputs = forward(model, inputs)
-                losses = data.loss(outputs, targets)
-                if taught is not None and given.distillation is not None:
-                    losses = given.distillation(losses, outputs, taught, targets, labelled)
-                loss = losses.mean()
+                count = samples(targets, inputs)
                 optimiser.zero_grad()
-                loss.backward()
+                losses = backward(losses_of, (inputs, targets, taught, labelled), count, given, device)
                 if given.clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), given.clip)
                 optimiser.step()
                 if schedule is not None and step < steps:  # the last step has no successor
                     schedule.step()
-                total += loss.detach()
-                seen += samples(targets, inputs)
+                total += losses.mean()
+                seen += count
         return total.item() / steps, seen
 
     def _batches(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evaluators.data.base import Data, Inputs
 from spaces.calling import call, forward
 from spaces.errors import InputError, require
-from spaces.pairs.space import VariationalPair
+from spaces.pairs.pair import VariationalPair
 from spaces.structures import mapped
 
 Kind = Literal["zero", "gaussian", "flip"]

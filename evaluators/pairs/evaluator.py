@@ -31,7 +31,7 @@ from evaluators.training.optimisation import needs_two_samples, train_mode
 from spaces.base import Masked, Sliced, Space
 from spaces.calling import call, device_of, forward, gradients, mode, placed
 from spaces.errors import InputError, require
-from spaces.pairs.space import between, decode
+from spaces.pairs.pair import between, decode
 from spaces.structures import samples
 
 _BATCH = 1024

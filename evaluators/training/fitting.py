@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -14,10 +13,11 @@ from evaluators.assessment import assess
 from evaluators.base import Report
 from evaluators.data.base import Data
 from evaluators.data.preloaded import Preloaded, to_device
+from evaluators.training.accumulation import backward
 from evaluators.training.checkpointing import checkpointed
 from evaluators.training.optimisation import make_optimiser, make_schedule, needs_two_samples, train_mode
 from spaces.calling import device_of, forward, gradients, mode
-from spaces.structures import rows, samples
+from spaces.structures import samples
 
 if TYPE_CHECKING:
     from evaluators.training.settings import TrainingSettings
@@ -190,22 +190,11 @@ class Fitting:
                     self._step()
                     continue
                 self.optimiser.zero_grad()
-                for losses in self._parts(inputs, targets, count):
-                    (losses.mean() if len(losses) == count else losses.sum() / count).backward()
-                    total += losses.detach().sum(dtype=torch.float64)
+                losses = backward(self._losses, (inputs, targets), count, self.training, self.device)
+                total += losses.sum(dtype=torch.float64)
                 self._step(learn=True)
                 seen += count
         return total.item() / seen
-
-    def _parts(self, inputs: Any, targets: Any, count: int) -> Iterator[Tensor]:
-        """Yield the losses of the parts that a batch is cut into."""
-        size = math.ceil(count / (self.training.accumulation or 1))
-        autocast = torch.autocast(self.device.type, torch.bfloat16, self.training.precision == "bf16")
-        for start in range(0, count, size):
-            part = (inputs, targets) if size == count else rows((inputs, targets), slice(start, start + size))
-            with autocast:
-                losses = self._losses(*part)
-            yield losses
 
     def _losses(self, inputs: Any, targets: Any) -> Tensor:
         outputs = forward(self.model, inputs)

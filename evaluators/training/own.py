@@ -35,8 +35,7 @@ class OwnTraining(Training):
     - `model`: to be trained in place, on its device; or another is returned, with the same tensors.
     - `data`: of the run; ``data.batches("train", size, generator)`` and ``data.loss(outputs, targets)``.
     - `budget`: :class:`~evaluators.training.settings.TrainingSettings`. Its ``epochs`` are the passes over
-    the
-      training split that a run pays for; ``learning_rate``, ``batch_size`` and the others are there to be
+      the training split that a run pays for; ``learning_rate``, ``batch_size`` and the others are there to be
       used, those of the genome where it holds any.
     - `report`: to be called after every epoch, with figures by name where there are some
       (``report(train_loss=0.3)``). The model is measured then, and what searches decides. Of a trial that it

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,14 @@ from evaluators.training.checkpoint import Checkpoint, left_before
 from evaluators.training.evaluator import fit
 from evaluators.training.genome_settings import check_settings, settings_of
 from evaluators.training.optimisation import OptimiserName, ScheduleName
-from evaluators.training.settings import EPOCH_GENES, STEP_GENES, OwnsSettings, TrainingSettings
+from evaluators.training.settings import (
+    EPOCH_GENES,
+    LATER,
+    STEP_GENES,
+    OwnsSettings,
+    Precision,
+    TrainingSettings,
+)
 from spaces.base import Space
 from spaces.calling import device_of
 from spaces.errors import InputError, require
@@ -67,7 +74,7 @@ class TrialTraining(OwnsSettings, Evaluator):
     three to five times the weights each. Workers on several machines need the folder on a file system that
     they share; where they do not, a trial begins anew.
 
-    The arguments from `optimiser` to `patience` are those of :class:`Training`.
+    The arguments from `optimiser` on are those of :class:`Training`.
 
     Args:
         epochs: the maximum resource, of a training that is not stopped.
@@ -88,6 +95,7 @@ class TrialTraining(OwnsSettings, Evaluator):
     """
 
     measures = trains = True
+    later_arguments = LATER
 
     def __init__(
         self,
@@ -107,6 +115,9 @@ class TrialTraining(OwnsSettings, Evaluator):
         monitor: Split = "search",
         keep_best: bool = True,
         patience: int | None = None,
+        precision: Precision | None = None,
+        accumulation: int | None = None,
+        checkpointing: Sequence[str] | None = None,
     ) -> None:
         require(
             "evaluator TrialTraining",
@@ -135,6 +146,10 @@ class TrialTraining(OwnsSettings, Evaluator):
             monitor,
             keep_best,
             patience,
+            None,
+            precision,
+            accumulation,
+            None if checkpointing is None else tuple(checkpointing),
         )
 
     goes_on = True

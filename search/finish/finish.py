@@ -41,6 +41,7 @@ from spaces.callables import function_name, function_of, function_text
 from spaces.calling import Example, forward, mode
 from spaces.errors import require
 from spaces.structures import repeated
+from spaces.weights import put_weights
 
 _PICTURES = 10
 Progress = Callable[[str, int, int], None]
@@ -334,7 +335,7 @@ class Finish:
         assert data is not None  # or the fine-tuning would have refused it
         example = data.example()
         model = space.build(candidate.genome)
-        model.load_state_dict(dict(unpack_weights(weights)))
+        put_weights(model, unpack_weights(weights))
         model.eval()
         differences = verify(problem, candidate.genome, model)
         worst = max(differences.values(), default=0.0)
@@ -422,7 +423,7 @@ def _pictures(problem: Problem, candidate: Candidate, weights: np.ndarray) -> di
     data = problem.evaluator.data
     assert data is not None
     model = problem.space.build(candidate.genome)
-    model.load_state_dict(dict(unpack_weights(weights)))
+    put_weights(model, unpack_weights(weights))
     inputs, _ = next(iter(data.batches("test", _PICTURES)))
     with mode(model, False), torch.no_grad():
         outputs = forward(model, inputs)

@@ -24,6 +24,7 @@ from spaces.channels.shrinking import attributes_of as attributes_of
 from spaces.channels.shrinking import slices_of as slices_of
 from spaces.errors import InputError
 from spaces.redaction import left_out
+from spaces.weights import put_weights
 
 FORMAT = 1
 Kind = TypeVar("Kind")
@@ -144,7 +145,7 @@ def load(path: str | Path, model: nn.Module | None = None, allow: Names = ()) ->
         slim = shrink(base, recipe.slices, recipe.attributes, str(file))
     state = weights | {alias: weights[name] for alias, name in recipe.tied.items() if name in weights}
     _check(slim.state_dict(), state, str(file))
-    slim.load_state_dict(state)
+    put_weights(slim, state)
     return slim.eval()
 
 

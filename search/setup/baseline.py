@@ -28,6 +28,7 @@ from spaces.errors import InputError
 from spaces.files import write_bytes
 from spaces.names import former_names, public_name
 from spaces.seals import BrokenSealError, check_seal, seal
+from spaces.weights import put_weights
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DistributedDataParallel, ``torch.compile`` and Lightning write before the names of weights."""
@@ -56,12 +57,12 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
             shapes = shards.shapes()
         start = _refuse_others(model, folder, shapes)
         for part in _parts(shards, folder):
-            model.load_state_dict({n.removeprefix(start): value for n, value in part.items()}, strict=False)
+            put_weights(model, {n.removeprefix(start): value for n, value in part.items()}, strict=False)
         return
     state = _read(path)
     start = _refuse_others(model, path, {name: tuple(value.shape) for name, value in state.items()})
     # strictness is what was looked at
-    model.load_state_dict({n.removeprefix(start): value for n, value in state.items()}, strict=False)
+    put_weights(model, {n.removeprefix(start): value for n, value in state.items()}, strict=False)
 
 
 def _refuse_others(model: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -193,7 +194,7 @@ class Baseline:
                     continue  # not there: looked for elsewhere, or trained anew
                 try:
                     check_seal(content)
-                    self.model.load_state_dict(unpack_weights(np.frombuffer(content, np.uint8)))
+                    put_weights(self.model, unpack_weights(np.frombuffer(content, np.uint8)))
                 except (BrokenSealError, SafetensorError, RuntimeError):
                     if path not in self.damaged:
                         self.damaged.append(path)

@@ -17,23 +17,19 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.base import Segment
 from spaces.channels.depth import DEPTH, IS_THERE, Block, chosen, examine
-from spaces.channels.grouping import Grouping
 from spaces.channels.labelling import Labelling
-from spaces.channels.literals import Follower, holders
 from spaces.channels.loci import Reason
-from spaces.channels.matching import Number, Numbers, Rewriting
+from spaces.channels.matching import Rewriting
+from spaces.channels.numbered import Numbered
 from spaces.channels.plan import Attribute, AxisSlice, Frozen, Group, Operation, SlicePlan, Tap, TensorSize
-from spaces.channels.trace import Trace, canonical_names, first_call, is_within
+from spaces.channels.trace import Trace, canonical_names
 
 
-class Analysis(Grouping):
+class Analysis(Numbered):
     """Runs the rules over the traces of one model (eval mode first, then training mode, which adds what only
     training uses).
 
     Attributes:
-        labels_of: for the first trace, the labels of every node that gives a tensor, by node name.
-        followers: attributes that follow literals; to be added to.
-        rewritings: modules whose code is rewritten, by path; to be added to.
         blocks: that can be left out, in order; may be taken from.
         whole_blocks: those that cannot, and why.
     """
@@ -48,13 +44,9 @@ class Analysis(Grouping):
         depth: Sequence[str] = (),
         alike: Sequence[Sequence[tuple[str, int]]] | None = None,
     ) -> None:
-        super().__init__(model, chosen(model, depth))
+        super().__init__(model, chosen(model, depth), traces)
         self.blocks: list[Block] = []
         self.whole_blocks: dict[str, str] = {}
-        self.followers: list[Follower] = []
-        self.rewritings: dict[str, Rewriting] = {}
-        self._trace, self._traces = traces[0], traces
-        self.labels_of: dict[str, Any] = {}
         for index, trace in enumerate(traces):
             graph = Labelling(self, trace, counts=index == 0)
             if index == 0:
@@ -180,64 +172,6 @@ class Analysis(Grouping):
         for (tensor, dim), axis in self._axes.items():
             where.setdefault(tensor, [None] * self._tensors[tensor].ndim)[dim] = self._loci(axis.atoms)
         return where
-
-    def candidates(self, name: str) -> list[list[Follower]]:
-        """Return, for every number that must follow a group, the attributes that hold it: those of the
-        innermost modules first.
-        """
-        found: dict[tuple[str, bytes], list[Follower]] = {}
-        own = self._loci_of(name)
-        for index, literal in enumerate(self.literals):
-            loci = self._loci(literal.label)
-            key = (literal.path, loci.tobytes())
-            if key not in found and np.isin(loci, own).any():
-                found[key] = [*holders(self.model, self._paths, literal, index, self._known)]
-        return [some for some in found.values() if some]
-
-    def writable(self, name: str) -> list[list[str]]:
-        """Return the modules whose code may have to be rewritten for a group: those with its numbers; then
-        all that it runs through.
-        """
-        own = self._loci_of(name)
-
-        def touched(label: np.ndarray) -> bool:
-            return self._has_any(label, own)
-
-        numbered = dict.fromkeys(entry.path for entry in self.entries())
-        direct = dict.fromkeys(entry.path for entry in self.entries() if touched(entry.label))
-        through = dict(direct)
-        for node in self._trace.graph.graph.nodes:
-            labels = self.labels_of.get(node.name)
-            if isinstance(labels, tuple) and any(map(touched, labels)):
-                through |= dict.fromkeys(
-                    path for path in numbered if path not in through and is_within(node, path)
-                )
-        return [[*direct], [*through]] if len(through) > len(direct) else [[*direct]]
-
-    def pin_of(self, name: str) -> str:
-        """Return why a group needs code that is rewritten, or an empty string."""
-        own = self._loci_of(name)
-        return next((pin.reason.text for pin in self.pins if self._has_any(pin.label, own)), "")
-
-    def numbers_of(self, path: str) -> list[Numbers]:
-        """Return for every trace the operations that the code of a module makes when it is first called, the
-        values of the trace, and what must follow.
-        """
-        found = []
-        for training, trace in enumerate(self._traces):
-            operations = [
-                node
-                for node in trace.graph.graph.nodes
-                if node.op == "call_function" and first_call(node) == path
-            ]
-            names = {node.name for node in operations}
-            numbers = [
-                Number(literal.node, literal.place, literal.value, index, self._loci(literal.label).tobytes())
-                for index, literal in enumerate(self.literals)
-                if literal.path == path and literal.node in names and literal.training == bool(training)
-            ]
-            found.append(Numbers(operations, trace.values, numbers))
-        return found
 
     def _attributes(self, by_axis: dict[tuple[str, int], np.ndarray]) -> list[Attribute]:
         found = {

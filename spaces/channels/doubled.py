@@ -38,6 +38,7 @@ class Doubled:
         reference: Callable[[Mapping[str, Tensor], bool], Callable[..., Any]],
         inputs: Inputs,
         key: tuple[Any, ...],
+        casts: bool = True,
     ) -> tuple[Any, Any]:
         """Return what the smaller model and the masked one give, both in eval mode.
 
@@ -46,11 +47,12 @@ class Doubled:
             reference: makes the masked model of tensors by name, likewise.
             inputs: of both.
             key: says which masked model that is: what it gave last is not computed again.
+            casts: whether something may be cast to single precision by name.
         """
         given = mapped(double, inputs)
         try:
             compact = build(self.model, self.lends)
-            with mode(compact, False), torch.no_grad(), widened(True):
+            with mode(compact, False), torch.no_grad(), widened(casts):
                 smaller = outputs_of(compact, given)
                 if self._last is None or self._last[0] != key:
                     self._last = key, call(reference(self.tensors, self.lends), given)
@@ -62,7 +64,7 @@ class Doubled:
                 return smaller, self._last[1]
         self.lends, self._last = False, None
         self._copy()
-        return self.outputs(build, reference, inputs, key)
+        return self.outputs(build, reference, inputs, key, casts)
 
     def _copy(self) -> None:
         # what becomes a double is copied by that, once; the rest here

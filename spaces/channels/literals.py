@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -34,6 +35,11 @@ class Literal:
     place: int = 0
     training: bool = False
 
+    @property
+    def told(self) -> tuple[Any, ...]:
+        """What the code says, wherever the module stands."""
+        return self.where, self.place, self.value, self.training
+
 
 @dataclass(frozen=True, eq=False)
 class Pin:
@@ -44,6 +50,11 @@ class Pin:
     path: str
     label: np.ndarray
     reason: Reason
+
+    @property
+    def told(self) -> tuple[Any, ...]:
+        """What the code says, wherever the module stands."""
+        return self.reason.where, self.reason.text, self.label.size
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,12 @@ class Loci:
         self._plain: dict[Reason, int] = {}
         self._tags: dict[int, str] = {}
         self._table: np.ndarray | None = None
+
+    def copied(self) -> Loci:
+        """Return a copy, of which what is joined or frozen from here on is not seen here."""
+        other = Loci()
+        vars(other).update((name, copy(value)) for name, value in vars(self).items())
+        return other
 
     def __len__(self) -> int:
         """Number of atoms."""

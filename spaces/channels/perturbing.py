@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -42,13 +42,21 @@ def perturb(model: nn.Module, by: Perturbation, names: Collection[str] | None = 
                 done.add(id(tensor))
                 if id(tensor) in parameters:
                     scale = max(float(tensor.float().square().mean().sqrt()), by.least)
-                    tensor += _like(noise, tensor) * (by.share * scale)
+                    for part, own in _parts(tensor, noise):
+                        part += own * (by.share * scale)
                 else:
-                    tensor *= 1 + _like(noise, tensor).clamp(-2, 2) * (by.share / 4)
+                    for part, own in _parts(tensor, noise):
+                        part *= 1 + own.clamp(-2, 2) * (by.share / 4)
 
 
-def _like(noise: Tensor, tensor: Tensor) -> Tensor:
-    """Return noise of a tensor's shape, which begins anew where it is longer."""
-    count = tensor.numel()
-    drawn = noise.repeat(-(-count // len(noise)))[:count] if count > len(noise) else noise[:count]
-    return drawn.reshape(tensor.shape).to(tensor)
+def _parts(tensor: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield parts of a tensor with noise of their shapes, which begins anew where the tensor is longer."""
+    if not tensor.is_contiguous():
+        count = tensor.numel()
+        drawn = noise.repeat(-(-count // len(noise)))[:count]
+        yield tensor, drawn.reshape(tensor.shape).to(tensor)
+        return
+    places = tensor.view(-1)
+    whole = len(places) - len(places) % len(noise)
+    yield places[:whole].view(-1, len(noise)), noise.to(tensor)
+    yield places[whole:], noise[: len(places) - whole].to(tensor)

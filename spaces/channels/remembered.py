@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,9 @@ from spaces.structures import leaves
 
 VARIABLE, OFF = "SECATEUR_PLAN_CACHE", "off"
 """The environment variable that names the folder, and what switches the cache off."""
+MOST_PLANS = 500
+"""So many plans are kept, those that were used last: some megabytes."""
+_NAMES = f"{'[0-9a-f]' * 32}.json"
 _SCALARS = (bool, int, float, str)
 
 
@@ -50,6 +54,7 @@ class Remembered(Protocol):
     _untrained: str
     _followers: list[Follower]
     _rewritings: dict[str, Rewriting]
+    _ties: list[tuple[int, int]]
 
     @property
     def program(self) -> str: ...
@@ -81,15 +86,19 @@ class Memory:
         if self._path is None or not self._path.is_file():
             return False
         space = self._space
-        before = space._refused, space._whole_blocks, space._untrained, space._followers, space._rewritings
+        before = space._refused, space._whole_blocks, space._untrained
+        follow = space._followers, space._rewritings, space._ties
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             _take(space, found)
             if space.fingerprint == found["fingerprint"]:
+                with suppress(OSError):  # it was used, so others are forgotten before it
+                    os.utime(self._path)
                 return True
         except Exception:  # whatever stands in it: it is no verdict on this model
             pass
-        space._refused, space._whole_blocks, space._untrained, space._followers, space._rewritings = before
+        space._refused, space._whole_blocks, space._untrained = before
+        space._followers, space._rewritings, space._ties = follow
         space._accept(space._analyse())
         return False
 
@@ -103,6 +112,7 @@ class Memory:
             "refused": space._refused,
             "whole_blocks": space._whole_blocks,
             "untrained": space._untrained,
+            "ties": space._ties,
             "followers": [asdict(follower) for follower in space._followers],
             "rewritings": [
                 {
@@ -116,10 +126,16 @@ class Memory:
                 for path, rewriting in space._rewritings.items()
             ],
         }
-        try:
+        with suppress(OSError):
             write_bytes(self._path, json.dumps(found, indent=1).encode())
-        except OSError:
-            return
+            _forget(self._path.parent)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the plans that were not used for longest, from `MOST_PLANS` on."""
+    used = {file: file.stat().st_mtime for file in folder.glob(_NAMES)}
+    for file in sorted(used, key=used.__getitem__, reverse=True)[MOST_PLANS:]:
+        file.unlink(missing_ok=True)
 
 
 def _take(space: Remembered, found: Any) -> None:
@@ -139,6 +155,7 @@ def _take(space: Remembered, found: Any) -> None:
         )
         for r in found["rewritings"]
     }
+    space._ties = [(int(one), int(other)) for one, other in found["ties"]]
     space._accept(space._restored())
 
 

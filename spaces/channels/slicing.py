@@ -53,7 +53,8 @@ class Slicer:
         Args:
             model: the full model, or a copy of it.
             genome: what of it stays.
-            lent: parameters that stay whole share their storage with `model`; else nothing does.
+            lent: parameters that stay whole, or a part without gaps, share their storage with `model`; else
+                nothing does.
         """
         with torch.no_grad():
             work = _Cloning(self._indices.kept(genome), self._large, lent)
@@ -70,14 +71,15 @@ class Slicer:
         """Return the kept positions of every sliced axis: tensor name -> axis -> indices."""
         kept = self._indices.kept(genome)
         return {
-            name: {dim: kept[index].numpy() for dim, index in slices} for name, slices in self._slices.items()
+            name: {dim: kept[index].places.numpy() for dim, index in slices}
+            for name, slices in self._slices.items()
         }
 
     def attributes(self, genome: np.ndarray) -> dict[str, dict[str, int]]:
         """Return the changed attributes: module name -> attribute -> size."""
         kept = self._indices.kept(genome)
         return {
-            module: {name: len(kept[index]) for name, index in changed}
+            module: {name: kept[index].count for name, index in changed}
             for module, changed in self._attributes.items()
         }
 
@@ -156,10 +158,10 @@ class _Cloning:
     Args:
         kept: positions that stay, by the numbers of the blueprints.
         large: objects that are not copied, by id; is added to.
-        lent: parameters that stay whole are not copied.
+        lent: parameters that stay whole, or a part without gaps, are not copied.
     """
 
-    def __init__(self, kept: list[Tensor], large: dict[int, Any], lent: bool = False) -> None:
+    def __init__(self, kept: list[_Kept], large: dict[int, Any], lent: bool = False) -> None:
         self._kept, self._large, self._lent = kept, large, lent
         self._clones: dict[int, Any] = {}
         self._pairs: list[tuple[nn.Module, nn.Module, _Blueprint]] = []
@@ -171,7 +173,7 @@ class _Cloning:
         known = self._clones.get(id(module))
         if known is not None:  # a module that is used under two names stays one
             return known
-        if any(name == IS_THERE and not self._kept[index].numel() for name, index in blueprint.attributes):
+        if any(name == IS_THERE and not self._kept[index].count for name, index in blueprint.attributes):
             return self._left(module, blueprint)
         kind = plain_class(module)
         clone: Any = object.__new__(kind)
@@ -192,7 +194,7 @@ class _Cloning:
             state["_modules"][name] = self.clone(state["_modules"][name], child)
         for name, index in blueprint.attributes:
             if name != IS_THERE:
-                state[name] = _resized(state.get(name), self._kept[index].numel())
+                state[name] = _resized(state.get(name), self._kept[index].count)
         if blueprint.program is not None:
             state["forward"] = Forward(clone, blueprint.program)
         return clone
@@ -296,7 +298,7 @@ def refuse_unfollowed(model: nn.Module) -> None:
     the attribute.
     """
     if _mark_shared(model, _whole(model, {})):
-        _copied(model)[1].check(model)
+        _copied(model, lent=True)[1].check(model)
 
 
 def _copied(model: nn.Module, lent: bool = False) -> tuple[nn.Module, _Cloning]:
@@ -323,25 +325,56 @@ def _resized(before: Any, size: int) -> Any:
 
 
 def _slice(
-    tensor: Tensor, slices: list[tuple[int, int]], kept: list[Tensor], clones: dict[int, Any], lent: bool
+    tensor: Tensor, slices: list[tuple[int, int]], kept: list[_Kept], clones: dict[int, Any], lent: bool
 ) -> Tensor:
     known = clones.get(id(tensor))
     if known is not None:  # tied tensors stay tied
         return known
-    data = None
-    for dim, index in slices:
-        chosen = kept[index]
-        if chosen.numel() < tensor.shape[dim]:
-            data = (tensor if data is None else data).index_select(
-                dim, chosen if tensor.is_cpu else chosen.to(tensor.device)
-            )
-    is_parameter = type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter)
-    if data is None:
-        data = tensor.detach() if lent and is_parameter else tensor.detach().clone()
+    # the class of parameters asks objects, slowly, whether they are some
+    is_parameter = type(tensor) is nn.Parameter or (
+        type(tensor) is not Tensor and isinstance(tensor, nn.Parameter)
+    )
+    cuts = [(dim, kept[index]) for dim, index in slices if kept[index].count < tensor.shape[dim]]
+    data = tensor.detach()
+    for dim, cut in sorted(cuts, key=lambda item: item[1].start is None):  # first what copies nothing
+        data = cut.of(data, dim)
+    is_own = any(cut.start is None for _, cut in cuts)
+    if not cuts:
+        data = data if lent and is_parameter else data.clone()
+    elif not data.is_contiguous() or not (is_own or (lent and is_parameter)):
+        data = data.clone(memory_format=torch.contiguous_format)
     if is_parameter:
         data = nn.Parameter(data, tensor.requires_grad)
     clones[id(tensor)] = data
     return data
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Positions of an axis that stay.
+
+    Attributes:
+        places: int64, ascending.
+        count: of them.
+        start: the first one where they stand side by side, else None.
+    """
+
+    places: Tensor
+    count: int
+    start: int | None
+
+    @classmethod
+    def at(cls, places: np.ndarray) -> _Kept:
+        """Return what stays at these places."""
+        count = len(places)
+        together = count > 0 and int(places[-1]) - int(places[0]) + 1 == count
+        return cls(torch.from_numpy(places), count, int(places[0]) if together else None)
+
+    def of(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return what stays of a tensor: a view where it stands side by side, else a copy."""
+        if self.start is not None:
+            return tensor.narrow(dim, self.start, self.count)
+        return tensor.index_select(dim, self.places if tensor.is_cpu else self.places.to(tensor.device))
 
 
 class _Indices:
@@ -358,9 +391,9 @@ class _Indices:
             self._arrays.append(loci)
         return self._known[key]
 
-    def kept(self, genome: np.ndarray) -> list[Tensor]:
+    def kept(self, genome: np.ndarray) -> list[_Kept]:
         keep = np.append(genome.astype(bool), True)  # locus -1 is the last entry: always kept
         return [
-            torch.from_numpy(np.flatnonzero(keep[loci] if loci.ndim == 1 else keep[loci].all(axis=0)))
+            _Kept.at(np.flatnonzero(keep[loci] if loci.ndim == 1 else keep[loci].all(axis=0)))
             for loci in self._arrays
         ]

@@ -108,6 +108,7 @@ class ChannelSpace(PlainModels):
         self._doubled: Doubled | None = None
         self._followers: list[Follower] = []
         self._rewritings: dict[str, Rewriting] = {}
+        self._ties: list[tuple[int, int]] = []
         progress = Progress()
         refuse_wrapped(model)
         refuse_unfollowed(model)
@@ -261,6 +262,7 @@ class ChannelSpace(PlainModels):
                     lambda state, lent: self._masked(genome, state, lent),
                     inputs,
                     (genome.tobytes(), self.plan.axes),
+                    self._casts,
                 )
             )
         state = None if compact is None else self.scatter(genome, compact.state_dict())
@@ -273,7 +275,7 @@ class ChannelSpace(PlainModels):
             state = {
                 name: double(tensor) for name, tensor in (tensors_by_name(self.model) | (state or {})).items()
             }
-        with mode(model, False), torch.no_grad(), widened(precise):
+        with mode(model, False), torch.no_grad(), widened(precise and self._casts):
             return distance(outputs_of(model, inputs), call(self.reference(genome, state), inputs))
 
     def perturbed_difference(
@@ -293,7 +295,7 @@ class ChannelSpace(PlainModels):
         perturb(model, by, names)
         if precise:
             inputs, model = mapped(double, inputs), model.double()
-        with mode(model, False), torch.no_grad(), widened(precise):
+        with mode(model, False), torch.no_grad(), widened(precise and self._casts):
             before = versions(model)
             expected = call(self._masked(genome, tensors_by_name(model), lent), inputs)
             if versions(model) != before:
@@ -354,6 +356,7 @@ class ChannelSpace(PlainModels):
         blocks = self._analysis.blocks
         self._analysis.blocks = [block for block in blocks if block.path not in self._whole_blocks]
         self._analysis.followers, self._analysis.rewritings = list(self._followers), dict(self._rewritings)
+        self._analysis.tie(self._ties)
         return self._analysis.plan(self._refused)
 
     def _verify(self, progress: Progress) -> None:
@@ -372,6 +375,7 @@ class ChannelSpace(PlainModels):
 
     def _accept(self, plan: SlicePlan) -> None:
         self._followers, self._rewritings = list(self._analysis.followers), dict(self._analysis.rewritings)
+        self._ties = list(self._analysis.ties)
         is_same = plan.axes is getattr(self, "plan", plan).axes
         self.plan: SlicePlan = plan
         self.segments, self._slicer = plan.segments, Slicer(self.model, plan)
@@ -379,6 +383,11 @@ class ChannelSpace(PlainModels):
             self.__dict__.pop(name, None)
         if not is_same:
             self.__dict__.pop("_value_loci", None)
+
+    @property
+    def _casts(self) -> bool:
+        """Whether the code casts to single precision by name, as far as that is known in this process."""
+        return self._trace is None or self._trace.casts
 
     @cached_property
     def _limits(self) -> dict[str, Limits]:

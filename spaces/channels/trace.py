@@ -61,6 +61,15 @@ class Trace:
             isinstance(v, Tensor) and v.dtype in (torch.float16, torch.bfloat16) for v in self.values.values()
         ) or any("autocast" in node.meta for node in self.graph.graph.nodes)
 
+    @property
+    def casts(self) -> bool:
+        """Whether some operation names single precision."""
+        return any(
+            given is torch.float32
+            for node in self.graph.graph.nodes
+            for given in (*node.args, *node.kwargs.values())
+        )
+
 
 def trace(model: nn.Module, example: Example, training: bool) -> Trace:
     """Trace `model` on `example` (arguments of one forward call, in order or by name, a batch of at least 2)

@@ -4,26 +4,25 @@ the code follow by trial.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations, islice, product
+from contextlib import contextmanager
+from itertools import chain, combinations, count
+from math import comb
 from typing import Protocol
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import nn
 
 from spaces.base import Segment
-from spaces.calling import Example, Inputs
-from spaces.channels.analysis import Analysis
+from spaces.calling import Inputs
 from spaces.channels.depth import DEPTH
 from spaces.channels.doubled import Doubled
-from spaces.channels.literals import Follower
-from spaces.channels.matching import Calls
+from spaces.channels.following import Analysed, Following, kind_of
 from spaces.channels.perturbing import PERTURBATIONS, Perturbation
 from spaces.channels.plan import SlicePlan
 from spaces.channels.progress import Progress
-from spaces.channels.rewriting import Unwritable
 from spaces.channels.trace import Trace, tensors_by_name
 from spaces.channels.training import EXPECTED, TrainingRun, untouched
 from spaces.errors import InputError
@@ -38,8 +37,6 @@ everywhere alike) would hide.
 """
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
 """The same where the code makes tensors of single precision, and of half."""
-MOST_TRIALS = 32
-"""So many combinations of attributes are tried to make a group follow."""
 TOGETHER = 1e-12, 1e-5
 """The same for many groups at once, in double precision and else. Rounding, no more: of the first layers
 little comes through where half of every one is gone. What is above that is looked at more closely.
@@ -48,19 +45,12 @@ FEW = 4
 """So many groups are tried one by one without trying them together first."""
 
 
-_NUMBERS = re.compile(r"\d+")
-
-
-class Verified(Protocol):
+class Verified(Analysed, Protocol):
     """What verification needs of a space, and changes in it."""
 
-    model: nn.Module
-    example: Example
     plan: SlicePlan
     segments: tuple[Segment, ...]
-    _analysis: Analysis
     _trace: Trace
-    _refused: dict[str, str]
     _whole_blocks: dict[str, str]
     _untrained: str
     _doubled: Doubled | None
@@ -82,7 +72,6 @@ class Verified(Protocol):
         compact: nn.Module | None = None,
         precise: bool = False,
     ) -> float: ...
-    def _accept(self, plan: SlicePlan) -> None: ...
 
 
 class Verification:
@@ -91,9 +80,7 @@ class Verification:
     def __init__(self, space: Verified, progress: Progress | None = None) -> None:
         self.space = space
         self._progress, self._at = progress or Progress(), "whole model"
-        self._calls: Calls | None = None
-        self._unwritable: dict[str, str] = {}
-        self._failures: dict[str, str] = {}
+        self._following = Following(space, self._wrong)
         self._runs, self._disagreeing = 0, set[str]()
         self._training: TrainingRun | None = None
         self._precise, self._tolerance = self._precision()
@@ -106,23 +93,61 @@ class Verification:
             InputError: a copy of the model computes with the model's own parameters, or changes them.
         """
         space = self.space
-        self._judge()
+        with self._doubled():
+            self._judge()
         training = TrainingRun(space)
         with untouched(space.model):
             wrong = space.segments and any(training.wrong(drawn) for drawn in self._drawn())
             space._untrained = training.whole() or ""
             if wrong:
                 self._training = training
-                self._judge()
+                with self._doubled():
+                    self._judge()
+            self._follow_when_exported()
 
-    def _judge(self) -> None:
+    def _follow_when_exported(self) -> None:
+        """Have numbers follow that only code reads which is exported.
+
+        Code may take another way then, or with other inputs: the attention of transformers does, which reads
+        how many queries share a key where there is a mask. A smaller model that is right, but not where it
+        takes that way, lacks such a number.
+        """
+        analysis = self.space._analysis
+        names = [name for name in analysis.names if analysis.unfollowed(name)]
+        with self._doubled():
+            self._at = "code that is exported"
+            if (
+                not names
+                or self._wrong_exported(self._halved([]))
+                or not self._wrong_exported(self._halved(names))
+            ):
+                return
+            following = Following(
+                self.space, lambda genome: self._wrong(genome) or self._wrong_exported(genome)
+            )
+            for name, *others in by_kind(names).values():
+                genome = self._halved([name])
+                if self._wrong_exported(genome) and following.helped(name, genome):
+                    following.carry(name, others)
+
+    def _wrong_exported(self, genome: np.ndarray) -> str | None:
+        """Return what is wrong with a compact model that believes it is exported, or None."""
+        with (
+            patch.object(torch.compiler, "is_compiling", lambda: True),
+            patch.object(torch.compiler, "is_exporting", lambda: True),
+        ):
+            return self._wrong(genome)
+
+    @contextmanager
+    def _doubled(self) -> Iterator[None]:
+        """Keep one copy in double precision while runs need it."""
         self.space._doubled = Doubled(self.space.model) if self._precise else None
         try:
-            self._judge_all()
+            yield
         finally:
             self.space._doubled = None
 
-    def _judge_all(self) -> None:
+    def _judge(self) -> None:
         space = self.space
         refused = self._distrusted()
         space._refused |= refused
@@ -192,34 +217,91 @@ class Verification:
             )
 
     def _distrusted(self) -> dict[str, str]:
-        """Reduce every group on its own, run it, compare: return the reasons of those that disagree.
+        """Reduce groups, run them, compare: return the reasons of those that disagree on their own, whatever
+        is done for them.
 
-        Where one disagrees, attributes of the modules that hold a number which has to follow are made to;
-        then their code is rewritten.
+        Where not all of them agree together, the first of each kind is reduced alone. What helped it is done
+        for the others of its kind at once, which are then tried together.
         """
-        space = self.space
+        space, analysis = self.space, self.space._analysis
         space._whole_blocks |= self._distrusted_blocks()
-        refused = {}
-        parts = {name: part for name, part in space.slices.items() if name != DEPTH}
-        steps = dict(space.plan.steps)
+        names, refused = [*analysis.names], dict[str, str]()
+        if len(names) > FEW and self._agree(names, self._halved):
+            return refused
+        kinds = by_kind(names)
+        tried = names if len(names) <= FEW else [some[0] for some in kinds.values()]
+        for name in tried:
+            self._try(name, refused)
+        self._at = "groups that an attribute holds the numbers of"
+        for name in self._following.tied([*refused], self._halved):
+            refused.pop(name, None)
+        others = [name for name in analysis.names if name not in tried]
+        for name in [name for name in others if kind_of(name) in map(kind_of, refused)]:
+            others.remove(name)
+            if not self._is_hopeless(name, refused):
+                self._try(name, refused)
+        if not self._carried(tried, others):
+            for name in self._doubted(others, tried):
+                self._try(name, refused)
+        return {name: refused[name] for name in analysis.names if name in refused}
 
-        def halved(names: Sequence[str]) -> np.ndarray:
-            genome = np.ones(space.length, dtype=np.uint8)
-            for name in names:
-                part, step = parts[name], steps.get(name, 1)
-                # the first half goes, so that a hard-coded size or offset shows
-                size = part.stop - part.start
-                gone = max(1, size // 2) if step == 1 else size - -(-size // 2 // step) * step
-                genome[part][:gone] = 0
-            return genome
+    def _try(self, name: str, refused: dict[str, str]) -> None:
+        """Reduce a group on its own; add the reason to `refused` where it disagrees."""
+        names = self.space._analysis.names
+        self._at = f"group {names.index(name) + 1} of {len(names)}, {name}"
+        wrong = self._wrong(genome := self._halved([name]))
+        if wrong is not None:
+            self._disagreeing.add(name)
+            if not self._following.helped(name, genome):
+                refused[name] = "; ".join([f"reduced on its own {wrong}", *self._following.reasons(name)])
 
-        for name in self._suspects([*parts], halved):
-            self._at = f"group {[*parts].index(name) + 1} of {len(parts)}, {name}"
-            wrong = self._wrong(halved([name]))
-            self._disagreeing |= {name} if wrong is not None else set()
-            if wrong is not None and not self._helped(name, halved([name])):
-                refused[name] = "; ".join([f"reduced on its own {wrong}", *self._reasons(name)])
-        return {name: refused[name] for name in parts if name in refused}
+    def _is_hopeless(self, name: str, refused: dict[str, str]) -> bool:
+        """Whether two groups of a kind were refused whose code is the same, and whose reason then holds for
+        this one too.
+        """
+        mark = self.space._analysis.mark_of
+        alike = [other for other in refused if kind_of(other) == kind_of(name) and mark(other) == mark(name)]
+        if len(alike) > 1 and mark(name):
+            refused[name] = f"{refused[alike[0]]}; the code of {alike[0]} is the same"
+        return name in refused
+
+    def _carried(self, tried: Sequence[str], others: Sequence[str]) -> bool:
+        """Do for others what helped the first of their kind; return whether all of them agree then. Else
+        all is as it was.
+        """
+        before, kinds = self._following.state(), by_kind(others)
+        carried = [
+            name for first in tried for name in self._following.carry(first, kinds.get(kind_of(first), ()))
+        ]
+        if carried and self._agree(others, self._halved):
+            return True
+        if carried:
+            self._following.put(before)
+        return False
+
+    def _doubted(self, others: Sequence[str], tried: Sequence[str]) -> Iterator[str]:
+        """Yield those that have to be tried alone where not all agree: of the kinds of those that disagreed
+        all.
+        """
+        kinds = {kind_of(name) for name in tried if name in self._disagreeing}
+        yield from (name for name in others if kind_of(name) in kinds)
+        rest = [name for name in others if kind_of(name) not in kinds]
+        half = len(rest) if kinds else len(rest) // 2
+        yield from self._suspects(rest[:half], self._halved)
+        yield from self._suspects(rest[half:], self._halved)
+
+    def _halved(self, names: Sequence[str]) -> np.ndarray:
+        """Return the genome of a model in which groups are reduced to their second half, so that a hard-coded
+        size or offset shows.
+        """
+        space, steps = self.space, dict(self.space.plan.steps)
+        genome = np.ones(space.length, dtype=np.uint8)
+        for name in names:
+            part, step = space.slices[name], steps.get(name, 1)
+            size = part.stop - part.start
+            gone = max(1, size // 2) if step == 1 else size - -(-size // 2 // step) * step
+            genome[part][:gone] = 0
+        return genome
 
     def _distrusted_blocks(self) -> dict[str, str]:
         """Leave out every block on its own, run it, compare: return the reasons of those that disagree, which
@@ -248,28 +330,30 @@ class Verification:
     ) -> Iterator[str]:
         """Yield those of `names` that have to be tried alone.
 
-        Many are trusted at once where every run of :func:`separating` agrees; else one of each kind is tried
-        (names that differ by their numbers alone are of a kind), and where one disagrees all of its kind.
-        Where none does, both halves are looked at. So n groups that are all right take 2 log n runs.
+        Where many do not agree together, one of each kind is tried, and where one disagrees all of its kind.
+        Where none does, both halves are looked at.
         """
         if len(names) <= FEW:
             yield from names
             return
-        self._at = f"{len(names)} groups from {names[0]} to {names[-1]}"
-        if all(self._wrong(reduced(some), TOGETHER[not self._precise]) is None for some in separating(names)):
+        if self._agree(names, reduced):
             return
-        kinds: dict[str, list[str]] = {}
-        for name in names:
-            kinds.setdefault(_NUMBERS.sub("#", name), []).append(name)
-        first = [some[0] for some in kinds.values()]
+        first = [some[0] for some in by_kind(names).values()]
         yield from first
-        wrong = [some for some in kinds.values() if some[0] in self._disagreeing]
-        alone = {name for some in wrong for name in some[1:]}
-        yield from (name for name in names if name in alone)
-        others = [name for name in names if name not in alone and name not in first]
+        wrong = {kind_of(name) for name in first if name in self._disagreeing}
+        yield from (name for name in names if name not in first and kind_of(name) in wrong)
+        others = [name for name in names if name not in first and kind_of(name) not in wrong]
         half = len(others) if wrong else len(others) // 2
         yield from self._suspects(others[:half], reduced)
         yield from self._suspects(others[half:], reduced)
+
+    def _agree(self, names: Sequence[str], reduced: Callable[[Sequence[str]], np.ndarray]) -> bool:
+        """Whether every run of :func:`separating` agrees: so n groups that are all right take few more than
+        log n runs.
+        """
+        self._at = f"{len(names)} groups from {names[0]} to {names[-1]}"
+        tolerance = TOGETHER[not self._precise]
+        return all(self._wrong(reduced(some), tolerance) is None for some in separating(names))
 
     def _wrong(self, genome: np.ndarray, tolerance: float | None = None) -> str | None:
         """Return what is wrong with a compact model, or None."""
@@ -289,90 +373,6 @@ class Verification:
                 f"{str(error).splitlines()[0] if str(error) else ''}"
             )
         return None if difference <= tolerance else f"it differs from the masked model by {difference:.2g}"
-
-    def _helped(self, name: str, genome: np.ndarray) -> bool:
-        """Make numbers in the code follow: attributes that hold them, unless a factor has to stay, then the
-        code itself.
-        """
-        ways = [self._followed, self._rewritten]
-        if self.space._analysis.pin_of(name):
-            ways.reverse()
-        return any(self._found(way, name, genome) for way in ways)
-
-    def _found(self, way: Callable[[str, np.ndarray], bool], name: str, genome: np.ndarray) -> bool:
-        """Return whether a way makes a group right; else, and where it fails itself, all is as it was."""
-        analysis = self.space._analysis
-        before = analysis.followers, analysis.rewritings
-        try:
-            if way(name, genome):
-                return True
-        except Exception as error:  # a model that it was not made for; the group stays
-            self._failures[name] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        analysis.followers, analysis.rewritings = before
-        self.space._accept(analysis.followed())
-        return False
-
-    def _followed(self, name: str, genome: np.ndarray) -> bool:
-        """Try to have attributes follow, some for each number in the code or none; keep the first that make
-        it right.
-        """
-        analysis = self.space._analysis
-        before = analysis.followers
-        taken = {(f.module, f.name) for f in before}
-        candidates = [
-            [f for f in holders if (f.module, f.name) not in taken] for holders in analysis.candidates(name)
-        ]
-        # one set of attributes for each number; an attribute cannot follow two of them
-        trials = ([*chain(*choice)] for choice in product(*map(_subsets, candidates)))
-        for trial in islice(
-            (t for t in trials if t and len({(f.module, f.name) for f in t}) == len(t)), MOST_TRIALS
-        ):
-            analysis.followers = before + trial
-            self.space._accept(analysis.followed())
-            if self._wrong(genome) is None:
-                return True
-        return False
-
-    def _rewritten(self, name: str, genome: np.ndarray) -> bool:
-        """Try to rewrite the code of modules that hold a number which has to follow; keep it where that makes
-        it right.
-        """
-        analysis = self.space._analysis
-        before = analysis.rewritings
-        for paths in analysis.writable(name):
-            made = dict(before)
-            for path in paths:
-                if path not in made and path not in self._unwritable:
-                    try:
-                        made[path] = self._call_of(path).rewriting(path, analysis.numbers_of(path))
-                    except Unwritable as error:
-                        self._unwritable[path] = str(error)
-            if len(made) > len(before):
-                analysis.rewritings = made
-                self.space._accept(analysis.followed())
-                if self._wrong(genome) is None:
-                    return True
-        return False
-
-    def _call_of(self, path: str) -> Calls:
-        if self._calls is None:
-            paths = dict.fromkeys(entry.path for entry in self.space._analysis.entries())
-            self._calls = Calls(self.space.model, self.space.example, paths)
-        return self._calls
-
-    def _reasons(self, name: str) -> Iterator[str]:
-        """Tell what the group wanted, and why code could not be rewritten."""
-        pin = self.space._analysis.pin_of(name)
-        if pin:
-            yield pin
-        paths = self.space._analysis.writable(name)[-1]
-        told = dict.fromkeys(
-            f"{path or 'the model'}: {self._unwritable[path]}" for path in paths if path in self._unwritable
-        )
-        if told:
-            yield "its code cannot be rewritten: " + next(iter(told))
-        elif name in self._failures:
-            yield f"its numbers cannot follow ({self._failures[name]})"
 
     def _drawn(self) -> Sequence[np.ndarray]:
         """Return genomes that reduce all groups at random, and one that does as far as they go."""
@@ -401,16 +401,22 @@ class Verification:
         return None
 
 
+def by_kind(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return names by their kinds, in their order."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(kind_of(name), []).append(name)
+    return kinds
+
+
 def separating(names: Sequence[str]) -> Iterator[list[str]]:
     """Yield subsets of `names` such that of any two there is one that has the first without the second.
 
-    So two groups that should have been one never shrink alike in all of them.
+    So two groups that should have been one never shrink alike in all of them. Every name is in another half
+    of the subsets, which are as few as there can be (Spencer 1970 [P]).
     """
-    for bit in range((len(names) - 1).bit_length()):
-        for side in (0, 1):
-            yield [name for position, name in enumerate(names) if position >> bit & 1 == side]
-
-
-def _subsets(holders: list[Follower]) -> list[tuple[Follower, ...]]:
-    """Return single attributes, then pairs, and so on, none at last: the likeliest first."""
-    return [*chain(*(combinations(holders, n) for n in range(1, len(holders) + 1))), ()]
+    runs = next(n for n in count(1) if comb(n, n // 2) >= len(names))
+    halves = [*combinations(range(runs), runs // 2)]
+    chosen = [halves[position * len(halves) // len(names)] for position in range(len(names))]
+    for run in range(runs):
+        yield [name for name, half in zip(names, chosen, strict=True) if run in half]

@@ -19,7 +19,8 @@ from spaces.base import Segment, Space
 from spaces.channels.limits import resized
 from spaces.channels.reference import Reference
 from spaces.errors import InputError
-from spaces.pairs.space import HALVES, Granularity, Latent, PairSpace
+from spaces.pairs.pair import HALVES, Latent
+from spaces.pairs.space import Granularity, PairSpace
 
 _ARCHITECTURE = tuple(f"architecture/{half}" for half in HALVES)
 _LATENT = "latent"

@@ -18,6 +18,7 @@ from torch import nn
 
 from spaces.channels.shrinking import Setting, Slice, shrink
 from spaces.errors import InputError
+from spaces.weights import put_weights
 
 FORMAT = 1
 CONFIG, WIDTHS, WEIGHTS, FOLDER = "config.json", "secateur.json", "model.safetensors", "pretrained"
@@ -130,7 +131,7 @@ def _shrunk(folder: Path, config: dict[str, Any]) -> nn.Module:
         model: Any = shrink(base, slices, [Setting(**row) for row in widths["attributes"]], str(file))
         state = weights | {alias: weights[name] for alias, name in widths["tied"].items()}
         _check(model, state, file)
-        model.load_state_dict(state, assign=True)
+        put_weights(model, state, assign=True)
         model.tie_weights()
     except InputError:
         raise

@@ -261,3 +261,18 @@ def test_what_nobody_takes_is_refused_before_anything_starts():
         InputError, match=r"origin 'fresh', but the model \(Scaled\) cannot draw its parameters anew"
     ):
         made(space, None)
+
+
+def test_steps_in_parts_are_the_same_and_bfloat16_is_almost_the_same(tmp_path):
+    torch.manual_seed(0)
+    space = ChannelSpace(nn.Sequential(nn.Flatten(), Perceptron()), DIGITS.example())
+
+    def weights(**settings):
+        _, model = run(made(space, None, **settings), Candidate(0, space.base, seed=4))
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    plain, parts, rough = weights(), weights(accumulation=3), weights(precision="bf16")
+    assert torch.allclose(plain, parts, atol=1e-5)
+    assert not torch.equal(plain, rough) and torch.allclose(plain, rough, atol=0.02)
+    with pytest.raises(InputError, match="accumulation 17; expected 1 to the batch_size 16"):
+        made(mask(), None, accumulation=17)

@@ -17,7 +17,7 @@ from spaces import ChannelSpace, JointSpace, PairSpace
 from spaces.choices import Categorical, ChoiceSpace, Float, HyperParameters, Integer
 from spaces.errors import InputError
 from spaces.models import Perceptron, ResidualNet
-from spaces.pairs.space import Pair
+from spaces.pairs.pair import Pair
 
 DIGITS = Digits(train_samples=200)
 

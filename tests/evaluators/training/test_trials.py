@@ -221,6 +221,19 @@ def narrow(width):
     return Perceptron((64, width, 10))
 
 
+def test_trials_take_their_batches_in_parts_and_in_bfloat16():
+    def losses(**settings):
+        made, data = TrialTraining(epochs=2, **settings), Digits(train_samples=120)
+        space = TrialSpace({"model.width": {"low": 4, "high": 8}}, model=narrow)
+        made.bind(space, data)
+        reports, _, _ = told(made, Candidate(0, space.encode({"model.width": 8}), seed=1))
+        return [metrics["train_loss"] for _, metrics in as_fitted(reports)]
+
+    plain = losses()
+    assert losses(accumulation=3) == pytest.approx(plain, abs=1e-5)
+    assert losses(precision="bf16") == pytest.approx(plain, abs=0.05) and losses(precision="bf16") != plain
+
+
 # -- what goes wrong -----------------------------------------------------------------------------------------
 
 

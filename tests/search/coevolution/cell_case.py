@@ -19,7 +19,8 @@ from search.coevolution import CellLoop, Coevolution, Ring
 from search.coevolution.inline_grid import InlineGrid
 from search.problem import Objective
 from spaces.models import Perceptron
-from spaces.pairs.space import Pair, PairSpace
+from spaces.pairs.pair import Pair
+from spaces.pairs.space import PairSpace
 
 
 def tiny_data(seed: int = 0) -> Reconstruction:

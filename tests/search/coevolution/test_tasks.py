@@ -27,7 +27,7 @@ from search.coevolution import Coevolution, Complete, Ring
 from search.report.facts import Facts, gather
 from spaces import MixedPairs, PairSpace, VariationalPair
 from spaces.models import Perceptron
-from spaces.pairs.space import Pair
+from spaces.pairs.pair import Pair
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cell_case import tiny_data

@@ -1,6 +1,7 @@
 """A plan that was verified before is found again, and only where everything is as it was."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces import ChannelSpace
+from spaces.channels import remembered
 from spaces.channels.remembered import OFF, VARIABLE
 
 
@@ -92,3 +94,22 @@ def test_it_can_be_switched_off(runs: list[int], tmp_path: Path, monkeypatch: py
     monkeypatch.setenv(VARIABLE, OFF)
     ChannelSpace(net(), EXAMPLE)
     assert not [*tmp_path.iterdir()]
+
+
+def test_plans_that_were_not_used_for_longest_are_forgotten(
+    runs: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were used last stay, and what is none of ours."""
+    monkeypatch.setattr(remembered, "MOST_PLANS", 3)
+    ChannelSpace(net(), EXAMPLE)
+    (own,) = tmp_path.iterdir()
+    files = [own, *(tmp_path / f"{n:032x}.json" for n in range(4)), tmp_path / "notes.json"]
+    for age, file in enumerate(files):
+        file.write_text(own.read_text())
+        os.utime(file, (1000 - age, 1000 - age))
+    os.utime(own, (1, 1))
+    ChannelSpace(net(), EXAMPLE)  # it was found, so it counts as used
+    assert len([*tmp_path.iterdir()]) == len(files)
+    ChannelSpace(net(1), EXAMPLE)
+    kept = {*tmp_path.iterdir()}
+    assert {own, files[1], files[-1]} < kept and len(kept) == 4

@@ -5,6 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spaces import ChannelSpace
 from spaces.channels.analysis import Analysis
@@ -17,7 +18,7 @@ def test_of_any_two_there_is_a_run_that_reduces_the_first_alone(n: int) -> None:
     names = [str(i) for i in range(n)]
     runs = [*separating(names)]
     assert all(any(a in run and b not in run for run in runs) for a, b in permutations(names, 2))
-    assert len(runs) == 2 * (n - 1).bit_length()
+    assert len(runs) <= 2 + n.bit_length()
 
 
 class Chain(nn.Module):
@@ -53,7 +54,7 @@ def runs_of(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> tuple[ChannelS
 
 def test_runs_grow_with_the_logarithm_of_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     space, runs = runs_of(Chain(41), monkeypatch)
-    assert len(space.segments) == 40 and runs <= 2 * 6 + 4
+    assert len(space.segments) == 40 and runs <= 8 + 4
 
 
 @pytest.mark.parametrize("gain", [1.5, 0.75])
@@ -168,3 +169,37 @@ def test_the_copy_in_double_precision_is_the_only_one_and_its_own(dtype: torch.d
             before = q.clone()
             p.add_(1)
             assert torch.equal(q, before) and q.dtype == dtype
+
+
+class GroupedQueries(nn.Module):
+    """Reads how many queries share a key where it is traced or has a mask, as in transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys, self.repeats = nn.Linear(12, 24), nn.Linear(12, 8), 3
+        self.out = nn.Linear(24, 5)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        queries, keys = (
+            layer(x).unflatten(-1, (-1, 4)).transpose(1, 2) for layer in (self.queries, self.keys)
+        )
+        shared = mask is None and not torch.compiler.is_exporting()
+        if not shared:
+            batch, heads, length, width = keys.shape
+            keys = keys[:, :, None].expand(batch, heads, self.repeats, length, width)
+            keys = keys.reshape(batch, heads * self.repeats, length, width)
+        attended = F.scaled_dot_product_attention(queries, keys, keys, mask, enable_gqa=shared)
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+def test_numbers_follow_that_only_traced_code_reads():
+    torch.manual_seed(0)
+    model, x = GroupedQueries().eval(), torch.randn(2, 7, 12)
+    space = ChannelSpace(model, (x,))
+    repeats = next(part for part in space.slices.values() if part.stop - part.start == 3)
+    genome = space.base.copy()
+    genome[repeats.start] = 0
+    compact = space.build(genome)
+    assert compact.repeats == 2 and model.repeats == 3
+    assert torch.allclose(compact(x, torch.ones(7, 7).bool()), space.reference(genome)(x), atol=1e-5)
+    torch.export.export(compact, (x,))
