@@ -26,6 +26,8 @@ from search.study.parameters import Parameters
 
 SHOWN = "shown"
 """User attribute of a study that shows a part of a run: how many of its trials, and which."""
+_MOST_RUNNING = 1000
+"""Places that are kept at once; beyond, a trial has another number than its candidate."""
 MEMBER = "## On the front"
 """How the notes of the front's members begin."""
 _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
@@ -44,6 +46,10 @@ class Study:
         monitor: what the curves show; empty: the first objective.
         numbered: whether every trial has the number of its candidate. A study that has other numbers is
             written anew, and candidates that are still evaluated have trials that are running.
+
+    Attributes:
+        misnumbered: whether a trial has been written that could not have its candidate's number, since the
+            candidate was evaluated again.
     """
 
     def __init__(
@@ -62,11 +68,11 @@ class Study:
         self._study = self._open(name)
         self.trials = self._known()
         self._numbered, self._running = numbered, self._unfinished()
+        self.misnumbered = False
         another = bool(self.trials) and max(self.trials) > last  # of another ledger
-        if another or (numbered and not self._has_numbers_of_candidates()):
+        if another or (not self._is_true() and numbered):
             optuna.delete_study(study_name=name, storage=storage)  # a view is rebuilt, never mended
             self._study, self.trials, self._running = self._open(name), {}, {}
-        self._compare()
         attributes = storage.get_study_system_attrs(self._study._study_id)
         noted = {trial: attributes.get(f"dashboard:{trial}:note_str:0", "") for trial in self.trials.values()}
         self._notes: dict[int | None, str] = {
@@ -107,33 +113,34 @@ class Study:
             if "candidate" in trial.user_attrs and not trial.state.is_finished()
         }
 
-    def _has_numbers_of_candidates(self) -> bool:
-        return all(trial.user_attrs.get("candidate") == trial.number for trial in self._all())
-
     @property
     def following(self) -> int:
         """The number of the next trial."""
         return int(self._storage.get_n_trials(self._study._study_id))
 
-    def _compare(self) -> None:
-        """See that the trials which are there say what the ledger says.
+    def _is_true(self) -> bool:
+        """Whether all trials that are there have the numbers of candidates and are still in the ledger: a
+        candidate that failed may be evaluated again.
 
         Raises:
-            DamagedStudyError: naming the first that does not.
+            DamagedStudyError: naming the first that says something else than the ledger.
         """
         known = {
             trial.user_attrs["seq"]: trial
             for trial in self._all()
             if "seq" in trial.user_attrs and trial.state.is_finished()
         }
+        left = set(known)
         for row in self._store.evaluations() if known else ():
             trial = known.get(row.seq)
             if trial is None:
                 continue
+            left.discard(row.seq)
             values = self._goals.values(row.metrics) if row.state == "complete" else None
             found = trial.values if trial.state is TrialState.COMPLETE else None
             if trial.state is not _STATES[row.state] or found != values:
                 raise DamagedStudyError(f"trial {trial.number} is not what the ledger says of it")
+        return not left and all(trial.user_attrs.get("candidate") == trial.number for trial in self._all())
 
     def write(self, row: EvaluationRow) -> None:
         """Write one evaluation as one finished trial: a single entry of the journal, but where a trial that
@@ -144,6 +151,7 @@ class Study:
             self._keep_places(id)
         running = self._running.pop(id, None)
         if running is None:
+            self.misnumbered |= self._numbered and self.following != id
             self.trials[row.seq] = self._storage.create_new_trial(self._study._study_id, trial)
         else:
             self._end(running, trial)
@@ -152,7 +160,7 @@ class Study:
     def _keep_places(self, id: int) -> None:
         """Write trials that are running for all candidates before this one that have none."""
         following = self.following
-        if id <= following:
+        if not 0 < id - following <= _MOST_RUNNING:
             return
         asked = {row.id: row for row in islice(self._store.candidates(following), id - following)}
         for place in range(following, id):

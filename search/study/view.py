@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,8 @@ class View:
             One line on what is shown, where that is not everything; else an empty text.
         """
         self._show_in_order(all_of_them=True)
+        if self._study.misnumbered:
+            self._write_anew()
         if self._selection.every > 1:
             for row in self._store.evaluations(max(0, self._filled - NEWEST)):
                 if row.seq <= self._filled:
@@ -181,9 +183,11 @@ class View:
         self._study = self._open(JournalStorage(JournalFileBackend(str(self._log))))
 
     def _write_selected(self, study: Study, front: set[int]) -> None:
-        for row in self._store.evaluations():
-            if row.seq > self._filled:
-                break
+        rows: Iterable[EvaluationRow]
+        rows = takewhile(lambda row: row.seq <= self._filled, self._store.evaluations())
+        if self._selection.every == 1:  # few enough to be put into the order of their candidates
+            rows = sorted(rows, key=lambda row: row.candidate.id)
+        for row in rows:
             if self._selection.holds(row.seq) or row.seq in front:
                 study.write(row)
         for seq in front - study.trials.keys():  # not filled so far

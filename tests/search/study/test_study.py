@@ -301,6 +301,19 @@ def test_a_study_with_other_numbers_is_written_anew(ledger: Ledger, tmp_path: Pa
     assert {id: trial.number for id, trial in trials_of(tmp_path).items()} == {id: id for id in range(4)}
 
 
+def test_a_candidate_that_is_evaluated_again_keeps_its_number(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger, 0, 20)
+    view = View(tmp_path, None)
+    view.step()
+    ledger.remove_evaluation(10)  # it had failed
+    arrive(ledger, [10], asked=20)
+    view.step()
+    view.finish()
+    trials = trials_of(tmp_path)
+    assert trials[10].state is TrialState.COMPLETE
+    assert all(trial.number == id for id, trial in trials.items()) and len(trials) == 20
+
+
 def test_the_process_follows_the_ledger_and_ends_when_told(ledger: Ledger, tmp_path: Path) -> None:
     fill(ledger, 0, 30)
     view = StudyView(tmp_path)
