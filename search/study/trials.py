@@ -48,6 +48,7 @@ class Study:
             written anew, and candidates that are still evaluated have trials that are running.
 
     Attributes:
+        following: the number of the next trial; nobody else writes any.
         misnumbered: whether a trial has been written that could not have its candidate's number, since the
             candidate was evaluated again.
     """
@@ -73,6 +74,7 @@ class Study:
         if another or (not self._is_true() and numbered):
             optuna.delete_study(study_name=name, storage=storage)  # a view is rebuilt, never mended
             self._study, self.trials, self._running = self._open(name), {}, {}
+        self.following = len(self._all())
         attributes = storage.get_study_system_attrs(self._study._study_id)
         noted = {trial: attributes.get(f"dashboard:{trial}:note_str:0", "") for trial in self.trials.values()}
         self._notes: dict[int | None, str] = {
@@ -113,11 +115,6 @@ class Study:
             if "candidate" in trial.user_attrs and not trial.state.is_finished()
         }
 
-    @property
-    def following(self) -> int:
-        """The number of the next trial."""
-        return int(self._storage.get_n_trials(self._study._study_id))
-
     def _is_true(self) -> bool:
         """Whether all trials that are there have the numbers of candidates and are still in the ledger: a
         candidate that failed may be evaluated again.
@@ -152,7 +149,7 @@ class Study:
         running = self._running.pop(id, None)
         if running is None:
             self.misnumbered |= self._numbered and self.following != id
-            self.trials[row.seq] = self._storage.create_new_trial(self._study._study_id, trial)
+            self.trials[row.seq] = self._create(trial)
         else:
             self._end(running, trial)
             self.trials[row.seq] = running
@@ -175,7 +172,11 @@ class Study:
                 distributions={name: self._parameters.distributions[name] for name in parameters},
                 user_attrs=attributes,
             )
-            self._running[place] = self._storage.create_new_trial(self._study._study_id, trial)
+            self._running[place] = self._create(trial)
+
+    def _create(self, trial: FrozenTrial) -> int:
+        self.following += 1
+        return self._storage.create_new_trial(self._study._study_id, trial)
 
     def _end(self, running: int, trial: FrozenTrial) -> None:
         """Let a trial that is running end as this one."""

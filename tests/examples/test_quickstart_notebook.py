@@ -18,6 +18,7 @@ def test_the_notebook_is_kept_without_outputs():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_notebook_runs(tmp_path):
     client = pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, 4)
