@@ -18,25 +18,34 @@ CONSTRAINTS := $(VENV)/constraints.txt
 BESIDE := torch==$(TORCH) torchvision timm
 endif
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check --constraint $(CONSTRAINTS)
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: search install develop test slow strangers lint docs clean
 
 search: install
+	@echo "== $(CONFIG) is searched; the first lines follow in some seconds, the last ones in a few minutes"
 	$(PY) run_search.py $(CONFIG) $(ARGS)
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developing
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	test -z '$(TORCH)' || grep -v '^torch==' constraints.txt > $(CONSTRAINTS)
-	$(PY) -m pip install --quiet --constraint $(CONSTRAINTS) $(BESIDE) --editable '.[export,dashboard]'
-	touch $@
+	@echo "== 1/4 an environment for Python in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@test -z '$(TORCH)' || grep -v '^torch==' constraints.txt > $(CONSTRAINTS)
+	@echo "== 2/4 PyTorch, up to 3 GB, two to four minutes (once; nothing is installed elsewhere)"
+	@$(PIP) $(or $(BESIDE),torch)
+	@echo "== 3/4 Ray, Optuna, ONNX Runtime and 60 smaller packages, about two minutes"
+	@$(PIP) $(BESIDE) --editable '.[export,dashboard]'
+	@echo "== 4/4 what is installed is looked at: $(VENV)/bin/secateur doctor looks closer"
+	@$(PY) -c "import torch; print('PyTorch', torch.__version__, 'works')"
+	@touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(PY) -m pip install --quiet --constraint $(CONSTRAINTS) $(BESIDE) --editable '.[dev]'
-	touch $@
+	@echo "== tools for tests, checks and documentation, about two minutes"
+	@$(PIP) $(BESIDE) --editable '.[dev]'
+	@touch $@
 
 test: develop
 	$(PYTEST) $(ARGS)

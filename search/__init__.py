@@ -1,5 +1,6 @@
 """HOW we look: strategies, the loop, executors, the ledger, dashboard, report, export."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 from search.packages import require_own
@@ -7,6 +8,9 @@ from search.packages import require_own
 require_own("search", ("evaluators", "operators", "spaces"))
 
 from spaces.lazy import lazily  # noqa: E402  only when it is known to be ours
+
+# tqdm, which optuna imports, says it in every notebook without ipywidgets; our progress needs none
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
     from search.budget import Budget

@@ -21,6 +21,7 @@ from evaluators.quality import Quality
 from evaluators.training.evaluator import Training
 from evaluators.training.own import own_training
 from operators.criteria import Criterion
+from search import report
 from search.budget import Budget
 from search.ending import Ending, EndingKind
 from search.executors.base import Executor
@@ -41,7 +42,6 @@ from search.record.identity_format1 import identify
 from search.record.ledger import Ledger
 from search.record.lock import RunLock
 from search.record.retry import is_stuck
-from search.report import write_report
 from search.result import Result
 from search.setup.baseline import Baseline
 from search.setup.damage import check_inherited, check_weights
@@ -49,7 +49,7 @@ from search.setup.limits import attainable
 from search.setup.needs import Needs, in_type_of
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
-from search.setup.untouched import PostponedProblem, stamp
+from search.setup.untouched import PostponedProblem, is_untouched, seal_of
 from search.strategies.evolution import Evolution
 from search.strategy import SearchStrategy
 from search.study import StudyView
@@ -60,7 +60,7 @@ from spaces.calling import gradients
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
 
-BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE, STAMP_NOTE = "base", "guide", "budget", "stamp"
+BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE, SEAL_NOTE = "base", "guide", "budget", "stamp"
 """Names in the ledger: metrics of the base model, its scores, the budget of the latest call, and what the run
 followed from then.
 """
@@ -100,7 +100,7 @@ class Search:
         storage: database URL of that view; None: a file in the run's directory.
         origin: how recipes make the base model again; None: whoever loads an exported model gives it.
         config: text of the configuration, kept in the directory.
-        progress: where the run is shown; None: nowhere.
+        progress: where the run is shown; None: below the cell of a notebook, and nowhere else.
         listeners: told of the run: objects with methods of :class:`~search.listeners.Listener`.
         device: where this process trains and evaluates the base model, and times candidates for a plan; the
             search's are where the executor has them.
@@ -170,7 +170,7 @@ class Search:
         self.executor = executor or InlineExecutor()
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk
         self.study, self.storage, self.origin, self.config = study, storage, origin, config
-        self.progress = progress or Progress.silent()
+        self.progress = progress or Progress.of_notebook()
         self.listeners = tuple(listeners)
         settings = {"order": order, "lag": str(lag), "chunk": str(chunk), "seed": str(seed)}
         self._order = Identity(settings, settings)
@@ -260,11 +260,13 @@ class Search:
             with self._view(directory, needed=earlier is None):
                 ending = earlier or self._search(problem, ledger, budget, telling)
                 changed = not ending.unfinished and self._finish(directory, problem, ledger)
-            complete = earlier is not None and not changed
-            result = self._result(directory, problem, ledger, ending, complete)
+                complete = earlier is not None and not changed
+                result = self._result(directory, problem, ledger, ending, complete)
+            if changed and earlier is not None:
+                self._show_finished(directory)
             telling.end(result)
             if self.config is not None and not ending.unfinished:
-                ledger.save_note(STAMP_NOTE, stamp(self.config, self.preparation.untraced()))
+                ledger.save_note(SEAL_NOTE, seal_of(self.config, self.preparation.untraced()))
                 ledger.commit()
             return result
 
@@ -284,8 +286,8 @@ class Search:
         if not (directory.ledger.is_file() and directory.report.exists() and viewed):
             return None
         with contextlib.closing(Ledger.reader(directory.ledger)) as ledger:
-            ending, made = _lasting_ending(ledger, budget, self.order), ledger.note(STAMP_NOTE)
-            if ending is None or made != stamp(self.config, self.preparation.untraced()):
+            ending, seal = _lasting_ending(ledger, budget, self.order), ledger.note(SEAL_NOTE)
+            if ending is None or not is_untouched(seal, self.config, self.preparation.untraced()):
                 return None
             if not is_finished(ledger, directory.path):
                 return None
@@ -309,7 +311,10 @@ class Search:
             with self._view(directory, needed=False):
                 changed = self._finish(directory, problem, ledger)
             ending = Ending.read(ledger.note) or Ending(EndingKind.INTERRUPTED)
-            return self._result(directory, problem, ledger, ending, complete=not changed)
+            result = self._result(directory, problem, ledger, ending, complete=not changed)
+            if changed:
+                self._show_finished(directory)
+            return result
 
     def _weights_folders(self) -> list[Path]:
         """Where trained base weights lie: with the run, and with all runs beside it."""
@@ -509,12 +514,17 @@ class Search:
             if complaint and not refused:
                 self.progress.say(complaint)
 
+    def _show_finished(self, directory: RunDirectory | None) -> None:
+        """Let the Optuna view show what was finished where nothing was searched."""
+        with self._view(directory, needed=True):
+            pass
+
     def _result(
         self, directory: RunDirectory | None, problem: Problem, ledger: Ledger, ending: Ending, complete: bool
     ) -> Result:
         written = directory is not None and complete and directory.report.exists()
         if directory is not None and not written and ending.kind is not EndingKind.DISK_FULL:
-            write_report(directory.path)
+            report.write_report(directory.path)
         result = Result.read(ledger, problem, directory.path if directory else None, ending, complete)
         return replace(result, keep=self._temporary)
 

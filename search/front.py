@@ -85,3 +85,43 @@ class Front:
             return 0.0
         signs = np.array([-1.0 if objective.maximise else 1.0 for objective in self.problem.objectives])
         return float(moocore.hypervolume(self._values, ref=signs * np.asarray(reference, dtype=np.float64)))
+
+
+class VolumeBox:
+    """The box in which the hypervolume of a run is measured. The first candidates of the run settle it, so
+    the figure is the same wherever it is shown, and never falls: not within a call, nor when a run goes on.
+
+    Its far corner has the worst values of these candidates, its near one zeros, or the best values where they
+    are below zero (of what is maximised). A front beyond the near corner may have more than 1.
+
+    Args:
+        first: objective values of the first candidates that came to their end, all to be minimised, of shape
+            ``(n, objectives)``.
+    """
+
+    CANDIDATES = 64
+    """Candidates that settle a box."""
+
+    def __init__(self, first: np.ndarray) -> None:
+        self._reference = first.max(axis=0)
+        self._size = np.maximum(self._reference - np.minimum(first.min(axis=0), 0.0), 1e-300)
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> VolumeBox | None:
+        """Return the box of a run, None where too few of its candidates have come to their end to settle it.
+
+        Args:
+            values: of all candidates, or of the first ones at least, in the order of arrival.
+        """
+        finite = values[np.isfinite(values).all(axis=1)][: cls.CANDIDATES]
+        return cls(finite) if len(finite) == cls.CANDIDATES else None
+
+    def share(self, front: np.ndarray) -> float:
+        """Return the hypervolume of a front as a share of the box.
+
+        Args:
+            front: objective values of its members, all to be minimised, of shape ``(n, objectives)``.
+        """
+        if not len(front):
+            return 0.0
+        return float(moocore.hypervolume(front / self._size, ref=self._reference / self._size))

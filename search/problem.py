@@ -63,6 +63,13 @@ class Constraint:
         """The bound in the metric's own unit."""
         return self.bound / 100 * base[self.metric] if self.relative else self.bound
 
+    def excess(self, values: np.ndarray | float, base: Mapping[str, float]) -> np.ndarray:
+        """By how much values pass the bound, as a share of it; 0 for those that do not."""
+        limit = self.limit(base)
+        value = np.asarray(values, dtype=np.float64)
+        excess = value - limit if self.relation == "<=" else limit - value
+        return np.asarray(np.maximum(excess, 0) / max(abs(limit), 1e-12))
+
     def __str__(self) -> str:
         return f"{self.metric} {self.relation} {self.bound:g}{'%' if self.relative else ''}"
 
@@ -111,10 +118,7 @@ class Problem:
         total: np.ndarray | float = 0.0
         for constraint in self.constraints:
             if constraint.metric in metrics:
-                limit = constraint.limit(self.base)
-                value = np.asarray(metrics[constraint.metric], dtype=np.float64)
-                excess = value - limit if constraint.relation == "<=" else limit - value
-                total = total + np.maximum(excess, 0) / max(abs(limit), 1e-12)
+                total = total + constraint.excess(metrics[constraint.metric], self.base)
         return (
             np.broadcast_to(total, (len(next(iter(metrics.values()))),)).astype(np.float64)
             if metrics

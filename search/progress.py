@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from html import escape
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -19,21 +21,42 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.base import Report, State
+from search.front import VolumeBox
 from search.numbers import number
 
 if TYPE_CHECKING:
     from search.tally import SearchLoop
 
-_REFERENCE = 64
-"""Candidates whose worst values are the reference point of the hypervolume that is shown."""
 _REFRESH = 0.2
 """Seconds between two changes of a live line."""
+_PATIENCE = 5.0
+"""Seconds after which it is said elsewhere than on a terminal what is being done."""
 _WINDOW, _LEAST = 30.0, 1.0
 """Seconds over which the rate is measured, at most and at least."""
 
 
+class _Cell:
+    """A line below the cell of a notebook, with a bar before it; it is written over, and goes at the end."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self._html: Callable[[str], Any] = HTML
+        self._handle = display(HTML(""), display_id=True)
+
+    def update(self, text: str, done: int, total: int | None) -> None:
+        """Write the line."""
+        share = f' value="{done}" max="{total}"' if total else ""
+        bar = f'<progress{share} style="width:14em;vertical-align:middle"></progress>'
+        self._handle.update(self._html(f"{bar} <code>{escape(text)}</code>"))
+
+    def close(self) -> None:
+        """Take it away."""
+        self._handle.update(self._html(""))
+
+
 class Progress:
-    """Shows the stages of a run.
+    """Shows the stages of a run: a line that changes on a terminal and in a notebook, plain lines elsewhere.
 
     Args:
         console: where to; standard error by default, so that standard output holds results only.
@@ -44,6 +67,7 @@ class Progress:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
         self.interval = interval
         self._live: Live | None = None
+        self._cell: _Cell | None = None
         self._shown = -math.inf
 
     @classmethod
@@ -51,20 +75,44 @@ class Progress:
         """Return one that shows nothing."""
         return cls(Console(quiet=True, file=io.StringIO()))
 
+    @classmethod
+    def of_notebook(cls) -> Progress:
+        """Return one that shows a run in a notebook, and nothing anywhere else."""
+        progress = cls()
+        return progress if progress.console.is_jupyter else cls.silent()
+
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, markup=False)
 
+    @contextmanager
+    def opening(self, text: str) -> Iterator[None]:
+        """Say what is about to be done: at once on a terminal, elsewhere only if it takes its time, so that
+        of a mistake nothing is written but the mistake.
+        """
+        if self.console.is_terminal:
+            self.say(text)
+            yield
+            return
+        later = threading.Timer(_PATIENCE, self.say, (text,))
+        later.daemon = True
+        later.start()
+        try:
+            yield
+        finally:
+            later.cancel()
+
     def step(self, text: str, done: int, total: int) -> None:
         """Show how far a stage of counted steps (epochs, members) is."""
-        self._show(Text.assemble((f"{text} ", "bold"), f"{done}/{total}"), f"{text} {done}/{total}")
+        rich = Text.assemble((f"{text} ", "bold"), f"{done}/{total}")
+        self._show(rich, f"{text} {done}/{total}", done, total)
 
     def training(self, report: Report, epochs: int) -> None:
         """Show an epoch of training the base model."""
         figures = ", ".join(f"{name} {number(value)}" for name, value in report.metrics.items())
         done = min(report.step, epochs)
         rich = Text.assemble(("training the base model ", "bold"), f"{done}/{epochs}  ", (figures, "dim"))
-        self._show(rich, f"training the base model {done}/{epochs}: {figures}")
+        self._show(rich, f"training the base model {done}/{epochs}: {figures}", done, epochs)
 
     def search(self, text: str, done: int, total: int | None) -> None:
         """Show where the search is."""
@@ -73,33 +121,44 @@ class Progress:
             ProgressBar(total=total or 1, completed=min(done, total or 1), width=24, pulse=total is None),
             text,
         )
-        self._show(grid, text)
+        self._show(grid, text, done, total)
 
     @contextmanager
     def stage(self) -> Iterator[Progress]:
-        """Keep a line alive at the bottom of a terminal while a stage lasts."""
-        if not self.console.is_terminal:
-            yield self
-            return
-        self._shown = -math.inf
-        with Live(console=self.console, transient=True, refresh_per_second=8) as self._live:
+        """Keep a line alive at the bottom of a terminal, or below the cell of a notebook, while a stage
+        lasts.
+        """
+        if self.console.is_jupyter:
+            self._shown, self._cell = -math.inf, _Cell()
             try:
                 yield self
             finally:
-                self._live = None
+                self._cell.close()
+                self._cell = None
+        elif self.console.is_terminal:
+            self._shown = -math.inf
+            with Live(console=self.console, transient=True, refresh_per_second=8) as self._live:
+                try:
+                    yield self
+                finally:
+                    self._live = None
+        else:
+            yield self
 
-    def _show(self, rich: Text | Table, plain: str) -> None:
+    def _show(self, rich: Text | Table, plain: str, done: int, total: int | None) -> None:
         if self.due:
             self._shown = time.monotonic()
             if self._live is not None:
                 self._live.update(rich)
+            elif self._cell is not None:
+                self._cell.update(plain, done, total)
             else:
                 self.say(plain)
 
     @property
     def due(self) -> bool:
         """Whether the last line is old enough to be replaced, or followed."""
-        return time.monotonic() - self._shown >= (_REFRESH if self._live is not None else self.interval)
+        return time.monotonic() - self._shown >= (_REFRESH if self._live or self._cell else self.interval)
 
 
 class SearchProgress:
@@ -109,7 +168,8 @@ class SearchProgress:
 
     def __init__(self, progress: Progress, opening: str) -> None:
         self.progress, self._opening = progress, opening
-        self._reference: np.ndarray | None = None
+        self._box: VolumeBox | None = None
+        self._volume = 0.0
         self._times: deque[tuple[float, int]] = deque()
 
     def tick(self, loop: SearchLoop) -> None:
@@ -158,7 +218,8 @@ class SearchProgress:
         """The front and its hypervolume; of one objective the best value."""
         objectives = loop.problem.objectives
         if len(objectives) > 1:
-            return [f"front {len(loop.front)}", f"hypervolume {self.hypervolume(loop):.4f}"]
+            volume = self.hypervolume(loop)
+            return [f"front {len(loop.front)}", *([] if volume is None else [f"hypervolume {volume:.4f}"])]
         return [
             f"best {objectives[0].metric} {number(member.metrics[objectives[0].metric])}"
             for member in loop.front.members[:1]
@@ -181,25 +242,28 @@ class SearchProgress:
             times.append(max(loop.budget.epochs / loop.epochs - 1, 0.0) * loop.elapsed)
         return min(times) if times else None
 
-    def hypervolume(self, loop: SearchLoop) -> float:
-        """What the front dominates, as a share of the box between zero (or the best, below zero) and the
-        worst of the first candidates.
-        """
-        if self._reference is None:
-            first = [evaluation for _, evaluation in islice(loop.ledger.evaluations(), _REFERENCE)]
-            values = loop.problem.values(
-                [evaluation for evaluation in first if evaluation.state is State.COMPLETE]
-            )
-            if not len(values) or not len(loop.front):
-                return 0.0
-            reference = values.max(axis=0)
-            # settled: from now on the figure can only grow
-            self._reference = reference if len(first) == _REFERENCE else None
-        else:
-            reference = self._reference
-        box = reference - np.minimum(loop.front.values.min(axis=0), 0)
-        signs = [-1.0 if objective.maximise else 1.0 for objective in loop.problem.objectives]
-        return loop.front.hypervolume(list(signs * reference)) / max(float(np.prod(box)), 1e-300)
+    def hypervolume(self, loop: SearchLoop) -> float | None:
+        """What the front dominates, as a share of the box that the first candidates settle; None before."""
+        if self._box is None and loop.states[State.COMPLETE] >= VolumeBox.CANDIDATES:
+            found = (one for _, one in loop.ledger.evaluations() if one.state is State.COMPLETE)
+            self._box = VolumeBox.of(loop.problem.values(list(islice(found, 2 * VolumeBox.CANDIDATES))))
+            # a loop that goes on has not yet told its front what the ledger knows
+            self._volume = 0.0 if self._box is None else self._box.share(_feasible(loop))
+        if self._box is None:
+            return None
+        self._volume = max(self._volume, self._box.share(loop.front.values))
+        return self._volume
+
+
+def _feasible(loop: SearchLoop) -> np.ndarray:
+    """Objective values of all feasible candidates in the ledger, to be minimised, ``(n, objectives)``."""
+    problem, found = loop.problem, [np.empty((0, len(loop.problem.objectives)))]
+    names = [o.metric for o in problem.objectives] + [c.metric for c in problem.constraints]
+    for _, columns in loop.ledger.figures(names):
+        values = [-columns[o.metric] if o.maximise else columns[o.metric] for o in problem.objectives]
+        found.append(np.column_stack(values)[problem.violation(columns) <= 0])
+    everything = np.concatenate(found)
+    return np.asarray(everything[np.isfinite(everything).all(axis=1)])
 
 
 def _done(loop: SearchLoop) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -25,9 +26,18 @@ from search.record.about import About
 from search.record.finals import Final, load_finals
 from search.record.ledger import Ledger
 from search.report import table
+from search.report.advice import advise
 from search.report.nothing_complete import nothing_complete
+from search.report.nothing_feasible import nothing_feasible
 from search.report.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects as go
+
+_FIRST = ("error", "macs", "bytes")
+"""Metrics that are shown where there is room beside the goals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +54,8 @@ class Result:
         directory: of the run, None where it was kept in memory.
         complete: whether there was nothing left to do when the run was called.
         trials: of a hyper-parameter search, all of them in the order in which they were asked; else empty.
-        complaint: why nothing came to its end and what to change, in one sentence; empty where something did.
+        complaint: why nothing came to its end, or nothing is within the limits, and what to change, in one
+            sentence; empty where there is a front.
         keep: what lives as long as this does: the folder with the pairs of a coevolution in memory.
     """
 
@@ -77,7 +88,7 @@ class Result:
             directory,
             complete,
             trials,
-            complaint=nothing_complete(ledger),
+            complaint=nothing_complete(ledger) or ("" if front else nothing_feasible(ledger, about)),
         )
 
     @property
@@ -112,12 +123,51 @@ class Result:
             if self.complaint:
                 console.print(self.complaint, markup=False)
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the front as a data frame, a member a row, by candidate: its metrics, and the test figures,
+        costs and folder of what was exported; of a hyper-parameter search all trials with their parameters.
+
+        Raises:
+            InputError: pandas is not installed; it is in the ``notebook`` extra.
+        """
+        from search.report.notebook import data_frame
+
+        return data_frame(self.front, self.finals, self.trials)
+
+    def plot(self, cost: str | None = None) -> go.Figure:
+        """Return a figure of plotly: the exported models on the test split over what they cost, the front as
+        the search saw it where nothing was exported, or the objective over the trials.
+
+        Args:
+            cost: over which it is drawn, as ``"macs"`` or ``"latency_ms"``; None: the cost that the search
+                was about.
+
+        Raises:
+            InputError: nothing has such a cost.
+        """
+        from search.report.notebook import figure
+
+        return figure(self.front, self.finals, self.trials, self.about, cost)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the closing table, which model to take, and why."""
+        from search.report.notebook import html_of
+
+        if not self.finals or self.trials:
+            return html_of("", self._searched(), [self.complaint])
+        advice = advise(self.finals, self.about)
+        rows = table.table(self.finals, self.about, advice)
+        return html_of(advice.words if advice else "", rows, table.notes(self.finals))
+
     def build(self, member: int | Evaluation = 0) -> nn.Module:
         """Return the model of a member of the front (its place, or itself) as it was scored, in eval mode.
 
         It is evaluated once more, from the same seed.
+
+        Raises:
+            InputError: the front is empty; it says why.
         """
-        candidate = (self.front[member] if isinstance(member, int) else member).candidate
+        candidate = self._member(member, "build").candidate
         with Randomness(candidate.seed):
             model = self.problem.space.build(candidate.genome)
             for _ in self.problem.evaluator.evaluate(model, candidate):
@@ -147,7 +197,7 @@ class Result:
         """Write a member of the front as it was scored: recipe, weights and an ONNX file, each checked by
         running it.
         """
-        evaluation = self.front[member] if isinstance(member, int) else member
+        evaluation = self._member(member, "export")
         space, data = self.problem.space, self.problem.evaluator.data
         if data is None:
             raise InputError("export: no data; expected data with an example of the inputs")
@@ -166,23 +216,23 @@ class Result:
             card=(self.problem.base, evaluation.metrics),
         )
 
+    def _member(self, member: int | Evaluation, doing: str) -> Evaluation:
+        if isinstance(member, int) and not self.front:
+            raise InputError(f"{doing}: {self.complaint or 'nothing was evaluated; expected a front'}")
+        return self.front[member] if isinstance(member, int) else member
+
     def _searched(self) -> Table:
         if self.trials:
             return trials_table(self.trials, self.about, self.finals)
         base, members = self.problem.base, self.front
-        names = list(
-            dict.fromkeys(
-                (
-                    *(o.metric for o in self.problem.objectives),
-                    *(c.metric for c in self.problem.constraints),
-                    *base,
-                )
-            )
-        )
-        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        goals = [o.metric for o in self.problem.objectives] + [c.metric for c in self.problem.constraints]
+        known = base or (members[0].metrics if members else {})
+        # as many as fit 80 columns: all of them are in front.csv
+        names = list(dict.fromkeys((*goals, *(name for name in _FIRST if name in known), *known)))[:6]
+        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
         rows.add_column("model", no_wrap=True)
-        for name in names or sorted(members[0].metrics if members else ()):
-            rows.add_column(escape(title(name)), justify="right", no_wrap=True)
+        for name in names:
+            rows.add_column(escape("\n".join(title(name).split())), justify="right", no_wrap=True)
         columns = [("base model", base)] if base else []
         for label, metrics in [
             *columns,

@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from secateur import HOMES
+from secateur.help import of_command, overview, program
 
 if TYPE_CHECKING:
     from search.record.directory import RunDirectory
@@ -40,15 +41,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _unexpected
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = words.pop(0) if words and words[0] in COMMANDS else "run"
+    named = words.pop(0) if words and words[0] in COMMANDS else None
+    asked = _asked(words)
+    if asked == "":
+        print(of_command(named) if named else overview())
+        return DONE
     try:
         with _terminable():
-            return _go(COMMANDS[command], words)
+            return _go(_help, [asked]) if asked else _go(COMMANDS[named or "run"], words)
     except KeyboardInterrupt:
         print("interrupted; what was found is kept, the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as end:  # of --help and --print_config
         return end.code if isinstance(end.code, int) else DONE
+
+
+def _asked(words: Sequence[str]) -> str | None:
+    """Return what help is asked on, empty for all, None where none is asked."""
+    for place, word in enumerate(words):
+        option, _, name = word.partition("=")
+        if option in ("--help", "-h"):
+            follows = "".join(words[place + 1 : place + 2])
+            return name or ("" if follows.startswith("-") else follows)
+    return None
+
+
+def _help(words: list[str]) -> int:
+    """Show what may stand under a key, or what a class takes."""
+    from search.config.description import description
+
+    print(description(words[0], HOMES))
+    return DONE
 
 
 def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
@@ -83,10 +106,11 @@ def _run(words: list[str]) -> int:
 
     settings = Settings.parse(words, HOMES)
     progress = Progress()
-    search = assemble(settings, progress)
-    for line in settings.warnings(words):
-        progress.say(line)
-    result = search.run(**asdict(settings.budget))
+    with progress.opening(settings.opening):
+        search = assemble(settings, progress)
+        for line in settings.warnings(words):
+            progress.say(line)
+        result = search.run(**asdict(settings.budget))
     progress.say(_ending(result))
     if result.ending.faulty:
         advice = f"; {result.ending.advice}" if result.ending.advice else ""
@@ -169,15 +193,42 @@ def _dashboard(words: list[str]) -> int:
     if storage is None and not directory.study.exists():
         study = [*python, "-m", "search.study", str(directory.path)]
         subprocess.run(study, check=True, env=environment)
-    start = "from optuna_dashboard._cli import main; main()"
+    start = "from search.study.dashboard import main; main()"
     if storage is None:
-        command = [*python, "-c", start, str(directory.study), *others]
+        command = [*python, "-c", start, str(directory.path), str(directory.study), *others]
     else:
         # a URL goes through the environment: everybody can read the words of a command
         environment[_STORAGE] = storage
-        start = f"import os, sys; sys.argv.insert(1, os.environ.pop('{_STORAGE}')); {start}"
-        command = [*python, "-c", start, *others]
+        start = f"import os, sys; sys.argv.insert(2, os.environ.pop('{_STORAGE}')); {start}"
+        command = [*python, "-c", start, str(directory.path), *others]
     return subprocess.run(command, check=False, env=environment).returncode
+
+
+def _init(words: list[str]) -> int:
+    """Write a configuration for a model and data."""
+    print("making model and data once, to see that they fit (some seconds)", file=sys.stderr)
+    from secateur.init import write_config
+
+    file = write_config(words, program())
+    print(f"{file} is written: {program()} plan {file} says what it comes to, {program()} {file} runs it")
+    return DONE
+
+
+def _doctor(words: list[str]) -> int:
+    """See what is missing here."""
+    from secateur.doctor import examine
+    from spaces.errors import InputError
+
+    option, _, folder = words[0].partition("=") if words else ("--runs", "", "runs")
+    if option != "--runs" or len(words) > 2 or not (folder := folder or "".join(words[1:])):
+        raise InputError(f"doctor: {' '.join(words)}; expected nothing, or --runs FOLDER")
+    print("looking at this machine; Ray is started once, which takes up to a minute", file=sys.stderr)
+    states = set()
+    for finding in examine(Path(folder)):
+        print(finding, flush=True)
+        states.add(finding.state)
+    print("something is missing, see above" if "missing" in states else "a search can run here")
+    return STOPPED if "missing" in states else DONE
 
 
 _STORAGE = "SECATEUR_DASHBOARD_STORAGE"
@@ -202,7 +253,7 @@ def _directory(words: Sequence[str]) -> RunDirectory:
 
     if len(words) != 1:
         raise InputError(
-            "run: expected the folder of one run, as in run_search.py report runs/digits-channels"
+            f"run: expected the folder of one run, as in {program()} report runs/digits-channels"
         )
     return RunDirectory.open(words[0])
 
@@ -239,7 +290,7 @@ def _ending(result: Result) -> str:
 def _whereabouts(directory: Path) -> str:
     places = {"report": directory / "report.html", "models": directory / "models"}
     lines = [f"{name}: {place}" for name, place in places.items() if place.exists()]
-    return "\n".join([*lines, f"dashboard: python run_search.py dashboard {directory}"])
+    return "\n".join([*lines, f"dashboard: {program()} dashboard {directory}"])
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -267,11 +318,13 @@ def _terminable() -> Iterator[None]:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "run": _run,
+    "init": _init,
     "plan": _plan,
+    "run": _run,
     "report": _report,
     "export": _export,
     "dashboard": _dashboard,
+    "doctor": _doctor,
 }
 
 if __name__ == "__main__":

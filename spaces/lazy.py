@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Packages, and names of them, that are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -26,3 +26,22 @@ def lazily(package: str, homes: Mapping[str, str], former: Collection[str] = ())
         return getattr(import_module(homes[name]), name)
 
     return find
+
+
+class LazyModule:
+    """Stands for a module that costs a good part of a second, and is imported when it is first asked for
+    something.
+
+    Unlike ``importlib.util.LazyLoader`` it leaves no half-made module in ``sys.modules``, where others look.
+
+    Args:
+        name: dotted, as for ``import_module``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # whoever looks at all that a module holds asks for these
+            raise AttributeError(f"{self._name} is not imported yet: it has no {attribute}")
+        return getattr(import_module(self._name), attribute)

@@ -11,150 +11,22 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from torch import nn
 
-from evaluators.base import Evaluator
-from evaluators.data.base import Data
-from evaluators.training.evaluator import Training
-from operators.criteria import Criterion
 from search.budget import Budget
-from search.coevolution import Coevolution
 from search.config.class_paths import ClassPaths
 from search.config.mistakes import BESIDE, explain
+from search.config.schema import GIVEN, SECTIONS, SearchSettings, make_parser
 from search.config.stored import StoredConfig, as_data
 from search.config.study import EXPOSED, StudySettings, find, readable_by_others
-from search.executors import RayExecutor
-from search.finish.finish import Finish
-from search.listeners import Listener
 from search.setup.shards import INDEX, WHOLE
-from search.strategy import Strategy
 from spaces.allowed import imported
-from spaces.base import Space
 from spaces.errors import InputError
 from spaces.redaction import left_out, redacted_yaml, remember_all, remember_words
-
-USAGE = """run_search.py CONFIG.yaml [--key.of.the.config VALUE ...] run, or resume
-       run_search.py plan CONFIG.yaml [...]                    groups, frozen axes, reach, time; runs nothing
-       run_search.py report|export|dashboard runs/NAME [...]   of a run that is there; export takes
-                                                               --allow my_file.Net for classes of yours"""
-
-WARM = """folder of another run; the strategy begins with its candidates, and results that mean the
-same here are not computed again: of the same model, weights, data and evaluators, in a space with the same
-choices, which may have more values"""
-
-GIVEN = ("model", "example")
-"""Arguments of a space that the engine gives, so that a config need not (and cannot)."""
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How candidates are asked and told.
-
-    Args:
-        order: strict: told in the order asked, so that the front does not depend on the workers; arrival:
-            told as they come.
-        lag: number of candidates that may be asked and not yet told; about four times the workers.
-        chunk: number of candidates asked at once.
-        seeds: from how many seeds each candidate is trained; with 2 and more, evaluators that train are
-            evaluators.Repeated, and metrics are means.
-    """
-
-    order: Literal["strict", "arrival"] = "strict"
-    lag: int = 32
-    chunk: int = 8
-    seeds: int = 1
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"search.seeds {self.seeds}: expected at least 1")
-
-
-SECTIONS: dict[str, type] = {
-    "training": Training,
-    "search": SearchSettings,
-    "search.budget": Budget,
-    "ray": RayExecutor,
-    "finish": Finish,
-    "study": StudySettings,
-}
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="run_search.py",
-        usage=USAGE,
-        exit_on_error=False,
-        description="A search for smaller neural networks.",
-    )
-    parser.add_argument("--config", action="config", help="the YAML file; given first, without --config")
-    parser.add_argument(
-        "--name", type=str, help="the run's folder below `runs`; null: the name of the config"
-    )
-    parser.add_argument("--runs", type=str, default="runs", help="parent folder of all runs")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
-    parser.add_argument(
-        "--modules",
-        type=list[str],
-        default=[],
-        help="more folders with modules of yours; the config's and the current one are known",
-    )
-    parser.add_subclass_arguments(
-        nn.Module, "model", help="the network; null for spaces that build their own"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=str | None,
-        help="trained weights (safetensors, a folder of them, or a weights_only file); null: the model is "
-        "trained first",
-    )
-    parser.add_subclass_arguments(
-        Data, "data", help="train, calibration, search and test splits, loss and metrics"
-    )
-    parser.add_subclass_arguments(Space, "space", skip=set(GIVEN), help="what may vary")
-    parser.add_argument(
-        "--evaluators",
-        type=list[Evaluator] | None,
-        help="what is measured; null: evaluators.Cost and evaluators.Quality",
-    )
-    parser.add_argument(
-        "--objectives", type=list[str], default=["error", "macs"], help="METRIC, 'min METRIC' or 'max METRIC'"
-    )
-    parser.add_argument(
-        "--constraints",
-        type=list[str],
-        default=[],
-        help="'METRIC <= NUMBER', >=, with %% for a share of the base model's",
-    )
-    parser.add_subclass_arguments((Strategy, Coevolution), "strategy", help="how to look")
-    parser.add_argument("--warm_start", type=str | None, help=WARM)
-    parser.add_argument(
-        "--criteria",
-        type=list[Criterion] | None,
-        help="scores of the base model, the guide; null: magnitude, Taylor, activation",
-    )
-    parser.add_argument(
-        "--listeners",
-        type=list[Listener] | None,
-        help="told of the run: search.TensorBoard, search.MLflow, search.WandB, or a search.Listener",
-    )
-    parser.add_argument(
-        "--executor", type=Literal["ray", "inline"], default="ray", help="Ray workers, or this process alone"
-    )
-    for name, section in SECTIONS.items():
-        parser.add_class_arguments(
-            section, name, default={"evaluations": 1000} if name == "search.budget" else None
-        )
-    parser.set_defaults(
-        {"space": {"class_path": "spaces.ChannelSpace"}, "strategy": {"class_path": "search.Evolution"}}
-    )
-    return parser
-
 
 EVALUATORS = '[{"class_path": "evaluators.Cost"}, {"class_path": "evaluators.Quality"}]'
 """What is measured where a config does not say."""
@@ -217,8 +89,7 @@ class Settings:
     def _parse(
         cls, arguments: Sequence[str], homes: Mapping[str, str], stored: StoredConfig | None
     ) -> Settings:
-        words = list(arguments)
-        source = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+        source, words = _divided(arguments)
         folders = [Path.cwd()]
         if source is not None:
             folders = [
@@ -230,7 +101,7 @@ class Settings:
             folders = stored.folders
         sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
         remember_words(words)
-        parser = _parser()
+        parser = make_parser()
         names = ClassPaths(homes)
         words = [*([f"--config={names.config(source)}"] if source else []), *names.words(words)]
         try:
@@ -246,8 +117,7 @@ class Settings:
             raise InputError(line) from None
         if source is None:
             raise InputError(
-                "config: missing; expected a YAML file first, as in run_search.py "
-                "configs/digits_channels.yaml"
+                "config: missing; expected a YAML file, as in run_search.py configs/digits_channels.yaml"
             )
         config.name = config.name or source.stem
         _check(config)
@@ -259,6 +129,18 @@ class Settings:
     def directory(self) -> Path:
         """The folder of the run."""
         return Path(self.runs) / self.name
+
+    @property
+    def opening(self) -> str:
+        """What a run is about to do, in plain words."""
+        of = self.spec("model") or self.spec("space") or {}
+        kind, evaluations = str(of.get("class_path")).rpartition(".")[2], self.budget.evaluations
+        limits = f", with {', '.join(self.constraints)}" if self.constraints else ""
+        many = "candidates" if evaluations is None else f"{evaluations:,} candidates"
+        return (
+            f"{self.name}: {many} of {kind} are tried for the best {' and '.join(self.objectives)}{limits}; "
+            f"everything is kept in {self.directory}"
+        )
 
     @property
     def storage(self) -> str | None:
@@ -363,6 +245,19 @@ class Settings:
                 f"current folder or beside the config"
             )
         return found
+
+
+def _divided(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the configuration, which is the first word that is neither an option nor the value of one, and
+    all other words.
+    """
+    before = ""
+    for place, word in enumerate(words):
+        follows_option = before.startswith("--") and "=" not in before and before != "--print_config"
+        if not word.startswith("-") and not follows_option:
+            return Path(word), [*words[:place], *words[place + 1 :]]
+        before = word
+    return None, list(words)
 
 
 def _plain(value: Any) -> Any:

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import ray
-from ray import cloudpickle
+from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError
+from spaces.lazy import LazyModule
 from spaces.names import OWN
 from spaces.redaction import redacted_text, redacted_words, variables
+
+if TYPE_CHECKING:
+    import ray
+else:
+    ray = LazyModule("ray")
 
 _KNOCK_SECONDS = 3.0
 # seconds in which to join, once Ray is imported: at least, as a multiple of that import, and at most
@@ -150,12 +153,12 @@ def _probe(address: str) -> None:
 def _by_value() -> Iterator[None]:
     modules = _user_modules()
     for module in modules:
-        cloudpickle.register_pickle_by_value(module)
+        ray.cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
         for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
+            ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 def _user_modules() -> list[ModuleType]:

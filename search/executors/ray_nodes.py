@@ -5,9 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
+from spaces.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import ray
+else:
+    ray = LazyModule("ray")
 
 _KNOCK_SECONDS = 1.0
 _AT_ONCE = 32

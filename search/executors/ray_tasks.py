@@ -10,16 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
-from ray.exceptions import (
-    GetTimeoutError,
-    OutOfMemoryError,
-    RayError,
-    RayTaskError,
-    TaskUnschedulableError,
-    WorkerCrashedError,
-)
-
 from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report
 from search.executors import ray_connection
 from search.executors.base import Event, Finished, Reported, Started
@@ -28,6 +18,10 @@ from search.executors.ray_worker import Arrived, Grown, Message, work
 from search.executors.work import failed, pruned, reason
 from spaces.base import Space
 from spaces.errors import InputError
+from spaces.lazy import LazyModule
+
+ray: Any = LazyModule("ray")  # most of a second, which reading a configuration need not take
+exceptions: Any = LazyModule("ray.exceptions")
 
 _log = logging.getLogger(__name__)
 KILLS = 3  # so often may a candidate kill its worker
@@ -236,7 +230,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Stop all tasks; shut Ray down, or leave the cluster, where this executor started or joined it."""
-        if ray.is_initialized() and not self._connected:
+        if self._started and not self._connected and ray.is_initialized():
             # Only what still has work: to cancel a task just as it ends is what we believe made Ray 2.60
             # abort this very process ("Tried to complete task that was not pending", see docs/decisions.md).
             # Where this executor leaves Ray, its tasks end with the connection.
@@ -322,9 +316,9 @@ class RayExecutor:
         except StopIteration:
             del self._tasks[stream]
             self._queue.extendleft(reversed(task.items))  # of a batch that ended well nothing is left
-        except GetTimeoutError:
+        except exceptions.GetTimeoutError:
             return  # too large to come at once: it is waited for with all the others
-        except RayError as error:
+        except exceptions.RayError as error:
             self._lost(stream, error)
         else:
             task.message, task.waited = None, math.inf
@@ -369,7 +363,7 @@ class RayExecutor:
     def _lost(self, stream: Any, error: Exception) -> None:
         """A task broke off: its worker or node died, or it could not even begin."""
         task = self._tasks.pop(stream)
-        if isinstance(error, TaskUnschedulableError | RayTaskError):
+        if isinstance(error, exceptions.TaskUnschedulableError | exceptions.RayTaskError):
             why = reason(getattr(error, "cause", None) or error)
             if task.running:  # what it has come to does not travel, for one
                 self._fail(task.items.popleft(), f"its results could not be sent: {why}", Cause.ERROR)
@@ -379,7 +373,9 @@ class RayExecutor:
             for item in task.items:
                 self._fail(item, f"the worker could not begin: {why}", Cause.LOST_WORKER)
             return
-        killed = isinstance(error, WorkerCrashedError | OutOfMemoryError) and self._answers(task.node)
+        killed = isinstance(
+            error, exceptions.WorkerCrashedError | exceptions.OutOfMemoryError
+        ) and self._answers(task.node)
         self._blame(task, killed, reason(error))
         self._singles.extend(task.items)
 
@@ -447,7 +443,9 @@ class RayExecutor:
                 task.begin_anew(now)
             elif now - task.waited > _FETCH:
                 ray.cancel(stream, force=True)
-                self._lost(stream, GetTimeoutError(f"its results did not come within {_FETCH:g} s"))
+                self._lost(
+                    stream, exceptions.GetTimeoutError(f"its results did not come within {_FETCH:g} s")
+                )
             elif now - task.idle > _GRACE:  # it neither ends nor goes on
                 del self._tasks[stream]
                 ray.cancel(stream, force=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import ray
 import torch
 
 from evaluators.base import Candidate, Evaluator
@@ -14,6 +14,12 @@ from search.executors.base import Event, Reported, Started
 from search.executors.ray_memory import Memory
 from search.executors.work import evaluate
 from spaces.base import Space
+from spaces.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import ray
+else:
+    ray = LazyModule("ray")
 
 
 @dataclass(frozen=True)

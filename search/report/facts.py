@@ -10,13 +10,14 @@ import numpy as np
 
 from evaluators.base import Evaluation, State
 from search.ending import Ending
-from search.front import Front
+from search.front import Front, VolumeBox
 from search.problem import Problem
 from search.record.about import About
 from search.record.finals import BASE, Final, load_finals
 from search.record.ledger import Ledger
 from search.report.cell_facts import CellFacts
 from search.report.nothing_complete import nothing_complete
+from search.report.nothing_feasible import nothing_feasible
 from search.report.supernet_facts import Course, gather_courses
 from search.report.trials import TrialRow, gather_trials
 
@@ -52,14 +53,15 @@ class Facts:
         joined: whether each was on the front when it came in, bool ``(n,)``.
         parents: candidate -> those that it comes from, and the operator that made it.
         front: sorted by the first objective.
-        history: ``(evaluations, hypervolume)`` whenever the front changed; shares of the volume between best
-            and worst of all fronts.
+        history: ``(evaluations, hypervolume)`` whenever the front changed, the hypervolume as a share of the
+            box of the run; empty where too few candidates came to their end to settle it.
         reasons: why candidates failed, and how often.
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
         cells: of a coevolution; else None.
         courses: of a search of cells, the best first; else empty.
         left: members that were finished and have left the front of the search since.
-        complaint: why nothing came to its end and what to change; empty where something did.
+        complaint: why nothing came to its end, or nothing is within the limits, and what to change; empty
+            where there is a front.
     """
 
     about: About
@@ -172,7 +174,11 @@ def gather(ledger: Ledger) -> Facts:
         joined=np.isin(np.arange(len(ids)), [*changes]),
         parents=parents,
         front=members,
-        history=_history([(places[row], values) for row, values in changes.items()], count),
+        history=_history(
+            VolumeBox.of(_values(problem, metrics)),
+            [(places[row], values) for row, values in changes.items()],
+            count,
+        ),
         operators=sorted(operators.values(), key=lambda record: -record.asked),
         reasons=reasons,
         states=states,
@@ -183,7 +189,7 @@ def gather(ledger: Ledger) -> Facts:
         cells=cells,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
         left=left,
-        complaint=nothing_complete(ledger),
+        complaint=nothing_complete(ledger) or ("" if members else nothing_feasible(ledger, about)),
     )
 
 
@@ -195,9 +201,7 @@ def _grow(
     changes: dict[int, np.ndarray] = {}
     if not ids:
         return front, changes
-    values = np.column_stack(
-        [-metrics[o.metric] if o.maximise else metrics[o.metric] for o in problem.objectives]
-    )
+    values = _values(problem, metrics)
     for start in range(0, len(ids), _BLOCK):
         # most are behind the front as it is by now; the others are looked at one by one
         for row in (start + np.flatnonzero(front.beyond(values[start : start + _BLOCK]))).tolist():
@@ -207,25 +211,26 @@ def _grow(
     return front, changes
 
 
+def _values(problem: Problem, metrics: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return objective values, all to be minimised, of shape ``(n, objectives)``."""
+    if not metrics:
+        return np.empty((0, len(problem.objectives)))
+    return np.column_stack(
+        [-metrics[o.metric] if o.maximise else metrics[o.metric] for o in problem.objectives]
+    )
+
+
 def parts_of(operator: str) -> list[str]:
     """Return the operators that made a candidate: crossover and mutation are counted each for itself."""
     return operator.split("+")
 
 
-def _history(changes: Sequence[tuple[int, np.ndarray]], count: int) -> list[tuple[int, float]]:
-    """Hypervolume of every front as a share of the box between the best and the worst values that were ever
-    on a front.
-    """
-    if not changes:
+def _history(
+    box: VolumeBox | None, changes: Sequence[tuple[int, np.ndarray]], count: int
+) -> list[tuple[int, float]]:
+    """Hypervolume of every front, as a share of the box of the run; empty where it is not settled."""
+    if not changes or box is None:
         return []
-    import moocore
-
-    everything = np.concatenate([values for _, values in changes])
-    low, high = everything.min(axis=0), everything.max(axis=0)
-    span = np.where(high > low, high - low, 1.0)
-    reference = np.full(len(low), 1.0 + 1e-9)
     thinned = changes if len(changes) <= 400 else [*changes[:: len(changes) // 400 + 1], changes[-1]]
-    history = [
-        (seen, float(moocore.hypervolume((values - low) / span, ref=reference))) for seen, values in thinned
-    ]
+    history = [(seen, box.share(values)) for seen, values in thinned]
     return [*history, (count, history[-1][1])]

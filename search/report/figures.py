@@ -88,11 +88,10 @@ def channels_figure(facts: Facts) -> go.Figure:
     )
     style.dress(plot, max(240, 90 + min(len(sizes), 60) * (30 if len(sizes) <= 20 else 20)))
     plot.update_xaxes(
-        title_text=f"members of the front, {style.plain(title(cost))} growing to the right; exported ones in "
-        "bold",
+        title_text=f"members, {style.plain(title(cost))} growing; exported in bold",
         tickvals=list(range(len(members))),
         ticktext=columns,
-        tickangle=-45 if len(members) > 12 else 0,
+        tickangle=-45 if len(members) > 12 else None,  # plotly turns them where they would overlap
         showgrid=False,
     )
     return plot.update_yaxes(

@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from search.numbers import bound, title
+from search.record.finals import BASE
 from search.report import style
 from search.report.facts import Facts
 from search.report.table import was_tuned
@@ -66,32 +67,18 @@ def front_figure(facts: Facts) -> go.Figure:
     plot.update_yaxes(title_text=f"{style.plain(title(quality))} on the search split", tickformat="~g")
     if focus is not None:
         plot.update_yaxes(range=focus)
-        whole = {"yaxis.autorange": True, "yaxis.type": "linear"}
-        plot.update_layout(
-            updatemenus=[
-                {
-                    "type": "buttons",
-                    "direction": "right",
-                    "x": 1,
-                    "xanchor": "right",
-                    # inside the plot, whose right end is empty: above it the legend needs the room
-                    "y": 0.99,
-                    "yanchor": "top",
-                    "bgcolor": style.PAPER,
-                    "bordercolor": style.LINE,
-                    "font": {"size": 12, "color": style.SOFT},
-                    "buttons": [
-                        {
-                            "label": "where it matters",
-                            "method": "relayout",
-                            "args": [{"yaxis.range": focus, "yaxis.type": "linear"}],
-                        },
-                        {"label": "everything", "method": "relayout", "args": [whole]},
-                    ],
-                }
-            ]
-        )
     return plot
+
+
+def views(facts: Facts) -> list[tuple[str, dict[str, object]]]:
+    """Return the ranges of the figure that people choose from: names, and layouts of plotly; the first is how
+    it is drawn. There is nothing to choose where all of it matters.
+    """
+    focus = _focus(facts, facts.objectives[0])
+    if focus is None:
+        return []
+    whole: dict[str, object] = {"yaxis.autorange": True, "yaxis.type": "linear"}
+    return [("where it matters", {"yaxis.range": focus, "yaxis.type": "linear"}), ("everything", whole)]
 
 
 def _cloud(plot: go.Figure, facts: Facts, which: np.ndarray, name: str, marker: dict[str, object]) -> None:
@@ -170,7 +157,10 @@ def _finals(plot: go.Figure, facts: Facts) -> None:
                 x=x,
                 y=[final.test.get(key) for final in finals],
                 customdata=[final.name for final in finals],
-                mode="markers",
+                mode="markers+text" if key == after else "markers",
+                text=[str(final.id) if final.id != BASE else "" for final in finals],
+                textposition="bottom center",
+                textfont={"size": 11, "color": style.AMBER},
                 name=name,
                 marker={
                     "symbol": symbol,

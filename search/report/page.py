@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from search.report import style
+from search.report.script import SCRIPT
 
 _CSS = f"""
 :root {{ --ink: {style.INK}; --soft: {style.SOFT}; --faint: {style.FAINT}; --line: {style.LINE}; }}
@@ -57,14 +58,41 @@ code {{ font: 12.5px/1.5 ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans 
 code {{ overflow-wrap: anywhere; }}
 pre {{ background: #f7f8f9; border-radius: 8px; padding: 14px 16px; overflow-x: auto; margin: 10px 0 0; }}
 details {{ margin-top: 10px; }} summary {{ cursor: pointer; color: var(--soft); font-size: 14px; }}
+details.fold {{ margin: 0 0 18px; }}
+details.fold > summary {{ padding: 14px 22px; background: #fff; border: 1px solid var(--line);
+  border-radius: 12px; color: var(--ink); font-weight: 600; }}
+details.fold[open] > summary {{ margin-bottom: 18px; }}
+section.take {{ border-color: var(--teal); border-width: 2px; }}
+section.take .cards {{ margin: 14px 0 4px; }} section.take h2 {{ font-size: 22px; }}
+section.take .card {{ background: #f7f9f9; }} section.take .card.lead {{ background: var(--teal); }}
+p.links {{ margin: 12px 0 0; font-size: 14px; color: var(--ink); }} a {{ color: var(--teal); }}
+button {{ font: inherit; font-size: 12.5px; color: var(--soft); background: #fff; cursor: pointer;
+  border: 1px solid var(--line); border-radius: 7px; padding: 2px 9px; }}
+button:hover, button.on {{ color: var(--teal); border-color: var(--teal); }}
+td button {{ margin-left: 6px; font-size: 12px; padding: 1px 7px; }}
+.copied {{ position: relative; }} .copied button {{ position: absolute; right: 10px; top: 10px; }}
+.views {{ display: flex; gap: 6px; flex-wrap: wrap; margin: 0 0 8px; }}
+.limits {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 8px 26px; }}
+.limits label {{ font-size: 13px; color: var(--soft); }}
+.limits output {{ float: right; color: var(--ink); font-weight: 600; }}
+.limits input {{ width: 100%; margin: 4px 0 0; accent-color: var(--teal); }}
+#verdict {{ margin: 10px 0 14px; font-weight: 600; }}
+tr.beyond td {{ opacity: .3; }} tr.best td:first-child b {{ color: var(--teal); }}
+td small {{ color: var(--soft); font-weight: 400; }} td.bad small {{ color: var(--rose); }}
+@media (max-width: 640px) {{ body {{ padding: 22px 12px 40px; }} section {{ padding: 16px 14px 14px; }}
+  h1 {{ font-size: 26px; }} .cards {{ grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }}
+  .card {{ padding: 12px 12px 10px; }} .card .value {{ font-size: 21px; }} }}
 footer {{ color: var(--faint); font-size: 12.5px; margin-top: 26px; }}
 """
 _CONFIG = {"displayModeBar": False, "responsive": True}
 
 
-def section(heading: str, body: str, words: str = "") -> str:
-    """Return a section with a heading, a sentence on what it shows, and its body."""
-    return f"<section><h2>{escape(heading)}</h2>{f'<p>{words}</p>' if words else '<p></p>'}{body}</section>"
+def section(heading: str, body: str, words: str = "", kind: str = "") -> str:
+    """Return a section with a heading, a sentence on what it shows, and its body; empty without a heading."""
+    if not heading:
+        return ""
+    start = f'<section class="{kind}">' if kind else "<section>"
+    return f"{start}<h2>{escape(heading)}</h2>{f'<p>{words}</p>' if words else '<p></p>'}{body}</section>"
 
 
 def drawing(figure: go.Figure, id: str) -> str:
@@ -78,6 +106,27 @@ def pair(*sections: str) -> str:
     """
     present = [part for part in sections if part]
     return f'<div class="pair">{"".join(present)}</div>' if len(present) > 1 else "".join(present)
+
+
+def folded(heading: str, *sections: str) -> str:
+    """Return sections below a line that opens them; empty where there is none."""
+    present = "".join(sections)
+    return f'<details class="fold"><summary>{escape(heading)}</summary>{present}</details>' if present else ""
+
+
+def button(label: str, on: bool = False, **data: str) -> str:
+    """Return a button, perhaps one that is on; what it does is in the page's script, by its data."""
+    pairs = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
+    kind = ' class="on"' if on else ""
+    return f'<button type="button"{kind}{pairs}>{escape(label)}</button>'
+
+
+def copied(id: str, text: str, kind: str) -> str:
+    """Return text that people copy, with a button that does it."""
+    return (
+        f'<div class="copied"><button type="button" class="copy" data-of="{id}">copy</button>'
+        f'<pre><code id="{id}" class="{kind}">{escape(text)}</code></pre></div>'
+    )
 
 
 def card(label: str, value: str, unit: str = "", note: str = "", lead: bool = False) -> str:
@@ -99,7 +148,12 @@ def rows(head: Sequence[str], body: Sequence[Sequence[str]], kind: str = "words"
     )
 
 
-def page(name: str, sentence: str, cards: Sequence[str], sections: Sequence[str], footer: str) -> str:
+def cards(numbers: Sequence[str]) -> str:
+    """Return headline numbers in a row."""
+    return f'<div class="cards">{"".join(numbers)}</div>' if numbers else ""
+
+
+def page(name: str, sentence: str, sections: Sequence[str], footer: str) -> str:
     """Return the whole document: it loads nothing from anywhere."""
     return f"""<!doctype html>
 <html lang="en">
@@ -113,9 +167,9 @@ def page(name: str, sentence: str, cards: Sequence[str], sections: Sequence[str]
 </head>
 <body>
 <header><div class="mark">Secateur</div><h1>{escape(name)}</h1><p>{escape(sentence)}</p></header>
-<div class="cards">{"".join(cards)}</div>
 {"".join(sections)}
 <footer>{escape(footer)}</footer>
+<script>{SCRIPT}</script>
 </body>
 </html>
 """

@@ -13,13 +13,13 @@ from typing import Any
 from evaluators.base import State
 from evaluators.cost.counting import COSTS
 from search.ending import Ending, EndingKind
-from search.numbers import bound, number, setting, share, title
+from search.numbers import bound, number, setting, title
 from search.record.directory import told_without_secrets
-from search.record.finals import BASE, Final
+from search.record.finals import Final
 from search.report.facts import Facts
 from search.report.ladder_facts import rungs
 from search.report.page import card, rows
-from search.report.table import earlier_words, main_cost, tested_metrics, was_tuned
+from search.report.table import was_tuned
 from search.report.trials import SHOWN, TrialRow, best_first, counted, short
 from spaces.redaction import redacted_yaml
 
@@ -35,10 +35,6 @@ _ENDS = {
     EndingKind.FAILURES: "most of the first ones had failed",
     EndingKind.DISK_FULL: "the disk was full",
 }
-
-
-_NOTHING = '<td class="faint">–</td>'
-"""The cell of what is not known."""
 
 
 def sentence(facts: Facts) -> str:
@@ -146,7 +142,7 @@ def best_trials(facts: Facts, most: int = 20) -> str:
         final, known = tested.get(row.id), row.evaluation.metrics
         name = str(row.id)
         if final is not None and final.folder:
-            name = f'<a href="{escape(final.folder)}/recipe.json" style="color:inherit"><b>{row.id}</b></a>'
+            name = f"<b>{row.id}</b> {file_links(final)}"
         cells = [name, *(number(known[metric], metric) if metric in known else "" for metric in metrics)]
         body.append([*cells, *_settings(row, facts)])
     notes = [
@@ -154,6 +150,16 @@ def best_trials(facts: Facts, most: int = 20) -> str:
     ]
     below = f'<p style="margin:10px 0 0;font-size:13.5px">{escape("; ".join(notes))}</p>' if notes else ""
     return rows(["trial", *map(title, metrics), *map(short, facts.about.parameters)], body, "") + below
+
+
+def file_links(final: Final, recipe: bool = True) -> str:
+    """Return links to the files of a finished model."""
+    files = {"weights": "weights.safetensors", "ONNX": final.onnx.get("file", "")}
+    files |= {"recipe": "recipe.json"} if recipe else {}
+    shown = (
+        f'<a href="{escape(final.folder)}/{escape(file)}">{name}</a>' for name, file in files.items() if file
+    )
+    return " · ".join(shown)
 
 
 def _settings(row: TrialRow, facts: Facts) -> list[str]:
@@ -192,10 +198,10 @@ def _cause(row: TrialRow) -> str:
 
 
 def cards(facts: Facts) -> list[str]:
-    """Return the headline numbers: the best trade first."""
+    """Return the headline numbers of the search."""
     if facts.trials:
         return trial_cards(facts)
-    found = [_trade(facts)]
+    found = []
     quality = facts.objectives[0]
     tested = facts.base.test.get(f"test_{quality}_before") if facts.base else None
     if tested is not None or quality in facts.about.base:
@@ -235,7 +241,7 @@ def cards(facts: Facts) -> list[str]:
         + (f", {facts.states['pruned']:,} pruned" if facts.states["pruned"] else "")
     )
     found.append(card("evaluations", f"{facts.evaluated:,}", "", note))
-    return [one for one in found if one]
+    return found
 
 
 def _costs(base: dict[str, float]) -> str:
@@ -244,153 +250,6 @@ def _costs(base: dict[str, float]) -> str:
         for name in COSTS
         if name in base
     )
-
-
-def _trade(facts: Facts) -> str:
-    """The smallest member that is no worse than the base model at its best on the test split (else the best
-    one), in one number.
-    """
-    quality = facts.objectives[0]
-    sign = -1 if facts.about.objectives[0]["maximise"] else 1
-    cost = main_cost(facts.about)
-    key = f"test_{quality}"
-    members = [final for final in facts.members if key in final.test and cost in final.realised]
-    base = facts.base
-    if not members or base is None or cost not in base.realised or key not in base.test:
-        return ""
-    # the base model had the same fine-tuning: whichever of its two figures is the better one is what counts
-    limit = sign * min(sign * base.test[key], sign * base.test.get(f"{key}_before", base.test[key]))
-    good = [final for final in members if sign * final.test[key] <= sign * limit]
-    best = (
-        min(good, key=lambda final: final.realised[cost])
-        if good
-        else min(members, key=lambda final: sign * final.test[key])
-    )
-    words = "no worse than the base model" if good else "best of the exported"
-    less = 100 * (1 - best.realised[cost] / base.realised[cost])
-    change = f"test {title(quality)} {number(best.test[key], quality)}, base at best {number(limit, quality)}"
-    return card(f"{words}: {best.name}", f"−{less:.0f} %", title(cost), change, lead=True)
-
-
-def finals_table(facts: Facts) -> str:
-    """Return the finished models: quality before and after fine-tuning, cost as requested and as realised,
-    checks.
-    """
-    measured = tested_metrics(facts.finals, facts.about)
-    costs = [name for name in COSTS if any(name in final.realised for final in facts.finals)]
-    main = main_cost(facts.about)
-    groups = [
-        ("", 1),
-        *((f"test {title(metric)}", 2) for metric in measured),
-        *((title(name), 3 if name == main else 2) for name in costs),
-        ("latency, ms", 2),
-        ("checks", 2),
-    ]
-    names = [
-        "model",
-        *((["before", "tuned"] if was_tuned(facts.finals) else ["", "not tuned"]) * len(measured)),
-        *(
-            word
-            for name in costs
-            for word in ("requested", "realised", "of base")[: 3 if name == main else 2]
-        ),
-        "torch",
-        "ONNX",
-        "masked",
-        "ONNX",
-    ]
-    top = "".join(f'<th class="group" colspan="{width}">{escape(text)}</th>' for text, width in groups)
-    second = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(_final_row(final, facts.base, measured, costs, main, len(names)) for final in facts.finals)
-    return (
-        "<div "
-        f'class="scroll"><table><thead><tr>{top}</tr><tr>{second}</tr></thead><tbody>{body}</tbody></table></div>{_notes(facts)}'
-    )
-
-
-def _final_row(
-    final: Final, base: Final | None, measured: list[str], costs: list[str], main: str, width: int
-) -> str:
-    if final.reason:
-        return (
-            f'<tr><td>{final.name}</td><td colspan="{width - 1}" class="bad" '
-            f'style="text-align:left">{escape(final.reason)}</td></tr>'
-        )
-    name = (
-        f'<a href="{escape(final.folder)}/recipe.json" style="color:inherit">{final.name}</a>'
-        if final.folder
-        else final.name
-    )
-    cells = [f"<td><b>{name}</b></td>"]
-    for metric in measured:
-        cells += [
-            _cell(final.test.get(f"test_{metric}_before"), metric),
-            _cell(final.test.get(f"test_{metric}"), metric, "strong"),
-        ]
-    for cost in costs:
-        cells += _requested_and_realised(final, cost)
-        if cost == main:
-            whole = base.realised.get(cost) if base is not None else None
-            part = share(final.realised[cost], whole) if cost in final.realised else ""
-            cells.append(f'<td class="strong">{part}</td>')
-    for latency in ("latency_ms", "onnx_latency_ms"):
-        cells.append(f"<td>{final.realised[latency]:.3f}</td>" if latency in final.realised else _NOTHING)
-    worst = max(final.differences.values(), default=None)
-    cells += [_check(worst), _check(final.onnx.get("max_difference"))]
-    return f"<tr{' class=base' if final.id == BASE else ''}>{''.join(cells)}</tr>"
-
-
-def _requested_and_realised(final: Final, cost: str) -> list[str]:
-    """Two cells; the second is marked where the exported model costs something else than was searched for."""
-    requested, realised = final.requested.get(cost), final.realised.get(cost)
-    same = (
-        requested is None or realised is None or abs(requested - realised) <= 1e-6 * max(1.0, abs(realised))
-    )
-    return [_cell(requested, cost), _cell(realised, cost, "" if same else "bad")]
-
-
-def _cell(value: float | None, name: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{number(value, name)}</td>' if value is not None else _NOTHING
-
-
-def _check(difference: float | None) -> str:
-    """A cell with the largest difference that a check found, by its order of magnitude."""
-    if difference is None:
-        return _NOTHING
-    return f'<td class="ok">{f"{difference:.0e}" if difference else "0"}</td>'
-
-
-def _notes(facts: Facts) -> str:
-    """Limits, and what could not be exported, below the table."""
-    lines = []
-    for constraint in facts.about.constraints:
-        held = [
-            (final, limit)
-            for final in facts.finals
-            for limit in final.limits
-            if limit.text == constraint["text"]
-        ]
-        broken = [
-            f"{final.name} ({number(limit.value, constraint['metric'])})"
-            for final, limit in held
-            if not limit.met
-        ]
-        text = f"{bound(constraint)} ({number(constraint['limit'], constraint['metric'])})"
-        if held:
-            lines.append(
-                _line("bad", f"{text}: not met by {', '.join(broken)}")
-                if broken
-                else _line("ok", f"{text}: met by all")
-            )
-    if earlier := earlier_words(facts.finals):
-        lines.append(escape(earlier[0].upper() + earlier[1:] + "."))
-    missing = dict.fromkeys(final.onnx["missing"] for final in facts.finals if "missing" in final.onnx)
-    lines += [_line("bad", f"no ONNX file: {reason}") for reason in missing]
-    return f'<p style="margin:10px 0 0;font-size:13.5px">{"<br>".join(lines)}</p>' if lines else ""
-
-
-def _line(kind: str, text: str) -> str:
-    return f'<span class="{kind}">{escape(text)}</span>'
 
 
 def front_table(facts: Facts, most: int = 100) -> str:

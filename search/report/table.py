@@ -1,12 +1,13 @@
-"""The table at the end of a run: the base model and the finished members of the front."""
+"""The table at the end of a run: which model to take, the base model, and the finished members."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -15,64 +16,113 @@ from evaluators.cost.counting import COSTS
 from search.numbers import number, share, title
 from search.record.about import About
 from search.record.finals import BASE, Final
+from search.report.advice import Advice, advise, main_cost, main_quality
 
-_WIDE = 140
+
+@dataclass(frozen=True)
+class _Columns:
+    """What the columns show.
+
+    Attributes:
+        metrics: on the test split.
+        costs: as counted on the exported model; the size first.
+        main: the cost that is shown as a share of the base model's, too.
+        whole: its value of the base model.
+    """
+
+    metrics: list[str]
+    costs: list[str]
+    main: str
+    whole: float | None
 
 
-def table(finals: Sequence[Final], about: About, wide: bool = True) -> Table:
-    """Return the table: error before and after fine-tuning on the test split, and cost, as requested and as
-    realised.
+def table(finals: Sequence[Final], about: About, advice: Advice | None = None) -> Table:
+    """Return the table, which fits 80 columns: test figures, size, MACs, latency and folder of every model.
 
     Args:
         finals: the base model and the members, as :meth:`search.finish.finish.Finish.run` returns them.
         about: the run.
-        wide: whether there is room to show every cost as requested and as realised, and not only the one that
-            the search was about.
+        advice: whose model stands out.
     """
-    paired = COSTS if wide else (main_cost(about),)
-    measured, tuned = tested_metrics(finals, about), was_tuned(finals)
-    rows = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        header_style="bold",
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-    )
-    rows.add_column("model", no_wrap=True)
-    names: list[str] = []  # a newline stands between the two lines of a column's head
-    for metric in measured:
-        names += [f"test {title(metric)}\nbefore", "\ntuned"] if tuned else [f"test\n{title(metric)}"]
-    for cost in COSTS:
-        names += [f"{title(cost)}\nrequested", "\nrealised"] if cost in paired else [title(cost)]
-    for name in (*names, "share\nof base", "ms\ntorch", "ms\nONNX"):
-        rows.add_column(escape(name), justify="right", no_wrap=True)
-    base = next((final for final in finals if final.id == BASE), None)
+    shown = _columns(finals, about)
+    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    rows.add_column("model")  # it and the folder give way where there is little room, figures never do
+    names = [f"test {title(metric)}" for metric in shown.metrics]
+    names += ["size" if cost == "bytes" else title(cost) for cost in shown.costs]
+    for name in (*names, "latency, ms"):
+        rows.add_column(escape("\n".join(name.split())), justify="right", no_wrap=True)
+    rows.add_column("folder", overflow="fold")
     for final in finals:
-        rows.add_row(
-            *_cells(final, base, measured, tuned, paired, about), style="dim" if final.reason else ""
-        )
-    if notes := _notes(finals):
-        rows.caption = Text("\n".join(notes))
+        style = "dim" if final.reason else "bold" if advice is not None and final == advice.final else ""
+        rows.add_row(*_cells(final, shown), style=style)
+        if final.id == BASE and was_tuned(finals) and not final.reason:
+            rows.add_row("base model, tuned", *_tests(final, shown, ""))
     return rows
 
 
-def _notes(finals: Sequence[Final]) -> list[str]:
-    """What could not be finished, limits that are not met, and why there is no ONNX file."""
-    notes = [f"{final.name}: {final.reason}" for final in finals if final.reason]
+def _columns(finals: Sequence[Final], about: About) -> _Columns:
+    quality, tested = main_quality(finals, about), tested_metrics(finals, about)
+    aims = [goal["metric"] for goal in about.objectives]
+    # what the search looked at in place of the first one is for the report
+    others = [name for name in tested if name in aims and name not in (quality, aims[0])]
+    main = main_cost(about)
+    base = next((final for final in finals if final.id == BASE), None)
+    return _Columns(
+        [quality, *others] if quality else tested[:2],
+        ["params" if main == "params" else "bytes", "macs"],
+        main,
+        base.realised.get(main) if base is not None else about.base.get(main),
+    )
+
+
+def _cells(final: Final, shown: _Columns) -> list[str]:
+    when = "_before" if final.id == BASE and final.was_tuned else ""
+    cells = [final.name, *_tests(final, shown, when)]
+    for cost in shown.costs:
+        text = _cell(final.realised.get(cost), cost)
+        part = share(final.realised[cost], shown.whole) if text and cost == shown.main else ""
+        cells.append(f"{text} ({part})" if part and final.id != BASE else text)
+    latency = _cell(final.realised.get("latency_ms"), "latency_ms").removesuffix(" ms")
+    return [*cells, latency, escape(final.folder)]
+
+
+def _tests(final: Final, shown: _Columns, when: str) -> list[str]:
+    return [_cell(final.test.get(f"test_{metric}{when}"), metric) for metric in shown.metrics]
+
+
+def notes(finals: Sequence[Final]) -> list[str]:
+    """What could not be finished, limits that are not met, costs that came out otherwise than the search
+    thought, and why there is no ONNX file.
+    """
+    found = [f"{final.name}: {final.reason}" for final in finals if final.reason]
     if earlier := earlier_words(finals):
-        notes.append(earlier)
-    notes += [
+        found.append(earlier)
+    found += [
         f"{final.name}: {limit.text} not met ({number(limit.value, limit.text.split()[0])})"
         for final in finals
         for limit in final.limits
         if not limit.met
     ]
+    found += [
+        f"{final.name}: {title(cost)} {number(final.requested[cost], cost)} requested, "
+        f"{number(final.realised[cost], cost)} realised"
+        for final in finals
+        for cost in COSTS
+        if realised_otherwise(final, cost)
+    ]
     if not was_tuned(finals):
-        notes.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
-    return notes + sorted(
+        found.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
+    return found + sorted(
         {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
     )
+
+
+def realised_otherwise(final: Final, cost: str) -> bool:
+    """Whether the exported model costs something else than the search computed."""
+    requested, realised = final.requested.get(cost), final.realised.get(cost)
+    if requested is None or realised is None:
+        return False
+    return abs(requested - realised) > 1e-6 * max(1.0, abs(realised))
 
 
 def earlier_words(finals: Sequence[Final]) -> str:
@@ -85,11 +135,19 @@ def earlier_words(finals: Sequence[Final]) -> str:
     )
 
 
+def whole_table(finals: Sequence[Final], about: About) -> Group:
+    """Return the table between the line that says which model to take and what there is to be noted."""
+    advice = advise(finals, about)
+    above = [Text(f"\n{advice.words}", style="bold")] if advice is not None else []
+    below = notes(finals)
+    return Group(*above, table(finals, about, advice), *([Text("\n".join(below))] if below else []))
+
+
 def show(finals: Sequence[Final], about: About, console: Console | None = None) -> None:
     """Print the table; in plain text and whole where there is no terminal."""
     console = console or Console()
     if console.is_terminal:
-        console.print(table(finals, about, console.width >= _WIDE))
+        console.print(whole_table(finals, about))
     else:
         console.file.write(text(finals, about))
 
@@ -99,7 +157,7 @@ def text(finals: Sequence[Final], about: About) -> str:
     page = Console(
         file=io.StringIO(), width=400, color_system=None, force_terminal=False, legacy_windows=False
     )
-    page.print(table(finals, about))
+    page.print(whole_table(finals, about))
     assert isinstance(page.file, io.StringIO)
     return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines()) + "\n"
 
@@ -123,34 +181,6 @@ def tested_metrics(finals: Sequence[Final], about: About) -> list[str]:
 def was_tuned(finals: Sequence[Final]) -> bool:
     """Whether any of the models was fine-tuned, so that there is a before."""
     return not finals or any(final.was_tuned for final in finals)
-
-
-def main_cost(about: About) -> str:
-    """Return the cost that the search was about: an objective or a constraint on it, else MACs."""
-    named = [goal["metric"] for goal in (*about.objectives, *about.constraints)]
-    return next((name for name in named if name in COSTS), "macs")
-
-
-def _cells(
-    final: Final,
-    base: Final | None,
-    measured: Sequence[str],
-    tuned: bool,
-    paired: Sequence[str],
-    about: About,
-) -> list[str]:
-    cells = [final.name]
-    for metric in measured:
-        before = [_cell(final.test.get(f"test_{metric}_before"), metric)] if tuned else []
-        cells += [*before, _cell(final.test.get(f"test_{metric}"), metric)]
-    for cost in COSTS:
-        cells += [_cell(final.requested.get(cost), cost)] if cost in paired else []
-        cells.append(_cell(final.realised.get(cost), cost))
-    main = main_cost(about)
-    whole = base.realised.get(main) if base is not None else about.base.get(main)
-    cells.append(share(final.realised[main], whole) if main in final.realised else "")
-    latencies = [final.realised.get(name) for name in ("latency_ms", "onnx_latency_ms")]
-    return [*cells, *("" if value is None else f"{value:.3f}" for value in latencies)]
 
 
 def _cell(value: float | None, name: str) -> str:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime as dt
-import io
-from collections.abc import Sequence
+import json
 from html import escape
 from importlib import metadata
 from pathlib import Path
 
 from evaluators.base import State
 from search.numbers import title
-from search.record.finals import Final
 from search.record.ledger import Ledger
 from search.report import cell_figures, figures, phrases, supernet_figures, trial_figures
-from search.report.cell_facts import CellFacts
 from search.report.facts import Facts, gather
-from search.report.front_figure import front_figure
-from search.report.page import drawing, page, pair, section
+from search.report.front_csv import front_csv
+from search.report.front_figure import front_figure, views
+from search.report.models import Models
+from search.report.page import button, cards, drawing, folded, page, pair, section
 from spaces.files import write_bytes
 
 REPORT, FRONT = "report.html", "front.csv"
@@ -47,31 +45,73 @@ def write_report(directory: str | Path) -> Path:
 
 
 def report_html(facts: Facts, directory: Path) -> str:
-    """Return the report as one HTML document."""
-    surroundings = phrases.surroundings(directory)
+    """Return the report as one HTML document: first what the deployer asks, then what was found and how."""
+    models = Models(facts, directory)
+    advises = models.is_advising and not facts.trials
+    numbers = cards(phrases.cards(facts))
     parts = [
-        section("Nothing came to its end", "", escape(facts.complaint)) if facts.complaint else "",
-        *(_trials(facts) if facts.trials else []),
-        *(_cells(facts, facts.cells) if facts.cells is not None else []),
-        *(_courses(facts) if facts.courses else []),
+        section("There is no front", "", _sentence(facts.complaint)) if facts.complaint else "",
+        section(*models.take(), kind="take") if advises else numbers,
+        *_trials(facts, models),
+        *_cells(facts),
+        *_courses(facts),
+        _finished(facts, models),
         *_front(facts),
-        _progress(facts),
-        section("The rungs", ladder, _RUNGS) if (ladder := phrases.rungs_table(facts)) else "",
-        *(_masks(facts) if not facts.trials and not facts.courses else []),
-        _trouble(facts),
-        section(
-            "The front in numbers", phrases.front_table(facts), "As the search saw it; also in front.csv."
-        )
-        if facts.front and not _has_one_best(facts)
-        else "",
-        section("Settings and environment", surroundings) if surroundings else "",
+        _kept(facts),
+        _frozen(facts),
+        folded("How the search went", *([numbers] if advises else []), *_search(facts)),
+        _surroundings(directory),
     ]
     now = dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     footer = (
         f"Written by Secateur {metadata.version('secateur')} on {now}, from ledger.db alone. This page "
         "loads nothing from anywhere."
     )
-    return page(facts.about.name, phrases.sentence(facts), phrases.cards(facts), parts, footer)
+    return page(facts.about.name, phrases.sentence(facts), parts, footer)
+
+
+def _sentence(words: str) -> str:
+    return f"{escape(words[0].upper() + words[1:])}."
+
+
+def _finished(facts: Facts, models: Models) -> str:
+    """What was exported: how good and how fast it is, and which of it fits limits."""
+    if not facts.finals or facts.trials:
+        return ""
+    body = models.figures() + models.limits() + models.table()
+    return section("Finished models", body, _TRAINED if facts.courses else _FINISHED)
+
+
+def _search(facts: Facts) -> list[str]:
+    """How the search came to what it found: for those who judge the search."""
+    ladder, numbers = phrases.rungs_table(facts), phrases.front_table(facts)
+    return [
+        _progress(facts),
+        section("The rungs", ladder, _RUNGS) if ladder else "",
+        _ancestors(facts),
+        _failures(facts),
+        section("The front in numbers", numbers, "As the search saw it; also in front.csv.")
+        if facts.front and not _has_one_best(facts)
+        else "",
+    ]
+
+
+def _ancestors(facts: Facts) -> str:
+    """Where the members of the front come from."""
+    if not _is_pruning(facts) or not facts.front or not facts.parents:
+        return ""
+    return section("Where they come from", drawing(figures.lineage_figure(facts), "lineage"), _LINEAGE)
+
+
+def _surroundings(directory: Path) -> str:
+    """Settings and environment."""
+    words = phrases.surroundings(directory)
+    return folded("Settings and environment", section("Settings and environment", words)) if words else ""
+
+
+def _is_pruning(facts: Facts) -> bool:
+    """Whether candidates are masks that other candidates are parents of."""
+    return not facts.trials and not facts.courses
 
 
 def _has_one_best(facts: Facts) -> bool:
@@ -83,27 +123,27 @@ def _front(facts: Facts) -> list[str]:
     """The front as figures, and what became of its members."""
     parts = []
     if len(facts.objectives) > 1 and len(facts.ids):
-        parts.append(section("The front", drawing(front_figure(facts), "front"), _front_words(facts)))
+        choices = [
+            button(name, on=place == 0, view=json.dumps(view), plot="front")
+            for place, (name, view) in enumerate(views(facts))
+        ]
+        buttons = f'<div class="views">{"".join(choices)}</div>' if choices else ""
+        body = buttons + drawing(front_figure(facts), "front")
+        parts.append(section("The front", body, _front_words(facts)))
     if len(facts.objectives) > 2 and facts.front:
         lines = drawing(figures.objectives_figure(facts), "objectives")
         parts.append(section("All objectives", lines, "A line is a member of the front."))
-    if facts.finals and not facts.trials:
-        about = _TRAINED if facts.courses else _FINISHED
-        parts.append(section("Finished models", phrases.finals_table(facts), about))
     return parts
 
 
 def _progress(facts: Facts) -> str:
     """How the front grew, and by which operators."""
-    if not facts.history or _has_one_best(facts) or facts.courses:
+    if not facts.ids.size or _has_one_best(facts) or facts.courses:
         return ""
     return pair(
-        section(
-            "Progress",
-            drawing(figures.history_figure(facts), "history"),
-            "Hypervolume of the front after so many evaluations; 1 is the box from the best to the worst "
-            "values that any front had.",
-        ),
+        section("Progress", drawing(figures.history_figure(facts), "history"), _PROGRESS)
+        if facts.history
+        else "",
         section(
             "Operators",
             drawing(figures.operators_figure(facts), "operators"),
@@ -112,41 +152,40 @@ def _progress(facts: Facts) -> str:
     )
 
 
-def _masks(facts: Facts) -> list[str]:
-    """What members of the front keep, and their ancestors."""
-    parts = []
-    if facts.front:
-        kept = drawing(figures.channels_figure(facts), "channels")
-        parts.append(section("What stays of each layer", kept, _CHANNELS))
-    if facts.front and facts.parents:
-        ancestors = drawing(figures.lineage_figure(facts), "lineage")
-        parts.append(section("Where they come from", ancestors, _LINEAGE))
-    return parts
+def _kept(facts: Facts) -> str:
+    """What members of the front keep of every layer."""
+    if not facts.front or not _is_pruning(facts):
+        return ""
+    return section("What stays of each layer", drawing(figures.channels_figure(facts), "channels"), _CHANNELS)
 
 
-def _trouble(facts: Facts) -> str:
-    """What could not be pruned, and which candidates failed."""
-    frozen, failures = phrases.frozen_table(facts), phrases.failures_table(facts.reasons)
-    failed = f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on."
+def _frozen(facts: Facts) -> str:
+    """What could not be pruned."""
+    frozen = phrases.frozen_table(facts)
     about = "Every axis that the search leaves whole, with the reason."
-    return pair(
-        section("What cannot be pruned", frozen, about) if frozen else "",
-        section("Failures", failures, failed) if failures else "",
-    )
+    return section("What cannot be pruned", frozen, about) if frozen else ""
 
 
-def _trials(facts: Facts) -> list[str]:
+def _failures(facts: Facts) -> str:
+    """Which candidates failed."""
+    failures = phrases.failures_table(facts.reasons)
+    failed = f"{facts.states['failed']:,} of {facts.evaluated:,} candidates failed; the search went on."
+    return section("Failures", failures, failed) if failures else ""
+
+
+def _trials(facts: Facts, models: Models) -> list[str]:
     """The sections of a hyper-parameter search."""
+    if not facts.trials:
+        return []
     found = trial_figures.importances(facts)
     complete = any(row.evaluation.state is State.COMPLETE for row in facts.trials)
+    best = phrases.best_trials(facts) + models.loaded()
     watched = (
         f"What was watched: {escape(title(facts.about.monitor or facts.objectives[0]))}. A line ends where "
         "its trial was stopped."
     )
     return [
-        section("The best trials", phrases.best_trials(facts), _TESTED if facts.finals else "")
-        if complete
-        else "",
+        section("The best trials", best, _TESTED if facts.finals else "") if complete else "",
         section("Learning curves", drawing(trial_figures.curves_figure(facts), "curves"), watched),
         section(
             "Parameters",
@@ -170,6 +209,8 @@ def _trials(facts: Facts) -> list[str]:
 
 def _courses(facts: Facts) -> list[str]:
     """The sections of a search of cells: those of its best candidate, and what all of them cost."""
+    if not facts.courses:
+        return []
     best = facts.courses[0]
     share = best.metrics["search_cost"]
     epochs = round(sum(best.macs) / (share * best.macs.max())) if share else best.epochs
@@ -204,8 +245,11 @@ def _courses(facts: Facts) -> list[str]:
     ]
 
 
-def _cells(facts: Facts, cells: CellFacts) -> list[str]:
+def _cells(facts: Facts) -> list[str]:
     """The sections of a coevolution."""
+    cells = facts.cells
+    if cells is None:
+        return []
     pruned = any(what not in ("stay", "reseed") for _, _, what in cells.events)
     marks = "Amber marks are pruning events." if pruned else "Nothing was pruned."
     several = (
@@ -238,68 +282,6 @@ def _cells(facts: Facts, cells: CellFacts) -> list[str]:
     ]
 
 
-def front_csv(facts: Facts) -> str:
-    """Return the front as CSV: candidate, parents, operator, all metrics, kept share of every segment, and
-    the finals' figures. Finished models that have left the front of the search since come after it.
-    """
-    finals: dict[int, list[Final]] = {}
-    for final in facts.finals:
-        finals.setdefault(final.id, []).append(final)
-    names = list(dict.fromkeys(name for member in facts.front for name in member.metrics))
-    tested = list(dict.fromkeys(name for final in facts.finals for name in final.test))
-    realised = list(dict.fromkeys(name for final in facts.finals for name in final.realised))
-    tuned = [name for name in facts.objectives if any(name in final.tuned for final in facts.finals)]
-    parameters = {row.id: row.parameters for row in facts.trials}
-    file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
-    columns = [
-        *tested,
-        *(f"realised_{name}" for name in realised),
-        "folder",
-        *(f"tuned_{name}" for name in tuned),
-        "on_front",
-    ]
-    # a trial is told by its parameters, everything else by the kept shares of its segments
-    last = [*facts.about.parameters] if facts.trials else [f"kept:{name}" for name, _, _ in facts.segments]
-    table.writerow(map(_cell, ["candidate", "operator", "parents", *names, *columns, *last]))
-    for place, member in enumerate((*facts.front, *facts.left)):
-        candidate, on_front = member.candidate, "yes" if place < len(facts.front) else "no"
-        start: list[object] = [candidate.id, candidate.operator, " ".join(map(str, candidate.parents))]
-        start += [member.metrics.get(name, "") for name in names]
-        if facts.trials:
-            end = [parameters[candidate.id].get(name, "") for name in facts.about.parameters]
-        else:
-            end = [f"{share:.4g}" for share in facts.shares(candidate.genome)]
-        # a candidate that was finished with two settings has two rows
-        for found in finals.get(candidate.id) or [Final(candidate.id, {})]:
-            row = [*start, *_finished(found, tested, realised, tuned), on_front, *end]
-            table.writerow(map(_cell, row))
-    return file.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
-    is_formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value)
-    return f"'{value}" if is_formula else value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _finished(
-    final: Final, tested: Sequence[str], realised: Sequence[str], tuned: Sequence[str]
-) -> list[object]:
-    """The cells of a finished member: tests, costs as counted, folder, objectives after the fine-tuning."""
-    columns = ((final.test, tested), (final.realised, realised))
-    figures = [values.get(name, "") for values, names in columns for name in names]
-    return [*figures, final.folder, *(final.tuned.get(name, "") for name in tuned)]
-
-
 def _front_words(facts: Facts) -> str:
     words = "Each point is a candidate as the search saw it, before any fine-tuning; the line is the front."
     return words + (
@@ -311,10 +293,12 @@ def _front_words(facts: Facts) -> str:
 
 
 _FINISHED = (
-    "Tested on the test split, which the search never saw. Requested is what the search computed, realised "
-    "what was counted on the "
-    "exported model; the checks are the largest differences to the masked full model, and of ONNX Runtime "
-    "to torch."
+    "Tested on the test split, which the search never saw; costs as counted on the exported model, latency "
+    "as measured on it. Move a limit to see what is within it."
+)
+_PROGRESS = (
+    "Hypervolume of the front after so many evaluations, as the terminal shows it: a share of the box that "
+    "the first 64 candidates settle. It never falls."
 )
 _TESTED = (
     "As the search saw them. The best one was tested, once, on data that the search never saw, with the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
@@ -16,28 +17,54 @@ from spaces.base import Space
 from spaces.names import OWN
 
 
-def stamp(config: str, lines: Mapping[str, str]) -> str:
-    """Return a hash of everything that a run follows from, byte for byte: equal stamps, the same run.
+def seal_of(config: str, lines: Mapping[str, str]) -> dict[str, object]:
+    """Return what a run follows from, byte for byte, to be kept once it is complete.
+
+    Of the user's sources those are named that were imported by the end of the run, so also what is first
+    imported on the way, which a later call need not import to see that it has changed.
 
     Args:
         config: the resolved configuration.
         lines: what model, weights and data are, as far as that is known without tracing.
     """
+    return {"stamp": _stamp(config, lines), "sources": {str(path): _digest(path) for path in _sources()}}
+
+
+def is_untouched(seal: object, config: str, lines: Mapping[str, str]) -> bool:
+    """Whether a run follows from what it followed from when :func:`seal_of` said so: configuration, weights,
+    data and versions are the same, no source was edited or removed, and none is imported that was not there.
+    """
+    if not isinstance(seal, Mapping) or not isinstance(known := seal.get("sources"), Mapping):
+        return False
+    return (
+        seal.get("stamp") == _stamp(config, lines)
+        and all(str(path) in known for path in _sources())
+        and all(_digest(Path(path)) == digest for path, digest in known.items())
+    )
+
+
+def _stamp(config: str, lines: Mapping[str, str]) -> str:
     texts = [config, *(f"{key}: {lines[key]}" for key in sorted(lines))]
     texts += [f"{name} {metadata.version(name)}" for name in ("secateur", "torch")]
-    texts += [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in _sources()]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "cannot be read"
 
 
 def _sources() -> list[Path]:
     """Return the files of imported modules that are the user's: neither installed, nor Python's, nor ours."""
     here = Path(__file__).resolve().parents[2]
-    others = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
+    others = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
     others += [here / name for name in (*OWN, "run_search.py")]
-    files = {Path(file).resolve() for module in [*sys.modules.values()] if (file := _file(module))}
-    return sorted(
-        path for path in files if path.is_file() and not any(path.is_relative_to(o) for o in others)
-    )
+    known = tuple(f"{path}{os.sep * path.is_dir()}" for path in (*others, *(o.resolve() for o in others)))
+    # thousands of modules: links are followed of the few whose place is not plain
+    files = {file for module in [*sys.modules.values()] if (file := _file(module))}
+    return sorted({Path(file).resolve() for file in files if not file.startswith(known)})
 
 
 def _file(module: object) -> str:

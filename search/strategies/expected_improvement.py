@@ -9,7 +9,6 @@ from typing import Any
 
 import moocore
 import numpy as np
-from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController
 
 from evaluators.base import Candidate, Evaluation
@@ -21,6 +20,9 @@ from search.strategies.preselection import Preselection
 from search.strategies.proposals import Draw, Proposal, stacked
 from search.strategies.rank_correlation import normal_scores
 from spaces.errors import require
+from spaces.lazy import LazyModule
+
+special: Any = LazyModule("scipy.special")
 
 
 class ExpectedImprovement(Preselection):
@@ -188,6 +190,8 @@ class ExpectedImprovement(Preselection):
 
 @cache
 def _blas() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401  the controller knows what is loaded by then
+
     return ThreadpoolController()
 
 
@@ -206,7 +210,7 @@ def expected_improvement(
         gap = front.min() - means[:, 0]
         ratio = gap / spreads[:, 0]
         density = np.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
-        improvement: np.ndarray = gap * ndtr(ratio) + spreads[:, 0] * density
+        improvement: np.ndarray = gap * special.ndtr(ratio) + spreads[:, 0] * density
         return improvement
     reference = front.max(axis=0) + 0.1 * np.ptp(front, axis=0) + 0.1
     directions = np.abs(rng.standard_normal((_DIRECTIONS, means.shape[1])))

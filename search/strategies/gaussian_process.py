@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
-from scipy.optimize import minimize
+
+from spaces.lazy import LazyModule
+
+linalg: Any = LazyModule("scipy.linalg")
+optimize: Any = LazyModule("scipy.optimize")
 
 _JITTER, _LEAST = 1e-8, 1e-12
 _SCALE_RANGE, _VARIANCE_RANGE, _NOISE_RANGE = (-3.0, 5.0), (-3.0, 3.0), (-7.0, 0.0)
@@ -74,7 +78,7 @@ class GaussianProcess:
             ]
         )
         bounds = [_SCALE_RANGE] * len(self._choices) + [_VARIANCE_RANGE, _NOISE_RANGE]
-        found = minimize(
+        found = optimize.minimize(
             self._loss,
             self.theta,
             args=(squares, values),
@@ -97,9 +101,9 @@ class GaussianProcess:
         self.points = np.concatenate([points, pending])
         covariance = self.covariance(self.points, self.points)
         covariance.flat[:: len(covariance) + 1] += self.noise + _JITTER
-        self.root = cholesky(covariance, lower=True, check_finite=False)
+        self.root = linalg.cholesky(covariance, lower=True, check_finite=False)
         told = len(points)
-        self.weights = cho_solve((self.root[:told, :told], True), values, check_finite=False)
+        self.weights = linalg.cho_solve((self.root[:told, :told], True), values, check_finite=False)
 
     def predict(self, points: np.ndarray) -> Prediction:
         """Predict what evaluations at points ``(m, d)`` would give."""
@@ -120,10 +124,10 @@ class GaussianProcess:
         covariance = variance * (1 + distance + distance**2 / 3) * decay
         total = covariance.copy()
         total.flat[:: n + 1] += noise + _JITTER
-        root, failed = lapack.dpotrf(total, lower=1)
+        root, failed = linalg.lapack.dpotrf(total, lower=1)
         if failed:
             return 1e10, np.zeros_like(theta)
-        inverse, _ = lapack.dpotri(root, lower=1)
+        inverse, _ = linalg.lapack.dpotri(root, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ values
         centres = np.r_[np.full(loci, self._centre), 0.0, -4.0]
@@ -155,7 +159,7 @@ class Prediction:
         self._process, self._points = process, points
         covariance = process.covariance(points, process.points)
         self.means = covariance[:, : len(process.weights)] @ process.weights
-        self._shared = solve_triangular(process.root, covariance.T, lower=True, check_finite=False)
+        self._shared = linalg.solve_triangular(process.root, covariance.T, lower=True, check_finite=False)
         explained = np.einsum("nm,nm->m", self._shared, self._shared)
         self.variances = np.maximum(process.variance - explained, _LEAST) + process.noise
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau, norm, rankdata
+
+from spaces.lazy import LazyModule
+
+stats: Any = LazyModule("scipy.stats")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = No
     if given is not None and len(x) > 1 and np.ptp(given) > 0:
         size = normal_scores(given)
         x, y = (_without(normal_scores(values), size) for values in (x, y))
-    return RankCorrelation(float(kendalltau(x, y).statistic) if len(x) > 1 else math.nan, len(x))
+    return RankCorrelation(float(stats.kendalltau(x, y).statistic) if len(x) > 1 else math.nan, len(x))
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
@@ -42,7 +46,7 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
     counts as the highest.
     """
     filled = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
-    return norm.ppf((rankdata(filled) - 0.5) / len(values))
+    return stats.norm.ppf((stats.rankdata(filled) - 0.5) / len(values))
 
 
 def _without(values: np.ndarray, direction: np.ndarray) -> np.ndarray:

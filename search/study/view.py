@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,11 @@ from search.ending import Ending
 from search.numbers import number
 from search.record.ledger_store import EvaluationRow
 from search.record.sqlite_store import SQLiteStore
+from search.study.files import RunFiles
 from search.study.goals import Goals
 from search.study.journal import DamagedStudyError, open_journal
+from search.study.notes import ModelNotes, code, plain
+from search.study.ordering import InOrder
 from search.study.parameters import Parameters
 from search.study.selection import LOG_BYTES, NEWEST, SHOWN, Selection
 from search.study.trials import MEMBER, Study
@@ -58,6 +60,9 @@ class View:
             self._store.about("space")["segments"], about.get("labels", {}), about.get("parameters")
         )
         self.note = ""
+        self._files = RunFiles(directory)
+        self._models = ModelNotes(directory, about, self._files)
+        self._in_order = InOrder()
         self._selection = Selection(most)
         self._selection.fit(self._store.last_seq)
         if storage:
@@ -91,6 +96,7 @@ class View:
             self._store,
             self._store.last_seq,
             self._about.get("monitor") or "",
+            numbered=self._selection.every == 1,
         )
 
     @property
@@ -104,18 +110,27 @@ class View:
             if row.state == "complete" and self._goals.join(row.seq, row.metrics):
                 self._front[row.seq] = row
         self._front = {seq: self._front[seq] for seq in self._goals.front}
-        for seq in self._selection.of_front(self._goals.front):  # what was pushed off waits for its turn
-            self._show(self._front[seq])
+        if self._selection.every > 1:
+            for seq in self._selection.of_front(self._goals.front):  # what was pushed off waits for its turn
+                self._show(self._front[seq])
         rows = list(islice(self._store.evaluations(self._filled), _CHUNK))
         for row in rows:
-            if self._selection.holds(row.seq):
+            if self._selection.every == 1:
+                self._in_order.add(row)
+            elif self._selection.holds(row.seq):
                 self._show(row)
             self._filled = row.seq
+        self._show_in_order()
         if len(self._study.trials) > self._selection.most or self._log_size > LOG_BYTES:
             self._thin()
         if time.monotonic() - self._noted > _NOTES_EVERY:
             self.annotate()
         return bool(rows)
+
+    def _show_in_order(self, all_of_them: bool = False) -> None:
+        """Show evaluations of a run that is shown whole, in the order of their candidates."""
+        for row in self._in_order.ready(self._study.following, all_of_them):
+            self._show(row)
 
     def finish(self) -> str:
         """Show the newest trials, and bring the notes up to date for the last time.
@@ -123,6 +138,9 @@ class View:
         Returns:
             One line on what is shown, where that is not everything; else an empty text.
         """
+        self._show_in_order(all_of_them=True)
+        if self._study.misnumbered:
+            self._write_anew()
         if self._selection.every > 1:
             for row in self._store.evaluations(max(0, self._filled - NEWEST)):
                 if row.seq <= self._filled:
@@ -149,6 +167,7 @@ class View:
 
     def _write_anew(self) -> None:
         front = set(self._selection.of_front(self._goals.front))
+        self._in_order = InOrder()  # all that it holds is written here
         if self._url is not None:
             del self._study
             optuna.delete_study(study_name=self._about["name"], storage=self._url)
@@ -164,9 +183,11 @@ class View:
         self._study = self._open(JournalStorage(JournalFileBackend(str(self._log))))
 
     def _write_selected(self, study: Study, front: set[int]) -> None:
-        for row in self._store.evaluations():
-            if row.seq > self._filled:
-                break
+        rows: Iterable[EvaluationRow]
+        rows = takewhile(lambda row: row.seq <= self._filled, self._store.evaluations())
+        if self._selection.every == 1:  # few enough to be put into the order of their candidates
+            rows = sorted(rows, key=lambda row: row.candidate.id)
+        for row in rows:
             if self._selection.holds(row.seq) or row.seq in front:
                 study.write(row)
         for seq in front - study.trials.keys():  # not filled so far
@@ -189,12 +210,26 @@ class View:
                 self._study.annotate(seq, self._member(row, finals.get(str(row.candidate.id))), member=True)
         for seq in self._study.annotated - self._front.keys():
             self._study.annotate(seq, "Was on the front; dominated by now.")
-        self._study.annotate(None, self._summary(len(self._front)))
+        self._annotate_finished(finals)
+        self._study.annotate(None, self._summary(len(self._front), finals))
+        self._study.attach(None, self._files.of_run())
 
-    def _summary(self, members: int) -> str:
+    def _annotate_finished(self, finals: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say of every finished model what became of it, also where it has left the front, and offer its
+        files.
+        """
+        for id, final in finals.items():
+            row = self._store.evaluation(int(id)) if int(id) >= 0 else None
+            if row is None or row.seq not in self._study.trials:
+                continue
+            if row.seq not in self._front:
+                self._study.annotate(row.seq, "\n".join(self._models.of(final)).strip())
+            self._study.attach(row.seq, self._files.of_model(final.get("folder", "")))
+
+    def _summary(self, members: int, finals: Mapping[str, Mapping[str, Any]]) -> str:
         written, total = len(self._study.trials), self._store.last_seq
         lines = [
-            f"## {_plain(self._about['name'])}",
+            f"## {plain(self._about['name'])}",
             "A view of the ledger: it may be deleted and is written again.",
             "",
         ]
@@ -215,23 +250,27 @@ class View:
             if self._about["constraints"]
             else best
         )
+        lines += self._models.table(finals)
         if self._about["base"]:
-            base = [f"| {_plain(name)} | {number(value)} |" for name, value in self._about["base"].items()]
+            base = [f"| {plain(name)} | {number(value)} |" for name, value in self._about["base"].items()]
             lines += ["", "| metric | base model |", "| --- | --- |", *base]
         if self._about.get("parameters"):
             watched = self._about.get("monitor") or self._about["objectives"][0]["metric"]
-            lines.append(f"The curves show {_code(watched)}.")
+            lines.append(f"The curves show {code(watched)}.")
         lines += [
             "",
             *(
-                f"- constraint {_code(c['text'])}: limit {number(c['limit'])}"
+                f"- constraint {code(c['text'])}: limit {number(c['limit'])}"
                 for c in self._about["constraints"]
             ),
         ]
         if self._parameters.left_out:
             lines.append(f"- {self._parameters.left_out} more parameters are in the ledger only")
+        if self._selection.every > 1:
+            lines.append("- a trial's number is not its candidate's here; its attribute `candidate` is")
         ending = Ending.read(self._store.note)
-        return "\n".join([*lines, *([f"- the search ended: {_plain(str(ending))}"] if ending else [])])
+        lines += [f"- the search ended: {plain(str(ending))}"] if ending else []
+        return "\n".join(lines)
 
     def _told_shown(self) -> str:
         written, total = len(self._study.trials), self._store.last_seq
@@ -249,43 +288,18 @@ class View:
         if base:
             lines += ["| metric | value | base model |", "| --- | --- | --- |"]
             lines += [
-                f"| {_plain(name)} | {number(value)} | {number(base[name]) if name in base else ''} |"
+                f"| {plain(name)} | {number(value)} | {number(base[name]) if name in base else ''} |"
                 for name, value in metrics.items()
             ]
         else:
             lines += [
                 "| metric | value |",
                 "| --- | --- |",
-                *(f"| {_plain(name)} | {number(value)} |" for name, value in metrics.items()),
+                *(f"| {plain(name)} | {number(value)} |" for name, value in metrics.items()),
             ]
         parents = ", ".join(map(str, candidate.parents))
-        lines += ["", f"From {_code(candidate.operator)}" + (f" of {parents}." if parents else ".")]
-        if final:
-            heading = (
-                "On the test split"
-                if self._about.get("parameters")
-                else "After fine-tuning, on the test split"
-            )
-            lines += ["", f"### {heading}", "", "| metric | value |", "| --- | --- |"]
-            lines += [
-                f"| {_plain(name)} | {number(value)} |" for name, value in final.get("test", {}).items()
-            ]
-            folder = self._directory / "models" / str(candidate.id)
-            lines += [
-                "",
-                *(f"- `{file}`" for file in sorted(folder.glob("*")) if not file.name.startswith(".")),
-            ]
-        return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """A text of the user's within Markdown, letter by letter."""
-    return re.sub(r"[&<>|`\[\]*\\]", lambda m: f"&#{ord(m[0])};", " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    """The same in the letters of code."""
-    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
+        lines += ["", f"From {code(candidate.operator)}" + (f" of {parents}." if parents else ".")]
+        return "\n".join([*lines, *(self._models.of(final) if final else [])])
 
 
 class _Unsynced(JournalFileBackend):

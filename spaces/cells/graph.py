@@ -10,10 +10,14 @@ from functools import cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from spaces.errors import InputError, require
+from spaces.lazy import LazyModule
 from spaces.names import renamed
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = LazyModule("networkx")
 
 _NAME = re.compile(r"\w+")
 

@@ -114,7 +114,10 @@ class ChannelSpace(PlainModels):
         refuse_unfollowed(model)
         self._accept(self._analyse())
         count = len(self._trace.graph.graph.nodes)
-        progress.tell(f"{count} operations are traced; {len(self.segments)} groups to verify")
+        progress.tell(
+            f"{count} operations are read; as a check each of {len(self.segments)} groups of channels "
+            f"is made smaller once"
+        )
         if VERIFY:
             self._verify(progress)
         if not self.plan.segments:

@@ -119,7 +119,7 @@ def test_going_on_never_hides_a_better_finished_model(problem, ledger, tmp_path)
     printed = text(second, About.load(ledger))
     assert all(final.name in printed for final in second) and "of earlier calls: candidate" in printed
     page = write_report(tmp_path).read_text()
-    assert all(f"{final.folder}/recipe.json" in page for final in second)
+    assert all(f"{final.folder}/weights.safetensors" in page for final in second)
     rows = list(csv.DictReader((tmp_path / "front.csv").open()))
     assert {int(row["candidate"]) for row in rows if row["folder"]} == shown
     assert [row["on_front"] for row in rows] == ["yes"] * 4 + ["no"] * (len(rows) - 4)

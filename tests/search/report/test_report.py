@@ -1,6 +1,7 @@
 """The report: one page that needs nothing but itself, and says what the ledger says."""
 
 import csv
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from evaluators.base import Candidate, Evaluation, State
 from search.front import Front
@@ -18,8 +20,10 @@ from search.record.about import About
 from search.record.finals import BASE, CHOSEN, Final, Limit
 from search.record.ledger import Ledger
 from search.report import write_report
+from search.report.advice import advise
 from search.report.facts import gather
 from search.report.front_figure import front_figure
+from search.report.models import Models
 from search.report.table import show, text
 from search.testing import BitSpace, Toy, pruning
 from spaces.errors import InputError
@@ -106,7 +110,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     html = write_report(tmp_path).read_text()
     outside_plotly = "".join(part for part in re.split(r"(?s)<script>/\*\*.*?</script>", html))
     assert len(html) - len(outside_plotly) > 1_000_000, "plotly is not in the page"
-    assert html.count('class="plotly-graph-div"') == 5
+    assert html.count('class="plotly-graph-div"') == 7
     assert not re.search(r"(src|href)=[\"'](https?:)?//", outside_plotly), "the page loads something"
     assert "<toy>" not in html and "&lt;toy&gt;" in html, "names are not escaped"
     assert "<nan>" not in outside_plotly.replace("\\u003cnan\\u003e", "") and "&lt;nan&gt;" in html
@@ -119,13 +123,46 @@ def test_the_page_says_what_the_ledger_says(tmp_path: Path) -> None:
     assert "120 candidates were evaluated, until the budget of evaluations was spent" in words
     assert f"{len(members)} of them form the front" in words
     assert "12 of 120 candidates failed" in words and "ValueError: <nan>" in words
-    assert (
-        "0.4375 0.0547" in words and "1.23 k 777" in words
-    )  # before and tuned; requested and realised side by side
+    assert "0.4375 0.0547" in words, "before and tuned"
+    assert "777 requested 1.23 k" in words, "requested is shown where it differs from what was realised"
     assert "25 %" in words and "0.375 0.250" in words
     assert "MemoryError: <no room>" in words and "no ONNX file: onnx not installed" in words
     assert "MACs ≤ 60 % (0.6000): met by all" in words
-    assert "−75 %" in words, "the headline: a quarter of the MACs at no worse an error"
+    taken = f"Take candidate {members[0].candidate.id}"
+    assert f"{taken}: test error 0.0547 (base model 0.0625) at 25 % of its MACs." in words, "the headline"
+    assert words.index(taken) < words.index("Finished models") < words.index("How the search went")
+
+
+def test_the_page_is_for_whoever_deploys(tmp_path: Path) -> None:
+    evaluations = run(tmp_path, spaced=finals)
+    page = write_report(tmp_path).read_text()
+    folder = f"models/{front_of(evaluations).members[0].candidate.id}"
+    links = re.findall(r'<a href="([^"]+)"', page)
+    assert {f"{folder}/weights.safetensors", "front.csv"} <= set(links)
+    code = unescape(re.findall(r'(?s)<code id="code"[^>]*>(.*?)</code>', page)[0])
+    assert code.startswith("from secateur import load\n") and f"{folder}')" in code
+    compile(code, "code", "exec")
+    sliders = re.findall(r'<input type="range"[^>]*data-limit="(\w+)"', page)
+    row = re.findall(r"<tr data-model=[^>]*>", page)[0]
+    assert sliders == [] or all(f"data-{name}=" in row for name in sliders)
+    folded = page[page.index("<summary>How the search went") :]
+    assert 'id="operators"' in folded and 'id="lineage"' in folded and 'id="over_latency_ms"' not in folded
+
+
+def test_limits_can_be_moved_over_what_was_exported(tmp_path: Path) -> None:
+    run(tmp_path)
+    facts = gather(Ledger.reader(tmp_path / "ledger.db"))
+    base = Final(BASE, {}, {"test_error_before": 0.06, "test_error": 0.065}, realised={"macs": 1.0})
+    models = Models(
+        replace(facts, finals=[base, final_of(1, 0.05, 0.5), final_of(2, 0.06, 0.3, False)]), tmp_path
+    )
+    assert 'data-limit="macs" data-at="0.5"' in models.limits() and 'max="2"' in models.limits()
+    rows = re.findall(r"<tr data-model=[^>]*>", models.table())
+    assert [re.findall(r'data-(?:macs|loss)="([\d.]+)"', row) for row in rows] == [
+        ["0.5", "0.05"],
+        ["0.3", "0.06"],
+    ]
+    assert "MACs ≤ 60 %: not met" not in models.table() and "not met by candidate 2" in models.table()
 
 
 def test_facts_agree_with_the_definitions(tmp_path: Path) -> None:
@@ -227,18 +264,78 @@ def test_the_table_is_plain_where_there_is_no_terminal(
     show(facts.finals, facts.about)
     printed = capsys.readouterr().out
     assert printed == text(facts.finals, facts.about) and "\x1b" not in printed
-    base, good, bad = (
+    base, tuned, good, bad = (
         line.split()
         for line in printed.splitlines()
-        if line.startswith((" base", " candidate", "base", "candidate")) and ":" not in line
+        if line.startswith((" base", " candidate")) and ":" not in line
     )
-    assert base[:4] == ["base", "model", "0.1250", "0.0625"]
-    assert good[2:6] == ["0.4375", "0.0547", "1.23", "k"] and "25" in good and good[-2:] == ["0.375", "0.250"]
+    assert base[2] == "0.1250" and tuned[:4] == ["base", "model,", "tuned", "0.0625"]
+    assert good[2:] == ["0.0547", "2.00", "KiB", "0.1250", "(25", "%)", "0.375", f"models/{good[1]}"]
     assert (
         bad[0] == "candidate"
         and "MemoryError: <no room>" in printed
         and "no ONNX: onnx not installed" in printed
     )
+    assert f"candidate {good[1]}: params 1.23 k requested, 777 realised" in printed
+    first = printed.strip().splitlines()[0]
+    assert first == f"Take candidate {good[1]}: test error 0.0547 (base model 0.0625) at 25 % of its MACs."
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_table_is_whole_on_a_terminal(tmp_path: Path, width: int) -> None:
+    run(tmp_path, spaced=finals)
+    facts = gather(Ledger.reader(tmp_path / "ledger.db"))
+    page = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    show(facts.finals, facts.about, page)
+    assert isinstance(page.file, io.StringIO)
+    printed = page.file.getvalue()
+    assert "…" not in printed and "0.0547" in printed and "2.00 KiB" in printed and "(25 %)" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if "models/" in line or "base" in line)
+
+
+def final_of(id: int, error: float, macs: float, met: bool = True) -> Final:
+    test = {"test_error": error, "test_error_before": error + 0.1}
+    limits = [Limit("macs <= 60%", 0.6, macs, met)]
+    return Final(id, {}, test, realised={"macs": macs}, limits=limits, folder=f"models/{id}")
+
+
+@pytest.mark.parametrize(
+    ("members", "taken", "words"),
+    [
+        ([final_of(1, 0.05, 0.5), final_of(2, 0.06, 0.3), final_of(3, 0.07, 0.1)], 2, "Take candidate 2"),
+        ([final_of(1, 0.08, 0.5), final_of(3, 0.07, 0.6)], 3, "None is as good as the base model; take"),
+        ([final_of(1, 0.05, 0.9, False), final_of(2, 0.2, 0.5)], 2, "None is as good as the base model"),
+        ([final_of(1, 0.05, 0.9, False)], 1, "No finished model meets every limit; the nearest is"),
+    ],
+)
+def test_the_advice_holds_on_the_test_split(members: list[Final], taken: int, words: str) -> None:
+    base = Final(BASE, {}, {"test_error_before": 0.06, "test_error": 0.065}, realised={"macs": 1.0})
+    advice = advise([base, *members], About.of("toy", PROBLEM))
+    assert advice is not None and advice.final.id == taken and advice.words.startswith(words)
+    assert "base model 0.0600" in advice.words, "the base model counts with the better of its two figures"
+
+
+def test_the_advice_is_about_a_metric_that_people_know() -> None:
+    about = replace(About.of("toy", PROBLEM), objectives=[{"metric": "expected_error", "maximise": False}])
+    finals = [
+        Final(3, {}, {"test_expected_error": 0.1, "test_error": 0.3}),
+        Final(4, {}, {"test_expected_error": 0.2, "test_error": 0.2}),
+    ]
+    advice = advise(finals, about)
+    assert advice is not None and advice.words == "Take candidate 4: test error 0.2000."
+    assert advise([Final(3, {})], about) is None, "nothing was tested"
+
+
+def test_nothing_within_the_limits_is_said(tmp_path: Path) -> None:
+    problem = pruning(40, ["macs <= 1%", "error <= 0.9"])
+    evaluations = run(tmp_path, problem)
+    complete = [e for e in evaluations if e.state is State.COMPLETE]
+    nearest = min(complete, key=lambda e: float(problem.violations([e])[0]))
+    words = words_of(write_report(tmp_path).read_text())
+    facts = gather(Ledger.reader(tmp_path / "ledger.db"))
+    assert f"the nearest of {len(complete)} is candidate {nearest.candidate.id} with MACs" in facts.complaint
+    assert "where MACs ≤ 1 % (0.0100) is asked for" in facts.complaint and facts.complaint[1:] in words
+    assert "error ≤" not in facts.complaint, "a limit that it meets is not named"
 
 
 @pytest.mark.parametrize(

@@ -56,17 +56,31 @@ def test_whatever_has_changed_is_looked_at(run, change):
         run(**change)
 
 
-def test_a_source_of_the_users_that_was_edited_is_looked_at(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("imported_again", [True, False])
+def test_a_source_of_the_users_that_was_edited_is_looked_at(run, tmp_path, monkeypatch, imported_again):
+    """Also one that a later call has not imported yet, as it is with what is first imported on the way."""
     source = tmp_path / "users_own_part.py"
     source.write_text("RATE = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("users_own_part")
     run(looking=True)
+    if not imported_again:
+        sys.modules.pop("users_own_part")
     run()
     source.write_text("RATE = 2  # edited\n")
     with pytest.raises(Looked):
         run()
-    sys.modules.pop("users_own_part")
+    sys.modules.pop("users_own_part", None)
+
+
+def test_a_source_that_the_run_did_not_have_is_looked_at(run, tmp_path, monkeypatch):
+    run(looking=True)
+    (tmp_path / "users_new_part.py").write_text("RATE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("users_new_part")
+    with pytest.raises(Looked):
+        run()
+    sys.modules.pop("users_new_part")
 
 
 def test_what_is_missing_in_the_folder_is_looked_at(run, tmp_path):

@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
+import search.study.ordering as ordering
 import search.study.view as viewing
 from evaluators.base import Candidate, Evaluation, Report, State
 from search.problem import Constraint, Objective, Problem
@@ -169,7 +170,8 @@ def test_members_of_the_front_carry_notes_and_who_left_it_says_so(ledger: Ledger
     everything = early + fill(ledger, 20, 300)
     (tmp_path / "models" / str(min(front_ids(everything)))).mkdir(parents=True)
     (tmp_path / "models" / str(min(front_ids(everything))) / "recipe.json").touch()
-    ledger.save_note(f"final/{min(front_ids(everything))}", {"test": {"test_error": 0.0625}})
+    finished = {"test": {"test_error": 0.0625}, "folder": f"models/{min(front_ids(everything))}"}
+    ledger.save_note(f"final/{min(front_ids(everything))}", finished)
     ledger.commit()
     rebuild(tmp_path)  # another process, as far as the study can tell
     notes = notes_of(tmp_path)
@@ -233,16 +235,83 @@ def test_what_joins_the_front_is_written_first(
 ) -> None:
     evaluations = fill(ledger, 0, 300)
     monkeypatch.setattr(viewing, "_CHUNK", 1)
-    view = View(tmp_path, None)
+    view = View(tmp_path, None, 200)  # too few for all
     assert view.step()
     view.annotate()
     shown = set(trials_of(tmp_path))
     assert front_ids(evaluations) <= shown and len(shown) <= len(front_ids(evaluations)) + 1
     summary = study_of(tmp_path)._storage.get_study_system_attrs(0).get("dashboard:note_str:0", "")
     assert f"{300 - len(shown)} left out" in summary
-    while view.step():
-        pass
-    assert set(trials_of(tmp_path)) == set(range(300))
+
+
+def arrive(ledger: Ledger, order: list[int], asked: int) -> None:
+    """Evaluate candidates in an order of their own."""
+    genomes = PROBLEM.space.sample(asked, np.random.default_rng(0))
+    metrics = PROBLEM.evaluator.function(genomes)  # type: ignore[attr-defined]
+    known = ledger.counts()["candidates"]
+    ledger.add_candidates(Candidate(id, genomes[id], (), "sample", id) for id in range(known, asked))
+    for id in order:
+        values = {name: float(column[id]) for name, column in metrics.items()}
+        candidate = Candidate(id, genomes[id], (), "sample", id)
+        ledger.add_evaluation(Evaluation(candidate, State.COMPLETE, values, seconds=0.5))
+    ledger.commit()
+
+
+def test_a_trial_has_the_number_of_its_candidate(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(ledger, [3, 0, 2, 7, 1], asked=9)
+    view = View(tmp_path, None)
+    view.step()
+    assert list(trials_of(tmp_path)) == [0, 1, 2, 3], "7 waits for 4 to 6"
+    monkeypatch.setattr(ordering, "PATIENCE", -1.0)
+    view.step()
+    view.step()
+    trials = trials_of(tmp_path)
+    running = [id for id, trial in trials.items() if trial.state is TrialState.RUNNING]
+    assert running == [4, 5, 6] and trials[7].number == 7 and trials[5].params
+    arrive(ledger, [5, 8, 4, 6], asked=9)
+    rebuild(tmp_path)  # by another process
+    trials = trials_of(tmp_path)
+    assert all(trial.number == id == trial.user_attrs["candidate"] for id, trial in trials.items())
+    fresh = trials[8]
+    for trial in (trials[5], trials[8]):
+        assert trial.state is TrialState.COMPLETE and len(trial.values) == 2
+        assert (
+            trial.user_attrs.keys() == fresh.user_attrs.keys() and trial.params.keys() == fresh.params.keys()
+        )
+        assert trial.constraints.keys() == fresh.constraints.keys() >= {"macs <= 60%"}
+        assert list(trial.system_attrs["constraints"]) == [trial.constraints["macs <= 60%"]]
+    before = (tmp_path / "study.log").read_bytes()
+    rebuild(tmp_path)
+    assert (tmp_path / "study.log").read_bytes() == before
+
+
+def test_a_study_with_other_numbers_is_written_anew(ledger: Ledger, tmp_path: Path) -> None:
+    """Older versions wrote trials in the order of arrival."""
+    arrive(ledger, [3, 0, 2, 1], asked=4)
+    rebuild(tmp_path)
+    study = study_of(tmp_path)
+    trials = {trial.number: trial for trial in study.trials}
+    optuna.delete_study(study_name="toy", storage=study._storage)
+    older = optuna.create_study(study_name="toy", storage=study._storage, directions=study.directions)
+    for number in (3, 0, 2, 1):
+        older.add_trial(trials[number])
+    rebuild(tmp_path)
+    assert {id: trial.number for id, trial in trials_of(tmp_path).items()} == {id: id for id in range(4)}
+
+
+def test_a_candidate_that_is_evaluated_again_keeps_its_number(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger, 0, 20)
+    view = View(tmp_path, None)
+    view.step()
+    ledger.remove_evaluation(10)  # it had failed
+    arrive(ledger, [10], asked=20)
+    view.step()
+    view.finish()
+    trials = trials_of(tmp_path)
+    assert trials[10].state is TrialState.COMPLETE
+    assert all(trial.number == id for id, trial in trials.items()) and len(trials) == 20
 
 
 def test_the_process_follows_the_ledger_and_ends_when_told(ledger: Ledger, tmp_path: Path) -> None:
