@@ -140,7 +140,18 @@ def _called(name: str, function: Any, outputs: Any, targets: Any) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"data: {name}() fails on the first batch: {_in_a_line(error)}") from error
+        raise InputError(
+            f"data: {name}() fails on the first batch: {_in_a_line(error)}{_classes(outputs, targets)}"
+        ) from error
+
+
+def _classes(outputs: Any, targets: Any) -> str:
+    """Say where a model has fewer outputs than there are classes."""
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.dim() < 2:
+        return ""
+    if targets.is_floating_point() or targets.numel() == 0 or int(targets.max()) < outputs.shape[1]:
+        return ""
+    return f"; the model has {outputs.shape[1]} outputs, and a label is {int(targets.max())}"
 
 
 def _in_a_line(error: Exception) -> str:

@@ -46,7 +46,7 @@ from search.result import Result
 from search.setup.baseline import Baseline
 from search.setup.damage import check_inherited, check_weights
 from search.setup.limits import attainable
-from search.setup.needs import Needs, in_type_of
+from search.setup.needs import Needs, check_model, in_type_of
 from search.setup.planning import RunPlan, make_plan
 from search.setup.preparation import MakeSpace, Preparation, default_criteria
 from search.setup.untouched import PostponedProblem, is_untouched, seal_of
@@ -136,6 +136,7 @@ class Search:
         listeners: Sequence[object] = (),
         device: str = "cpu",
     ) -> None:
+        check_model(model)
         data = None if data is None else in_type_of(data, model, space, seed)
         parts = [Cost(), Quality()] if evaluators is None else [own_training(one) for one in evaluators]
         self.directory = None if directory is None else Path(directory)
@@ -331,7 +332,7 @@ class Search:
         space = self._first_space()
         directory = None if self.directory is None else RunDirectory.create(self.directory)
         if directory is not None:
-            stack.enter_context(RunLock(directory.lock))
+            stack.enter_context(_held(directory))
         stack.callback(self.executor.close)
         problem = self._prepare(directory, space)
         if directory is None or not directory.ledger.exists():
@@ -527,6 +528,19 @@ class Search:
             report.write_report(directory.path)
         result = Result.read(ledger, problem, directory.path if directory else None, ending, complete)
         return replace(result, keep=self._temporary)
+
+
+@contextlib.contextmanager
+def _held(directory: RunDirectory) -> Iterator[None]:
+    """Own a run meanwhile; where a mistake came before there was one, nothing of it is left."""
+    with RunLock(directory.lock) as lock:
+        try:
+            yield
+        finally:
+            if not directory.ledger.exists():
+                lock.remove()
+                with contextlib.suppress(OSError):  # weights of its base model may be there
+                    directory.path.rmdir()
 
 
 def _lasting_ending(ledger: Ledger, budget: Budget, order: Literal["strict", "arrival"]) -> Ending | None:

@@ -77,6 +77,7 @@ def _help(words: list[str]) -> int:
 def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command; what the user can mend becomes one line."""
     # torch and all behind it take seconds: an interrupt meanwhile is one, too
+    from search.executors.base import WorkersLostError
     from search.record.ledger import LedgerError
     from spaces.errors import InputError
     from spaces.redaction import redacted_text
@@ -88,6 +89,9 @@ def _go(command: Callable[[list[str]], int], words: list[str]) -> int:
             raise
         print(f"error: {redacted_text(' '.join(str(error).split()))}", file=sys.stderr)
         return MISTAKE
+    except WorkersLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return STOPPED
     except OSError as error:
         if not isinstance(error, LedgerError) and error.errno != errno.ENOSPC:
             raise

@@ -72,6 +72,8 @@ def packages(version: Callable[[str], str] = metadata.version) -> Iterator[Findi
         yield Finding("good", f"PyTorch {version('torch')}, Ray {version('ray')}, and what else is needed")
     for extra, why in _EXTRAS.items():
         of_extra = [one for one in needed if one.marker is not None and one.marker.evaluate({"extra": extra})]
+        if not of_extra:
+            continue  # installed by an older version, which did not have it
         lacking = [told for one in of_extra if (told := _lacking(one, version))]
         if lacking:
             yield Finding("note", f"{', '.join(lacking)} ({why})", f"pip install 'secateur[{extra}]'")

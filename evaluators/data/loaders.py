@@ -279,8 +279,8 @@ def data_of(given: Any, model: nn.Module | None) -> Data:
         return given
     if not is_source(given):
         raise InputError(
-            f"data: a {type(given).__name__}; expected an evaluators.data.Data, a torch DataLoader or "
-            f"Dataset, or a Hugging Face dataset (docs/data.md)"
+            f"data: a {type(given).__name__}; expected an evaluators.data.Data, as Arrays(inputs, targets) "
+            f"of arrays or tensors, a torch DataLoader or Dataset, or a Hugging Face dataset (docs/data.md)"
         )
     return Loaders(given, inputs=None if model is None else taken_by(model, given))
 

@@ -53,7 +53,7 @@ class RayGrid:
             num_gpus=executor.gpus_per_task,
             runtime_env={"env_vars": executor.variables},
         )(step_of)
-        self._box = [ray_connection.put(work)]
+        self._box = ray_connection.boxed(work)
 
     def restore(self, id: int, content: bytes) -> None:
         ref = ray.put(np.frombuffer(content, np.uint8))
@@ -110,7 +110,7 @@ def step_of(
     """Run a cell step in a worker.
 
     Args:
-        box: holds the reference to the work; fetched once a process.
+        box: holds the references to the work and to the user's modules.
         threads: of torch.
         moments: references to the optimisers' moments of the neighbourhood, fetched when they are needed.
         pairs: of the neighbourhood, its own first.
@@ -125,7 +125,7 @@ def step_of(
     key = box[0].hex()
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = ray.get(box[0])
+        _loaded[key] = ray_connection.unboxed(box)
     states = [PairState.from_bytes(pair.tobytes()) for pair in pairs]
     evaluation, outcome = _loaded[key].run(
         id, states, lambda place: unpack_moments(ray.get(moments[place]).tobytes())

@@ -40,6 +40,12 @@ class Finished:
 Event = Started | Reported | Finished
 
 
+class WorkersLostError(RuntimeError):
+    """All workers are gone, with what would start others: nothing more can be evaluated. The text is one line
+    for a person. What was told is in the ledger.
+    """
+
+
 class Executor(Protocol):
     """Evaluates candidates somewhere. Every candidate submitted ends in exactly one :class:`Finished`, unless
     it is withdrawn.

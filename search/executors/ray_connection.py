@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import shlex
 import socket
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from search.executors.ray_sources import gather, install
 from spaces.errors import InputError
 from spaces.lazy import LazyModule
 from spaces.names import OWN
@@ -25,23 +27,24 @@ if TYPE_CHECKING:
 else:
     ray = LazyModule("ray")
 
+_log = logging.getLogger(__name__)
 _KNOCK_SECONDS = 3.0
-# seconds in which to join, once Ray is imported: at least, as a multiple of that import, and at most
-_PROBE_SECONDS = (10.0, 5.0, 60.0)
+_TELL_SECONDS = 5.0
 _OWN = {*OWN, "run_search"}
 _PROBE = (
-    "import sys, ray; print('imported', flush=True); "
+    "import sys, ray; "
     "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
 )
 
 
-def connect(address: str | None, cpus: float | None) -> bool:
+def connect(address: str | None, cpus: float | None, patience: float = 60.0) -> bool:
     """Join the cluster at an address, or start a quiet one on this machine; return whether this call did so.
 
     Args:
         address: ``HOST:PORT``, ``auto``, or None for a cluster of this process's own; not looked at where Ray
             runs already.
         cpus: how many CPUs a cluster of our own offers; None for those there are.
+        patience: seconds within which a cluster at an address has to answer.
 
     Raises:
         InputError: no Ray answers at the address.
@@ -51,7 +54,7 @@ def connect(address: str | None, cpus: float | None) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is not None:
-        _probe(address)
+        _probe(address, patience)
     with _discreet():
         if address is None:
             # "local": an address in the environment belongs to somebody else's cluster
@@ -64,6 +67,13 @@ def connect(address: str | None, cpus: float | None) -> bool:
         else:
             ray.init(address=address, **quiet)
     return True
+
+
+def leave_behind() -> None:
+    """Let this process end without a word to a cluster whose head is gone: Ray would wait for it, and then
+    end the process in its own way.
+    """
+    atexit.unregister(ray.shutdown)
 
 
 @contextmanager
@@ -114,7 +124,23 @@ def put(value: Any) -> ray.ObjectRef:
             ) from None
 
 
-def _probe(address: str) -> None:
+def boxed(value: Any) -> list[ray.ObjectRef]:
+    """Return references to a value and to the user's modules, in a list: Ray does not resolve what is in it,
+    so that a worker fetches it once, not with every task.
+
+    Raises:
+        InputError: the value cannot be pickled at all.
+    """
+    return [put(value), ray.put(gather())]
+
+
+def unboxed(box: Sequence[ray.ObjectRef]) -> Any:
+    """Return the value, in a worker, which can import the user's modules from now on."""
+    install(ray.get(box[1]))
+    return ray.get(box[0])
+
+
+def _probe(address: str, patience: float) -> None:
     """Knock at the door, then try in a process of its own: ``ray.init`` on a dead address blocks for over a
     minute.
     """
@@ -129,24 +155,30 @@ def _probe(address: str) -> None:
         except (OSError, OverflowError) as error:
             raise InputError(f"ray.address {address!r}: nobody answers ({error}); {expected}") from None
     command = [sys.executable, "-c", _PROBE, address]
-    began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as probe:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as probe:
         try:
-            assert probe.stdout is not None
-            probe.stdout.readline()
-            least, times, most = _PROBE_SECONDS
-            patience = min(max(least, times * (time.monotonic() - began)), most)  # the machine may be busy
-            _, said = probe.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            silent = (
-                f"no answer within {patience:.0f} s (a cluster with a token answers to RAY_AUTH_TOKEN only)"
-            )
-            raise InputError(f"ray.address {address!r}: {silent}; {expected}") from None
+            said = _said(probe, min(_TELL_SECONDS, patience))
+            if said is None:
+                _log.warning("waiting for the Ray cluster at %s to answer, up to %g s", address, patience)
+                said = _said(probe, patience - _TELL_SECONDS)
+            if said is None:
+                raise InputError(
+                    f"ray.address {address!r}: no answer within {patience:g} s (a cluster with a token "
+                    f"answers to RAY_AUTH_TOKEN only; a busy one may need a longer ray.patience); {expected}"
+                )
         finally:
             probe.kill()
     if probe.returncode:
         lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it ended without a word"]
         raise InputError(f"ray.address {address!r}: cannot be joined ({lines[-1][:200]}); {expected}")
+
+
+def _said(probe: subprocess.Popen[str], seconds: float) -> str | None:
+    """Return what a process said once it has ended, None where it takes longer than some seconds."""
+    try:
+        return probe.communicate(timeout=max(seconds, 0.0))[1]
+    except subprocess.TimeoutExpired:
+        return None
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from search.executors.base import WorkersLostError
 from spaces.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ else:
 
 _KNOCK_SECONDS = 1.0
 _AT_ONCE = 32
+_SILENT_SECONDS = 30.0
 
 
 class Nodes:
@@ -74,9 +78,47 @@ class Nodes:
 
 
 def _answers(node: Any) -> bool:
+    return _open(node["NodeManagerAddress"], node["NodeManagerPort"])
+
+
+def _open(host: str, port: int) -> bool:
     try:
-        place = node["NodeManagerAddress"], node["NodeManagerPort"]
-        socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
+        socket.create_connection((host, port), timeout=_KNOCK_SECONDS).close()
     except OSError:
         return False
     return True
+
+
+class Head:
+    """The process that holds a Ray cluster together. A minute after it is gone Ray ends the driver, without a
+    word on how to go on: so it is asked before.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self._silent = -math.inf  # since when
+
+    def meet(self) -> None:
+        """Learn where it is, and whether it can be reached from here."""
+        address = str(ray.get_runtime_context().gcs_address)
+        host, _, port = address.rpartition(":")
+        self.address = address if port.isdigit() and _open(host, int(port)) else ""
+
+    def check(self) -> bool:
+        """Whether it answers; where it has been silent for a while, all workers are lost.
+
+        Raises:
+            WorkersLostError: it has not answered for half a minute.
+        """
+        host, _, port = self.address.rpartition(":")
+        if not self.address or _open(host, int(port)):
+            self._silent = -math.inf
+            return True
+        now = time.monotonic()
+        self._silent = now if self._silent == -math.inf else self._silent
+        if now - self._silent < _SILENT_SECONDS:
+            return False
+        raise WorkersLostError(
+            f"ray: the head of the cluster at {self.address} has not answered for {_SILENT_SECONDS:g} s; "
+            f"start the cluster again and run the same command: it goes on from what is in the ledger"
+        )

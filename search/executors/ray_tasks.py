@@ -12,8 +12,8 @@ from typing import Any
 
 from evaluators.base import Candidate, Cause, Evaluation, Evaluator, Report
 from search.executors import ray_connection
-from search.executors.base import Event, Finished, Reported, Started
-from search.executors.ray_nodes import Nodes
+from search.executors.base import Event, Finished, Reported, Started, WorkersLostError
+from search.executors.ray_nodes import Head, Nodes
 from search.executors.ray_worker import Arrived, Grown, Message, work
 from search.executors.work import failed, pruned, reason
 from spaces.base import Space
@@ -82,6 +82,8 @@ class RayExecutor:
         recycle_mib: a worker that holds so many MiB more than after its first batch is replaced by a new one
             once its batch is done, so that what leaks does not fill the machine; None replaces none. A new
             worker takes some seconds to start.
+        patience: seconds within which a cluster at `address` has to answer, Ray's start in the process that
+            asks included; and after which one whose head answers no more is taken for lost.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class RayExecutor:
         batch: int = 1,
         time_limit: float | None = None,
         recycle_mib: float | None = 1024,
+        patience: float = 60,
     ) -> None:
         for name, value, low in (
             ("workers", workers, 1),
@@ -105,17 +108,18 @@ class RayExecutor:
             ("cpus_per_task", cpus_per_task),
             ("time_limit", time_limit),
             ("recycle_mib", recycle_mib),
+            ("patience", patience),
         ):
             if value is not None and not value > 0:
                 raise InputError(f"ray.{name} {value}: expected more than 0")
-        self.recycle_mib = recycle_mib
+        self.recycle_mib, self.patience = recycle_mib, patience
         self._recycled = 0
         self.address, self.workers, self.batch, self.time_limit = address, workers, batch, time_limit
         self.cpus_per_task, self.gpus_per_task = cpus_per_task, gpus_per_task
         self._connected = self._started = False
         self._remote: Any = None
         self._capacity = workers or 1
-        self._nodes = Nodes()
+        self._nodes, self._head = Nodes(), Head()
         self._most = 0  # tasks sent and not finished
         self._looked = -math.inf
         self._queue: deque[_Item] = deque()
@@ -139,8 +143,7 @@ class RayExecutor:
         if self._remote is None:
             self._remote = self._make_remote()
         self._evaluator = evaluator
-        # in a list: a worker fetches it once, not every task again
-        self._box = [ray_connection.put((space, evaluator))]
+        self._box = ray_connection.boxed((space, evaluator))
 
     def connect(self) -> None:
         """Join the cluster, or start one here, unless that is done.
@@ -150,7 +153,7 @@ class RayExecutor:
         """
         if not self._started:
             cpus = None if self.workers is None else self.workers * self.cpus_per_task
-            self._connected = ray_connection.connect(self.address, cpus)
+            self._connected = ray_connection.connect(self.address, cpus, self.patience)
             self._started = True
             self.look(first=True)
 
@@ -256,6 +259,10 @@ class RayExecutor:
         if time.monotonic() - self._looked < _REFRESH:
             return False
         self._looked = time.monotonic()
+        if first:
+            self._head.meet()
+        if not self._check_head():
+            return False
         lost = self._nodes.look()
         room = self._nodes.room(self.cpus_per_task, self.gpus_per_task)
         if first and not room and (self.workers is None or self.address is None):
@@ -269,6 +276,15 @@ class RayExecutor:
         # process
         self._most = 2 * self._capacity if room <= self._capacity else self._capacity
         return bool(lost)
+
+    def _check_head(self) -> bool:
+        """Whether the head answers; where it is lost nothing more is said to Ray, which would wait."""
+        try:
+            return self._head.check()
+        except WorkersLostError:
+            self._connected = self._started = False
+            ray_connection.leave_behind()
+            raise
 
     def _launch(self) -> None:
         free = self._most - len(self._tasks)

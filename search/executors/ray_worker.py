@@ -11,6 +11,7 @@ import torch
 
 from evaluators.base import Candidate, Evaluator
 from search.executors.base import Event, Reported, Started
+from search.executors.ray_connection import unboxed
 from search.executors.ray_memory import Memory
 from search.executors.work import evaluate
 from spaces.base import Space
@@ -51,7 +52,7 @@ def work(
     the worker is known by name.
 
     Args:
-        box: holds the reference to space and evaluator; fetched once a process, not with every task.
+        box: holds the references to space and evaluator, and to the user's modules.
         items: candidates, and how often each has been started with this time.
         threads: of torch.
         most: MiB by which the worker may grow after its first batch.
@@ -63,7 +64,7 @@ def work(
         yield message  # what follows may take its time
         message = []
         _loaded.clear()
-        _loaded[key] = ray.get(box[0])
+        _loaded[key] = unboxed(box)
     space, evaluator = _loaded[key]
     device = "cuda" if ray.get_gpu_ids() else "cpu"  # a share of a GPU is a GPU: Ray shows the task no other
     sent = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -40,12 +41,16 @@ class RunLock:
         self._released = threading.Event()
 
     def __enter__(self) -> RunLock:
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            self._claim(file)
-        except BaseException:
-            os.close(file)
-            raise
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._claim(file)
+                if self._is_there(file):
+                    break
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)  # its owner has removed it just before it was claimed
         self._file = file
         self._released.clear()
         threading.Thread(target=self._beat, args=(self._released,), daemon=True, name="run-lock").start()
@@ -63,6 +68,21 @@ class RunLock:
             os.ftruncate(self._file, 0)  # emptied, not removed: a removed file could be locked by two at once
             os.close(self._file)
             self._file = None
+
+    def remove(self) -> None:
+        """Give the run free and leave no file: nothing has begun. Whoever has just opened the file looks
+        whether it is still there, see :meth:`__enter__`.
+        """
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self.release()
+
+    def _is_there(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), os.stat(self.path))
+        except OSError:
+            return False
 
     def _claim(self, file: int) -> None:
         try:

@@ -14,6 +14,7 @@ from evaluators.data.loaders import data_of
 from evaluators.randomness import Randomness
 from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from spaces.base import Masked, Sliced, Space, Trained
+from spaces.channels.wrappers import refuse_wrapped
 from spaces.errors import InputError
 
 
@@ -36,6 +37,20 @@ class Needs:
     training: bool = False
     scoring: bool = False
     own_tuning: bool = False
+
+
+def check_model(model: object) -> None:
+    """See that a base model is one, and no wrapper around one.
+
+    Raises:
+        InputError: what is expected in its place.
+    """
+    if model is None:
+        return
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise InputError(f"model: {what}; expected an object of a torch.nn.Module, as Net()")
+    refuse_wrapped(model)
 
 
 def in_type_of(data: Any, model: nn.Module | None, space: object, seed: int) -> Data:

@@ -9,9 +9,12 @@ import time
 
 import pytest
 
+from evaluators import Digits
+from search import Search
 from search.record import lock as lock_module
 from search.record.lock import STALE, RunLock
 from spaces.errors import InputError
+from spaces.models import Perceptron
 from tests.waiting import until
 
 HOLDER = """
@@ -86,3 +89,32 @@ def test_a_damaged_lock_file_is_no_obstacle(path):
     path.write_text("half of a {")
     with RunLock(path):
         pass
+
+
+def test_a_mistake_leaves_neither_lock_nor_folder(tmp_path):
+    search = Search(
+        Perceptron((64, 8, 10)), Digits(), directory=tmp_path / "run", constraints=["macs <= 0.01%"]
+    )
+    with pytest.raises(InputError, match="smallest reachable"):
+        search.run(evaluations=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lock_that_was_removed_by_its_owner_is_not_taken_for_one(tmp_path, monkeypatch):
+    """Who has opened the file just before it is removed claims a file that others no longer see."""
+    path, claim = tmp_path / "lock", RunLock._claim
+    owner = RunLock(path)
+    owner.__enter__()
+    late = []
+
+    def claimed(lock, file):
+        if not late:
+            late.append(file)
+            owner.remove()
+        claim(lock, file)
+
+    monkeypatch.setattr(RunLock, "_claim", claimed)
+    with RunLock(path) as second:
+        assert path.exists() and os.path.samestat(os.fstat(second._file), os.stat(path))
+        with pytest.raises(InputError), RunLock(path):
+            pass
