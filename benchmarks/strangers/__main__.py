@@ -110,11 +110,10 @@ def _by_library(
 
 def table(told: dict[str, Any]) -> str:
     """Return the rows of docs/operations.md, one a library."""
-    columns = {"secateur": "Secateur", "torch_pruning": "Torch-Pruning", "torch_kirigami": "torch-kirigami"}
-    lines = [
-        f"| library | {' | '.join(columns.values())} | CPU seconds to plan, median |",
-        "| --- " * 5 + "|",
-    ]
+    names = {"secateur": "Secateur", "torch_pruning": "Torch-Pruning", "torch_kirigami": "torch-kirigami"}
+    columns = {tool: name for tool, name in names.items() if tool in told["works_by_tool"]}
+    head = f"| library | {' | '.join(columns.values())} | CPU seconds to plan, median |"
+    lines = [head, "| --- " * (len(columns) + 2) + "|"]
     for library, row in told["by_library"].items():
         counts = " | ".join(row[tool] for tool in columns)
         lines.append(f"| {library} | {counts} | {row['seconds']:.0f} |")
@@ -127,6 +126,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="twelve models")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="try these again")
+    parser.add_argument("--tools", nargs="*", choices=TOOLS, default=[*TOOLS], help="these alone")
     parser.add_argument("--only", metavar="LIBRARY", help="models of this library alone")
     given = parser.parse_args()
     names = [name for name, model in CATALOGUE.items() if given.only in (None, model.library)]
@@ -137,9 +137,11 @@ def main() -> None:
         print(f"left out, since they are not installed: {', '.join(sorted(missing))}", file=sys.stderr)
     names = [name for name in names if CATALOGUE[name].library not in missing]
     names = names[:: max(1, len(names) // _QUICK)] if given.quick else names
-    found: dict[str, dict[str, Outcome]] = {tool: {} for tool in TOOLS}
+    found: dict[str, dict[str, Outcome]] = {tool: {} for tool in given.tools}
     for number, name in enumerate(names):
-        for tool in TOOLS if number % _SLOW == 0 else [tool for tool in TOOLS if tool != "torch_kirigami"]:
+        for tool in given.tools:
+            if tool == "torch_kirigami" and number % _SLOW:
+                continue
             outcome = tried(name, tool, SHARDS, name in given.again)
             found[tool][name] = outcome
             words = f"{number + 1}/{len(names)} {name}, {tool}: {outcome['state']} {outcome['reason']}"

@@ -319,7 +319,7 @@ CATALOGUE: dict[str, Stranger] = {
     ),
     **{
         f"smp/{name}": _other(
-            "segmentation_models_pytorch", f"segmentation_models_pytorch.{name}", images(64), **_SMP
+            "segmentation_models_pytorch", f"segmentation_models_pytorch.{name}", images(128), **_SMP
         )
         for name in ("Unet", "UnetPlusPlus", "FPN", "Linknet", "MAnet", "PSPNet", "PAN", "DeepLabV3Plus")
     },
