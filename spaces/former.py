@@ -135,6 +135,7 @@ CLASSES: dict[str, str] = {
     "search.sieve.Sieve": "search.strategies.screening.Screening",
     "search.weighing.weighed": "search.tuning.weighing.halving_score",
     "search.settings.StudySettings": "search.config.study.StudySettings",
+    "search.settings.SearchSettings": "search.config.schema.SearchSettings",
     "search.winner.Winner": "search.finish.trial_test.TrialTest",
     "spaces.base.Segment": "spaces.segments.Segment",
     "spaces.cells.Dense": "spaces.cells.graph.DenseGraph",

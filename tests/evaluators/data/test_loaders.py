@@ -297,7 +297,7 @@ def test_a_search_takes_a_loader_and_a_dataset() -> None:
     samples = [{"pixels": x, "label": y} for x, y in SET]
     assert isinstance(next(data_of(DataLoader(samples), net()).batches("train", 2))[0], Tensor)
     with pytest.raises(
-        InputError, match=r"^data: a tuple; expected an evaluators.data.Data, a torch DataLoader"
+        InputError, match=r"^data: a tuple; expected an evaluators.data.Data, as Arrays\(inputs, targets\)"
     ):
         Search(net(), (X, CLASSES))
 

@@ -255,7 +255,7 @@ from spaces.errors import InputError
 for address in sys.argv[2:]:
     began = time.monotonic()
     try:
-        RayExecutor(address=address).start(BitSpace(2), None)
+        RayExecutor(address=address, patience=8).start(BitSpace(2), None)
     except InputError as error:
         assert "\\n" not in str(error), error
         print("refused", address in str(error), time.monotonic() - began < float(sys.argv[1]))
