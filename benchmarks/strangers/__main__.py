@@ -28,7 +28,8 @@ SHARDS = Path(__file__).parent.parent / "results" / "strangers"
 LIMIT = 180
 """CPU seconds of a model and a tool."""
 _QUICK = 12
-_SLOW = 3  # every third model is tried with torch-kirigami, which takes minutes for many
+_EVERY = {"secateur": 1, "torch_pruning": 3, "torch_kirigami": 9}
+"""Which models are tried: all, every third, every ninth. The others take minutes for many."""
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["benchmarks.strangers.one"])  # torch is imported once
 
@@ -140,7 +141,7 @@ def main() -> None:
     found: dict[str, dict[str, Outcome]] = {tool: {} for tool in given.tools}
     for number, name in enumerate(names):
         for tool in given.tools:
-            if tool == "torch_kirigami" and number % _SLOW:
+            if number % _EVERY[tool]:
                 continue
             outcome = tried(name, tool, SHARDS, name in given.again)
             found[tool][name] = outcome
