@@ -243,7 +243,10 @@ def fitted(model: nn.Module, **settings: Any) -> tuple[list[float], list[Tensor]
 
 
 def test_accumulation_takes_the_same_steps() -> None:
-    plain, parts = fitted(net()), fitted(net(), accumulation=4)
+    model, sizes = net(), set[int]()
+    model[0].register_forward_hook(lambda module, inputs, output: sizes.add(len(output)))
+    plain, parts = fitted(net()), fitted(model, accumulation=4)
+    assert 15 in sizes  # of 60 samples in one batch
     assert parts[0] == pytest.approx(plain[0], abs=1e-5)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(plain[1], parts[1], strict=True))
 

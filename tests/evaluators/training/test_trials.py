@@ -230,7 +230,9 @@ def test_trials_take_their_batches_in_parts_and_in_bfloat16():
         return [metrics["train_loss"] for _, metrics in as_fitted(reports)]
 
     plain = losses()
-    assert losses(accumulation=3) == pytest.approx(plain, abs=1e-5)
+    assert losses(accumulation=3) == pytest.approx(plain, abs=1e-5) and losses(accumulation=3) != plain
+    with pytest.raises(InputError, match="checkpointing 'nothing' matches no module"):
+        losses(checkpointing=["nothing"])
     assert losses(precision="bf16") == pytest.approx(plain, abs=0.05) and losses(precision="bf16") != plain
 
 
