@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from evaluators.cost.predicted.eager import TorchRuntime
 from evaluators.cost.predicted.onnx_runtime import OnnxRuntime
 from evaluators.cost.predicted.prediction import Prediction
 from evaluators.cost.predicted.runtime import Runtime
+from evaluators.cost.predicted.steps import steps
 from evaluators.data.base import Data
 from spaces.base import Sliced, Space
 from spaces.errors import InputError
@@ -124,7 +126,12 @@ class LatencyModel(Evaluator):
 
     def write_calibration(self, file: Path) -> bool:
         """Write the calibration, for the setting `calibration` of a search elsewhere."""
+        assert isinstance(self.space, Sliced)
         self._write(file, self.prediction)
+        liked = steps(self.space.plan, self.prediction.bound(self.space.plan))
+        _log.info(
+            "latency: widths that pay here: --space.round_to '%s'", json.dumps(_patterns(liked, self.space))
+        )
         return True
 
     def _calibrated(self) -> Prediction:
@@ -190,6 +197,13 @@ class LatencyModel(Evaluator):
     def __getstate__(self) -> dict[str, Any]:
         # a worker screens, too: it gets the calibration, and not a second one
         return self.__dict__ | {"_predict": None}
+
+
+def _patterns(liked: Mapping[str, int], space: Space) -> dict[str, int]:
+    """Return steps of groups as patterns: those that differ from most, then the rest."""
+    every = {segment.name: liked.get(segment.name, 1) for segment in space.segments}
+    most = Counter(every.values()).most_common(1)[0][0]
+    return {name: step for name, step in every.items() if step != most} | {"*": most}
 
 
 def cache_folder() -> Path:

@@ -47,11 +47,15 @@ def test_predictions_are_those_of_a_known_runtime(space):
     assert model.prediction.error.median < 0.02
 
 
-def test_a_calibration_is_kept_and_travels(space, tmp_path, monkeypatch):
+def test_a_calibration_is_kept_and_travels(space, tmp_path, monkeypatch, caplog):
     model = bound(space)
     genomes = random_genomes(space, 5, np.random.default_rng(5))
     before = model.screen(genomes)["latency_ms"]
-    assert model.write_calibration(tmp_path / "file.json")
+    with caplog.at_level(logging.INFO, "secateur"):
+        assert model.write_calibration(tmp_path / "file.json")
+    liked = json.loads(caplog.messages[-1].split("'")[1])
+    ChannelSpace(Block().eval(), data().example(), depth=("body",), round_to=liked)  # it can be pasted
+    assert liked["*"] == 4
     monkeypatch.setattr(latency_model, "calibrate", None)  # not made once more
     np.testing.assert_array_equal(bound(space).screen(genomes)["latency_ms"], before)
     elsewhere = bound(space, calibration=str(tmp_path / "file.json"))
