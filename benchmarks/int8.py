@@ -2,9 +2,9 @@
 
 Networks are trained, cut to a share of the channels of every group (the largest by magnitude, in eights),
 tuned for a while, exported and quantised by ``Finish`` as a run does it. Both files are then timed by turns,
-in one process, one thread, batch 1: the median over rounds of the float file's time over the int8 file's. It is
-CPU time of this thread, since others may use the machine. Members whose float file has less than 500 kB are
-shown and do not count. ``int8_size`` and ``int8_speedup`` are medians, ``int8_loss`` is the worst.
+in one process, one thread, batch 1: the median over rounds of the float file's time over the int8 file's.
+It is CPU time of this thread, since others may use the machine. Members whose float file has less than 500 kB
+are shown and do not count. ``int8_size`` and ``int8_speedup`` are medians, ``int8_loss`` is the worst.
 """
 
 from __future__ import annotations

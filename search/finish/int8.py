@@ -27,7 +27,7 @@ from spaces.files import write_bytes
 _BATCH, _BATCHES = 32, 8
 """Samples of a batch, and batches, whose activations give the ranges."""
 _MEASURED = 256
-_RATES = ("error", "expected_error")
+_RATES = ("error", "expected_error", "dice_error")
 """Metrics that are shares of wrong answers: a hundredth more is a hundredth, however few there were."""
 Time = Callable[[Path], float]
 """Returns the milliseconds of a call of an ONNX file."""
@@ -39,8 +39,9 @@ class Goal(NamedTuple):
     Attributes:
         metric: that is measured on data.
         maximise: whether more of it is better.
-        tolerance: how much worse it may be: of ``error`` and ``expected_error`` in their own units (.01 is
-            one point), of other metrics relative to the float model's.
+        tolerance: how much worse it may be: of shares of what is wrong (``error``, ``expected_error``,
+            ``dice_error``) in their own units (.01 is one point), of other metrics relative to the float
+            model's.
     """
 
     metric: str
@@ -94,6 +95,8 @@ class Int8Files:
         file.unlink(missing_ok=True)
         try:
             found = self._quantised(final, file)
+        except OSError:  # a full disk is none of the model's
+            raise
         # onnx and onnxruntime raise whatever they like: the float file stays as it is
         except Exception as error:
             found = {"missing": f"{type(error).__name__}: {first_line(error)}"}
