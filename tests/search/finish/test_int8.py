@@ -20,6 +20,8 @@ from search.finish import int8
 from search.finish.export import INT8, ONNX, ModelSource
 from search.finish.finish import Finish
 from search.finish.finished_models import is_finished
+from search.finish.int8 import Goal
+from search.finish.onnx_model import OnnxModel
 from search.finish.quantiser import Quantiser
 from search.problem import Objective, Problem
 from search.record.about import About
@@ -198,3 +200,77 @@ def test_table_report_index_and_csv_have_its_figures(
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(InputError, match=line):
         Finish(**settings)
+
+
+def graph(*nodes: tuple[str, str, list[str], list[str]], outputs: list[str]) -> bytes:
+    """An ONNX model of nodes ``(operation, name, inputs, outputs)`` over ``x``; ``w...`` are weights."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {name for _, _, inputs, _ in nodes for name in inputs if name.startswith("w")}
+    made = helper.make_graph(
+        [helper.make_node(kind, inputs, given, name=name) for kind, name, inputs, given in nodes],
+        "toy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.eye(4, dtype=np.float32), name) for name in sorted(weights)],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    return helper.make_model(made, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def test_what_hands_int8_on_is_quantised_where_all_readers_are() -> None:
+    content = graph(
+        ("MatMul", "first", ["x", "w1"], ["a"]),
+        ("Relu", "between", ["a"], ["b"]),
+        ("MatMul", "second", ["b", "w2"], ["c"]),
+        ("Add", "sum", ["c", "b"], ["d"]),
+        ("MatMul", "third", ["d", "w3"], ["e"]),
+        ("Relu", "before softmax", ["e"], ["f"]),
+        ("Softmax", "softmax", ["f"], ["g"]),
+        ("MatMul", "of activations", ["g", "e"], ["h"]),
+        ("Add", "bias", ["d", "w4"], ["i"]),
+        outputs=["h", "i"],
+    )
+    with Quantiser(content, [{"x": np.ones((2, 4), np.float32)}], reduce_range=True) as quantiser:
+        assert quantiser.layers == ["first", "second", "third"]
+        # the bias reads the sum and stays float: the sum is not worth rounding
+        assert quantiser._graph.carrying(["first", "second", "third"]) == []
+        assert quantiser._graph.carrying([]) == []
+    content = graph(
+        ("MatMul", "first", ["x", "w1"], ["a"]),
+        ("Relu", "between", ["a"], ["b"]),
+        ("MatMul", "second", ["b", "w2"], ["c"]),
+        ("Add", "sum", ["c", "b"], ["d"]),
+        ("MatMul", "third", ["d", "w3"], ["e"]),
+        outputs=["e"],
+    )
+    with Quantiser(content, [{"x": np.ones((2, 4), np.float32)}], reduce_range=True) as quantiser:
+        assert quantiser._graph.carrying(["first", "second", "third"]) == ["between", "sum"]
+        assert quantiser._graph.carrying(["first", "second"]) == []
+        assert quantiser._graph.carrying(["second", "third"]) == ["sum"]
+
+
+def test_outputs_have_the_structure_that_the_model_gives() -> None:
+    content = graph(("Relu", "a", ["x"], ["y"]), ("Neg", "b", ["x"], ["z"]), outputs=["y", "z"])
+    like = {"pair": (torch.zeros(1), None), "logits": torch.zeros(3)}
+    found = OnnxModel(content, like)(torch.tensor([[1.0, -2.0, 3.0, 0.0]]))
+    assert found["pair"][0].tolist() == [[1.0, 0.0, 3.0, 0.0]] and found["pair"][1] is None
+    assert found["logits"].tolist() == [[-1.0, 2.0, -3.0, 0.0]]
+    with pytest.raises(InputError, match="2 outputs; expected 1"):
+        OnnxModel(content, torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("goal", "found", "met"),
+    [
+        (Goal("error", False, 0.01), 0.059, True),
+        (Goal("error", False, 0.01), 0.061, False),
+        (Goal("loss", False, 0.1), 0.054, True),
+        (Goal("loss", False, 0.1), 0.056, False),
+        (Goal("accuracy", True, 0.1), 0.046, True),
+        (Goal("accuracy", True, 0.1), 0.044, False),
+        (Goal("loss", False, 0.1), float("nan"), False),
+    ],
+)
+def test_a_tolerance_is_of_errors_absolute_and_else_relative(goal: Goal, found: float, met: bool) -> None:
+    assert goal.is_met({goal.metric: found}, {goal.metric: 0.05}) == met
