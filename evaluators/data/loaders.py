@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluators.data.arrays import SHARES
 from evaluators.data.base import SPLITS, Data, Inputs, Split
-from evaluators.data.guesses import MOST_READ, chosen_names, guessed_task, named_inputs, target_of, task_named
-from evaluators.data.sources import Source, divided, is_source, labels_of
+from evaluators.data.guesses import MOST_READ, guessed_task, named_inputs, target_of, task_named
+from evaluators.data.sources import Source, divided, labels_of
 from evaluators.data.split_metrics import functions_of, text_of
 from evaluators.data.task import Classification, Task, WeightedClassification, prediction
 from evaluators.randomness import Randomness
@@ -264,33 +264,6 @@ class Loaders(Data):
         texts = [function_text(one) for one in functions if one is not None]
         names = [self.inputs, self.target, self.calibration_samples, self.version, *(self._metrics or ())]
         return f"loaders {task} {names} {texts}{text_of(self.split_metrics)}"
-
-
-def data_of(given: Any, model: nn.Module | None) -> Data:
-    """Return data as a run takes them: DataLoaders and datasets wrapped into :class:`Loaders`.
-
-    Args:
-        model: names the arguments that it takes of batches by name.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if isinstance(given, Data):
-        return given
-    if not is_source(given):
-        raise InputError(
-            f"data: a {type(given).__name__}; expected an evaluators.data.Data, as Arrays(inputs, targets) "
-            f"of arrays or tensors, a torch DataLoader or Dataset, or a Hugging Face dataset (docs/data.md)"
-        )
-    return Loaders(given, inputs=None if model is None else taken_by(model, given))
-
-
-def taken_by(model: nn.Module, given: Any) -> Sequence[str] | str | None:
-    """Return which entries of the batches a model's ``forward`` takes: those that are its arguments, or the
-    only one where none is; None where batches have no names.
-    """
-    batch = next(Source(given, "train").batches(1))
-    return chosen_names(model, batch) if isinstance(batch, Mapping) else None
 
 
 def _typed(task: Task, targets: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import nn
 
 from evaluators.base import Evaluator
 from evaluators.data.base import Data
-from evaluators.data.loaders import data_of
+from evaluators.data.given import data_of
 from evaluators.randomness import Randomness
 from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from spaces.base import Masked, Sliced, Space, Trained
