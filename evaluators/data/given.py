@@ -43,14 +43,14 @@ def data_of(given: Any, model: nn.Module | None) -> Data:
         return Arrays(*given)
     if isinstance(given, tuple) and len(given) == 2 and all(map(_is_pair, given)):
         return _with_test(*given)
-    raise InputError(f"data: a {_told(given)}; {EXPECTED}")
+    raise InputError(f"data: {_told(given)}; {EXPECTED}")
 
 
 def taken_by(model: nn.Module, given: Any) -> Sequence[str] | str | None:
     """Return which entries of the batches a model's ``forward`` takes: those that are its arguments, or the
     only one where none is; None where batches have no names.
     """
-    batch = next(Source(given, "train").batches(1))
+    batch = Source(given, "train").first(1)
     return chosen_names(model, batch) if isinstance(batch, Mapping) else None
 
 
@@ -92,5 +92,8 @@ def _with_test(*pairs: Any) -> Arrays:
 
 def _told(given: Any) -> str:
     """Say what was given, of a tuple what is in it."""
-    kind = type(given).__name__
-    return f"{kind} of {', '.join(type(part).__name__ for part in given)}" if type(given) is tuple else kind
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    if type(given) is tuple:
+        return f"a tuple of {', '.join(type(part).__name__ for part in given)}"
+    return f"a {type(given).__name__}"

@@ -145,7 +145,7 @@ class Loaders(Data):
 
     def _task(self, given: Task | str | None, weights: Any) -> Task | None:
         if given is None and self._loss is None:
-            task: Task | None = guessed_task(next(self.batches("train", 2))[1])
+            task: Task | None = guessed_task(self.unpacked(self._sources["train"].first(2))[1])
         else:
             task = task_named(given) if isinstance(given, str) else given
         if weights is None:
@@ -254,9 +254,9 @@ class Loaders(Data):
     def _some(self, source: Source) -> list[Any]:
         """Return a few samples, from the first to the last; of what flows the first ones."""
         if source.places is None:
-            return [next(iter(source.batches(MOST_READ)))]
+            return [source.first(MOST_READ)]
         places = source.places[np.linspace(0, len(source) - 1, min(MOST_READ, len(source))).astype(int)]
-        return [source.dataset[int(place)] for place in places]
+        return [source.at(int(place)) for place in places]
 
     def _described(self) -> str:
         task = "" if self.task is None else f"{type(self.task).__qualname__} {self.task}"
