@@ -96,13 +96,14 @@ def _base(plot: go.Figure, finals: Sequence[Final], quality: str, cost: str) -> 
     shown = [(before, "base model", "star")] if before is not None else []
     if after is not None:
         shown.append((after, "base model" if before is None else "base, tuned", "star-open"))
+    highest = max((value for value, _, _ in shown), default=0.0)
     plot.add_trace(
         go.Scatter(
             x=[base.realised[cost]] * len(shown),
             y=[value for value, _, _ in shown],
             mode="markers+text",
             text=[name for _, name, _ in shown],
-            textposition=["bottom center" if mark == "star" else "top center" for _, _, mark in shown],
+            textposition=["top center" if value == highest else "bottom center" for value, _, _ in shown],
             textfont={"size": 12, "color": style.INK},
             customdata=[name for _, name, _ in shown],
             marker={"symbol": [mark for _, _, mark in shown], "size": 14, "color": style.INK},
