@@ -213,7 +213,10 @@ def _dashboard(words: list[str]) -> int:
         environment[_STORAGE] = storage
         start = f"import os, sys; sys.argv.insert(2, os.environ.pop('{_STORAGE}')); {start}"
         command = [*python, "-c", start, str(directory.path), *others]
-    return subprocess.run(command, check=False, env=environment).returncode
+    try:
+        return subprocess.run(command, check=False, env=environment).returncode
+    except KeyboardInterrupt:  # so it is ended
+        return DONE
 
 
 def _init(words: list[str]) -> int:
