@@ -141,17 +141,24 @@ def _called(name: str, function: Any, outputs: Any, targets: Any) -> Any:
         raise
     except Exception as error:
         raise InputError(
-            f"data: {name}() fails on the first batch: {_in_a_line(error)}{_classes(outputs, targets)}"
+            f"data: {name}() fails on the first batch: {_in_a_line(error)}{_labels(outputs, targets)}"
         ) from error
 
 
-def _classes(outputs: Any, targets: Any) -> str:
-    """Say where a model has fewer outputs than there are classes."""
+def _labels(outputs: Any, targets: Any) -> str:
+    """Say what of integer targets is not as labels of classes are."""
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.dim() < 2:
         return ""
-    if targets.is_floating_point() or targets.numel() == 0 or int(targets.max()) < outputs.shape[1]:
+    if targets.is_floating_point() or targets.numel() == 0:
         return ""
-    return f"; the model has {outputs.shape[1]} outputs, and a label is {int(targets.max())}"
+    if targets.dim() == outputs.dim():
+        way = "argmax(1)" if targets.shape[1] > 1 else "squeeze(1)"
+        return f"; the targets have shape {tuple(targets.shape)}, labels would be targets.{way}"
+    if int(targets.max()) < outputs.shape[1]:
+        return ""
+    return (
+        f"; the model has {outputs.shape[1]} outputs, for labels from 0, and a label is {int(targets.max())}"
+    )
 
 
 def _in_a_line(error: Exception) -> str:

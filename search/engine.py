@@ -80,7 +80,8 @@ class Search:
 
     Args:
         model: the base model; None for a space that builds its own models.
-        data: of the run; a DataLoader or a dataset is wrapped into :class:`~evaluators.data.Loaders`.
+        data: of the run; a pair ``(inputs, targets)`` of arrays (or two, the second for tests) becomes
+            :class:`~evaluators.data.Arrays`, a DataLoader or a dataset :class:`~evaluators.data.Loaders`.
         space: what may vary, or a function of model and example that makes it; None: the channels of `model`.
         evaluators: what is measured; None: cost, and quality on the search split.
         objectives: ``"macs"``, ``"min macs"`` or ``"max accuracy"``.

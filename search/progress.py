@@ -31,6 +31,8 @@ _REFRESH = 0.2
 """Seconds between two changes of a live line."""
 _PATIENCE = 5.0
 """Seconds after which it is said elsewhere than on a terminal what is being done."""
+_BAR = 24
+"""Columns of a bar where there is room."""
 _WINDOW, _LEAST = 30.0, 1.0
 """Seconds over which the rate is measured, at most and at least."""
 
@@ -117,8 +119,9 @@ class Progress:
     def search(self, text: str, done: int, total: int | None) -> None:
         """Show where the search is."""
         grid = Table.grid(padding=(0, 1))
+        width = min(_BAR, max(_BAR // 4, self.console.width - len(text) - 2))  # the text has its line first
         grid.add_row(
-            ProgressBar(total=total or 1, completed=min(done, total or 1), width=24, pulse=total is None),
+            ProgressBar(total=total or 1, completed=min(done, total or 1), width=width, pulse=total is None),
             text,
         )
         self._show(grid, text, done, total)
@@ -272,9 +275,9 @@ def _done(loop: SearchLoop) -> int:
 
 def steps(running: Iterable[int]) -> str:
     """Write how far unfinished candidates are, by the steps of their last reports: ``at step 7``,
-    ``at steps 3 to 9``; empty for none.
+    ``at steps 3 to 9``; empty for none, and before a first step.
     """
-    found = sorted(set(running))
+    found = sorted({step for step in running if step})
     return (
         f"at step{'s' if found[1:] else ''} {' to '.join(map(str, dict.fromkeys((found[0], found[-1]))))}"
         if found

@@ -112,7 +112,9 @@ class Result:
         return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines()) + "\n"
 
     def show(self, console: Console | None = None) -> None:
-        """Print the table, and the complaint where there is one."""
+        """Print the table, and the complaint where there is one; nothing where nothing was evaluated."""
+        if not (self.counts["evaluations"] or self.finals):
+            return
         console = console or Console()
         if self.finals and not self.trials:
             table.show(self.finals, self.about, console)

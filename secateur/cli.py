@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 
 from secateur import HOMES
 from secateur.help import of_command, overview, program
+from secateur.outlet import outlets
 
 if TYPE_CHECKING:
     from search.record.directory import RunDirectory
     from search.result import Result
 
-DONE, STOPPED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, STOPPED, MISTAKE, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,13 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done, 1 the search stopped because of failures or a full disk, 2 a mistake in what was given (one
-        line on standard error says which), 130 interrupted.
+        line on standard error says which), 130 interrupted, 141 done, but whoever read standard output has
+        left (``| head``).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _remarks()
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _unexpected
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with outlets() as output:
+        code = _answer(list(sys.argv[1:] if arguments is None else arguments))
+        output.flush()
+    return UNREAD if code == DONE and output.is_unread else code
+
+
+def _answer(words: list[str]) -> int:
     named = words.pop(0) if words and words[0] in COMMANDS else None
     asked = _asked(words)
     if asked == "":
@@ -215,7 +223,10 @@ def _dashboard(words: list[str]) -> int:
         environment[_STORAGE] = storage
         start = f"import os, sys; sys.argv.insert(2, os.environ.pop('{_STORAGE}')); {start}"
         command = [*python, "-c", start, str(directory.path), *others]
-    return subprocess.run(command, check=False, env=environment).returncode
+    try:
+        return subprocess.run(command, check=False, env=environment).returncode
+    except KeyboardInterrupt:  # so it is ended
+        return DONE
 
 
 def _init(words: list[str]) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -314,8 +315,11 @@ def test_dashboard_shows_the_study(door, tmp_path, monkeypatch):
     assert main(["dashboard", str(run), "--port", "8081"]) == 0
     assert called[-1][-3:] == [str(run / "study.log"), "--port", "8081"]
     (run / "study.log").unlink()
-    main(["dashboard", str(run)])
-    assert called[-2][2:] == ["-m", "search.study", str(run)], "a study that was deleted is written again"
+    main(["dashboard", str(run)])  # a study that was deleted is written again
+    assert called[-2][2:] == ["-m", "search.study", str(run)]
+    (run / "study.log").touch()
+    monkeypatch.setattr(secateur.cli.subprocess, "run", Mock(side_effect=KeyboardInterrupt))
+    assert main(["dashboard", str(run)]) == 0, "Ctrl-C is how it is ended"
 
 
 def test_what_fails_too_often_ends_with_its_reason(door, tmp_path):

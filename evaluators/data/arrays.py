@@ -95,7 +95,7 @@ class Arrays(Data):
     ) -> None:
         """Take the arrays and split them."""
         parts = self._parts(inputs)
-        labels = _tensor(targets, "targets")
+        labels = array_of(targets, "targets")
         for part in parts:
             if len(part) != len(labels):
                 raise InputError(
@@ -127,7 +127,7 @@ class Arrays(Data):
         self._single = not isinstance(inputs, tuple | Mapping)
         self._names = tuple(inputs) if isinstance(inputs, Mapping) else ()
         given = tuple(inputs.values()) if self._names else (inputs,) if self._single else inputs
-        return tuple(_tensor(part, "inputs") for part in given)
+        return tuple(array_of(part, "inputs") for part in given)
 
     def cast(self, dtype: torch.dtype) -> Arrays:
         """Return the arrays with their floats in another type, unless they were given one of their own.
@@ -281,7 +281,7 @@ def held_out(train: int, test: int, calibration: float, search: float, seed: int
     }
 
 
-def _tensor(array: Any, name: str) -> Tensor:
+def array_of(array: Any, name: str = "arrays") -> Tensor:
     """Return a tensor of the same type, or of the next that torch can compute with; what torch cannot take is
     the user's to mend.
     """

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluators.data.arrays import SHARES
 from evaluators.data.base import SPLITS, Data, Inputs, Split
-from evaluators.data.guesses import MOST_READ, chosen_names, guessed_task, named_inputs, target_of, task_named
-from evaluators.data.sources import Source, divided, is_source, labels_of
+from evaluators.data.guesses import MOST_READ, guessed_task, named_inputs, target_of, task_named
+from evaluators.data.sources import Source, divided, labels_of
 from evaluators.data.split_metrics import functions_of, text_of
 from evaluators.data.task import Classification, Task, WeightedClassification, prediction
 from evaluators.randomness import Randomness
@@ -145,7 +145,7 @@ class Loaders(Data):
 
     def _task(self, given: Task | str | None, weights: Any) -> Task | None:
         if given is None and self._loss is None:
-            task: Task | None = guessed_task(next(self.batches("train", 2))[1])
+            task: Task | None = guessed_task(self.unpacked(self._sources["train"].first(2))[1])
         else:
             task = task_named(given) if isinstance(given, str) else given
         if weights is None:
@@ -254,9 +254,9 @@ class Loaders(Data):
     def _some(self, source: Source) -> list[Any]:
         """Return a few samples, from the first to the last; of what flows the first ones."""
         if source.places is None:
-            return [next(iter(source.batches(MOST_READ)))]
+            return [source.first(MOST_READ)]
         places = source.places[np.linspace(0, len(source) - 1, min(MOST_READ, len(source))).astype(int)]
-        return [source.dataset[int(place)] for place in places]
+        return [source.at(int(place)) for place in places]
 
     def _described(self) -> str:
         task = "" if self.task is None else f"{type(self.task).__qualname__} {self.task}"
@@ -264,33 +264,6 @@ class Loaders(Data):
         texts = [function_text(one) for one in functions if one is not None]
         names = [self.inputs, self.target, self.calibration_samples, self.version, *(self._metrics or ())]
         return f"loaders {task} {names} {texts}{text_of(self.split_metrics)}"
-
-
-def data_of(given: Any, model: nn.Module | None) -> Data:
-    """Return data as a run takes them: DataLoaders and datasets wrapped into :class:`Loaders`.
-
-    Args:
-        model: names the arguments that it takes of batches by name.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if isinstance(given, Data):
-        return given
-    if not is_source(given):
-        raise InputError(
-            f"data: a {type(given).__name__}; expected an evaluators.data.Data, as Arrays(inputs, targets) "
-            f"of arrays or tensors, a torch DataLoader or Dataset, or a Hugging Face dataset (docs/data.md)"
-        )
-    return Loaders(given, inputs=None if model is None else taken_by(model, given))
-
-
-def taken_by(model: nn.Module, given: Any) -> Sequence[str] | str | None:
-    """Return which entries of the batches a model's ``forward`` takes: those that are its arguments, or the
-    only one where none is; None where batches have no names.
-    """
-    batch = next(Source(given, "train").batches(1))
-    return chosen_names(model, batch) if isinstance(batch, Mapping) else None
 
 
 def _typed(task: Task, targets: Any) -> Any:

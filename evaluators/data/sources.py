@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -35,6 +36,7 @@ _SETTINGS = (
     "prefetch_factor",
 )
 """What of a DataLoader says how it reads, not what."""
+_END = object()
 EXPECTED = (
     "expected a torch DataLoader, a Dataset (with places or iterable), a Hugging Face dataset, or a function "
     "that makes one"
@@ -116,6 +118,25 @@ class Source:
         """Return the number of samples; 0 where it flows."""
         return 0 if self.places is None else len(self.places)
 
+    def first(self, size: int) -> Any:
+        """Return the first batch.
+
+        Raises:
+            InputError: there is none, or it cannot be read.
+        """
+        for batch in self.batches(size):
+            return batch
+        raise InputError(f"data: split {self.name!r} is empty; expected at least one sample")
+
+    def at(self, place: int) -> Any:
+        """Return the sample at a place of the dataset.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        with self._told():
+            return self.dataset[place]
+
     def batches(
         self, size: int, generator: torch.Generator | None = None, most: int | None = None
     ) -> Iterator[Any]:
@@ -125,7 +146,36 @@ class Source:
             size: of a batch; what flows in batches of its own has them as they come.
             generator: shuffles places, and seeds what else is random; None: in order.
             most: so many samples are wanted; of what flows a few more may come.
+
+        Raises:
+            InputError: samples cannot be read, or not be collated to a batch.
         """
+        with self._told():
+            found = iter(self._read(size, generator, most))
+        while True:
+            with self._told():
+                batch = next(found, _END)
+            if batch is _END:
+                return
+            yield batch
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in one line what a dataset raises."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            if "Original Traceback" in reason:  # of a worker
+                reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"data: split {self.name!r} cannot be read: {reason[:300]}; expected samples that a "
+                f"DataLoader makes a batch of"
+            ) from error
+
+    def _read(self, size: int, generator: torch.Generator | None, most: int | None) -> Iterator[Any]:
         settings = dict(self._settings)
         # what is drawn outside stays as it is: a loader draws a seed for its workers
         drawn = None if generator is None else int(torch.randint(2**62, (), generator=generator))

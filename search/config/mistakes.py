@@ -121,13 +121,18 @@ def _of_key(where: str, chosen: str, what: str, known: Sequence[str], given: Seq
     return ""
 
 
+_LOADERS = (
+    "; a loader, a dataset or a function that makes one goes into evaluators.data.Loaders, as train: {}"
+)
+
+
 def _of_class(place: str, what: str, value: str) -> str:
     """The sentence on a class that does not fit; empty where the message is another."""
     if match := re.match(r"Import path (\S+) does not correspond to a subclass of (\w+)", what):
         base = BASES.get(match[2], match[2])
         return (
             f"{place}: {match[1]} is not a {base}; expected a class that inherits {base}, or a function "
-            "annotated to return one"
+            f"annotated to return one{_LOADERS.format(match[1]) if match[2] == 'Data' else ''}"
         )
     if match := re.match(r"Not a valid subclass of (\w+)", what):
         got = _short(value or what.split("Got value: ")[-1])

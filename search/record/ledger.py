@@ -41,6 +41,7 @@ _OLD_REASONS = (
 
 
 _HINT = " (with warm_start it begins with what this one found)"
+_DRAWN = "; a model that is drawn at random is the same one after torch.manual_seed(0)"
 _MOST_NAMED = 8
 """Changes of a space that a refusal names."""
 
@@ -110,9 +111,10 @@ class Ledger:
             named = self._changes() if "space" in identity.changes(stored) else []
             if named:  # the hash of the space says no more
                 different = [*named, *(text for text in different if not text.startswith("space "))]
+            drawn = any(text.startswith("weights ") for text in different)
             raise InputError(
                 f"{self._place}: belongs to another run, what differs is {', '.join(different)}; give this "
-                f"run another name{_HINT}"
+                f"run another name{_HINT}{_DRAWN * drawn}"
             )
         if stored is None or not identity.has_format_of(stored) or stored != without_secrets(stored):
             self._store.set_about("identity", dict(identity.lines))

@@ -30,9 +30,9 @@ def over_figure(
     style.dress(plot, 360)
     unit = ", ms" if cost.endswith("_ms") else ""
     costs = [final.realised[cost] for final in finals if cost in final.realised]
-    span = [0, 1.25 * max(costs, default=1.0)]
+    limits = [one["limit"] for one in about.constraints if one["metric"] == cost]
     name = f"{style.plain(title(cost))}{unit}"
-    plot.update_xaxes(title_text=name, tickformat="~g" if unit else "~s", range=span)
+    plot.update_xaxes(title_text=name, tickformat="~g" if unit else "~s", range=_span([*costs, *limits]))
     plot.update_yaxes(range=_room([value for trace in plot.data for value in trace.y]), tickformat="~g")
     return plot.update_yaxes(title_text=f"test {style.plain(title(quality))}")
 
@@ -72,6 +72,14 @@ def _limit(plot: go.Figure, about: About, cost: str) -> None:
             plot.add_vline(x=constraint["limit"], line=line, label=label)
 
 
+def _span(costs: Sequence[float]) -> list[float]:
+    """A range from zero with room for names at the right; a part of it where all costs are close together."""
+    low, high = min(costs, default=0.0), max(costs, default=1.0)
+    if high / 2 < low < high:
+        return [low - 0.3 * (high - low), high + 0.3 * (high - low)]
+    return [0, 1.25 * high]
+
+
 def _room(values: Sequence[float]) -> list[float]:
     """A range with room for the names above and below the marks."""
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -88,13 +96,14 @@ def _base(plot: go.Figure, finals: Sequence[Final], quality: str, cost: str) -> 
     shown = [(before, "base model", "star")] if before is not None else []
     if after is not None:
         shown.append((after, "base model" if before is None else "base, tuned", "star-open"))
+    highest = max((value for value, _, _ in shown), default=0.0)
     plot.add_trace(
         go.Scatter(
             x=[base.realised[cost]] * len(shown),
             y=[value for value, _, _ in shown],
             mode="markers+text",
             text=[name for _, name, _ in shown],
-            textposition=["bottom center" if mark == "star" else "top center" for _, _, mark in shown],
+            textposition=["top center" if value == highest else "bottom center" for value, _, _ in shown],
             textfont={"size": 12, "color": style.INK},
             customdata=[name for _, name, _ in shown],
             marker={"symbol": [mark for _, _, mark in shown], "size": 14, "color": style.INK},

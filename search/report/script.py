@@ -13,6 +13,17 @@ $('button[data-view]').forEach(button => button.addEventListener('click', () => 
   $('button[data-view]', button.parentNode).forEach(other => other.classList.toggle('on', other === button));
 }));
 
+// on a narrow screen numbers and names that would lie over each other are left out
+const thin = (plot, trace, place) => {
+  const room = !narrow.matches;
+  if (trace.type === 'heatmap') {
+    Plotly.restyle(plot, {texttemplate: trace.text && room ? '%{text}' : '', showscale: room}, [place]);
+    Plotly.relayout(plot, {'xaxis.showticklabels': room});
+  } else if (trace.text && trace.name && trace.showlegend !== false) {
+    Plotly.restyle(plot, {mode: room ? 'markers+text' : 'markers'}, [place]);
+  }
+};
+
 // legends below the plot where the screen is narrow: above it they would take its place
 const narrow = window.matchMedia('(max-width: 640px)');
 const fit = () => plots(document).forEach(plot => {
@@ -24,6 +35,7 @@ const fit = () => plots(document).forEach(plot => {
   const layout = narrow.matches ? below : above;
   plot.parentNode.style.height = layout.height + 'px';
   Plotly.relayout(plot, layout);
+  plot.data.forEach((trace, place) => thin(plot, trace, place));
 });
 narrow.addEventListener('change', fit);
 window.addEventListener('load', () => narrow.matches && fit());

@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,10 @@ from spaces.weights import put_weights
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DistributedDataParallel, ``torch.compile`` and Lightning write before the names of weights."""
+_AVERAGED = "n_averaged"
+"""What :class:`torch.optim.swa_utils.AveragedModel` writes beside the weights."""
+_HOLDERS = ("state_dict", "model", "model_state_dict")
+"""Under these names trainers keep weights, the later ones within the earlier."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _OTHERS = re.compile(r"Unsupported global: GLOBAL (\S+)")
 """How torch names what stands beside weights and would have to be executed."""
@@ -42,10 +47,11 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
 
     Args:
         path: safetensors, or a file that ``torch.load(weights_only=True)`` reads: a state dict, or a mapping
-            that holds one under ``state_dict``, ``model`` or ``model_state_dict``. What wrappers write before
-            all names (``module.``, ``_orig_mod.``, and ``model.`` of Lightning) is dropped. Counters of
-            batches that are missing stay as they are. Or a folder of safetensors shards with
-            ``model.safetensors.index.json`` (or the index itself), which are read one after the other.
+            that holds one under ``state_dict``, ``model`` or ``model_state_dict``, or only one under any
+            name. What wrappers write before all names (``module.``, ``_orig_mod.``, ``model.`` of Lightning,
+            or whatever leaves the model's own names) is dropped. Counters of batches that are missing stay as
+            they are. Or a folder of safetensors shards with ``model.safetensors.index.json`` (or the index
+            itself), which are read one after the other.
 
     Raises:
         InputError: where the file cannot be read, or names the first key that does not fit.
@@ -60,9 +66,12 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
             put_weights(model, {n.removeprefix(start): value for n, value in part.items()}, strict=False)
         return
     state = _read(path)
+    if _AVERAGED not in model.state_dict():
+        state.pop(_AVERAGED, None)
     start = _refuse_others(model, path, {name: tuple(value.shape) for name, value in state.items()})
-    # strictness is what was looked at
-    put_weights(model, {n.removeprefix(start): value for n, value in state.items()}, strict=False)
+    state = {name.removeprefix(start): value for name, value in state.items()}
+    _refuse_kinds(model, path, state)
+    put_weights(model, state, strict=False)  # strictness is what was looked at
 
 
 def _refuse_others(model: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -97,6 +106,18 @@ def _refuse_others(model: nn.Module, path: Path, shapes: Mapping[str, tuple[int,
     return start
 
 
+def _refuse_kinds(model: nn.Module, path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raise :class:`InputError` where weights cannot be copied: they are rounded to integers, sparse, or
+    without values.
+    """
+    own = model.state_dict()
+    for name, value in state.items():
+        rounded = own[name].is_floating_point() and not value.is_floating_point()
+        if rounded or value.is_meta or value.layout is not torch.strided:
+            kind = "without values" if value.is_meta else f"of {value.dtype}, {value.layout}"
+            raise InputError(f"checkpoint {path.name}: {name!r} is {kind}; expected dense {own[name].dtype}")
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
@@ -104,10 +125,11 @@ def _readable(path: Path) -> Iterator[None]:
     except Exception as error:
         other = _OTHERS.search(str(error))
         text = f"{other[1]} beside the weights" if other else _COLOURS.sub("", str(error))
-        reason = textwrap.shorten(text, 120, placeholder=" ...")
+        reason = textwrap.shorten(text or type(error).__name__, 120, placeholder=" ...")
         raise InputError(
             f"checkpoint {path.name}: cannot be read ({reason}); expected safetensors, a folder of "
-            f"safetensors shards, or weights that torch.load(weights_only=True) reads"
+            f"safetensors shards, or weights that torch.load(weights_only=True) reads, as "
+            f"torch.save(model.state_dict(), ...) writes them"
         ) from None
 
 
@@ -122,14 +144,18 @@ def _parts(shards: Shards, folder: Path) -> Iterator[dict[str, Tensor]]:
 
 
 def _start(names: Collection[str], own: Collection[str]) -> str:
-    """Return what wrappers wrote before all names."""
+    """Return what wrappers wrote before all names: what is known, or what leaves the model's own names."""
     start = ""
     while prefix := next(
         (p for p in _PREFIXES if {*names} - {*own} and names and all(name.startswith(p) for name in names)),
         None,
     ):
         names, start = [name.removeprefix(prefix) for name in names], start + prefix
-    return start
+    parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    other = ".".join(part[0] for part in takewhile(lambda part: len({*part}) == 1, parts))
+    needed = {name for name in own if not name.endswith(".num_batches_tracked")}
+    found = {name.removeprefix(f"{other}.") for name in names}
+    return f"{start}{other}." if other and needed <= found <= {*own} else start
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -139,12 +165,34 @@ def _read(path: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    for key in ("state_dict", "model", "model_state_dict"):
+    for key in _HOLDERS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"checkpoint {path.name}: holds no weights by name; expected a state dict")
-    return found
+    if isinstance(found, dict) and not _is_state(found):
+        inner = [value for value in found.values() if _is_state(value)]
+        found = inner[0] if len(inner) == 1 else found
+    if not _is_state(found) and found != {}:
+        raise InputError(
+            f"checkpoint {path.name}: holds no weights by name{_told(found)}; expected a state dict, or one "
+            f"under {', '.join(_HOLDERS)}"
+        )
+    return dict(found)
+
+
+def _is_state(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in value.items())
+    )
+
+
+def _told(found: object) -> str:
+    """Say what is there in the place of weights."""
+    if not isinstance(found, dict):
+        return f", but a {type(found).__name__}"
+    others = sorted(found.items(), key=lambda item: isinstance(item[1], Tensor))[:4]
+    return f", but {', '.join(f'{name} ({type(value).__name__})' for name, value in others)}"
 
 
 class Baseline:
@@ -210,7 +258,7 @@ class Baseline:
             device: where it is trained.
 
         Raises:
-            InputError: where the training diverges.
+            InputError: where the training fails or diverges.
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -218,6 +266,13 @@ class Baseline:
             try:
                 for report in self.training.fitted(self.model, self.data):
                     progress(report)
+            except (InputError, OSError):
+                raise
+            except Exception as error:
+                raise InputError(
+                    f"training: the base model cannot be trained: {type(error).__name__}: "
+                    f"{' '.join(str(error).split())}"
+                ) from error
             finally:
                 self.model.to("cpu")  # it is traced, sliced and sent to the workers from there
         loss = report.metrics.get("train_loss", report.metrics["loss"])

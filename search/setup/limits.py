@@ -12,6 +12,7 @@ import numpy as np
 from evaluators.base import Candidate, Evaluator
 from evaluators.cost.evaluator import COSTS, smallest
 from evaluators.data.base import Data
+from evaluators.data.task import Classification, Regression
 from search.numbers import number
 from search.problem import Constraint, Objective
 from spaces.base import Space
@@ -62,9 +63,13 @@ def check_metrics(
     for place, goals in (("objectives", objectives), ("constraints", constraints)):
         for goal in goals:
             if goal.metric not in there:
+                classes = goal.metric in Classification.metric_names
+                hint = "; targets are floats, classes would be integers" * (
+                    classes and {*Regression.metric_names} <= {*there}
+                )
                 raise InputError(
                     f"{place}: {str(goal)!r}: no evaluator computes {goal.metric!r}; there are "
-                    f"{', '.join(there)}"
+                    f"{', '.join(there)}{hint}"
                 )
     metrics = [objective.metric for objective in objectives]
     for metric in metrics:

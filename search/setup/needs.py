@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from evaluators.base import Evaluator
 from evaluators.data.base import Data
-from evaluators.data.loaders import data_of
+from evaluators.data.given import data_of
 from evaluators.randomness import Randomness
 from evaluators.rehearsal import check_data, check_tensors, check_trainable
 from spaces.base import Masked, Sliced, Space, Trained
@@ -53,6 +54,10 @@ def check_model(model: object) -> None:
         what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise InputError(f"model: {what}; expected an object of a torch.nn.Module, as Net()")
     refuse_wrapped(model)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            lacks = "has no shape before the first call" if is_lazy(tensor) else "is on the device meta"
+            raise InputError(f"model: {name!r} {lacks}; expected weights with values")
 
 
 def in_type_of(data: Any, model: nn.Module | None, space: object, seed: int) -> Data:

@@ -24,7 +24,8 @@ def main() -> None:
     directory = Path(sys.argv.pop(1))
     with contextlib.suppress(ImportError):
         prepare(directory)
-    _cli.main()
+    with contextlib.suppress(KeyboardInterrupt):  # it says itself that this is how it is ended
+        _cli.main()
 
 
 def prepare(directory: Path) -> None:

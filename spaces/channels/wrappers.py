@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.fx import GraphModule
 from torch.jit import ScriptModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,6 +27,14 @@ def refuse_wrapped(model: nn.Module) -> None:
         inside = _INSIDE.get(kind)
         if inside is not None and hasattr(module, inside):
             raise InputError(f"{place}: is wrapped in {kind}; expected the plain module: {place}.{inside}")
+        if path and module._compiled_call_impl is not None:
+            raise InputError(
+                f"{place}: was compiled in place (compile()); expected it plain, as in copy.deepcopy(model)"
+            )
+        if isinstance(module, GraphModule) and "train" in vars(module):
+            raise InputError(
+                f"{place}: was made by torch.export; expected the plain nn.Module that was exported"
+            )
         if isinstance(module, ScriptModule):
             raise InputError(
                 f"{place}: is compiled to {kind}; expected the plain nn.Module that was scripted"

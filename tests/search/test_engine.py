@@ -432,8 +432,36 @@ def test_checkpoints_of_older_and_of_other_programs(tmp_path):
     told = r"^checkpoint more.pt: cannot be read \(argparse.Namespace beside the weights\); expected"
     with pytest.raises(InputError, match=told):
         load_checkpoint(model, tmp_path / "more.pt")
-    torch.save({f"net.{name}": x for name, x in state.items()}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match=r"^checkpoint other.pt: no .*, but net\."):
+    for held in (
+        {"net": {f"student.net.{name}": x for name, x in state.items()}, "accuracy": torch.tensor(0.9)},
+        {f"module._orig_mod.{name}": x for name, x in state.items()} | {"n_averaged": torch.tensor(3)},
+    ):
+        torch.save(held, tmp_path / "wrapped.pt")
+        load_checkpoint(other := ResidualNet((4, 6)), tmp_path / "wrapped.pt")
+        assert all(torch.equal(x, other.state_dict()[name]) for name, x in state.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: {f"net.{name}": x for name, x in [*state.items()][1:]}, "no .*, but net\\."),
+        (lambda state: {name: x.to(torch.int8) for name, x in state.items()}, ".* is of torch.int8"),
+        (lambda state: {name: x.to("meta") for name, x in state.items()}, ".* is without values"),
+        (
+            lambda state: {name: x.to_sparse() for name, x in state.items()},
+            ".* is of torch.float32, torch.sp",
+        ),
+        (
+            lambda state: {"net": state, "ema": state},
+            r"holds no weights by name, but net \(OrderedDict\), ema",
+        ),
+        (lambda state: dict(enumerate(state.values())), r"holds no weights by name, but 0 \(Tensor\)"),
+    ],
+)
+def test_checkpoints_that_do_not_tell_the_weights_of_a_model_are_refused(tmp_path, change, told):
+    model = ResidualNet((4, 6))
+    torch.save(change(model.state_dict()), tmp_path / "other.pt")
+    with pytest.raises(InputError, match=f"^checkpoint other.pt: {told}"):
         load_checkpoint(model, tmp_path / "other.pt")
 
 

@@ -16,7 +16,11 @@ from search.testing.trial_toys import tuning_problem
 
 
 def test_steps():
-    assert steps([]) == "" and steps([7, 7]) == "at step 7" and steps([9, 3, 5]) == "at steps 3 to 9"
+    assert (
+        steps([]) == steps([0, 0]) == ""
+        and steps([7, 7]) == "at step 7"
+        and steps([9, 3, 5]) == "at steps 3 to 9"
+    )
 
 
 def test_unfinished_candidates_show_the_steps_they_are_at():

@@ -1,5 +1,6 @@
 """Help comes at once, says what there is, and a configuration that is written for somebody runs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import yaml
 
 from search.config.keys import KEYS
 from search.config.schema import KINDS, SECTIONS, make_parser
+from search.progress import Progress
 from secateur import cli, help
 from secateur.cli import COMMANDS, main
 from secateur.doctor import Finding, disk, packages
+from secateur.outlet import outlets
 
 ROOT = Path(__file__).parents[2]
 MODEL = """
@@ -39,6 +42,28 @@ def test_help_imports_nothing_and_ends_well(words, capsys):
 def test_help_needs_no_torch():
     code = "import sys; from secateur.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_a_reader_who_leaves_gets_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    call = subprocess.run(
+        [sys.executable, "run_search.py", "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert (call.returncode, call.stderr) == (cli.UNREAD, b"")
+
+
+def test_what_is_printed_in_a_search_whose_reader_has_left_stops_nothing(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as nobody:
+        monkeypatch.setattr(sys, "stderr", nobody)
+        with outlets():
+            progress = Progress()
+            progress.say("searching")
+            progress.search("1 of 2", 1, 2)
+            assert sys.stderr.is_unread
 
 
 def test_every_command_and_key_is_explained():

@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from evaluators import Arrays, Classification, Loaders, Regression, TokenClassification
-from evaluators.data.loaders import data_of
+from evaluators.data.given import data_of
 from evaluators.data.sources import divided
 from evaluators.data.task import prediction
 from evaluators.testing import DataContract
@@ -296,10 +296,12 @@ def test_a_search_takes_a_loader_and_a_dataset() -> None:
     assert result.front
     samples = [{"pixels": x, "label": y} for x, y in SET]
     assert isinstance(next(data_of(DataLoader(samples), net()).batches("train", 2))[0], Tensor)
-    with pytest.raises(
-        InputError, match=r"^data: a tuple; expected an evaluators.data.Data, as Arrays\(inputs, targets\)"
-    ):
-        Search(net(), (X, CLASSES))
+    assert Search(net(), (X, CLASSES)).preparation.data is not None
+    for given in ((SET, SET), (X, CLASSES, X, CLASSES), [X, CLASSES], X.numpy()):
+        with pytest.raises(
+            InputError, match=r"^data: a [\w ,]+; expected an evaluators.data.Data, arrays as"
+        ):
+            Search(net(), given)
 
 
 def test_the_arguments_that_forward_has_are_taken() -> None:
@@ -316,3 +318,16 @@ def test_the_arguments_that_forward_has_are_taken() -> None:
     ):
         data_of(DataLoader(none, 4), TwoNames())
     assert isinstance(data_of(Arrays(X, CLASSES), None), Arrays)
+
+
+def test_pairs_of_arrays_are_taken() -> None:
+    alone, told = data_of((X.numpy(), CLASSES), None), Arrays(X, CLASSES)
+    assert alone.fingerprint == told.fingerprint
+    two = data_of(({"a": X, "b": X}, CLASSES), None)
+    assert {*next(iter(two.batches("train", 2)))[0]} == {"a", "b"}
+    both = data_of(((X[:90], CLASSES[:90]), (X[90:].numpy(), CLASSES[90:])), None)
+    assert [both.size(split) for split in ("train", "calibration", "search", "test")] == [63, 9, 18, 30]
+    assert torch.equal(all_of(both, "test"), X[90:])
+    for other in ((X[:, :5], CLASSES), (X, CLASSES[1:])):
+        with pytest.raises(InputError, match=r"^data: (training and test arrays|120 test inputs for 119)"):
+            data_of(((X, CLASSES), other), None)

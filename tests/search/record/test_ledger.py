@@ -278,6 +278,13 @@ def test_a_claim_names_every_difference_and_writes_nothing(path):
     ledger.claim(Identity({"space": "s", "seed": "0", "data": "d"}))
 
 
+def test_a_claim_says_how_a_model_is_drawn_again(path):
+    ledger = Ledger(path, Bits())
+    ledger.claim(Identity({"weights": "a"}))
+    with pytest.raises(InputError, match=r"weights \(was a, is b\).*torch.manual_seed\(0\)$"):
+        ledger.claim(Identity({"weights": "b"}))
+
+
 def refused(path, space, match):
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(InputError, match=match) as caught:

@@ -24,6 +24,7 @@ from search.report.advice import advise
 from search.report.facts import gather
 from search.report.front_figure import front_figure
 from search.report.models import Models
+from search.report.models_figures import over_figure
 from search.report.table import show, text
 from search.testing import BitSpace, Toy, pruning
 from spaces.errors import InputError
@@ -313,6 +314,20 @@ def test_the_advice_holds_on_the_test_split(members: list[Final], taken: int, wo
     advice = advise([base, *members], About.of("toy", PROBLEM))
     assert advice is not None and advice.final.id == taken and advice.words.startswith(words)
     assert "base model 0.0600" in advice.words, "the base model counts with the better of its two figures"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "positions"),
+    [(0.06, 0.065, ("bottom center", "top center")), (0.07, 0.045, ("top center", "bottom center"))],
+)
+def test_names_of_finished_models_have_room(before: float, after: float, positions: tuple[str, str]) -> None:
+    base = Final(BASE, {}, {"test_error_before": before, "test_error": after}, realised={"macs": 0.6})
+    about = replace(About.of("toy", PROBLEM), constraints=[])
+    plot = over_figure([base, final_of(1, 0.05, 0.5)], about, "error", "macs", None)
+    assert plot.data[1].textposition == positions, "the two names of the base model are apart"
+    assert plot.layout.xaxis.range == pytest.approx((0.47, 0.63)), "costs that are close together"
+    far = over_figure([base, final_of(1, 0.05, 0.1)], about, "error", "macs", None)
+    assert far.layout.xaxis.range == pytest.approx((0, 0.75))
 
 
 def test_the_advice_is_about_a_metric_that_people_know() -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from evaluators import Cost, Quality, Training
-from evaluators.data import Arrays, Data
+from evaluators.data import Arrays, Data, Loaders
 from evaluators.data.task import Task
 from evaluators.rehearsal import check_data
 from search import Evolution, Finish, Search
@@ -269,3 +270,51 @@ def test_looking_at_the_first_batch_changes_no_result_and_draws_no_number():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_weights_without_values_are_refused_by_name():
+    lazy = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(InputError, match=r"^model: '0.weight' has no shape before the first call"):
+        Search(lazy, arrays())
+    with pytest.raises(InputError, match=r"^model: '.*weight' is on the device meta"):
+        Search(network().to("meta"), arrays())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda y: y[:, None], r"data: loss\(\) .*\(5, 1\), labels would be targets.squeeze\(1\)"),
+        (lambda y: F.one_hot(y), r"data: loss\(\) .*\(5, 3\), .* targets.argmax\(1\)"),
+        (lambda y: y + 1, r"data: loss\(\) .*; the model has 3 outputs, for labels from 0, and a label is 3"),
+        (lambda y: y.float(), "objectives: .*; targets are floats, classes would be integers"),
+    ],
+)
+def test_targets_that_are_no_labels_are_told_what_labels_would_be(change, told):
+    inputs, targets = (torch.as_tensor(one) for one in arguments())
+    with pytest.raises(InputError, match=f"^{told}"):
+        Search(network(), (inputs, change(targets))).run(evaluations=2)
+
+
+class Odd(torch.utils.data.Dataset):
+    """A sample cannot be read, or has a label that the model has no output for."""
+
+    def __init__(self, label=None):
+        self.label = label
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, place):
+        if place == 40 and self.label is None:
+            raise OSError("file 40 is gone")
+        return torch.zeros(6), self.label if place == 40 else place % 2
+
+
+def test_what_a_dataset_and_a_training_raise_is_one_line():
+    with pytest.raises(InputError, match=r"^data: split '\w+' cannot be read: OSError: file 40 is gone; exp"):
+        assert Loaders(Odd()).fingerprint
+    data = Loaders(Odd(7), calibration=Odd(1), search=Odd(1), test=Odd(1))
+    with pytest.raises(
+        InputError, match=r"^training: the base model cannot be trained: IndexError: Target 7"
+    ):
+        Search(network(), data, training=Training(epochs=1)).run(evaluations=2)
