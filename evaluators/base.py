@@ -161,6 +161,12 @@ class Evaluator(ABC):
         """Write what was measured on this machine before anything is evaluated; False: that is nothing."""
         return False
 
+    def measured(self, model: nn.Module) -> dict[str, float]:
+        """Return those metrics of a finished model that are a machine's (latency), measured on this one, in
+        the driver, as the search means them.
+        """
+        return {}
+
     @abstractmethod
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded
@@ -240,6 +246,9 @@ class Evaluators(Evaluator):
 
     def damaged(self) -> dict[int, Path]:
         return {id: path for part in self.parts for id, path in part.damaged().items()}
+
+    def measured(self, model: nn.Module) -> dict[str, float]:
+        return {name: value for part in self.parts for name, value in part.measured(model).items()}
 
     def write_calibration(self, file: Path) -> bool:
         return any(part.write_calibration(file) for part in self.parts)

@@ -120,9 +120,13 @@ class LatencyModel(Evaluator):
         if self.prediction.error.median <= TRUSTED:
             yield Report({})
             return
+        yield Report(self.measured(model))
+
+    def measured(self, model: nn.Module) -> dict[str, float]:
+        """Return ``latency_ms`` as it is measured."""
         assert self.data is not None
         inputs = repeated(self.data.example(), self.batch_size)
-        yield Report({"latency_ms": measure(model, inputs, runtime=self.runtime, threads=self.threads)})
+        return {"latency_ms": measure(model, inputs, runtime=self.runtime, threads=self.threads)}
 
     def write_calibration(self, file: Path) -> bool:
         """Write the calibration, for the setting `calibration` of a search elsewhere."""

@@ -45,9 +45,10 @@ class Final:
         searched: metrics that the search had of it.
         test: on the test split, which the search never saw: ``test_error_before`` fine-tuning, ``test_error``
             after it, and so on.
-        requested: params, MACs and bytes as the search computed them.
-        realised: the same as counted on the exported model, and ``latency_ms`` (torch) and
-            ``onnx_latency_ms`` as measured.
+        requested: params, MACs, bytes and latency as the search computed them.
+        realised: the same as counted on the exported model, and as measured ``latency_ms`` (as the search
+            means it, torch where it does not look at it), ``torch_latency_ms`` beside it where the search
+            does, and ``onnx_latency_ms``.
         limits: the constraints, held against what was realised.
         differences: ``before`` and ``after`` fine-tuning: largest relative difference of the compact model to
             the masked full one.

@@ -200,8 +200,9 @@ class Models:
             before = [_cell(final.test.get(f"test_{metric}_before"), metric)] if tuned else []
             cells += [*before, _cell(final.test.get(f"test_{metric}"), metric, "strong")]
         cells += [self._realised(final, cost) for cost in costs]
-        for latency in _LATENCIES:
-            cells.append(f"<td>{final.realised[latency]:.3f}</td>" if latency in final.realised else _NOTHING)
+        torch = final.realised.get("torch_latency_ms", final.realised.get("latency_ms"))
+        for latency in (torch, final.realised.get("onnx_latency_ms")):
+            cells.append(f"<td>{latency:.3f}</td>" if latency is not None else _NOTHING)
         cells += [_check(final), *(_of_int8(final, measured) if small else []), self._files(final)]
         return f"<tr{self._data(final)}>{''.join(cells)}</tr>"
 
@@ -242,7 +243,7 @@ class Models:
 
 def _called(name: str) -> str:
     """A cost as people call it."""
-    named = {"bytes": "size", "params": "parameters", "latency_ms": "latency, torch"}
+    named = {"bytes": "size", "params": "parameters", "latency_ms": "latency"}
     return named.get(name, title(name))
 
 

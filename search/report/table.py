@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from rich import box
 from rich.console import Console, Group
@@ -120,12 +121,27 @@ def notes(finals: Sequence[Final]) -> list[str]:
         for cost in COSTS
         if realised_otherwise(final, cost)
     ]
+    if words := _prediction_words(finals):
+        found.append(words)
     if not was_tuned(finals):
         found.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
     found += [f"{final.name}: {words}" for final in finals if (words := int8_words(final))]
     return found + sorted(
         {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
     )
+
+
+def _prediction_words(finals: Sequence[Final]) -> str:
+    """Say how far predicted latency is off what exported models take; empty where none was predicted."""
+    off = [
+        abs(final.requested["latency_ms"] / final.realised["latency_ms"] - 1)
+        for final in finals
+        if "latency_ms" in final.requested and "latency_ms" in final.realised
+    ]
+    if not off:
+        return ""
+    middle, most = f"{median(off):.0%}", f"{max(off):.0%}"
+    return f"latency was predicted within {middle} (median) of what it is here, at most {most} off"
 
 
 def int8_words(final: Final) -> str:

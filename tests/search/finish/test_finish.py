@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from evaluators import Cost, Distillation, Evaluators, FineTuning, Quality, count
-from evaluators.base import Candidate, Evaluation, Report, State
+from evaluators.base import Candidate, Evaluation, Evaluator, Report, State
 from evaluators.data import Arrays, Data
 from evaluators.training import TrainingSettings
 from search.executors import InlineExecutor
@@ -263,6 +264,38 @@ def test_onnx_is_written_and_timed(problem: Problem, ledger: Ledger, tmp_path: P
     (tmp_path / final.folder / ONNX).unlink()
     finish(problem, ledger, tmp_path, members=1, onnx=True, base=False)
     assert (tmp_path / final.folder / ONNX).is_file()
+
+
+class Predicted(Evaluator):
+    """Latency of a runtime of its own: a microsecond a thousand MACs, predicted a quarter too high."""
+
+    screened = ("latency_ms",)
+
+    def screen(self, genomes: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "latency_ms": 1.25 * self.space.build(genomes[0]).layers[0].out_features * np.ones(len(genomes))
+        }
+
+    def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
+        yield Report({})
+
+    def measured(self, model: nn.Module) -> dict[str, float]:
+        return {"latency_ms": float(model.layers[0].out_features)}
+
+
+def test_limits_on_latency_hold_in_the_runtime_of_the_search(
+    problem: Problem, ledger: Ledger, tmp_path: Path
+) -> None:
+    assert problem.evaluator.data is not None
+    evaluator = Evaluators([*problem.evaluator.parts, Predicted()])
+    evaluator.bind(problem.space, problem.evaluator.data)
+    limited = replace(problem, evaluator=evaluator, constraints=(Constraint.parse("latency_ms <= 1000"),))
+    finals = finish(limited, ledger, tmp_path, members=1, epochs=1)
+    for final in finals:
+        assert final.requested["latency_ms"] == 1.25 * final.realised["latency_ms"]
+        assert 0 < final.realised["torch_latency_ms"] != final.realised["latency_ms"]
+    assert finals[1].limits[0].value == finals[1].realised["latency_ms"] >= 1
+    assert "predicted within 25% (median) of what it is here" in text(finals, About.of("toy", limited))
 
 
 def test_an_empty_front_is_no_error(problem: Problem, tmp_path: Path) -> None:
