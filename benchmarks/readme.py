@@ -114,6 +114,31 @@ FIGURES = (
         "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
         "14",
     ),
+    *(
+        row
+        for runtime, name, median, p90 in (
+            ("onnx", "ONNX Runtime", ".04", ".10"),
+            ("torch", "PyTorch", ".06", ".15"),
+        )
+        for row in (
+            (
+                "latency",
+                f"{runtime}_median_error",
+                f"predicted latency, {name}: relative error, median of 60 genomes, worst of five networks",
+                f"at most {median}",
+            ),
+            ("latency", f"{runtime}_p90_error", "and what nine of ten are within", f"at most {p90}"),
+            ("latency", f"{runtime}_floor_p90", "two halves of the measurement, likewise", "reported"),
+            (
+                "latency",
+                f"{runtime}_rank_ratio",
+                "rank correlation at .50 to .55 of the MACs over the measurement's with itself",
+                "at least .9",
+            ),
+            ("latency", f"{runtime}_prediction_us", "microseconds a candidate", "at most 20"),
+            ("latency", f"{runtime}_seconds_to_calibrate", "seconds to calibrate once", "reported"),
+        )
+    ),
     (
         "int8",
         "int8_size",

@@ -62,7 +62,7 @@ _EXPORTS = {
     "evaluators": """
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
-        ImageFolder InheritedTraining Latency Loaders MnistFolder MultiLabel NiftiFolder NpzFile
+        ImageFolder InheritedTraining Latency LatencyModel Loaders MnistFolder MultiLabel NiftiFolder NpzFile
         OwnTraining PairTraining Phantoms Quality Reconstruction Regression RemovalTrials Repeated
         Report Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
         Task TokenClassification Training TrainingSettings TrialTraining Variational

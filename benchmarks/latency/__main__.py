@@ -78,6 +78,23 @@ def figures_of(told: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def worst(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the worst network's figures, by runtime."""
+    found = {}
+    for runtime in sorted({name.rpartition("_")[2] for name in figures}):
+        own = [told for name, told in figures.items() if name.endswith(f"_{runtime}")]
+        for figure, choose in {
+            "median_error": max,
+            "p90_error": max,
+            "floor_p90": max,
+            "rank_ratio": min,
+            "prediction_us": max,
+            "seconds_to_calibrate": max,
+        }.items():
+            found[f"{runtime}_{figure}"] = choose(told[figure] for told in own)
+    return found
+
+
 def _in_band(space: ChannelSpace, n: int, rng: np.random.Generator) -> np.ndarray:
     """Return genomes of .50 to .55 of the MACs, of any shape."""
     macs = PlannedCosts(space.plan)
@@ -117,6 +134,7 @@ def main() -> None:
                 told = json.loads(file.read_text())
             figures[f"{name}_{runtime}"] = figures_of(told)
             print(name, runtime, harness.rounded(figures[f"{name}_{runtime}"]), flush=True)
+    figures |= worst(figures)
     limits = {name: {"median_error": m, "p90_error": p} for name, (m, p) in _LIMITS.items()}
     settings = {"quick": given.quick, "genomes": GENOMES, "population": POPULATION, "limits": limits}
     harness.report("latency", figures, settings, harness.environment(), given.json)
