@@ -1,9 +1,10 @@
 # make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 4000" changes it
-# make test     the tests, 12 to 14 minutes on two cores;  make slow  the long ones, one at a time: Ray needs the cores;  make lint  ruff, mypy, import-linter
+# make test     the tests, 12 to 14 minutes on two cores;  make slow  the long ones, 10 to 14 minutes;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
 #               TORCH=2.14.1 is that torch in an environment of its own (5.5 GB), with timm and torchvision
 # make strangers  models of other libraries in an environment of its own (torch 2.14, 5.5 GB), kept one by one: ARGS="--only timm"
 # make docs     the documentation as a site, with the API reference, into build/site; a warning is an error
+unexport PYTHONDONTWRITEBYTECODE  # pip compiles nothing: what is imported is compiled once, the first time
 VENV ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/digits_channels.yaml
@@ -18,7 +19,7 @@ CONSTRAINTS := $(VENV)/constraints.txt
 BESIDE := torch==$(TORCH) torchvision timm
 endif
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check --constraint $(CONSTRAINTS)
+PIP := $(PY) -m pip install --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS)
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: search install develop test slow strangers lint docs clean
@@ -51,7 +52,7 @@ test: develop
 	$(PYTEST) $(ARGS)
 
 slow: develop
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 strangers:
 	test -x $(STRANGERS)/bin/python || $(PYTHON) -m venv $(STRANGERS)

@@ -114,6 +114,15 @@ FIGURES = (
         "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
         "14",
     ),
+    (
+        "int8",
+        "int8_size",
+        "int8 after pruning: bytes of the int8 file over the float ONNX file's, members of at least 500 kB",
+        "at most .30",
+    ),
+    ("int8", "int8_speedup", "how much faster it is in onnxruntime, batch 1, no VNNI, times", "at least 1.3"),
+    ("int8", "int8_speedup_worst", "the same of the slowest member", "reported"),
+    ("int8", "int8_loss", "test error that it adds, the worst member", "at most .01"),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
     (

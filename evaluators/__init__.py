@@ -7,6 +7,7 @@ from evaluators.base import Candidate, Evaluation, Evaluator, Evaluators, Report
 from evaluators.cost.counting import count
 from evaluators.cost.evaluator import Cost, smallest
 from evaluators.cost.latency import Latency, measure
+from evaluators.cost.latency_model import LatencyModel
 from evaluators.data import (
     Arrays,
     Augmented,
@@ -71,6 +72,7 @@ __all__ = [
     "ImageFolder",
     "InheritedTraining",
     "Latency",
+    "LatencyModel",
     "Loaders",
     "MnistFolder",
     "MultiLabel",

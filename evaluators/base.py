@@ -157,6 +157,10 @@ class Evaluator(ABC):
         """
         return {}
 
+    def write_calibration(self, file: Path) -> bool:
+        """Write what was measured on this machine before anything is evaluated; False: that is nothing."""
+        return False
+
     @abstractmethod
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         """Yield reports; the last one is final. Random numbers come from torch's generator, which is seeded
@@ -236,6 +240,9 @@ class Evaluators(Evaluator):
 
     def damaged(self) -> dict[int, Path]:
         return {id: path for part in self.parts for id, path in part.damaged().items()}
+
+    def write_calibration(self, file: Path) -> bool:
+        return any(part.write_calibration(file) for part in self.parts)
 
     def evaluate(self, model: nn.Module, candidate: Candidate) -> Iterator[Report]:
         metrics: dict[str, float] = {}

@@ -164,6 +164,7 @@ class Search:
             tuning=written and self.finish.tunes,
             training=self.preparation.baseline is not None,
             own_tuning=written and self.finish.tune is not None,
+            quantising=written and self.finish.members > 0 and self.finish.quantise is not None,
             scoring=self.strategy.starts_from_base and len(self.preparation.criteria) > 0,
         )
         self._warm = WarmStart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import signal
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         left (``| head``).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _remarks()
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _unexpected
     with outlets() as output:
@@ -62,6 +64,14 @@ def _answer(words: list[str]) -> int:
         return INTERRUPTED
     except SystemExit as end:  # of --help and --print_config
         return end.code if isinstance(end.code, int) else DONE
+
+
+def _remarks() -> None:
+    """Show on standard error what is remarked while something takes its time."""
+    log = logging.getLogger("secateur")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
 
 
 def _asked(words: Sequence[str]) -> str | None:
@@ -168,7 +178,7 @@ def _export(words: list[str]) -> int:
     from search.progress import Progress
 
     directory = _directory(words[:1])
-    words, allow = _allowed(words[1:])
+    words, allow = _taken(words[1:], "--allow")
     here = [f"--runs={directory.path.parent}", f"--name={directory.path.name}"]  # wherever it came from
     settings = Settings.parse([str(directory.config), *here, *words], HOMES, allow)
     result = assemble(settings, Progress(), searches=False).export()
@@ -229,6 +239,23 @@ def _init(words: list[str]) -> int:
     return DONE
 
 
+def _calibrate(words: list[str]) -> int:
+    """Measure on this machine what latency is predicted from: ``calibrate CONFIG.yaml --output FILE``."""
+    from search.config.assembly import assemble
+    from search.config.settings import Settings
+    from spaces.errors import InputError
+
+    words, output = _taken(words, "--output")
+    file = Path(output[-1] if output else "latency.json")
+    preparation = assemble(Settings.parse(words, HOMES), searches=False).preparation
+    preparation.untrained()
+    problem = preparation.check(preparation.make_space(), rehearse=True, reachable=False)
+    if not problem.evaluator.write_calibration(file):
+        raise InputError("evaluators: none predicts what it measured before; expected LatencyModel")
+    print(f"{file}: LatencyModel takes it as its setting `calibration`")
+    return DONE
+
+
 def _doctor(words: list[str]) -> int:
     """See what is missing here."""
     from secateur.doctor import examine
@@ -273,17 +300,17 @@ def _directory(words: Sequence[str]) -> RunDirectory:
     return RunDirectory.open(words[0])
 
 
-def _allowed(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words without ``--allow NAME``, and the names."""
-    left, names = [], []
+def _taken(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
+    """Return the words without an option and its values, and the values."""
+    left, values = [], []
     rest = iter(words)
     for word in rest:
-        option, is_joined, name = word.partition("=")
-        if option == "--allow":
-            names.append(name if is_joined else next(rest, ""))
+        name, is_joined, value = word.partition("=")
+        if name == option:
+            values.append(value if is_joined else next(rest, ""))
         else:
             left.append(word)
-    return left, names
+    return left, values
 
 
 def _ending(result: Result) -> str:
@@ -339,6 +366,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": _report,
     "export": _export,
     "dashboard": _dashboard,
+    "calibrate": _calibrate,
     "doctor": _doctor,
 }
 

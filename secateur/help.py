@@ -72,6 +72,13 @@ imported only where --allow my_file.Net (or a prefix: --allow my_file) says so."
         """Options that begin with --study. say where the view is, as in a run; all others are handed on to
 optuna-dashboard. It needs the extra `dashboard`: pip install 'secateur[dashboard]'.""",
     ),
+    "calibrate": Command(
+        "CONFIG.yaml [--output latency.json]",
+        "measure on this machine what latency is predicted from, for a search elsewhere",
+        """For evaluators with LatencyModel: some networks of the space are built and measured, and their
+operations at a grid of widths. A search takes the file as the setting `calibration` of LatencyModel, on
+whatever machine it runs; without one it calibrates by itself and keeps that in a cache.""",
+    ),
     "doctor": Command(
         "[--runs FOLDER]",
         "what is missing on this machine, and how to get it",

@@ -28,6 +28,7 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 USAGE = Usage()
+SLOW = 900.0  # seconds that a long test may take at least
 
 
 class ByFile(LoadScopeScheduling):
@@ -72,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tests that share a Ray in a row; give each test as many times its seconds as this machine is
-    slower than a quiet one.
+    slower than a quiet one. What is slow has minutes: others run beside it.
     """
     items.sort(key=lambda item: not shares_ray(item))  # in a row, for their Ray; first, as they take long
     if config.getoption("timeout") is not None:
@@ -80,6 +81,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         mark = item.get_closest_marker("timeout")
         seconds = float(mark.args[0] if mark else config.getini("timeout"))
+        if item.get_closest_marker("slow"):
+            seconds = max(seconds, SLOW)
         item.add_marker(pytest.mark.timeout(seconds * waiting.slowness()), append=False)
 
 

@@ -28,6 +28,7 @@ from search.report.phrases import surroundings
 from search.study import StudyView
 from search.testing import pruning
 from spaces.errors import InputError
+from tests.waiting import patience
 
 SECRETS = ("hunter2-storage", "hunter3%40dsn", "hunter3@dsn", "hunter4-key")
 PARTS = """
@@ -220,7 +221,7 @@ def test_errors_of_databases_show_no_password(tmp_path):
     problem = pruning(8)
     with closing(Ledger(tmp_path / "ledger.db", problem.space)) as ledger:
         About.of("toy", problem).save(ledger)
-    complaint = StudyView(tmp_path, "sqlite://me:hunter2-storage@/x.db").finish()
+    complaint = StudyView(tmp_path, "sqlite://me:hunter2-storage@/x.db").finish(patience())
     assert "ended early (ArgumentError: Invalid SQLite URL: sqlite://me:***@" in complaint, complaint
     assert "--storage_env NAME" in complaint
     assert not any(secret.encode() in (tmp_path / "study.err").read_bytes() for secret in SECRETS)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-LEAST = 60.0  # seconds that a wait may take at least
+LEAST = 120.0  # seconds that a wait may take at least
 TIMES = 20  # so many times as long as the longest start that was measured
 QUIET = 4.0  # seconds that such a start takes on a small machine that does nothing else
 _starts = [0.0]  # of this process, imports of torch and all, and of Ray

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import signal
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.strangers.catalogue import CATALOGUE
-from benchmarks.strangers.one import TOOLS, Outcome, attempt
+from benchmarks.strangers.one import TOOLS, Outcome, within
 
 SHARDS = Path(__file__).parent.parent / "results" / "strangers"
 LIMIT = 180
@@ -41,7 +40,7 @@ def tried(name: str, tool: str, folder: Path, again: bool = False) -> Outcome:
         kept: Outcome = json.loads(file.read_text())
         return kept
     with tempfile.NamedTemporaryFile("r", suffix=".json") as said:
-        process = _PROCESSES.Process(target=_told, args=(name, tool, said.name))
+        process = _PROCESSES.Process(target=within, args=(LIMIT, name, tool, said.name))
         process.start()
         process.join()
         outcome: Outcome = (
@@ -54,11 +53,6 @@ def tried(name: str, tool: str, folder: Path, again: bool = False) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(harness.rounded(outcome), indent=1) + "\n")
     return outcome
-
-
-def _told(name: str, tool: str, file: str) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5))
-    Path(file).write_text(json.dumps(attempt(name, tool)))
 
 
 def figures(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:

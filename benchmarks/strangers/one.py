@@ -6,6 +6,7 @@ import argparse
 import copy
 import importlib
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -276,6 +277,15 @@ def attempt(name: str, tool: str) -> Outcome:
     except Exception as error:
         text = str(error).strip().splitlines()
         return {"state": "error", "reason": f"{type(error).__name__}: {text[0] if text else ''}"}
+
+
+def within(cpu_seconds: int, name: str, tool: str, file: str) -> None:
+    """Write what a tool makes of a model, in a process of its own, which ends where it takes longer.
+
+    It is here since a forkserver cannot import the ``__main__`` of a package.
+    """
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+    Path(file).write_text(json.dumps(attempt(name, tool)))
 
 
 def main() -> None:

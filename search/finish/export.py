@@ -36,7 +36,7 @@ from spaces.pretrained.saving import save_pretrained
 from spaces.redaction import left_out, redacted
 from spaces.structures import mapped, samples
 
-ONNX = "model.onnx"
+ONNX, INT8 = "model.onnx", "model.int8.onnx"
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -105,7 +105,8 @@ def export(
     """
     origin = origin or ModelSource()
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / RECIPE).unlink(missing_ok=True)
+    for name in (RECIPE, INT8):  # the second is of the weights that were there
+        (directory / name).unlink(missing_ok=True)
     weights, tied = serialise_weights(model)
     expected = _run(model, example)
     write_bytes(directory / WEIGHTS, weights)
@@ -170,7 +171,7 @@ def export_onnx(model: nn.Module, example: Example, file: Path) -> dict[str, Any
     except Exception as error:
         others = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
         kind = f"of a model of {', '.join(sorted(others))}: " if others else ""
-        return {"missing": f"{kind}{type(error).__name__}: {_first_line(error)}"}
+        return {"missing": f"{kind}{type(error).__name__}: {first_line(error)}"}
     if not relative <= (limit := tolerance(model)):
         return {
             "missing": f"onnxruntime differs from torch by {difference:.1e}, more than {limit:g} of the "
@@ -230,5 +231,6 @@ def _finite(values: Mapping[str, float] | None) -> dict[str, float]:
     return {name: float(value) for name, value in (values or {}).items() if np.isfinite(value)}
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

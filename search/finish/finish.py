@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from evaluators.base import Candidate, Evaluator, Evaluators
 from evaluators.cost.counting import COSTS, count
 from evaluators.cost.latency import fastest_ms, measure, onnx_call
+from evaluators.cost.onnx_extra import require_onnx
 from evaluators.training.distillation import Distillation
 from evaluators.training.evaluator import Training
 from evaluators.training.finetuning import FineTuning, OwnTuning, Untuned
@@ -28,6 +29,7 @@ from search.finish.checks import limits, tolerance, verify
 from search.finish.choice import choose, front_of
 from search.finish.export import ONNX, ModelSource, base_of, export, export_onnx
 from search.finish.finished_models import FinishedModels
+from search.finish.int8 import Int8Files
 from search.finish.searched_cells import keep_cases
 from search.finish.trial_test import TrialTest
 from search.finish.tuned_members import TunedMembers
@@ -86,6 +88,11 @@ class Finish:
             `epochs`, `learning_rate` and `batch_size` are handed to it.
         precision: of fine-tuning, as in :class:`~evaluators.Training`; so are `accumulation` and
             `checkpointing`.
+        quantise: ``int8``: beside every ONNX file of a member one with weights and activations of 8 bits;
+            null: none.
+        tolerance: how much worse an int8 file may be than its float file on the search split, in the first
+            objective that is measured on data: of an error in its own unit (.01 is one point), of other
+            metrics relative. Layers stay float until it is met.
 
     Raises:
         InputError: a setting out of its range, or a function that does not import.
@@ -108,6 +115,8 @@ class Finish:
         precision: Precision | None = None,
         accumulation: int | None = None,
         checkpointing: Sequence[str] | None = None,
+        quantise: Literal["int8"] | None = None,
+        tolerance: float = 0.01,
     ) -> None:
         require(
             "finish",
@@ -122,7 +131,16 @@ class Finish:
             (0 <= latency_seconds < float("inf"), f"latency_seconds {latency_seconds}; expected at least 0"),
             (tune is None or epochs >= 1, "tune with epochs 0, which tunes nothing; expected one of them"),
             (tune is None or distillation is None, "distillation with tune; expected one of them"),
+            (quantise in (None, "int8"), f"quantise {quantise!r}; expected int8 or null"),
+            (
+                quantise is None or onnx,
+                "quantise with onnx false, of which int8 is made; expected one of them",
+            ),
+            (0 <= tolerance < float("inf"), f"tolerance {tolerance}; expected a number of at least 0"),
         )
+        if quantise is not None:
+            require_onnx("finish.quantise")
+        self.quantise, self.tolerance = quantise, tolerance
         self.members, self.base, self.onnx, self.time_limit = members, base, onnx, time_limit
         self.latency_batch, self.latency_repeats = latency_batch, latency_repeats
         self.latency_seconds = latency_seconds
@@ -204,8 +222,25 @@ class Finish:
         for done, candidate in enumerate(todo):
             tell("exporting the front", done, len(todo))
             self._conclude(problem, tuned, models, candidate, origin)
+        if self.quantise is not None and candidates:
+            self._quantise(problem, models, candidates, tell)
         models.write_index()
         return load_finals(ledger)
+
+    def _quantise(
+        self, problem: Problem, models: FinishedModels, candidates: Sequence[Candidate], tell: Progress
+    ) -> None:
+        """Write the int8 files that are not there yet."""
+        data = problem.evaluator.data
+        assert data is not None
+        example = data.example()
+        files = Int8Files(
+            problem, models, self.tolerance, lambda file: self._onnx_latency(str(file), example)
+        )
+        todo = files.todo([candidate.id for candidate in candidates])
+        for done, final in enumerate(todo):
+            tell("quantising the front", done, len(todo))
+            files.add(final)
 
     def _stage(self, problem: Problem) -> _Stage:
         """Return what is done to a member."""

@@ -5,6 +5,7 @@ which.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from evaluators.assessment import assess
 from search.finish.export import base_of
@@ -122,6 +124,23 @@ class FinishedModels:
             return False
         return is_whole(self.ledger, self.directory, final.folder)
 
+    def load(self, final: Final) -> nn.Module:
+        """Return an exported model, loaded from its files."""
+        folder = self.directory / final.folder
+        alleles = [a for part in Recipe.read(folder / RECIPE).genome.values() for a in part]
+        genome = np.array([int(allele) for allele in alleles], dtype=np.uint8)
+        return load(folder, base_of(self.problem.space, genome))
+
+    def keep_int8(self, final: Final, known: Mapping[str, Any]) -> None:
+        """Keep what is known of the int8 file of a model. Commits."""
+        replace(final, int8=dict(known)).save(self.ledger)
+        self.ledger.commit()
+        self.write_index()
+
+    def has_int8(self, final: Final) -> bool:
+        """Return whether the int8 file of a model is there, as it was written, or could not be made."""
+        return has_int8(final, self.directory)
+
     def write_index(self) -> None:
         """Write ``models/index.json``, whole or not at all; where nothing was ever finished there is none."""
         models, file = finished(self.ledger), self.directory / "models" / INDEX
@@ -141,7 +160,7 @@ class FinishedModels:
         weights = ""
         with contextlib.suppress(InputError):
             weights = Recipe.read(self.directory / final.folder / RECIPE).weights
-        return {
+        row = {
             "id": final.id,
             "folder": final.folder,
             "kept": better is None,
@@ -153,18 +172,15 @@ class FinishedModels:
             "weights": weights,
             "settings": final.settings,
         }
+        return row | ({"int8": final.int8} if final.int8 else {})
 
     def _measured(self, final: Final) -> dict[str, float]:
         """Return loss and metrics of an exported model on the search split; empty where it does not load."""
         data = self.problem.evaluator.data
         if data is None:
             return {}
-        folder = self.directory / final.folder
         try:
-            alleles = [a for part in Recipe.read(folder / RECIPE).genome.values() for a in part]
-            genome = np.array([int(allele) for allele in alleles], dtype=np.uint8)
-            model = load(folder, base_of(self.problem.space, genome))
-            return assess(model, data, data.batches("search", _BATCH))
+            return assess(self.load(final), data, data.batches("search", _BATCH))
         # the user's model and data raise whatever they like: the figure of the search has to do then
         except Exception:
             return {}
@@ -191,7 +207,19 @@ def is_finished(ledger: Ledger, directory: Path) -> bool:
     failed = any(final.reason and not final.differences for final in finals)
     if failed or not all(map(Path.is_file, files)):
         return False
-    return all(is_whole(ledger, directory, final.folder) for final in finals if final.folder)
+    exported = [final for final in finals if final.folder]
+    return all(is_whole(ledger, directory, final.folder) and has_int8(final, directory) for final in exported)
+
+
+def has_int8(final: Final, directory: Path) -> bool:
+    """Return whether the int8 file of a model, where there is to be one, is there as it was written."""
+    if "file" not in final.int8:
+        return True
+    try:
+        content = (directory / final.folder / final.int8["file"]).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content).hexdigest() == final.int8["sha256"]
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -57,6 +57,10 @@ class Final:
         settings: of the fine-tuning: other settings make another final.
         tuned: what the search would have of it now: metrics on the search split after the fine-tuning; empty
             where an older version finished it.
+        int8: what is known of the int8 file: ``file``, ``bytes`` and ``float_bytes``, ``test`` (as above),
+            ``latency_ms`` and ``float_latency_ms`` in onnxruntime, names of the layers ``kept_float`` of so
+            many ``layers``, ``difference`` of the outputs to the float file's, ``reduce_range`` (weights of 7
+            bits), ``processor``; or ``missing`` with the reason. Empty where it was not asked for.
         earlier: whether it is not of the latest choice, and stays because no finished model dominates it.
     """
 
@@ -72,12 +76,23 @@ class Final:
     reason: str = ""
     settings: str = ""
     tuned: dict[str, float] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
     earlier: bool = False
 
     @property
     def was_tuned(self) -> bool:
         """Whether there was a fine-tuning, or another training."""
         return self.settings != UNTUNED
+
+    @property
+    def int8_figures(self) -> dict[str, float]:
+        """What was measured of the int8 file, in one table: ``int8_test_error``, ..., ``int8_bytes`` and
+        ``int8_latency_ms``; empty where there is none.
+        """
+        if "file" not in self.int8:
+            return {}
+        figures = {**self.int8["test"], **{name: self.int8[name] for name in ("bytes", "latency_ms")}}
+        return {f"int8_{name}": value for name, value in figures.items()}
 
     @property
     def name(self) -> str:

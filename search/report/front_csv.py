@@ -21,12 +21,14 @@ def front_csv(facts: Facts) -> str:
     tested = list(dict.fromkeys(name for final in facts.finals for name in final.test))
     realised = list(dict.fromkeys(name for final in facts.finals for name in final.realised))
     tuned = [name for name in facts.objectives if any(name in final.tuned for final in facts.finals)]
+    small = list(dict.fromkeys(name for final in facts.finals for name in final.int8_figures))
     parameters = {row.id: row.parameters for row in facts.trials}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     columns = [
         *tested,
         *(f"realised_{name}" for name in realised),
+        *small,
         "folder",
         *(f"tuned_{name}" for name in tuned),
         "on_front",
@@ -44,7 +46,7 @@ def front_csv(facts: Facts) -> str:
             end = [f"{share:.4g}" for share in facts.shares(candidate.genome)]
         # a candidate that was finished with two settings has two rows
         for found in finals.get(candidate.id) or [Final(candidate.id, {})]:
-            row = [*start, *_finished(found, tested, realised, tuned), on_front, *end]
+            row = [*start, *_finished(found, tested, realised, small, tuned), on_front, *end]
             table.writerow(map(_cell, row))
     return file.getvalue()
 
@@ -64,9 +66,15 @@ def _is_number(text: str) -> bool:
 
 
 def _finished(
-    final: Final, tested: Sequence[str], realised: Sequence[str], tuned: Sequence[str]
+    final: Final,
+    tested: Sequence[str],
+    realised: Sequence[str],
+    small: Sequence[str],
+    tuned: Sequence[str],
 ) -> list[object]:
-    """The cells of a finished member: tests, costs as counted, folder, objectives after the fine-tuning."""
-    columns = ((final.test, tested), (final.realised, realised))
+    """The cells of a finished member: tests, costs as counted, its int8 file, folder, objectives after the
+    fine-tuning.
+    """
+    columns = ((final.test, tested), (final.realised, realised), (final.int8_figures, small))
     figures = [values.get(name, "") for values, names in columns for name in names]
     return [*figures, final.folder, *(final.tuned.get(name, "") for name in tuned)]

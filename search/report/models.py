@@ -17,7 +17,7 @@ from search.report.facts import Facts
 from search.report.models_figures import over_figure
 from search.report.page import button, card, copied, drawing, pair
 from search.report.phrases import file_links
-from search.report.table import earlier_words, realised_otherwise, tested_metrics, was_tuned
+from search.report.table import earlier_words, int8_words, realised_otherwise, tested_metrics, was_tuned
 from spaces.errors import InputError
 
 _NOTHING = '<td class="faint">–</td>'
@@ -104,6 +104,9 @@ class Models:
             onnx = f"{folder}/{final.onnx['file']}"
             lines += ["", "# or, without Secateur and torch", "import onnxruntime"]
             lines += ["", f"session = onnxruntime.InferenceSession({onnx!r})"]
+        if "file" in final.int8:
+            small = f"{folder}/{final.int8['file']}"
+            lines += [f"session = onnxruntime.InferenceSession({small!r})  # of int8"]
         return "\n".join(lines)
 
     def _place(self) -> str:
@@ -152,12 +155,14 @@ class Models:
         finals, measured = self._facts.finals, tested_metrics(self._facts.finals, self._facts.about)
         costs = [name for name in COSTS if any(name in final.realised for final in finals)]
         tuned = was_tuned(finals)
+        small = any("file" in final.int8 for final in finals)
         groups = [
             ("", 1),
             *((f"test {title(metric)}", 2 if tuned else 1) for metric in measured),
             *((_called(name), 1) for name in costs),
             ("latency, ms", 2),
             ("largest", 1),
+            *([("int8, in ONNX Runtime", len(measured) + 2)] if small else []),
             ("", 1),
         ]
         names = [
@@ -165,18 +170,25 @@ class Models:
             *((["before", "tuned"] if tuned else ["not tuned"]) * len(measured)),
             *("of base" if name == self._cost else "" for name in costs),
             *("torch", "ONNX", "difference"),
+            *([*(f"test {title(metric)}" for metric in measured), "size", "latency, ms"] if small else []),
             "files",
         ]
         top = "".join(f'<th class="group" colspan="{width}">{escape(text)}</th>' for text, width in groups)
         second = "".join(f"<th>{name}</th>" for name in names)
-        body = "".join(self._row(final, measured, costs, tuned, len(names)) for final in finals)
+        body = "".join(self._row(final, measured, costs, tuned, small, len(names)) for final in finals)
         return (
             f'<div class="scroll"><table><thead><tr>{top}</tr><tr>{second}</tr></thead><tbody>{body}</tbody>'
             f"</table></div>{_notes(self._facts)}"
         )
 
     def _row(
-        self, final: Final, measured: Sequence[str], costs: Sequence[str], tuned: bool, width: int
+        self,
+        final: Final,
+        measured: Sequence[str],
+        costs: Sequence[str],
+        tuned: bool,
+        small: bool,
+        width: int,
     ) -> str:
         if final.reason:
             return (
@@ -190,7 +202,7 @@ class Models:
         cells += [self._realised(final, cost) for cost in costs]
         for latency in _LATENCIES:
             cells.append(f"<td>{final.realised[latency]:.3f}</td>" if latency in final.realised else _NOTHING)
-        cells += [_check(final), self._files(final)]
+        cells += [_check(final), *(_of_int8(final, measured) if small else []), self._files(final)]
         return f"<tr{self._data(final)}>{''.join(cells)}</tr>"
 
     def _realised(self, final: Final, cost: str) -> str:
@@ -238,6 +250,15 @@ def _cell(value: float | None, name: str, kind: str = "") -> str:
     return f'<td class="{kind}">{number(value, name)}</td>' if value is not None else _NOTHING
 
 
+def _of_int8(final: Final, measured: Sequence[str]) -> list[str]:
+    """Cells of an int8 file: its figures on the test split, size and latency."""
+    known = final.int8
+    if "file" not in known:
+        return [_NOTHING] * (len(measured) + 2)
+    tests = [_cell(known["test"].get(f"test_{metric}"), metric, "strong") for metric in measured]
+    return [*tests, _cell(known["bytes"], "bytes"), f"<td>{known['latency_ms']:.3f}</td>"]
+
+
 def _check(final: Final) -> str:
     """A cell with the largest difference that the checks found, by its order of magnitude."""
     found = {
@@ -280,6 +301,9 @@ def _notes(facts: Facts) -> str:
         lines.append(escape(earlier[0].upper() + earlier[1:] + "."))
     missing = dict.fromkeys(final.onnx["missing"] for final in facts.finals if "missing" in final.onnx)
     lines += [_line("bad", f"no ONNX file: {reason}") for reason in missing]
+    for final in facts.finals:
+        if words := int8_words(final):
+            lines.append(_line("bad" if "missing" in final.int8 else "ok", f"{final.name}: {words}"))
     return f'<p style="margin:10px 0 0;font-size:13.5px">{"<br>".join(lines)}</p>' if lines else ""
 
 

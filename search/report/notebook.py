@@ -107,6 +107,7 @@ def _member(final: Final, member: Evaluation | None) -> dict[str, object]:
         **searched,
         **final.test,
         **realised,
+        **final.int8_figures,
         "folder": final.folder,
     }
 

@@ -155,6 +155,7 @@ def best_trials(facts: Facts, most: int = 20) -> str:
 def file_links(final: Final, recipe: bool = True) -> str:
     """Return links to the files of a finished model."""
     files = {"weights": "weights.safetensors", "ONNX": final.onnx.get("file", "")}
+    files |= {"int8": final.int8.get("file", "")}
     files |= {"recipe": "recipe.json"} if recipe else {}
     shown = (
         f'<a href="{escape(final.folder)}/{escape(file)}">{name}</a>' for name, file in files.items() if file

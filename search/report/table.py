@@ -57,6 +57,8 @@ def table(finals: Sequence[Final], about: About, advice: Advice | None = None) -
         rows.add_row(*_cells(final, shown), style=style)
         if final.id == BASE and was_tuned(finals) and not final.reason:
             rows.add_row("base model, tuned", *_tests(final, shown, ""))
+        if "file" in final.int8:
+            rows.add_row(f"{final.name}, int8", *_of_int8(final, shown), style=style)
     return rows
 
 
@@ -90,6 +92,14 @@ def _tests(final: Final, shown: _Columns, when: str) -> list[str]:
     return [_cell(final.test.get(f"test_{metric}{when}"), metric) for metric in shown.metrics]
 
 
+def _of_int8(final: Final, shown: _Columns) -> list[str]:
+    """The cells of an int8 file: of its costs the size, and its latency in onnxruntime."""
+    known = final.int8
+    tests = [_cell(known["test"].get(f"test_{metric}"), metric) for metric in shown.metrics]
+    costs = [_cell(known["bytes"], cost) if cost == "bytes" else "" for cost in shown.costs]
+    return [*tests, *costs, _cell(known["latency_ms"], "latency_ms").removesuffix(" ms")]
+
+
 def notes(finals: Sequence[Final]) -> list[str]:
     """What could not be finished, limits that are not met, costs that came out otherwise than the search
     thought, and why there is no ONNX file.
@@ -112,8 +122,28 @@ def notes(finals: Sequence[Final]) -> list[str]:
     ]
     if not was_tuned(finals):
         found.append("measured as the search left them: finish.epochs is 0, nothing was fine-tuned")
+    found += [f"{final.name}: {words}" for final in finals if (words := int8_words(final))]
     return found + sorted(
         {f"no ONNX: {final.onnx['missing']}" for final in finals if "missing" in final.onnx}
+    )
+
+
+def int8_words(final: Final) -> str:
+    """Say how fast and large an int8 file is beside its float file and which layers stay float, or why there
+    is none; empty where none was asked for.
+    """
+    known = final.int8
+    if "missing" in known:
+        return f"no int8 file: {known['missing']}"
+    if not known:
+        return ""
+    files = [number(known[name], "latency_ms") for name in ("latency_ms", "float_latency_ms")]
+    sizes = [number(known[name], "bytes") for name in ("bytes", "float_bytes")]
+    kept = known["kept_float"]
+    return (
+        f"int8 in onnxruntime: {files[0]} and {sizes[0]}, its float file {files[1]} and {sizes[1]}"
+        + ("; weights of 7 bits, since the processor has no VNNI" if known["reduce_range"] else "")
+        + (f"; {len(kept)} of {known['layers']} layers stay float: {', '.join(kept)}" if kept else "")
     )
 
 

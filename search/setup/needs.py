@@ -30,6 +30,7 @@ class Needs:
         training: the base model is trained first.
         scoring: the base model is scored with the loss.
         own_tuning: members are tuned by a function of the user's.
+        quantising: samples of the calibration split say which values activations have.
     """
 
     base: bool = True
@@ -38,6 +39,7 @@ class Needs:
     training: bool = False
     scoring: bool = False
     own_tuning: bool = False
+    quantising: bool = False
 
 
 def check_model(model: object) -> None:
@@ -95,6 +97,11 @@ def check_needs(needs: Needs, space: Space, evaluator: Evaluator, data: Data | N
                 "finish.members 0"
             )
         return
+    if needs.quantising and next(iter(data.batches("calibration", 1)), None) is None:
+        raise InputError(
+            "finish.quantise: the calibration split is empty; expected samples that tell the ranges of "
+            "activations, or null"
+        )
     built_whole = isinstance(space, Trained)
     if built_whole and needs.own_tuning:
         raise InputError(

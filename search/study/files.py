@@ -12,7 +12,7 @@ from typing import BinaryIO
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 _OF_RUN = ("report.html", "front.csv")
-_OF_MODEL = ("model.onnx", "weights.safetensors", "recipe.json")
+_OF_MODEL = ("model.onnx", "model.int8.onnx", "weights.safetensors", "recipe.json")
 
 
 class RunFiles:

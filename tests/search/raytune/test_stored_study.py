@@ -5,6 +5,8 @@ import sys
 import optuna
 import pytest
 from optuna import pruners, samplers
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from ray import cloudpickle
 from ray.tune.search import Searcher
 
@@ -62,6 +64,23 @@ def test_studies_of_optunas_samplers_and_all_pruners_are_read(tmp_path, sampler,
     assert again.trials == study.trials and type(again.sampler) is type(sampler)
     again.optimize(objective, n_trials=1)
     assert len(again.trials) == 3 and len(study.trials) == 2
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_search_finds_its_study_in_a_database_or_journal_and_ends_what_ray_had_not_noted(tmp_path, kind):
+    file = str(tmp_path / "study")
+    storage = JournalStorage(JournalFileBackend(file)) if kind == "journal" else f"sqlite:///{file}"
+    study = optuna.create_study(storage=storage, sampler=samplers.RandomSampler(seed=0))
+    study.ask()  # of another process: not ours to end
+    search = StudySearch(study, {"x": optuna.distributions.FloatDistribution(0, 1)}, metric="loss")
+    search.save(str(tmp_path / FILE))
+    kept = cloudpickle.dumps(search)  # as Ray keeps it
+    lost = search.suggest("late")
+    again = cloudpickle.loads(kept)
+    again.restore(str(tmp_path / FILE))
+    assert [trial.state.name for trial in study.trials] == ["RUNNING", "FAIL", "WAITING"]
+    assert "enqueued again" in study.trials[1].user_attrs["reason"]
+    assert again.suggest("new") == lost and len(study.trials) == 3
 
 
 def state(tmp_path, value):

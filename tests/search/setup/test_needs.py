@@ -103,6 +103,19 @@ def test_it_is_refused_before_the_base_model_is_trained(tmp_path):
     assert told.startswith("training: no parameter") and "finish.epochs" not in told
 
 
+def test_int8_without_samples_to_calibrate_with_is_refused(tmp_path):
+    pytest.importorskip("onnxruntime")
+
+    class WithoutCalibration(Arrays):
+        def batches(self, split, size, generator=None):
+            return iter(()) if split == "calibration" else super().batches(split, size, generator)
+
+    finish = Finish(members=1, quantise="int8")
+    with pytest.raises(InputError, match=r"^finish.quantise: the calibration split is empty; expected"):
+        search(tmp_path / "run", data=WithoutCalibration(*arguments()), finish=finish).run(evaluations=4)
+    assert not (tmp_path / "run" / "ledger.db").exists()
+
+
 @pytest.mark.parametrize("finish", [Finish(members=0), Finish(epochs=0, onnx=False, latency_seconds=0.0)])
 def test_what_will_not_be_tuned_may_be_frozen(tmp_path, finish):
     result = search(tmp_path / "run", network(frozen=("",)), finish=finish).run(evaluations=4)

@@ -19,6 +19,7 @@ from search.study.__main__ import main
 from search.study.selection import Selection
 from search.study.view import View
 from search.testing import pruning
+from tests.waiting import patience
 
 PROBLEM = pruning(12, ["macs <= 60%"])  # a front of about ten
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -222,7 +223,7 @@ def test_a_large_front_is_sampled_evenly():
 
 def test_the_driver_hears_what_is_left_out(ledger, tmp_path, small, monkeypatch, capsys):
     fill(ledger, 0, 60)
-    assert StudyView(tmp_path).finish() == "", "all are shown"
+    assert StudyView(tmp_path).finish(patience()) == "", "all are shown"
     monkeypatch.setattr("search.study.view.SHOWN", 30)
     monkeypatch.setattr(View.__init__, "__defaults__", (30,))
     monkeypatch.setattr(viewing, "NEWEST", 5)

@@ -1,0 +1,1 @@
+"""How far predicted latency is off measured latency."""

@@ -1,0 +1,133 @@
+"""PyTorch on the CPU, operation by operation as its dispatcher sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from evaluators.cost.latency import torch_threads
+from evaluators.cost.predicted.runtime import Operation, Piece, Runtime
+from spaces.calling import Example, call, device_of, mode, placed
+
+_COPIES, _COLD_BYTES = 8, 1 << 20
+_OWN = "own"
+"""A tensor of the model, of which every copy of an operation has another one."""
+
+
+class TorchRuntime(Runtime):
+    """PyTorch without compilation, on the CPU. [O]
+
+    Operations are those of inference mode: convolutions, linear layers, attentions and norms as a whole.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.name, self.threads = f"torch {torch.__version__}", threads
+
+    def prepared(self, model: nn.Module, inputs: Example) -> tuple[list[Operation], Callable[[], object]]:
+        given = placed(inputs, device_of(model))
+        model.eval()
+        with mode(model, False), torch.inference_mode(), _Recording() as recording:
+            call(model, given)
+
+        def once() -> None:
+            with torch.inference_mode(), torch_threads(self.threads):
+                call(model, given)
+
+        return recording.operations, once
+
+    def pieces(self, operation: Operation) -> list[Piece]:
+        try:
+            function, given = _again(operation, 1)
+            with torch.inference_mode():
+                function(*given[0][0], **given[0][1])
+        except Exception:  # it needs what only its network gives it: indices that fit a table
+            return []
+        own = sum(x.nbytes for x in _tensors(given[0]) if getattr(x, _OWN, False))
+        copies = int(np.clip(_COLD_BYTES // max(1, own), 1, _COPIES))
+        function, given = _again(operation, copies)
+
+        def once() -> None:
+            with torch.inference_mode(), torch_threads(self.threads):
+                for arguments, named in given:
+                    function(*arguments, **named)
+
+        return [Piece(once, copies)]
+
+
+class _Recording(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        numbers: list[int] = []
+        told = [str(function), _told(list(args), numbers), _told(dict(kwargs or {}), numbers)]
+        self.operations.append(Operation(str(function).split(".")[1], json.dumps(told), tuple(numbers)))
+        return function(*args, **(kwargs or {}))
+
+
+def _told(given: Any, numbers: list[int]) -> Any:
+    """Return arguments as plain data, with all their whole numbers in a list of their own."""
+    match given:
+        case Tensor():
+            order = sorted(range(given.ndim), key=given.stride, reverse=True)
+            numbers += given.shape
+            own = isinstance(given, nn.Parameter) or not given.is_inference()
+            return {"tensor": str(given.dtype).removeprefix("torch."), "order": order, _OWN: own}
+        case bool() | float() | str() | None:
+            return given
+        case int():
+            numbers.append(given)
+            return {"number": None}
+        case list() | tuple():
+            return [_told(one, numbers) for one in given]
+        case dict():
+            return {"named": {name: _told(one, numbers) for name, one in given.items()}}
+    return {"torch": str(given).removeprefix("torch.")}
+
+
+def _again(
+    operation: Operation, copies: int
+) -> tuple[Callable[..., Any], list[tuple[list[Any], dict[str, Any]]]]:
+    """Return an operation and arguments of other values, so many times."""
+    name, arguments, named = json.loads(operation.template)
+    space, function, overload = name.split(".")
+    made = []
+    for _ in range(copies):
+        numbers = iter(operation.numbers)
+        made.append((_made(arguments, numbers), _made(named, numbers)))
+    return getattr(getattr(getattr(torch.ops, space), function), overload), made
+
+
+def _made(told: Any, numbers: Iterator[int]) -> Any:
+    match told:
+        case {"tensor": dtype, "order": order}:
+            kind, sizes = getattr(torch, dtype), [next(numbers) for _ in order]
+            laid = [sizes[axis] for axis in order]
+            values = torch.rand(laid).add(0.1) if kind.is_floating_point else torch.ones(laid)
+            made = values.to(kind).permute(sorted(range(len(order)), key=order.__getitem__))
+            setattr(made, _OWN, told[_OWN])
+            return made
+        case {"number": None}:
+            return next(numbers)
+        case {"named": entries}:
+            return {name: _made(one, numbers) for name, one in entries.items()}
+        case {"torch": name}:
+            return getattr(torch, name)
+        case list():
+            return [_made(one, numbers) for one in told]
+    return told
+
+
+def _tensors(given: Any) -> Iterator[Tensor]:
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, list | tuple):
+        for one in given:
+            yield from _tensors(one)

@@ -1,0 +1,111 @@
+"""What a runtime does in one forward call, operation by operation, and how long one takes by itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from evaluators.cost.latency import fastest_ms
+from spaces.calling import Example
+
+_AT_ONCE, _ROUNDS, _SECONDS = 64, 4, 0.001
+_WHOLE_ROUNDS, _WHOLE_SECONDS = 6, 0.03
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a runtime's own graph.
+
+    Attributes:
+        kind: what people call it, as ``Conv``.
+        template: all of it but the numbers, as a text that the runtime can read again.
+        numbers: sizes of its inputs, and whole numbers among its attributes (as groups), in an order that the
+            template says.
+    """
+
+    kind: str
+    template: str
+    numbers: tuple[int, ...]
+
+
+class Took(NamedTuple):
+    """Milliseconds of an operation.
+
+    Attributes:
+        work: of itself.
+        layout: of bringing its input into the kernel's layout and its output back, which neighbours of the
+            same layout spare.
+    """
+
+    work: float
+    layout: float = 0.0
+
+
+class Piece(NamedTuple):
+    """A call that can be timed.
+
+    Attributes:
+        call: of one or more copies.
+        copies: of the operation in a call.
+        layout: whether it does nothing but change the layout.
+    """
+
+    call: Callable[[], object]
+    copies: int = 1
+    layout: bool = False
+
+    def milliseconds(self) -> float:
+        """Return the fastest of some calls, of one copy."""
+        return fastest_ms(self.call, 3, 1, _SECONDS) / self.copies
+
+
+class Runtime(ABC):
+    """Something that runs models, and tells what it does.
+
+    Attributes:
+        name: of the runtime with its version: times of another one are of no use.
+        threads: that it may use.
+    """
+
+    name: str
+    threads: int = 1
+
+    @abstractmethod
+    def prepared(self, model: nn.Module, inputs: Example) -> tuple[list[Operation], Callable[[], object]]:
+        """Return what one forward call does, in its order and after all fusions that do not depend on widths,
+        and such a call.
+        """
+
+    def whole(self, calls: Sequence[Callable[[], object]]) -> np.ndarray:
+        """Return the milliseconds of calls of whole networks: each the fastest in several rounds over all."""
+        fastest = np.full(len(calls), inf)
+        for _ in range(_WHOLE_ROUNDS):
+            for i, call in enumerate(calls):
+                fastest[i] = min(fastest[i], fastest_ms(call, 5, 2, _WHOLE_SECONDS))
+        return fastest
+
+    @abstractmethod
+    def pieces(self, operation: Operation) -> list[Piece]:
+        """Return what an operation is when it stands by itself; none where it cannot."""
+
+    def alone(self, operations: Sequence[Operation]) -> list[Took]:
+        """Return how long operations take by themselves, each the fastest of calls in several rounds over
+        many, so that what slows the machine down for a while is not taken for a property of one.
+        """
+        took = []
+        for start in range(0, len(operations), _AT_ONCE):
+            parts = [self.pieces(operation) for operation in operations[start : start + _AT_ONCE]]
+            fastest = [[inf] * len(pieces) for pieces in parts]
+            for _ in range(_ROUNDS):
+                for pieces, best in zip(parts, fastest, strict=True):
+                    best[:] = [min(b, piece.milliseconds()) for b, piece in zip(best, pieces, strict=True)]
+            for pieces, best in zip(parts, fastest, strict=True):
+                layout = sum(b for b, piece in zip(best, pieces, strict=True) if piece.layout)
+                took.append(Took(sum(best) - layout, layout))
+        return took
