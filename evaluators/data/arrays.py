@@ -285,6 +285,8 @@ def array_of(array: Any, name: str = "arrays") -> Tensor:
     """Return a tensor of the same type, or of the next that torch can compute with; what torch cannot take is
     the user's to mend.
     """
+    if isinstance(array, np.ndarray) and (not array.dtype.isnative or min(array.strides, default=0) < 0):
+        array = np.array(array, array.dtype.newbyteorder("="))  # read backwards, or of another machine
     try:
         tensor = torch.as_tensor(array).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -296,6 +298,10 @@ def array_of(array: Any, name: str = "arrays") -> Tensor:
         "data",
         (tensor.ndim > 0, f"{name} are a single number; expected an array (samples, ...)"),
         (not tensor.is_complex(), f"{name} are complex; expected real numbers"),
+        (
+            tensor.layout is torch.strided and not tensor.is_quantized,
+            f"{name} are of {tensor.dtype}, {tensor.layout}; expected dense numbers",
+        ),
     )
     return tensor.to(_COMPUTABLE.get(tensor.dtype, tensor.dtype))
 

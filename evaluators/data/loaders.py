@@ -14,7 +14,7 @@ from torch import Tensor
 from evaluators.data.arrays import SHARES
 from evaluators.data.base import SPLITS, Data, Inputs, Split
 from evaluators.data.guesses import MOST_READ, guessed_task, named_inputs, target_of, task_named
-from evaluators.data.sources import Source, divided, labels_of
+from evaluators.data.sources import EXPECTED, Source, divided, labels_of
 from evaluators.data.split_metrics import functions_of, text_of
 from evaluators.data.task import Classification, Task, WeightedClassification, prediction
 from evaluators.randomness import Randomness
@@ -106,6 +106,8 @@ class Loaders(Data):
         self, found: dict[Split, Source], shares: dict[Split, float], seed: int
     ) -> dict[Split, Source]:
         """Return a source for each split, those that are missing divided off the training samples."""
+        if "train" not in found:
+            raise InputError(f"data: train is missing; {EXPECTED}")
         train, missing = found["train"], [name for name in SPLITS if name not in found]
         if train.places is None:
             require(

@@ -215,6 +215,7 @@ def _export(model: nn.Module, example: Example) -> ExportedProgram:
             except Exception:  # a model that fixes its batch size is fine too; what else is wrong shows again
                 return torch.export.export(model, places, names, strict=False)
     except Exception as error:
+        _check_arguments(model, places, names)
         raise InputError(
             f"model {type(model).__name__}: torch.export cannot trace it{_culprit(error)}: "
             f"{_first_line(error)}; "
@@ -223,6 +224,19 @@ def _export(model: nn.Module, example: Example) -> ExportedProgram:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _check_arguments(model: nn.Module, places: tuple[Any, ...], names: dict[str, Any]) -> None:
+    """Raise :class:`InputError` where these are not the arguments of ``forward``."""
+    taken = inspect.signature(model.forward)
+    try:
+        taken.bind(*places, **names)
+    except TypeError as error:
+        given = ", ".join(names) or f"{len(places)} by place"
+        raise InputError(
+            f"data: the inputs ({given}) are not the arguments of {type(model).__name__}.forward "
+            f"({', '.join(taken.parameters)}): {error}; expected one for each"
+        ) from None
 
 
 def _dynamic(model: nn.Module, places: tuple[Any, ...], names: dict[str, Any]) -> Any:

@@ -328,6 +328,20 @@ def test_pairs_of_arrays_are_taken() -> None:
     both = data_of(((X[:90], CLASSES[:90]), (X[90:].numpy(), CLASSES[90:])), None)
     assert [both.size(split) for split in ("train", "calibration", "search", "test")] == [63, 9, 18, 30]
     assert torch.equal(all_of(both, "test"), X[90:])
+    backwards = data_of((X.numpy()[::-1].astype(">f4")[::-1], CLASSES.numpy()), None)
+    assert backwards.fingerprint == told.fingerprint, "whatever the order in memory"
+    with pytest.raises(InputError, match=r"^data: inputs are of torch.float32, torch.sparse_coo; expected"):
+        data_of((X.to_sparse(), CLASSES), None)
     for other in ((X[:, :5], CLASSES), (X, CLASSES[1:])):
         with pytest.raises(InputError, match=r"^data: (training and test arrays|120 test inputs for 119)"):
             data_of(((X, CLASSES), other), None)
+
+
+def test_inputs_that_forward_does_not_take_are_told_by_its_arguments() -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^data: the inputs \(2 by place\) are not the arguments of Sequential.forward \(input\): too",
+    ):
+        Search(net(), ((X, X), CLASSES)).run(evaluations=1)
+    with pytest.raises(InputError, match=r"^data: train is missing; expected a torch DataLoader"):
+        Loaders(None)
