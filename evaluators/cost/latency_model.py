@@ -161,7 +161,10 @@ class LatencyModel(Evaluator):
             if prediction.error.median <= TRUSTED
             else "; that is too much, so every candidate is measured",
         )
-        self._write(file, prediction)
+        try:
+            self._write(file, prediction)
+        except OSError as reason:
+            _log.info("latency: the calibration is not kept: %s", reason)
         return prediction
 
     def _key(self, runtime: Runtime) -> str:

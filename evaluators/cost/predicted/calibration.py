@@ -23,6 +23,8 @@ from spaces.segments import Segment
 _DENSITIES = (0.25, 1.0)
 _MATTERS = 0.003
 """Share of the whole from which on an operation is measured at all widths."""
+_HELD_BYTES, _COPIES = 2 << 30, 3
+"""Networks that are measured in the same rounds, and how often a runtime holds their weights, about."""
 _CALL = 0.01
 """Milliseconds of a call beside its operations, about: the fit says how many."""
 
@@ -114,15 +116,21 @@ def _gate_loci(space: Sliced) -> list[int]:
 def _networks(
     space: Sliced, genomes: np.ndarray, inputs: Example, runtime: Runtime
 ) -> tuple[list[list[Operation]], np.ndarray]:
-    """Return the operations of networks, and their milliseconds."""
-    seen, calls = [], []
+    """Return the operations of networks, and their milliseconds: of as many at once as fit into memory."""
+    seen, measured = [], []
+    calls: list[Callable[[], object]] = []
+    held = 0
     for genome in genomes:
         with torch.random.fork_rng(devices=[]):
             model = space.build(genome)  # type: ignore[attr-defined]
         operations, call = runtime.prepared(model, inputs)
         seen.append(operations)
         calls.append(call)
-    return seen, runtime.whole(calls)
+        held += _COPIES * sum(parameter.nbytes for parameter in model.parameters())
+        if held > _HELD_BYTES:
+            measured += [*runtime.whole(calls)]
+            calls, held = [], 0
+    return seen, np.array([*measured, *(runtime.whole(calls) if calls else [])])
 
 
 def _gates(

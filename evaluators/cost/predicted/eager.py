@@ -31,7 +31,6 @@ class TorchRuntime(Runtime):
 
     def prepared(self, model: nn.Module, inputs: Example) -> tuple[list[Operation], Callable[[], object]]:
         given = placed(inputs, device_of(model))
-        model.eval()
         with mode(model, False), torch.inference_mode(), _Recording() as recording:
             call(model, given)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from evaluators import Evaluators, Latency, LatencyModel
 from evaluators.cost import latency_model
+from evaluators.cost.predicted import calibration
 from evaluators.cost.predicted.calibration import CannotPredict, calibrate, random_genomes
 from evaluators.cost.predicted.eager import TorchRuntime
 from evaluators.cost.predicted.onnx_runtime import OnnxRuntime
@@ -63,6 +64,25 @@ def test_a_calibration_is_kept_and_travels(space, tmp_path, monkeypatch, caplog)
     assert elsewhere.private == ""
     assert Evaluators([Latency(), elsewhere]).write_calibration(tmp_path / "again.json")
     assert not Evaluators([Latency()]).write_calibration(tmp_path / "none.json")
+
+
+def test_large_networks_are_measured_a_few_at_a_time(space, monkeypatch):
+    held = []
+    whole = Known.whole
+    monkeypatch.setattr(Known, "whole", lambda self, calls: held.append(len(calls)) or whole(self, calls))
+    monkeypatch.setattr(calibration, "_HELD_BYTES", 60_000)
+    model = bound(space)
+    genomes = random_genomes(space, 5, np.random.default_rng(5))
+    expected = [known_ms(space.build(genome)) for genome in genomes]
+    np.testing.assert_allclose(model.screen(genomes)["latency_ms"], expected, rtol=0.04)
+    assert held[:5] == [1] * 5 and sum(held[5:]) == 16 and 2 < len(held[5:]) < 16
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(space, cache, caplog):
+    (cache / "secateur").write_text("a file where the folder would be")
+    with caplog.at_level(logging.INFO, "secateur"):
+        assert bound(space).screen(space.base[None])["latency_ms"] > 0
+    assert "not kept" in caplog.text
 
 
 @pytest.mark.parametrize(
