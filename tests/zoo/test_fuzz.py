@@ -18,7 +18,7 @@ from spaces import ChannelSpace, InputError
 from spaces.channels import space as module
 from tests.zoo.blocks import Random, Shuffle, Tokens
 
-MANY = int(os.environ.get("SECATEUR_FUZZ", "200"))
+MANY = int(os.environ.get("SECATEUR_FUZZ", "60"))
 """Of the long test; five hundred take five minutes:
 ``SECATEUR_FUZZ=500 make slow ARGS=tests/zoo/test_fuzz.py``.
 """

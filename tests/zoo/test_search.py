@@ -73,7 +73,7 @@ def test_a_search_exports_a_smaller_model_that_onnxruntime_runs(name: str, tmp_p
         finish=Finish(members=1, latency_seconds=0.0),
         study=False,
     )
-    search.run(evaluations=24)
+    search.run(evaluations=12)
     exported = sorted((tmp_path / "run" / "models").glob("*/"))
     assert exported
     for folder in exported:
@@ -87,14 +87,9 @@ def test_a_search_exports_a_smaller_model_that_onnxruntime_runs(name: str, tmp_p
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
-    "--executor",
-    "inline",
-    "--search.budget.evaluations",
-    "24",
-    "--training.epochs",
-    "2",
-    "--finish.members",
-    "1",
+    *("--executor", "inline", "--study.view", "false", "--search.budget.evaluations", "12"),
+    *("--training.epochs", "1", "--finish.members", "1", "--finish.epochs", "1"),
+    *("--finish.latency_seconds", "0"),
 )
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +122,20 @@ NO_ONNX = (*NO_BATCH, "Bfloat", "Perceiver")
 """
 
 
+@pytest.fixture(scope="module")
+def translations() -> Iterator[None]:
+    """Let torch make its table of translations once: it makes one an export, which takes half as long as the
+    rest.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("translations")
 @pytest.mark.parametrize("name", [n for n in ZOO if n not in NO_ONNX])
 def test_onnx_computes_the_same(name: str, tmp_path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -33,16 +33,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
-def test_the_run_is_that_of_one_process(tmp_path: Path) -> None:
-    inline = make(tmp_path, rules(topology=Torus(2, 3), steps=8), name="inline")
-    inline.run()
-    loop = make(tmp_path, rules(topology=Torus(2, 3), steps=8), RayGrid(RayExecutor(workers=2)), name="ray")
-    assert loop.run().kind == "steps"
-    assert rows(loop) == rows(inline)
-    assert len({e.worker for _, e in loop.ledger.evaluations()}) == 2
-
-
 class Deadly(Mutation):
     """A pruning mutation that kills its worker, the first time that it is used."""
 
@@ -96,11 +86,13 @@ def test_what_ray_gives_up_is_done_again_from_the_files(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_a_lost_node_had_is_done_again_and_says_nothing_about_the_work(tmp_path: Path) -> None:
     """That a node is lost is told five times in a row here; in tests/test_ray_silent_node.py one is."""
-    inline = make(tmp_path, rules(), name="inline")
+    changes = {"topology": Torus(2, 3), "steps": 8}
+    inline = make(tmp_path, rules(**changes), name="inline")
     inline.run()
     executor = RayExecutor(workers=2)
-    loop = make(tmp_path, rules(), RayGrid(executor), name="ray")
+    loop = make(tmp_path, rules(**changes), RayGrid(executor), name="ray")
     look, told = executor.look, iter(range(5))
     executor.look = lambda first=False: look(first) or (len(rows(loop)) > 8 and next(told, None) is not None)
     assert loop.run().kind == "steps"
     assert next(told, None) is None and rows(loop) == rows(inline)
+    assert len({e.worker for _, e in loop.ledger.evaluations()}) == 2
