@@ -5,6 +5,9 @@ tuned for a while, exported and quantised by ``Finish`` as a run does it. Both f
 in one process, one thread, batch 1: the median over rounds of the float file's time over the int8 file's.
 It is CPU time of this thread, since others may use the machine. Members whose float file has less than 500 kB
 are shown and do not count. ``int8_size`` and ``int8_speedup`` are medians, ``int8_loss`` is the worst.
+
+The figures of a network are a shard under ``results/int8``; what is there stays. ``--quick`` reads and writes
+none.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import sys
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -43,9 +46,11 @@ from search.record.about import About
 from search.record.finals import Final
 from search.record.ledger import Ledger
 from spaces import ChannelSpace
+from spaces.files import write_bytes
 from spaces.models import ResidualNet
 from spaces.structures import repeated
 
+SHARDS = Path(__file__).parent / "results" / "int8"
 LEAST = 500_000
 """Bytes of a float file that counts."""
 ROUNDS, BATCHES = 200, (1, 16)
@@ -175,9 +180,7 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     cases, shares = (QUICK, KEPT[1:]) if quick else (CASES, KEPT)
     members: dict[str, dict[str, Any]] = {}
     for name, case in cases.items():
-        found = _members(name, case, shares, 40 if quick else ROUNDS)
-        print(json.dumps(harness.rounded(found)), file=sys.stderr, flush=True)
-        members |= found
+        members |= _members(name, case, shares, 40) if quick else _recorded(name, case)
     counted = [one for one in members.values() if one["float_bytes"] >= LEAST and "missing" not in one]
     figures = {
         "int8_size": float(np.median([one["size"] for one in counted])),
@@ -189,7 +192,24 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "without_int8": sum("missing" in one for one in members.values()),
         "members": members,
     }
-    return figures, {"kept": shares, "least_bytes": LEAST, "rounds": ROUNDS, "tolerance": 0.01, **processor()}
+    return figures, {
+        "networks": [*cases],
+        "kept": shares,
+        "least_bytes": LEAST,
+        "rounds": ROUNDS,
+        "tolerance": 0.01,
+        **processor(),
+    }
+
+
+def _recorded(name: str, case: Case) -> dict[str, dict[str, Any]]:
+    """Return the figures of a network's members; measured where they are not there yet."""
+    file = SHARDS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
+    if not file.exists():
+        text = json.dumps(harness.rounded(_members(name, case, KEPT, ROUNDS)), indent=2)
+        write_bytes(file, f"{text}\n".encode())
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text())
+    return found
 
 
 def _members(name: str, case: Case, shares: Sequence[float], rounds: int) -> dict[str, dict[str, Any]]:

@@ -106,7 +106,8 @@ class Models:
             lines += ["", f"session = onnxruntime.InferenceSession({onnx!r})"]
         if "file" in final.int8:
             small = f"{folder}/{final.int8['file']}"
-            lines += [f"session = onnxruntime.InferenceSession({small!r})  # of int8"]
+            lines += ["", "# or with weights and activations of 8 bits"]
+            lines += [f"session = onnxruntime.InferenceSession({small!r})"]
         return "\n".join(lines)
 
     def _place(self) -> str:

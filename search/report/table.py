@@ -156,8 +156,10 @@ def int8_words(final: Final) -> str:
     files = [number(known[name], "latency_ms") for name in ("latency_ms", "float_latency_ms")]
     sizes = [number(known[name], "bytes") for name in ("bytes", "float_bytes")]
     kept = known["kept_float"]
+    slower = known["latency_ms"] > known["float_latency_ms"]
     return (
         f"int8 in onnxruntime: {files[0]} and {sizes[0]}, its float file {files[1]} and {sizes[1]}"
+        + ("; it is slower than the float file" if slower else "")
         + ("; weights of 7 bits, since the processor has no VNNI" if known["reduce_range"] else "")
         + (f"; {len(kept)} of {known['layers']} layers stay float: {', '.join(kept)}" if kept else "")
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from search.record.about import About
 from search.record.finals import Final
 from search.record.ledger import Ledger
 from search.report import write_report
-from search.report.table import text
+from search.report.table import int8_words, text
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
 from spaces.models import Perceptron
@@ -179,6 +180,9 @@ def test_table_report_index_and_csv_have_its_figures(
     row = next(line for line in shown.splitlines() if line.startswith(" candidate 0, int8"))
     assert f"{final.int8['test']['test_error']:.4f}" in row and f"{final.int8['latency_ms']:.3f}" in row
     assert len(row) <= 80
+    for took, slower in ((2.0, True), (0.5, False)):
+        told = int8_words(replace(final, int8=final.int8 | {"latency_ms": took, "float_latency_ms": 1.0}))
+        assert ("slower than the float file" in told) == slower
     page = write_report(folder).read_text()
     assert f"{final.folder}/{INT8}" in page and "int8" in page
     (model,) = json.loads((folder / "models" / "index.json").read_text())["models"]
