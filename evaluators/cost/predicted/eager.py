@@ -56,7 +56,7 @@ class TorchRuntime(Runtime):
                 for arguments, named in given:
                     function(*arguments, **named)
 
-        return [Piece(once, copies)]
+        return [Piece(once, copies, held=own * copies)]
 
 
 class _Recording(TorchDispatchMode):

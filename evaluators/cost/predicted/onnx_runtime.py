@@ -52,7 +52,8 @@ class OnnxRuntime(Runtime):
         content, feed, copies = graph(operation, _COPIES)
         session = self._session(content, "none")
         session.run(None, feed)
-        return Piece(lambda: session.run(None, feed), copies, operation.kind in _REORDERS)
+        layout, held = operation.kind in _REORDERS, 2 * len(content)
+        return Piece(lambda: session.run(None, feed), copies, layout, held)
 
     def _operations(self, content: bytes, feed: Mapping[str, Any], level: str) -> list[Operation]:
         import onnx

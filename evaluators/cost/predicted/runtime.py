@@ -14,7 +14,9 @@ from torch import nn
 from evaluators.cost.latency import fastest_ms
 from spaces.calling import Example
 
-_AT_ONCE, _ROUNDS, _SECONDS = 64, 4, 0.001
+_AT_ONCE, _HELD_BYTES = 64, 1 << 29
+"""Operations that are measured in the same rounds, at most."""
+_ROUNDS, _SECONDS = 4, 0.001
 _WHOLE_ROUNDS, _WHOLE_SECONDS = 6, 0.03
 
 
@@ -54,11 +56,13 @@ class Piece(NamedTuple):
         call: of one or more copies.
         copies: of the operation in a call.
         layout: whether it does nothing but change the layout.
+        held: bytes that it holds, about.
     """
 
     call: Callable[[], object]
     copies: int = 1
     layout: bool = False
+    held: int = 0
 
     def milliseconds(self) -> float:
         """Return the fastest of some calls, of one copy."""
@@ -98,14 +102,24 @@ class Runtime(ABC):
         """Return how long operations take by themselves, each the fastest of calls in several rounds over
         many, so that what slows the machine down for a while is not taken for a property of one.
         """
-        took = []
-        for start in range(0, len(operations), _AT_ONCE):
-            parts = [self.pieces(operation) for operation in operations[start : start + _AT_ONCE]]
-            fastest = [[inf] * len(pieces) for pieces in parts]
-            for _ in range(_ROUNDS):
-                for pieces, best in zip(parts, fastest, strict=True):
-                    best[:] = [min(b, piece.milliseconds()) for b, piece in zip(best, pieces, strict=True)]
-            for pieces, best in zip(parts, fastest, strict=True):
-                layout = sum(b for b, piece in zip(best, pieces, strict=True) if piece.layout)
-                took.append(Took(sum(best) - layout, layout))
-        return took
+        took: list[Took] = []
+        waiting: list[list[Piece]] = []
+        for operation in operations:
+            waiting.append(self.pieces(operation))
+            held = sum(piece.held for pieces in waiting for piece in pieces)
+            if len(waiting) == _AT_ONCE or held > _HELD_BYTES:
+                took += _together(waiting)
+                waiting = []
+        return took + _together(waiting)
+
+
+def _together(operations: Sequence[Sequence[Piece]]) -> list[Took]:
+    fastest = [[inf] * len(pieces) for pieces in operations]
+    for _ in range(_ROUNDS):
+        for pieces, best in zip(operations, fastest, strict=True):
+            best[:] = [min(b, piece.milliseconds()) for b, piece in zip(best, pieces, strict=True)]
+    took = []
+    for pieces, best in zip(operations, fastest, strict=True):
+        layout = sum(b for b, piece in zip(best, pieces, strict=True) if piece.layout)
+        took.append(Took(sum(best) - layout, layout))
+    return took
