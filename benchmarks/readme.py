@@ -109,6 +109,12 @@ FIGURES = (
     ("strangers", "onnx_equal", "of them those that compute the same in onnxruntime", "all"),
     ("strangers", "seconds_to_plan", "CPU seconds to plan one, median", "reported"),
     (
+        "strangers",
+        "over_torch_pruning",
+        "of every third, those that work over those that do with Torch-Pruning 1.6.1 (shapes alone)",
+        "reported",
+    ),
+    (
         "huggingface",
         "huggingface_round_trip",
         "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
