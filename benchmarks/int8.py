@@ -96,9 +96,9 @@ class Encoder(nn.Module):
         return self.head(self.norm(x))
 
 
-def digits(size: int) -> Arrays:
+def digits(size: int, seed: int = 0) -> Arrays:
     """The digits of scikit-learn, their pixels repeated to `size`."""
-    data = Digits()
+    data = Digits(seed=seed)
     return _changed(
         data, lambda x, y, _: (x.repeat_interleave(size // 8, 2).repeat_interleave(size // 8, 3), y)
     )
