@@ -64,7 +64,7 @@ CASES = {
     "depthwise": Case(lambda: DepthwiseNet((32, 64, 128, 256, 256, 512)), 32, 6),
 }
 QUICK = {"residual": Case(lambda: ResidualNet((16, 32)), 8, 2)}
-BY_MACS, IN_EIGHTS, BY_LATENCY = "MACs", "MACs, widths in eights", "latency"
+BY_MACS, IN_EIGHTS, BY_LATENCY = "macs", "macs_in_eights", "latency"
 ARMS = {BY_MACS: Arm("macs", 1), IN_EIGHTS: Arm("macs", 8), BY_LATENCY: Arm("latency_ms", "auto")}
 
 
