@@ -21,7 +21,7 @@ from evaluators.cost.onnx_extra import require_onnx
 from evaluators.cost.predicted.calibration import CannotPredict, calibrate
 from evaluators.cost.predicted.eager import TorchRuntime
 from evaluators.cost.predicted.onnx_runtime import OnnxRuntime
-from evaluators.cost.predicted.prediction import Prediction
+from evaluators.cost.predicted.prediction import FORMAT, Prediction
 from evaluators.cost.predicted.runtime import Runtime
 from evaluators.cost.predicted.steps import steps
 from evaluators.data.base import Data
@@ -176,7 +176,7 @@ class LatencyModel(Evaluator):
         return prediction
 
     def _key(self, runtime: Runtime) -> str:
-        told = [processor(), runtime.name, self.threads, self.networks, self._described()]
+        told = [FORMAT, processor(), runtime.name, self.threads, self.networks, self._described()]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
     def _described(self) -> dict[str, Any]:
