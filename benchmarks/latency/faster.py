@@ -28,7 +28,7 @@ from benchmarks.int8 import DepthwiseNet, digits
 from evaluators import Cost, LatencyModel, Quality, Training, assess
 from evaluators.cost.latency import fastest_ms
 from evaluators.cost.latency_model import RUNTIMES
-from evaluators.data import Arrays, Preloaded
+from evaluators.data import Arrays, Preloaded, Split
 from operators.repair.batchnorm import recalibrate
 from search import Search
 from spaces import ChannelSpace
@@ -36,7 +36,8 @@ from spaces.files import write_bytes
 from spaces.models import ResidualNet
 
 SHARDS = Path(__file__).parent.parent / "results" / "latency" / "faster"
-SEEDS, EVALUATIONS, ERRORS = 5, 200, 5
+SEEDS, EVALUATIONS, ERRORS = 5, 150, 5
+SHARES: dict[Split, float] = {"train": 0.5, "calibration": 0.05, "search": 0.15, "test": 0.3}
 WORST = 0.3
 """Errors beyond are of no interest."""
 _ROUNDS, _SECONDS = 10, 0.03
@@ -71,7 +72,7 @@ ARMS = {BY_MACS: Arm("macs", 1), IN_EIGHTS: Arm("macs", 8), BY_LATENCY: Arm("lat
 def trained(case: Case, seed: int) -> tuple[nn.Module, Arrays]:
     """Return a network and its data."""
     torch.manual_seed(seed)
-    data, model = digits(case.pixels, seed), case.model()
+    data, model = digits(case.pixels, seed, SHARES), case.model()
     for _ in Training(case.epochs, batch_size=32, learning_rate=3e-3).fitted(model, data):
         pass
     return model.eval(), data
@@ -79,7 +80,7 @@ def trained(case: Case, seed: int) -> tuple[nn.Module, Arrays]:
 
 def searched(model: nn.Module, data: Arrays, arm: Arm, seed: int, evaluations: int) -> list[dict[str, Any]]:
     """Search; return the front: errors, test errors, costs, and what was kept."""
-    quality = Quality(batch_size=128, recalibration_batches=1, record_activations=True)
+    quality = Quality()
     search = Search(
         model,
         data,
@@ -95,7 +96,7 @@ def searched(model: nn.Module, data: Arrays, arm: Arm, seed: int, evaluations: i
     for member in result.front:
         genome = member.candidate.genome
         pruned = space.build(genome)
-        recalibrate(pruned, batches.batches("calibration", 128, count=1))
+        recalibrate(pruned, batches.batches("calibration", 256))
         test = assess(pruned, data, batches.batches("test", 256))["error"]
         front.append(
             {
@@ -131,7 +132,7 @@ def measured(space: ChannelSpace, data: Arrays, kept: Sequence[str]) -> np.ndarr
 
 def compared(case: Case, seed: int, fronts: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Measure what the arms would choose at common errors."""
-    data = digits(case.pixels, seed)
+    data = digits(case.pixels, seed, SHARES)
     space = ChannelSpace(case.model().eval(), data.example())  # latency is that of any weights
     errors = common_errors(fronts.values())
     members = {name: [chosen(front, error) for error in errors] for name, front in fronts.items()}
