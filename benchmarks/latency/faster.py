@@ -28,6 +28,7 @@ from benchmarks.int8 import DepthwiseNet, digits
 from evaluators import Cost, LatencyModel, Quality, Training, assess
 from evaluators.cost.latency import fastest_ms
 from evaluators.cost.latency_model import RUNTIMES
+from evaluators.cost.pace import least, own_pace
 from evaluators.data import Arrays, Preloaded, Split
 from operators.repair.batchnorm import recalibrate
 from search import Search
@@ -40,7 +41,7 @@ SEEDS, EVALUATIONS, ERRORS = 5, 150, 5
 SHARES: dict[Split, float] = {"train": 0.5, "calibration": 0.05, "search": 0.15, "test": 0.3}
 WORST = 0.3
 """Errors beyond are of no interest."""
-_ROUNDS, _SECONDS = 10, 0.03
+_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ def measured(space: ChannelSpace, data: Arrays, kept: Sequence[str]) -> np.ndarr
     """Return milliseconds of each in ONNX Runtime at batch 1, measured in rounds over all, ``(n,)``."""
     runtime, example = RUNTIMES["onnx"](1), tuple(part[:1] for part in data.example())
     calls = [runtime.prepared(space.build(space.unpack(bytes.fromhex(one))), example)[1] for one in kept]
-    rounds = [[fastest_ms(call, 5, 2, _SECONDS) for call in calls] for _ in range(_ROUNDS)]
-    return np.min(rounds, axis=0)
+    return least([functools.partial(fastest_ms, call, 5, 2, _SECONDS) for call in calls], own_pace())
 
 
 def compared(case: Case, seed: int, fronts: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

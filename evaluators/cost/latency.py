@@ -12,7 +12,6 @@ from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.cost.onnx_extra import onnx_bytes, onnx_feed, onnx_session, require_onnx
-from evaluators.cost.pace import Pace
 from evaluators.data.base import Data
 from spaces.base import Space
 from spaces.calling import Example, call, device_of, mode, placed
@@ -20,7 +19,6 @@ from spaces.errors import InputError
 from spaces.structures import repeated
 
 Runtime = Literal["torch", "onnx"]
-_PACE = Pace()
 
 
 class Latency(Evaluator):
@@ -129,9 +127,8 @@ def measure(
 
 def fastest_ms(call: Callable[[], object], repeats: int, warmup: int, seconds: float) -> float:
     """Return the least wall time of a call in milliseconds, of so many calls at least, for so
-    long at least; in a moment that nothing disturbs, if there is one soon.
+    long at least.
     """
-    _PACE.wait()
     for _ in range(warmup):
         call()
     fastest, done, began = float("inf"), 0, time.perf_counter()

@@ -5,19 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from torch import nn
 
 from evaluators.cost.latency import fastest_ms
+from evaluators.cost.pace import least, own_pace
 from spaces.calling import Example
 
 _AT_ONCE, _HELD_BYTES = 64, 1 << 29
 """Operations that are measured in the same rounds, at most."""
-_ROUNDS, _SECONDS = 4, 0.001
-_WHOLE_ROUNDS, _WHOLE_SECONDS = 6, 0.03
+_SECONDS, _WHOLE_SECONDS = 0.001, 0.03
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,7 @@ class Runtime(ABC):
 
     def whole(self, calls: Sequence[Callable[[], object]]) -> np.ndarray:
         """Return the milliseconds of calls of whole networks: each the fastest in several rounds over all."""
-        fastest = np.full(len(calls), inf)
-        for _ in range(_WHOLE_ROUNDS):
-            for i, call in enumerate(calls):
-                fastest[i] = min(fastest[i], fastest_ms(call, 5, 2, _WHOLE_SECONDS))
-        return fastest
+        return least([partial(fastest_ms, call, 5, 2, _WHOLE_SECONDS) for call in calls], own_pace())
 
     @abstractmethod
     def pieces(self, operation: Operation) -> list[Piece]:
@@ -114,12 +110,11 @@ class Runtime(ABC):
 
 
 def _together(operations: Sequence[Sequence[Piece]]) -> list[Took]:
-    fastest = [[inf] * len(pieces) for pieces in operations]
-    for _ in range(_ROUNDS):
-        for pieces, best in zip(operations, fastest, strict=True):
-            best[:] = [min(b, piece.milliseconds()) for b, piece in zip(best, pieces, strict=True)]
+    every = [piece for pieces in operations for piece in pieces]
+    fastest = iter(least([piece.milliseconds for piece in every], own_pace()).tolist())
     took = []
-    for pieces, best in zip(operations, fastest, strict=True):
-        layout = sum(b for b, piece in zip(best, pieces, strict=True) if piece.layout)
-        took.append(Took(sum(best) - layout, layout))
+    for pieces in operations:
+        best = [(piece.layout, next(fastest)) for piece in pieces]
+        layout = sum(ms for is_layout, ms in best if is_layout)
+        took.append(Took(sum(ms for _, ms in best) - layout, layout))
     return took
