@@ -46,8 +46,8 @@ class Pace:
 
     def wait(self) -> bool:
         """Return as soon as nobody disturbs, True; or False, where as much was waited as may be: 5 seconds
-        and two thirds of the time since this was made. The processor is kept busy meanwhile: one that slept is
-        slow for a while itself.
+        and two thirds of the time since this was made. It waits by computing: a processor that slept is slow
+        for a while itself.
         """
         before = now = self._clock()
         while not (undisturbed := self.undisturbed()):
