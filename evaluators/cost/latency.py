@@ -12,14 +12,17 @@ from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.cost.onnx_extra import onnx_bytes, onnx_feed, onnx_session, require_onnx
+from evaluators.cost.openvino_extra import openvino_call, require_openvino
 from evaluators.data.base import Data
 from spaces.base import Space
 from spaces.calling import Example, call, device_of, gradients, mode, placed
 from spaces.errors import InputError
 from spaces.structures import repeated
 
-Runtime = Literal["torch", "cuda", "onnx"]
-"""PyTorch where the model is; PyTorch on a CUDA GPU; onnxruntime on the CPU, with the exported model."""
+Runtime = Literal["torch", "cuda", "onnx", "openvino"]
+"""PyTorch where the model is; PyTorch on a CUDA GPU; onnxruntime or OpenVINO on the CPU, with the exported
+model.
+"""
 
 
 class Latency(Evaluator):
@@ -37,12 +40,13 @@ class Latency(Evaluator):
         warmup: calls before them that are not.
         seconds: that calls are timed for, at least. More is surer where others use the machine.
         runtime: ``torch`` for PyTorch where the candidate is, ``cuda`` for PyTorch on a CUDA GPU wherever it
-            is, or ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the export).
+            is, ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the export), or
+            ``openvino`` for OpenVINO on that.
         threads: of the runtime; torch's own number comes back afterwards.
 
     Raises:
-        InputError: a setting out of its range, runtime ``onnx`` without the packages it needs, or ``cuda``
-            without a GPU.
+        InputError: a setting out of its range, runtime ``onnx`` or ``openvino`` without the packages it
+            needs, or ``cuda`` without a GPU.
     """
 
     metrics = ("latency_ms",)
@@ -108,7 +112,7 @@ def measure(
     seconds: float = 0.5,
 ) -> float:
     """Return the milliseconds of the fastest forward call of `model` on `inputs`, in eval mode, until its
-    outputs are there; with ``onnx`` of its export.
+    outputs are there; with ``onnx`` and ``openvino`` of its export.
 
     Raises:
         InputError: the runtime is not here.
@@ -116,6 +120,8 @@ def measure(
     require_runtime("latency", runtime)
     if runtime == "onnx":
         return fastest_ms(onnx_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
+    if runtime == "openvino":
+        return fastest_ms(openvino_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
     if runtime == "cuda":
         with moved(model, "cuda"):
             return measure(model, inputs, repeats, warmup, "torch", threads, seconds)
@@ -153,6 +159,8 @@ def require_runtime(place: str, runtime: str) -> None:
         raise InputError(f"{place}: runtime {runtime!r}; expected {', '.join(most)} or {last}")
     if runtime == "onnx":
         require_onnx(place)
+    if runtime == "openvino":
+        require_openvino(place)
     if runtime == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"{place}: runtime cuda, and PyTorch sees no CUDA GPU; expected one (tasks of Ray see one where "

@@ -22,6 +22,7 @@ from evaluators.cost.latency import is_here, measure, moved, require_runtime
 from evaluators.cost.predicted.calibration import CannotPredict, calibrate
 from evaluators.cost.predicted.eager import TorchRuntime
 from evaluators.cost.predicted.onnx_runtime import OnnxRuntime
+from evaluators.cost.predicted.openvino_runtime import OpenVinoRuntime
 from evaluators.cost.predicted.prediction import Prediction
 from evaluators.cost.predicted.runtime import Runtime
 from evaluators.cost.predicted.steps import steps
@@ -37,6 +38,7 @@ RUNTIMES: dict[str, Callable[[int], Runtime]] = {
     "onnx": OnnxRuntime,
     "torch": TorchRuntime,
     "cuda": partial(TorchRuntime, device="cuda"),
+    "openvino": OpenVinoRuntime,
 }
 _log = logging.getLogger("secateur")
 
@@ -54,8 +56,8 @@ class LatencyModel(Evaluator):
     candidates are measured where they are evaluated, as :class:`Latency` does.
 
     Args:
-        runtime: ``onnx`` for onnxruntime on the exported model, ``torch`` for PyTorch on the CPU, or ``cuda``
-            for PyTorch on a CUDA GPU.
+        runtime: ``onnx`` for onnxruntime on the exported model, ``torch`` for PyTorch on the CPU, ``cuda``
+            for PyTorch on a CUDA GPU, or ``openvino`` for OpenVINO on the exported model.
         batch_size: of the call.
         threads: of the runtime.
         networks: of the space that are measured whole.
@@ -63,8 +65,8 @@ class LatencyModel(Evaluator):
             this one.
 
     Raises:
-        InputError: a setting out of its range, or, without a calibration, runtime ``onnx`` without the
-            packages it needs or ``cuda`` without a GPU.
+        InputError: a setting out of its range, or, without a calibration, runtime ``onnx`` or ``openvino``
+            without the packages it needs or ``cuda`` without a GPU.
     """
 
     screened = ("latency_ms",)

@@ -151,6 +151,12 @@ def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
     )
     with pytest.raises(InputError, match=r"onnxruntime not installed.*pip install secateur\[export\]"):
         Latency(runtime="onnx")
+    monkeypatch.setattr(
+        "evaluators.cost.openvino_extra.find_spec", lambda name: None if name == "openvino" else object()
+    )
+    monkeypatch.setattr("evaluators.cost.onnx_extra.find_spec", lambda name: object())
+    with pytest.raises(InputError, match=r"openvino not installed.*pip install secateur\[openvino\]"):
+        Latency(runtime="openvino")
 
 
 @pytest.mark.parametrize(

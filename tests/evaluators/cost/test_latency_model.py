@@ -167,7 +167,7 @@ def test_an_operation_that_changes_with_widths_cannot_be_predicted():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"runtime": "tvm"}, "expected torch, cuda or onnx"),
+        ({"runtime": "tvm"}, "expected torch, cuda, onnx or openvino"),
         ({"batch_size": 0}, "at least 1"),
         ({"networks": 2}, "8"),
     ],
