@@ -1,4 +1,4 @@
-# make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 4000" changes it
+# make search   installs what is missing, then runs (or resumes) the quickstart; ARGS="--search.budget.evaluations 2000" changes it
 # make test     the tests, 12 to 14 minutes on two cores;  make slow  the long ones, 10 to 14 minutes;  make lint  ruff, mypy, import-linter
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
 #               TORCH=2.14.1 is that torch in an environment of its own (5.5 GB), with timm and torchvision
@@ -7,7 +7,7 @@
 unexport PYTHONDONTWRITEBYTECODE  # pip compiles nothing: what is imported is compiled once, the first time
 VENV ?= .venv
 PYTHON ?= python3
-CONFIG ?= configs/digits_channels.yaml
+CONFIG ?= configs/quickstart.yaml
 ARGS ?=
 WORKERS ?= 2
 STRANGERS ?= .venv-strangers

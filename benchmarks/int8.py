@@ -34,7 +34,7 @@ from evaluators import Cost, Evaluators, Quality, Training
 from evaluators.base import Candidate, Evaluation, State
 from evaluators.cost.latency import onnx_call
 from evaluators.data import Arrays, Data, Digits, Phantoms
-from evaluators.data.base import SPLITS
+from evaluators.data.base import SPLITS, Split
 from evaluators.data.tokens import TokenClassification
 from operators.criteria import Magnitude
 from search.executors import InlineExecutor
@@ -96,9 +96,9 @@ class Encoder(nn.Module):
         return self.head(self.norm(x))
 
 
-def digits(size: int) -> Arrays:
+def digits(size: int, seed: int = 0, shares: dict[Split, float] | None = None) -> Arrays:
     """The digits of scikit-learn, their pixels repeated to `size`."""
-    data = Digits()
+    data = Digits(shares, seed)
     return _changed(
         data, lambda x, y, _: (x.repeat_interleave(size // 8, 2).repeat_interleave(size // 8, 3), y)
     )

@@ -146,6 +146,34 @@ FIGURES = (
         )
     ),
     (
+        "quickstart",
+        "quickstart_speedup",
+        "quickstart: latency of the base model in ONNX Runtime over that of the fastest member within a "
+        "point of its error, median of three seeds",
+        "at least 1.5",
+    ),
+    ("quickstart", "quickstart_speedup_worst", "the worst seed", "reported"),
+    ("quickstart", "seconds", "seconds of the quickstart on two cores", "under 240"),
+    *(
+        row
+        for network in ("residual", "depthwise")
+        for row in (
+            (
+                "faster",
+                f"{network}_over_macs_mean",
+                f"{network} net at 32 x 32: latency at equal errors, searched by predicted latency over "
+                "searched by MACs",
+                "at most .87",
+            ),
+            (
+                "faster",
+                f"{network}_over_macs_in_eights_mean",
+                "over MACs with widths in eights",
+                "below 1",
+            ),
+        )
+    ),
+    (
         "int8",
         "int8_size",
         "int8 after pruning: bytes over the float ONNX file's, median of members of at least 500 kB",
@@ -337,6 +365,18 @@ SUMMARY = (
         "at least .95",
     ),
     ("resume", "lost_results", "results lost over 20 kills of a run", "0"),
+    (
+        "quickstart",
+        "quickstart_speedup",
+        "the quickstart's models: times as fast in ONNX Runtime as the base, within a point of its error",
+        "at least 1.5",
+    ),
+    (
+        "latency",
+        "onnx_median_error",
+        "predicted latency, ONNX Runtime: median relative error, the worst of five networks",
+        "at most .04",
+    ),
     (
         "int8",
         "int8_speedup",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -157,6 +157,12 @@ class Evaluator(ABC):
         """
         return {}
 
+    def width_steps(self) -> Mapping[str, int]:
+        """Return what the numbers of kept channels should be multiples of to be fast, by the names of groups;
+        nothing where that is not known. Called in the driver, after :meth:`bind`.
+        """
+        return {}
+
     def write_calibration(self, file: Path) -> bool:
         """Write what was measured on this machine before anything is evaluated; False: that is nothing."""
         return False
@@ -249,6 +255,9 @@ class Evaluators(Evaluator):
 
     def measured(self, model: nn.Module) -> dict[str, float]:
         return {name: value for part in self.parts for name, value in part.measured(model).items()}
+
+    def width_steps(self) -> Mapping[str, int]:
+        return {name: step for part in self.parts for name, step in part.width_steps().items()}
 
     def write_calibration(self, file: Path) -> bool:
         return any(part.write_calibration(file) for part in self.parts)

@@ -60,9 +60,9 @@ from spaces.calling import gradients
 from spaces.channels import ChannelSpace
 from spaces.errors import InputError
 
-BASE_NOTE, GUIDE_NOTE, BUDGET_NOTE, SEAL_NOTE = "base", "guide", "budget", "stamp"
-"""Names in the ledger: metrics of the base model, its scores, the budget of the latest call, and what the run
-followed from then.
+BASE_NOTE, GUIDE_NOTE, STEPS_NOTE, BUDGET_NOTE, SEAL_NOTE = "base", "guide", "steps", "budget", "stamp"
+"""Names in the ledger: metrics of the base model, its scores, steps of widths that were left to the runtime,
+the budget of the latest call, and what the run followed from then.
 """
 
 
@@ -301,6 +301,7 @@ class Search:
 
     def _made(self) -> Problem:
         """Return the problem of a run that is complete: its base model was trained before."""
+        self._recall()
         self.preparation.untrained()
         return self.preparation.check(self.preparation.make_space())
 
@@ -331,6 +332,7 @@ class Search:
         """Take hold of the run's directory, see that everything fits, open the ledger; `stack` gives it all
         back.
         """
+        self._recall()
         space = self._first_space()
         directory = None if self.directory is None else RunDirectory.create(self.directory)
         if directory is not None:
@@ -346,6 +348,7 @@ class Search:
             ledger = Ledger(directory.ledger, problem.space)
             stack.callback(ledger.close)
             self._claim(ledger, problem.space)
+            ledger.save_note(STEPS_NOTE, self.preparation.steps)
             self._warm.keep()
             if self.preparation.baseline is not None:
                 for file in self.preparation.baseline.damaged:
@@ -360,6 +363,14 @@ class Search:
             check_weights(self.preparation.baseline.model, ledger)
         self._know_base(problem, ledger)
         return directory, problem, ledger
+
+    def _recall(self) -> None:
+        """Let the steps of widths be those that the run began with."""
+        file = None if self.directory is None else RunDirectory(self.directory).ledger
+        if file is not None and file.is_file():
+            with contextlib.closing(Ledger.reader(file)) as ledger:
+                if ledger.identity is not None:
+                    self.preparation.steps = ledger.note(STEPS_NOTE) or {}
 
     def _state(self, directory: RunDirectory | None) -> Path | None:
         """The folder of heavy state, absolute: a worker runs in another one."""

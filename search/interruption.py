@@ -16,7 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def interruptible(interrupt: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
     """Call `interrupt` at the first SIGINT or SIGTERM; raise KeyboardInterrupt at the second.
 
-    Signals reach the main thread alone: in any other one nothing is changed.
+    Signals reach the main thread alone: in any other one nothing is changed. A SIGTERM that nobody else
+    handles ends the process, too, as soon as all is in good order.
 
     Args:
         interrupt: asks for an end in good order; it is called between two instructions of the main thread.
@@ -25,13 +26,13 @@ def interruptible(interrupt: Callable[[], None], say: Callable[[str], None]) -> 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    asked: int | None = None
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if asked is not None:
             raise KeyboardInterrupt
-        asked = True
+        asked = number
         interrupt()
         say("interrupted: finishing what is in flight, then saving (once more: leave at once)")
 
@@ -41,3 +42,5 @@ def interruptible(interrupt: Callable[[], None], say: Callable[[str], None]) -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked == signal.SIGTERM and before[signal.SIGTERM] is signal.SIG_DFL:
+        raise SystemExit(128 + signal.SIGTERM)

@@ -181,6 +181,17 @@ class Space(ABC):
         """
         return genomes.copy()
 
+    def settle(self, steps: Callable[[], Mapping[str, int]]) -> Mapping[str, int] | None:
+        """Take the numbers of which the runtime likes widths to be multiples, where the user left that to it.
+
+        Args:
+            steps: gives them by the names of segments; called where they are needed.
+
+        Returns:
+            those that were taken; None (the default) where nothing was left open.
+        """
+        return None
+
     @cached_property
     def length(self) -> int:
         return sum(segment.size for segment in self.segments)

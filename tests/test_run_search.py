@@ -74,7 +74,9 @@ def test_every_configuration_is_sound(config, cifar_folder):
         settings.make(key)
 
 
-@pytest.mark.parametrize("config", ["digits_lineage", "digits_budget", "cells_digits", "digits_channels"])
+@pytest.mark.parametrize(
+    "config", ["digits_lineage", "digits_budget", "cells_digits", "digits_channels", "quickstart"]
+)
 def test_what_a_configuration_does_not_say_is_as_the_class_has_it(config):
     """The default evaluators once lent their batch size to whatever stood in their place."""
     settings = Settings.parse([str(ROOT / "configs" / f"{config}.yaml")])

@@ -13,6 +13,7 @@ from torch import nn
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.cost.onnx_extra import onnx_bytes, onnx_feed, onnx_session, require_onnx
 from evaluators.cost.openvino_extra import openvino_call, require_openvino
+from evaluators.cost.pace import Pace
 from evaluators.data.base import Data
 from spaces.base import Space
 from spaces.calling import Example, call, device_of, gradients, mode, placed
@@ -23,6 +24,7 @@ Runtime = Literal["torch", "cuda", "onnx", "openvino"]
 """PyTorch where the model is; PyTorch on a CUDA GPU; onnxruntime or OpenVINO on the CPU, with the exported
 model.
 """
+_PACE = Pace()
 
 
 class Latency(Evaluator):
@@ -138,8 +140,9 @@ def measure(
 
 def fastest_ms(call: Callable[[], object], repeats: int, warmup: int, seconds: float) -> float:
     """Return the least wall time of a call in milliseconds, of so many calls at least, for so
-    long at least.
+    long at least; in a moment that nothing disturbs, if there is one soon.
     """
+    _PACE.wait()
     for _ in range(warmup):
         call()
     fastest, done, began = float("inf"), 0, time.perf_counter()

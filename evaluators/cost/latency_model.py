@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,12 @@ from evaluators.cost.predicted.calibration import CannotPredict, calibrate
 from evaluators.cost.predicted.eager import TorchRuntime
 from evaluators.cost.predicted.onnx_runtime import OnnxRuntime
 from evaluators.cost.predicted.openvino_runtime import OpenVinoRuntime
-from evaluators.cost.predicted.prediction import Prediction
+from evaluators.cost.predicted.prediction import FORMAT, Prediction
 from evaluators.cost.predicted.runtime import Runtime
 from evaluators.cost.predicted.steps import steps
 from evaluators.data.base import Data
 from spaces.base import Sliced, Space
+from spaces.channels.wishes import as_patterns
 from spaces.errors import InputError
 from spaces.files import replacing
 from spaces.structures import repeated
@@ -143,13 +143,21 @@ class LatencyModel(Evaluator):
         with moved(model, "cpu"):  # wherever candidates are trained
             return {"latency_ms": measure(model, inputs, runtime=self.runtime, threads=self.threads)}
 
+    def width_steps(self) -> Mapping[str, int]:
+        """Return what widths should be multiples of, by the names of groups; nothing where predictions are
+        not to be trusted.
+        """
+        if self.prediction.error.median > TRUSTED:
+            return {}
+        assert isinstance(self.space, Sliced)
+        return steps(self.space.plan, self.prediction.bound(self.space.plan))
+
     def write_calibration(self, file: Path) -> bool:
         """Write the calibration, for the setting `calibration` of a search elsewhere."""
-        assert isinstance(self.space, Sliced)
         self._write(file, self.prediction)
-        liked = steps(self.space.plan, self.prediction.bound(self.space.plan))
         _log.info(
-            "latency: widths that pay here: --space.round_to '%s'", json.dumps(_patterns(liked, self.space))
+            "latency: widths that pay here: --space.round_to '%s'",
+            json.dumps(as_patterns(self.width_steps(), [segment.name for segment in self.space.segments], 1)),
         )
         return True
 
@@ -183,7 +191,7 @@ class LatencyModel(Evaluator):
         return prediction
 
     def _key(self, runtime: Runtime) -> str:
-        told = [processor(), runtime.name, self.threads, self.networks, self._described()]
+        told = [FORMAT, processor(), runtime.name, self.threads, self.networks, self._described()]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
     def _described(self) -> dict[str, Any]:
@@ -220,13 +228,6 @@ class LatencyModel(Evaluator):
     def __getstate__(self) -> dict[str, Any]:
         # a worker screens, too: it gets the calibration, and not a second one
         return self.__dict__ | {"_predict": None}
-
-
-def _patterns(liked: Mapping[str, int], space: Space) -> dict[str, int]:
-    """Return steps of groups as patterns: those that differ from most, then the rest."""
-    every = {segment.name: liked.get(segment.name, 1) for segment in space.segments}
-    most = Counter(every.values()).most_common(1)[0][0]
-    return {name: step for name, step in every.items() if step != most} | {"*": most}
 
 
 def cache_folder() -> Path:

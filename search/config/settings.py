@@ -117,7 +117,7 @@ class Settings:
             raise InputError(line) from None
         if source is None:
             raise InputError(
-                "config: missing; expected a YAML file, as in run_search.py configs/digits_channels.yaml"
+                "config: missing; expected a YAML file, as in run_search.py configs/quickstart.yaml"
             )
         config.name = config.name or source.stem
         _check(config)
@@ -317,7 +317,7 @@ def _modules(source: Path) -> list[str]:
     except OSError as error:
         raise InputError(
             f"config: cannot read {source}: {error.strerror}; expected a YAML file, as "
-            f"configs/digits_channels.yaml"
+            f"configs/quickstart.yaml"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"config: {source} is not YAML: {' '.join(str(error).split())}") from None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +56,7 @@ class Preparation:
         criteria: what the guide holds of the base model.
         seed: of the run.
         device: where this process trains and evaluates.
+        steps: of widths, where the space left them to the runtime; None: not known yet.
         needs: what the run asks of model and data beyond its evaluators.
     """
 
@@ -69,6 +70,7 @@ class Preparation:
     criteria: Sequence[Criterion] = field(default_factory=default_criteria)
     seed: int = 0
     device: str = "cpu"
+    steps: Mapping[str, int] | None = None
     needs: Needs = field(default_factory=Needs)
 
     def __post_init__(self) -> None:
@@ -151,6 +153,7 @@ class Preparation:
         """
         evaluator = copy.deepcopy(self.evaluator) if rehearse else self.evaluator
         evaluator.bind(space, self.data)
+        self.steps = space.settle(lambda: self._liked(evaluator) if self.steps is None else self.steps)
         check_metrics(evaluator, self.objectives, self.constraints, space)
         of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
         problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
@@ -159,6 +162,12 @@ class Preparation:
                 attainable(space, self.data, evaluator, self.constraints, problem.screened_base())
             )
         return problem
+
+    def _liked(self, evaluator: Evaluator) -> Mapping[str, int]:
+        """Return the steps of widths that are fast, where the goals say that this counts."""
+        goals = {one.metric for one in self.objectives} | {one.metric for one in self.constraints}
+        parts = [part for part in evaluator.parts if goals & {*part.screened}]
+        return {name: step for part in parts for name, step in part.width_steps().items()}
 
     def check_needs(self, problem: Problem) -> None:
         """See on the first samples that model and data give what evaluators, guide and finishing ask for.

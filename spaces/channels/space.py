@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from spaces.channels.trace import canonical_names, differs_in_training, tensors_
 from spaces.channels.uniform import PlainModels
 from spaces.channels.verification import TOLERANCE as TOLERANCE
 from spaces.channels.verification import Verification
+from spaces.channels.wishes import as_patterns
 from spaces.channels.wrappers import refuse_wrapped
 from spaces.errors import InputError, require
 from spaces.outputs import caching, distance, outputs_of
@@ -50,9 +53,10 @@ class ChannelSpace(PlainModels):
     Args:
         model: trained, in any mode; it is never changed.
         example: arguments of one forward call, a batch of at least 2; a mapping gives them by their names.
-        round_to: kept channels of a group are a multiple of this (a group may always be kept whole); one
-            number for all, or by patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first
-            that matches counts.
+        round_to: kept channels of a group are a multiple of this (a group may always be kept whole): one
+            number for all; by patterns of group names (``{"*.heads": 1, "*": 8}``), of which the first
+            that matches counts; "auto": what :class:`~evaluators.LatencyModel` finds to be fast where
+            latency is an objective or has a limit, else 1.
         min_keep: fewest channels of a group.
         freeze: patterns of module names (``blocks.*``) whose output channels always stay, or of group names.
         tie: lists of patterns; groups that match a list keep the same places (``[["blocks.*.mlp.fc1"]]``: one
@@ -75,7 +79,7 @@ class ChannelSpace(PlainModels):
         self,
         model: nn.Module,
         example: Sequence[Any] | Mapping[str, Any] | Tensor,
-        round_to: int | dict[str, int] = 1,
+        round_to: int | Literal["auto"] | dict[str, int] = "auto",
         min_keep: int = 1,
         freeze: Sequence[str] = (),
         tie: Sequence[Sequence[str]] = (),
@@ -85,9 +89,14 @@ class ChannelSpace(PlainModels):
         most: dict[str, float] | None = None,
         uniform: bool = False,
     ) -> None:
-        steps = [*round_to.values()] if isinstance(round_to, Mapping) else [round_to]
+        self._steps: int | dict[str, int] = 1 if isinstance(round_to, str) else round_to
+        steps = [*self._steps.values()] if isinstance(self._steps, Mapping) else [self._steps]
         require(
             "space",
+            (
+                not isinstance(round_to, str) or round_to == "auto",
+                f"round_to: {round_to!r}; expected a number, numbers by patterns of group names, or auto",
+            ),
             (
                 min([*steps, min_keep]) >= 1,
                 f"round_to and min_keep must be at least 1, got {round_to} and {min_keep}",
@@ -132,7 +141,7 @@ class ChannelSpace(PlainModels):
             [{"least": self.least, "most": self.most}] if self.most else [self.least] if self.least else []
         )
         text = json.dumps(
-            [[(s.name, s.size) for s in self.segments], plan, self.round_to, self.min_keep, *least]
+            [[(s.name, s.size) for s in self.segments], plan, self._steps, self.min_keep, *least]
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -152,6 +161,18 @@ class ChannelSpace(PlainModels):
         return self.repair(
             (rng.random((n, self.length)) < np.repeat(per_segment, sizes, axis=1)).astype(np.uint8)
         )
+
+    def settle(self, steps: Callable[[], Mapping[str, int]]) -> Mapping[str, int] | None:
+        if self.round_to != "auto":
+            return None
+        own = limits(self.plan.segments, 1, self.min_keep, self.least, self.most, dict(self.plan.steps))
+        bounds = {
+            name: replace(own[name], step=math.lcm(own[name].step, step)) for name, step in steps().items()
+        }
+        fitting = {name: bound.step for name, bound in bounds.items() if bound.highest >= bound.lowest}
+        self._steps = as_patterns(fitting, [*own], 1) if fitting else 1
+        self.__dict__.pop("_limits", None)
+        return fitting
 
     def repair(self, genomes: np.ndarray) -> np.ndarray:
         genomes = (np.asarray(genomes) != 0).astype(np.uint8)
@@ -326,6 +347,7 @@ class ChannelSpace(PlainModels):
             "rewritten": [*dict.fromkeys(a.module for a in self.plan.attributes if is_made(a.name))],
             "notes": [
                 *self.notes,
+                *self._settled(),
                 *([f"training mode is not verified: {self._untrained}"] if self._untrained else []),
                 *(f"depth: {path} always stays: {reason}" for path, reason in self._whole_blocks.items()),
             ],
@@ -384,6 +406,14 @@ class ChannelSpace(PlainModels):
         if not is_same:
             self.__dict__.pop("_value_loci", None)
 
+    def _settled(self) -> list[str]:
+        """Return what "auto" came to, in words."""
+        if self.round_to != "auto" or self._steps == 1:
+            return []
+        return [
+            f"round_to: auto came to {json.dumps(self._steps)}, widths that are fast where it was measured"
+        ]
+
     @property
     def _casts(self) -> bool:
         """Whether the code casts to single precision by name, as far as that is known in this process."""
@@ -393,14 +423,14 @@ class ChannelSpace(PlainModels):
     def _limits(self) -> dict[str, Limits]:
         """Return what counts of every group are bound to."""
         return limits(
-            self.plan.segments, self.round_to, self.min_keep, self.least, self.most, dict(self.plan.steps)
+            self.plan.segments, self._steps, self.min_keep, self.least, self.most, dict(self.plan.steps)
         )
 
     def _valid_count(self, kept: np.ndarray, size: int, name: str = "") -> np.ndarray:
         bound = (
             self._limits[name]
             if name
-            else Limits(size, self.round_to if isinstance(self.round_to, int) else 1, self.min_keep)
+            else Limits(size, self._steps if isinstance(self._steps, int) else 1, self.min_keep)
         )
         return bound.nearest(kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -24,6 +25,15 @@ def matching(place: str, pattern: str, names: Sequence[str]) -> list[str]:
     if not found:
         raise InputError(f"{place}: {pattern!r} matches no group; there are {', '.join(names)}")
     return found
+
+
+def as_patterns(values: Mapping[str, Value], names: Sequence[str], default: Value) -> dict[str, Value]:
+    """Return values of groups as few patterns, which :func:`by_group` makes the same values of: those that
+    differ from most by their names, then the rest.
+    """
+    every = {name: values.get(name, default) for name in names}
+    most = Counter(every.values()).most_common(1)[0][0]
+    return {name: value for name, value in every.items() if value != most} | {"*": most}
 
 
 def by_group(

@@ -15,7 +15,7 @@ from evaluators.cost.predicted.sizes import AxisSizes
 from evaluators.cost.predicted.table import Place, Table
 from spaces.channels.plan import SlicePlan
 
-_FORMAT = 1
+FORMAT = 2
 
 
 class Use(NamedTuple):
@@ -113,7 +113,7 @@ class Prediction:
         ]
         error = {"median": self.error.median, "p90": self.error.p90}
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "rest": self.rest,
             "factors": dict(self.factors),
             "error": error,
@@ -123,8 +123,8 @@ class Prediction:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Prediction:
         """Return what :meth:`to_json` gave; raises KeyError, TypeError or ValueError for anything else."""
-        if told["format"] != _FORMAT:
-            raise ValueError(f"format {told['format']}; expected {_FORMAT}")
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}; expected {FORMAT}")
         groups = []
         for one in told["groups"]:
             d = len(one["largest"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from spaces.channels.depth import DEPTH
 from spaces.channels.plan import SlicePlan
 
 _STEPS = (2, 4, 8, 16)
@@ -32,6 +33,8 @@ def steps(plan: SlicePlan, predict: Callable[[np.ndarray], np.ndarray]) -> dict[
         half[place][: -(-segment.size // 2)] = 1
     found = {}
     for segment in plan.segments:
+        if segment.name == DEPTH:
+            continue
         place = plan.starts[segment.name]
         genomes = np.repeat(half[None], segment.size, axis=0)
         genomes[:, place] = np.tri(segment.size, dtype=np.uint8)

@@ -286,6 +286,19 @@ def _rounded() -> ChannelSpace:
     return _ROUNDED[0]
 
 
+def test_widths_that_a_runtime_likes_are_taken_where_they_are_left_to_it():
+    space, limited = space_of("perceptron"), space_of("perceptron", most={"*": 0.3})
+    names = [segment.name for segment in space.segments]
+    assert space.settle(lambda: dict.fromkeys(names, 4)) == dict.fromkeys(names, 4)
+    assert space.fingerprint == space_of("perceptron", round_to={"*": 4}).fingerprint
+    kept = space.sample(20, np.random.default_rng(0))[:, space.slices[names[0]]].sum(axis=1)
+    assert not (kept % 4).any()
+    size = space.segments[0].size
+    assert names[0] not in limited.settle(lambda: {names[0]: size // 2})  # a third is less than that
+    assert space.settle(dict) == {} and space.fingerprint == space_of("perceptron", round_to=1).fingerprint
+    assert space_of("perceptron", round_to=2).settle(lambda: 1 / 0) is None  # it is not asked for
+
+
 def test_it_travels_to_workers_and_still_verifies(spaces):
     space = pickle.loads(pickle.dumps(spaces["residual"]))
     genome = space.sample(1, np.random.default_rng(3))[0]

@@ -52,7 +52,38 @@ def test_stairs_along_two_widths_are_kept(kernel):
     expected = np.array([time(a, b) for a, b in widths.T])
     off = np.abs(made.look_up((1, 0))(widths) / expected - 1)
     assert np.median(off) < 0.01 and off.max() < 0.1
-    assert len(places) < 200  # of 24,576
+    assert len(places) < 500  # of 24,576
+
+
+WAYS = {
+    "all of them": lambda *widths: 1.0 if not any(w % 4 for w in widths) else 2.0,
+    "each by itself": lambda *widths: 1.0 + sum(0.7 / (i + 1) for i, w in enumerate(widths) if w % 4),
+    "the more the worse": lambda *widths: (1.0, 1.2, 2.5)[min(2, sum(w % 4 > 0 for w in widths))],
+}
+
+
+@pytest.mark.parametrize("ways", WAYS.values(), ids=WAYS)
+def test_kernels_may_take_another_way_for_every_pair_of_multiples_of_4(ways):
+    def time(a, b):
+        return 1e-3 * blocks(a, 8) * (10 + b) * ways(a, b)
+
+    made, _ = table((48, 160), time)
+    every = np.stack([axis.ravel() for axis in np.meshgrid(np.arange(5, 49), np.arange(5, 161))])
+    expected = np.array([time(a, b) for a, b in every.T])
+    np.testing.assert_allclose(made.look_up((1, 0))(every), expected, rtol=0.1)
+
+
+def test_with_three_widths_multiples_of_4_in_all_of_them_are_told_apart():
+    def time(a, b, c):
+        return 1e-6 * a * b * c * WAYS["all of them"](a, b, c)
+
+    made, _ = table((16, 3, 32), time)  # 3 is no multiple, nor is anything below
+    rng = np.random.default_rng(0)
+    every = np.stack([rng.integers(1, w + 1, 300) for w in (16, 3, 32)])
+    np.testing.assert_allclose(made.look_up((1, 0))(every), [time(*w) for w in every.T], rtol=0.1)
+    made, _ = table((16, 8, 32), time)
+    every = np.stack([rng.integers(1, w + 1, 300) for w in (16, 8, 32)])
+    np.testing.assert_allclose(made.look_up((1, 0))(every), [time(*w) for w in every.T], rtol=0.1)
 
 
 def test_factors_weigh_work_and_layout():
