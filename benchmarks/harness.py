@@ -65,16 +65,29 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def last_line(text: str) -> str:
+    """Return the last line of a text that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it ended without a word"
+
+
 def environment(checkout: Path | None = None) -> dict[str, str | int | float]:
     """Return versions, processor, load, and the git commit of a checkout; None: of this one."""
     return {
         "python": platform.python_version(),
-        **{package: metadata.version(package) for package in ("torch", "ray", "numpy", "optuna")},
+        **{package: _version(package) for package in ("torch", "ray", "numpy", "optuna")},
         "cpus": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "load": os.getloadavg()[0],
         "commit": _commit(checkout or Path(__file__).resolve().parent),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _processor() -> str:

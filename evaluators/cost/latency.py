@@ -5,20 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.cost.onnx_extra import onnx_bytes, onnx_feed, onnx_session, require_onnx
+from evaluators.cost.openvino_extra import openvino_call, require_openvino
 from evaluators.data.base import Data
 from spaces.base import Space
-from spaces.calling import Example, call, device_of, mode, placed
+from spaces.calling import Example, call, device_of, gradients, mode, placed
 from spaces.errors import InputError
 from spaces.structures import repeated
 
-Runtime = Literal["torch", "onnx"]
+Runtime = Literal["torch", "cuda", "onnx", "openvino"]
+"""PyTorch where the model is; PyTorch on a CUDA GPU; onnxruntime or OpenVINO on the CPU, with the exported
+model.
+"""
 
 
 class Latency(Evaluator):
@@ -35,12 +39,14 @@ class Latency(Evaluator):
         repeats: calls that are timed, at least.
         warmup: calls before them that are not.
         seconds: that calls are timed for, at least. More is surer where others use the machine.
-        runtime: ``torch``, or ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the
-            export).
+        runtime: ``torch`` for PyTorch where the candidate is, ``cuda`` for PyTorch on a CUDA GPU wherever it
+            is, ``onnx`` for onnxruntime on the exported model (seconds a candidate, for the export), or
+            ``openvino`` for OpenVINO on that.
         threads: of the runtime; torch's own number comes back afterwards.
 
     Raises:
-        InputError: a setting out of its range, or runtime ``onnx`` without the packages it needs.
+        InputError: a setting out of its range, runtime ``onnx`` or ``openvino`` without the packages it
+            needs, or ``cuda`` without a GPU.
     """
 
     metrics = ("latency_ms",)
@@ -62,10 +68,7 @@ class Latency(Evaluator):
                 f"{warmup}, seconds {seconds}; "
                 "expected at least 1 each, a warmup and seconds of at least 0"
             )
-        if runtime not in ("torch", "onnx"):
-            raise InputError(f"evaluator Latency: runtime {runtime!r}; expected torch or onnx")
-        if runtime == "onnx":
-            require_onnx("evaluator Latency")
+        require_runtime("evaluator Latency", runtime)
         self.batch_size, self.repeats, self.warmup = batch_size, repeats, warmup
         self.runtime, self.threads = runtime, threads
         self.seconds = seconds
@@ -108,18 +111,26 @@ def measure(
     threads: int = 1,
     seconds: float = 0.5,
 ) -> float:
-    """Return the milliseconds of the fastest forward call of `model` on `inputs`, in eval mode; with ``onnx``
-    of its export.
+    """Return the milliseconds of the fastest forward call of `model` on `inputs`, in eval mode, until its
+    outputs are there; with ``onnx`` and ``openvino`` of its export.
+
+    Raises:
+        InputError: the runtime is not here.
     """
+    require_runtime("latency", runtime)
     if runtime == "onnx":
         return fastest_ms(onnx_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
+    if runtime == "openvino":
+        return fastest_ms(openvino_call(export(model, inputs), inputs, threads), repeats, warmup, seconds)
+    if runtime == "cuda":
+        with moved(model, "cuda"):
+            return measure(model, inputs, repeats, warmup, "torch", threads, seconds)
     device = device_of(model)
     given = placed(inputs, device)
 
     def once() -> None:
         call(model, given)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
 
     with mode(model, False), torch.inference_mode(), torch_threads(threads):
         return fastest_ms(once, repeats, warmup, seconds)
@@ -139,6 +150,50 @@ def fastest_ms(call: Callable[[], object], repeats: int, warmup: int, seconds: f
         now = time.perf_counter()
         fastest, done = min(fastest, now - start), done + 1
     return 1e3 * fastest
+
+
+def require_runtime(place: str, runtime: str) -> None:
+    """Raise :class:`InputError` where a runtime is none, or not here."""
+    if runtime not in get_args(Runtime):
+        *most, last = get_args(Runtime)
+        raise InputError(f"{place}: runtime {runtime!r}; expected {', '.join(most)} or {last}")
+    if runtime == "onnx":
+        require_onnx(place)
+    if runtime == "openvino":
+        require_openvino(place)
+    if runtime == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"{place}: runtime cuda, and PyTorch sees no CUDA GPU; expected one (tasks of Ray see one where "
+            f"ray.gpus_per_task is above 0), or runtime torch"
+        )
+
+
+def is_here(runtime: str) -> bool:
+    """Whether this process can run models in a runtime."""
+    try:
+        require_runtime("", runtime)
+    except InputError:
+        return False
+    return True
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def moved(model: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """Have a model on a device, and then where it was."""
+    before = device_of(model)
+    with gradients():  # tensors made in inference mode would stay so
+        model.to(device)
+    try:
+        yield
+    finally:
+        with gradients():
+            model.to(before)
 
 
 @contextmanager

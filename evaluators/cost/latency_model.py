@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from torch import nn
 
 from evaluators.base import Candidate, Evaluator, Report
 from evaluators.cost.latency import Runtime as RuntimeName
-from evaluators.cost.latency import measure
-from evaluators.cost.onnx_extra import require_onnx
+from evaluators.cost.latency import is_here, measure, moved, require_runtime
 from evaluators.cost.predicted.calibration import CannotPredict, calibrate
 from evaluators.cost.predicted.eager import TorchRuntime
 from evaluators.cost.predicted.onnx_runtime import OnnxRuntime
+from evaluators.cost.predicted.openvino_runtime import OpenVinoRuntime
 from evaluators.cost.predicted.prediction import FORMAT, Prediction
 from evaluators.cost.predicted.runtime import Runtime
 from evaluators.cost.predicted.steps import steps
@@ -33,7 +34,12 @@ from spaces.structures import repeated
 
 TRUSTED = 0.15
 """Median error up to which predictions count."""
-RUNTIMES: dict[str, Callable[[int], Runtime]] = {"onnx": OnnxRuntime, "torch": TorchRuntime}
+RUNTIMES: dict[str, Callable[[int], Runtime]] = {
+    "onnx": OnnxRuntime,
+    "torch": TorchRuntime,
+    "cuda": partial(TorchRuntime, device="cuda"),
+    "openvino": OpenVinoRuntime,
+}
 _log = logging.getLogger("secateur")
 
 
@@ -50,7 +56,8 @@ class LatencyModel(Evaluator):
     candidates are measured where they are evaluated, as :class:`Latency` does.
 
     Args:
-        runtime: ``onnx`` for onnxruntime on the exported model, or ``torch`` for PyTorch on the CPU.
+        runtime: ``onnx`` for onnxruntime on the exported model, ``torch`` for PyTorch on the CPU, ``cuda``
+            for PyTorch on a CUDA GPU, or ``openvino`` for OpenVINO on the exported model.
         batch_size: of the call.
         threads: of the runtime.
         networks: of the space that are measured whole.
@@ -58,7 +65,8 @@ class LatencyModel(Evaluator):
             this one.
 
     Raises:
-        InputError: a setting out of its range, or runtime ``onnx`` without the packages it needs.
+        InputError: a setting out of its range, or, without a calibration, runtime ``onnx`` or ``openvino``
+            without the packages it needs or ``cuda`` without a GPU.
     """
 
     screened = ("latency_ms",)
@@ -77,10 +85,8 @@ class LatencyModel(Evaluator):
                 f"evaluator LatencyModel: batch_size {batch_size}, threads {threads}, networks {networks}; "
                 f"expected at least 1, 1 and 8"
             )
-        if runtime not in RUNTIMES:
-            raise InputError(f"evaluator LatencyModel: runtime {runtime!r}; expected torch or onnx")
-        if runtime == "onnx" and calibration is None:
-            require_onnx("evaluator LatencyModel")
+        if runtime not in RUNTIMES or calibration is None:
+            require_runtime("evaluator LatencyModel", runtime)
         self.runtime, self.batch_size, self.threads = runtime, batch_size, threads
         self.networks, self.calibration = networks, calibration
         self.private = "" if calibration else "latency is predicted for the machine where it was measured"
@@ -100,6 +106,9 @@ class LatencyModel(Evaluator):
             raise InputError("evaluator LatencyModel: no data; expected data with an example of the inputs")
         if self.calibration is not None:
             self._prediction = self._read(Path(self.calibration))
+            if (off := self._prediction.error.median) > TRUSTED:
+                place = f"evaluator LatencyModel: calibration {self.calibration} is off by {off:.0%}"
+                require_runtime(f"{place}, so candidates have to be measured here", self.runtime)
 
     @property
     def prediction(self) -> Prediction:
@@ -120,13 +129,19 @@ class LatencyModel(Evaluator):
         if self.prediction.error.median <= TRUSTED:
             yield Report({})
             return
-        yield Report(self.measured(model))
+        yield Report(self._measured(model))
 
     def measured(self, model: nn.Module) -> dict[str, float]:
-        """Return ``latency_ms`` as it is measured."""
+        """Return ``latency_ms`` as it is measured; nothing where the runtime of a calibration from elsewhere
+        is not here.
+        """
+        return self._measured(model) if is_here(self.runtime) else {}
+
+    def _measured(self, model: nn.Module) -> dict[str, float]:
         assert self.data is not None
         inputs = repeated(self.data.example(), self.batch_size)
-        return {"latency_ms": measure(model, inputs, runtime=self.runtime, threads=self.threads)}
+        with moved(model, "cpu"):  # wherever candidates are trained
+            return {"latency_ms": measure(model, inputs, runtime=self.runtime, threads=self.threads)}
 
     def width_steps(self) -> Mapping[str, int]:
         """Return what widths should be multiples of, by the names of groups; nothing where predictions are
@@ -195,7 +210,8 @@ class LatencyModel(Evaluator):
     def _read(self, file: Path) -> Prediction:
         try:
             told = json.loads(file.read_text())
-            other = {name for name, value in self._described().items() if told[name] != value}
+            expected = self._described() | {"runtime": self.runtime}
+            other = {name for name, value in expected.items() if told[name] != value}
             prediction = Prediction.from_json(told)
         except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(

@@ -384,8 +384,11 @@ class Finish:
         screened = problem.evaluator.screen(candidate.genome[None])
         requested = {name: float(screened[name][0]) for name in (*COSTS, "latency_ms") if name in screened}
         realised = count(model, example) | {"latency_ms": self._latency(model, example)}
-        if searched := problem.evaluator.measured(model):  # perhaps of another runtime or batch size
-            realised |= {"torch_latency_ms": realised["latency_ms"]} | searched
+        searched = problem.evaluator.measured(model)
+        if (
+            searched or "latency_ms" in requested
+        ):  # perhaps of another runtime or batch size, or not known here
+            realised |= {"torch_latency_ms": realised.pop("latency_ms")} | searched
         onnx: dict[str, Any] = {}
         if folder := final.folder:
             base = base_of(space, candidate.genome)

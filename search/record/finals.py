@@ -47,8 +47,8 @@ class Final:
             after it, and so on.
         requested: params, MACs, bytes and latency as the search computed them.
         realised: the same as counted on the exported model, and as measured ``latency_ms`` (as the search
-            means it, torch where it does not look at it), ``torch_latency_ms`` beside it where the search
-            does, and ``onnx_latency_ms``.
+            means it, torch where it does not look at it; none where the search's runtime is not here),
+            ``torch_latency_ms`` beside it where the search does, and ``onnx_latency_ms``.
         limits: the constraints, held against what was realised.
         differences: ``before`` and ``after`` fine-tuning: largest relative difference of the compact model to
             the masked full one.

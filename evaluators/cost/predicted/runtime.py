@@ -57,16 +57,18 @@ class Piece(NamedTuple):
         copies: of the operation in a call.
         layout: whether it does nothing but change the layout.
         held: bytes that it holds, about.
+        share: of the call's time that is this piece's.
     """
 
     call: Callable[[], object]
     copies: int = 1
     layout: bool = False
     held: int = 0
+    share: float = 1.0
 
     def milliseconds(self) -> float:
         """Return the fastest of some calls, of one copy."""
-        return fastest_ms(self.call, 3, 1, _SECONDS) / self.copies
+        return self.share * fastest_ms(self.call, 3, 1, _SECONDS) / self.copies
 
 
 class Runtime(ABC):

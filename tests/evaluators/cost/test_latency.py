@@ -120,6 +120,30 @@ def test_a_model_that_fixes_its_batch_is_measured_with_it():
     assert torch.allclose(torch.from_numpy(outputs), Fixed()(*three), atol=1e-5)
 
 
+class Travelling(Watched):
+    """Notes where it is sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.places = nn.Linear(3, 3), []
+
+    def to(self, device):
+        self.places.append(str(device))
+        return self
+
+
+def test_cuda_measures_on_the_gpu_and_brings_the_model_back(monkeypatch):
+    model = Travelling().eval()
+    with pytest.raises(InputError, match=r"latency: runtime cuda.*ray\.gpus_per_task"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        measure(model, IMAGE, runtime="cuda")
+    with pytest.raises(InputError, match="evaluator Latency: runtime cuda"):
+        Latency(runtime="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert measure(model, IMAGE, repeats=2, warmup=0, seconds=0.0, runtime="cuda") > 0
+    assert model.places == ["cuda", "cpu"] and len(model.calls) == 2
+
+
 def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(
@@ -127,6 +151,12 @@ def test_a_missing_package_is_refused_with_what_to_install(monkeypatch):
     )
     with pytest.raises(InputError, match=r"onnxruntime not installed.*pip install secateur\[export\]"):
         Latency(runtime="onnx")
+    monkeypatch.setattr(
+        "evaluators.cost.openvino_extra.find_spec", lambda name: None if name == "openvino" else object()
+    )
+    monkeypatch.setattr("evaluators.cost.onnx_extra.find_spec", lambda name: object())
+    with pytest.raises(InputError, match=r"openvino not installed.*pip install secateur\[openvino\]"):
+        Latency(runtime="openvino")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def space():
 
 
 def bound(space, **settings):
-    model = LatencyModel(runtime="torch", **settings)
+    model = LatencyModel(**({"runtime": "torch"} | settings))
     model.bind(space, data())
     return model
 
@@ -90,6 +90,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(space, cache, caplog):
     [
         (lambda told: told | {"batch_size": 8}, "another batch_size"),
         (lambda told: told | {"model": "x"}, "another model"),
+        (lambda told: told | {"runtime": "onnx"}, "another runtime"),
         (lambda told: told | {"format": 9}, "format 9"),
         (lambda told: {"model": told["model"]}, "calibrate"),
         (lambda told: [], "calibrate"),
@@ -113,6 +114,39 @@ def test_where_predictions_are_far_off_candidates_are_measured(space, monkeypatc
     assert "every candidate is measured" in caplog.text
 
 
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_a_calibration_of_a_runtime_that_is_not_here_serves(space, tmp_path, no_gpu):
+    with pytest.raises(InputError, match="LatencyModel: runtime cuda, and PyTorch sees no CUDA GPU"):
+        LatencyModel(runtime="cuda")
+    file, model = tmp_path / "file.json", bound(space)
+    model.write_calibration(file)
+    told = json.loads(file.read_text()) | {"runtime": "cuda"}
+    file.write_text(json.dumps(told))
+    elsewhere = bound(space, runtime="cuda", calibration=str(file))
+    genomes = random_genomes(space, 5, np.random.default_rng(5))
+    np.testing.assert_array_equal(
+        elsewhere.screen(genomes)["latency_ms"], model.screen(genomes)["latency_ms"]
+    )
+    assert elsewhere.measured(space.build(space.base)) == {}
+    told["error"]["median"] = 0.2  # so they would have to be measured
+    file.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"off by 20%.*sees no CUDA GPU"):
+        bound(space, runtime="cuda", calibration=str(file))
+
+
+def test_gpus_have_calibrations_of_their_own(space, monkeypatch):
+    model, keys = bound(space), set()
+    for name in ("one", "another", "another"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        keys.add(model._key(latency_model.RUNTIMES["cuda"](1)))
+    assert len(keys) == 2
+    assert model._key(latency_model.RUNTIMES["cuda"](1)) != model._key(TorchRuntime(1))
+
+
 def test_an_operation_that_changes_with_widths_cannot_be_predicted():
     class Odd(nn.Module):
         def __init__(self):
@@ -133,7 +167,7 @@ def test_an_operation_that_changes_with_widths_cannot_be_predicted():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"runtime": "tvm"}, "expected torch or onnx"),
+        ({"runtime": "tvm"}, "expected torch, cuda, onnx or openvino"),
         ({"batch_size": 0}, "at least 1"),
         ({"networks": 2}, "8"),
     ],
@@ -157,6 +191,37 @@ def test_real_runtimes_tell_what_they_do(runtime):
     took = runtime(1).alone(operations)
     assert all(one.work > 0 and one.layout >= 0 for one in took)
     assert all(8 in one.numbers for one in operations[:1])
+
+
+class Placed(nn.Module):
+    """Makes a tensor of its own where its input is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.layer(x) + torch.arange(8, device=x.device)
+
+
+def test_a_runtime_of_another_device_has_everything_there():
+    """The meta device, which computes nothing, stands for a GPU."""
+    here, there = TorchRuntime(1), TorchRuntime(1, "meta")
+    model, inputs = Placed().eval(), (torch.randn(4, 8),)
+    expected, _ = here.prepared(model, inputs)
+    found, call = there.prepared(model, inputs)
+    assert {one.kind for one in found} == {one.kind for one in expected} >= {"arange", "linear"}
+    assert all(parameter.is_meta for parameter in model.parameters())
+    call()
+    for operation in found:
+        (piece,) = there.pieces(operation)
+        assert piece.copies >= 16 and there.alone([operation])[0].work > 0
+    seen = []
+    for operation in expected:
+        for piece in here.pieces(operation):
+            piece.call()
+            seen.append(operation.kind)
+    assert {"arange", "linear"} <= {*seen}
 
 
 def test_onnxruntime_blocks_what_fits_its_blocks():
