@@ -115,6 +115,12 @@ FIGURES = (
         "reported",
     ),
     (
+        "strangers",
+        "over_torch_kirigami",
+        "of every ninth, those that work over those that do with torch-kirigami 0.2.1 (shapes alone)",
+        "reported",
+    ),
+    (
         "huggingface",
         "huggingface_round_trip",
         "of 14 architectures of transformers those pruned, saved and loaded in a fresh process, equal",
