@@ -164,6 +164,23 @@ FIGURES = (
         "reported",
     ),
     ("int8", "int8_loss", "test error that it adds, the worst member", "at most .01"),
+    (
+        "racing",
+        "racing_samples",
+        "racing: share of the samples seen on recorded streams of 1,000, the worst of four",
+        "at most .30",
+    ),
+    ("racing", "racing_hypervolume", "hypervolume that is left, the worst", "at least .995"),
+    (
+        "racing",
+        "racing_wrong_stops",
+        "wrong stops among candidates that would have joined the front, the worst",
+        "at most .05",
+    ),
+    ("racing", "fixed_hypervolume", "hypervolume left by a fixed 30 % of the split", "reported"),
+    ("racing", "halving_hypervolume", "and by successive halving, which sees 26 %", "reported"),
+    ("racing", "free_seen", "free searches: share of the samples seen, median of five", "reported"),
+    ("racing", "free_hypervolume", "and hypervolume over that of the search without racing", "reported"),
     ("front", "hypervolume_ratio", "hypervolume on digits over the best control, before fine-tuning", "1.05"),
     ("front", "hypervolume_ratio_finetuned", "the same after equal fine-tuning", "reported"),
     (

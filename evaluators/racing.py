@@ -22,10 +22,10 @@ LOSSES = "losses"
 """Array of a report: what each sample of the split adds to the raced objective, to be minimised."""
 ERROR = 0.05
 """Chance at most that a candidate is stopped which all samples would have brought onto the front."""
-MOST = 4
-"""Members of the front that a candidate is held against."""
+MOST = 1
+"""Members of the front that a candidate is held against, the best of those no worse in what is known."""
 _FIRST, _SHARE = 32, 4  # samples of the first part, and which share of what was seen each further part has
-_STAKES = 0.7 ** np.arange(1, 21, 2.5)
+_STAKES = np.geomspace(0.7, 0.0013, 8)  # of what may be lost at most
 _ROUNDING = 1e-6
 
 

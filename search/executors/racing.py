@@ -107,7 +107,9 @@ class Racing(Around):
         return events
 
     def _choose(self, candidates: Sequence[Candidate]) -> list[list[int]]:
-        """Return for each candidate the best members of the front that are no worse in what is known."""
+        """Return for each candidate the best of those members of the front that are no worse in what is
+        known.
+        """
         front, evaluator = self._front(), self._problem.evaluator
         genomes = np.stack([candidate.genome for candidate in candidates])
         screened = evaluator.screen(genomes)
