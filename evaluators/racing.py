@@ -24,8 +24,8 @@ ERROR = 0.05
 """Chance at most that a candidate is stopped which all samples would have brought onto the front."""
 MOST = 1
 """Members of the front that a candidate is held against, the best of those no worse in what is known."""
-_FIRST, _SHARE = 32, 4  # samples of the first part, and which share of what was seen each further part has
-_STAKES = np.geomspace(0.7, 0.0013, 8)  # of what may be lost at most
+_FIRST, _SHARE = 16, 4  # samples of the first part, and which share of what was seen each further part has
+_STAKE, _LARGEST = 0.2, 0.9  # shares of the wealth that are put at risk: at first, and at most
 _ROUNDING = 1e-6
 
 
@@ -63,12 +63,12 @@ class PairedRace:
     """Whether a candidate is beaten by one of several rivals, told with a bounded chance of error from some
     of the samples, drawn without replacement.
 
-    For every rival, and every one of a few stakes, a player bets on each sample that the candidate loses more
-    on it than the rival. Where the candidate is at least as good as the rival on all samples together, no
-    such game is in the player's favour: what is expected of the next sample follows from those before.
-    Then the mean wealth of all players reaches 1 / error with a chance of at most `error`, whenever and
-    however often one looks, and whatever the number of rivals. (Waudby-Smith and Ramdas 2020, 2024 [P];
-    averages of such wealth: Vovk and Wang 2021 [P]; Ville 1939 [P].)
+    For every rival a player bets on each sample that the candidate loses more on it than the rival. Where the
+    candidate is at least as good as the rival on all samples together, the game is not in the player's
+    favour: what is expected of the next sample follows from those before. Then the mean wealth of all players
+    reaches 1 / error with a chance of at most `error`, whenever and however often one looks, and whatever the
+    number of rivals. The stake is the one with which the wealth would have grown fastest so far (aGRAPA).
+    (Waudby-Smith and Ramdas 2020, 2024 [P]; averages of such wealth: Vovk and Wang 2021 [P]; Ville 1939 [P].)
 
     What a candidate loses on a sample is unbounded above and at least 0, so the bets are limited by what the
     rival, all of whose losses are known, loses at most. The differences are corrected by their regression on
@@ -87,7 +87,8 @@ class PairedRace:
         self._seen = 0
         self._behind = np.zeros(rivals)  # what the candidate has lost more than each rival so far
         self._moments = np.zeros((4, rivals))  # sums of r, d, r * r, r * d
-        self._wealth = np.zeros((rivals, len(_STAKES)))  # logarithms
+        self._gains = np.zeros((2, rivals))  # sums of what a whole stake would have won, and of its square
+        self._wealth = np.zeros(rivals)  # logarithms
         self._fair = True
 
     def add(self, losses: np.ndarray, index: np.ndarray) -> int | None:
@@ -112,15 +113,23 @@ class PairedRace:
         mean = (self._rest[:, None] - _before(theirs)) / left
         gain = behind - slope * (theirs - mean) - level
         least = (1 + slope) * self._most[:, None] - slope * mean + np.maximum(level, 0)
-        shares = gain / np.maximum(least, 1e-12)
-        self._wealth += np.log1p(_STAKES[:, None] * shares[:, None, :]).sum(axis=2)
+        won = gain / np.maximum(least, 1e-12)
+        self._wealth += np.log1p(self._stake()[:, None] * won).sum(axis=1)
+        self._gains += [won.sum(axis=1), (won**2).sum(axis=1)]
         self._seen += len(index)
         self._behind += behind.sum(axis=1)
         self._rest -= theirs.sum(axis=1)
         self._moments += [theirs.sum(1), behind.sum(1), (theirs**2).sum(1), (theirs * behind).sum(1)]
-        if np.logaddexp.reduce(self._wealth, axis=None) < np.log(self._wealth.size / self._error):
+        if np.logaddexp.reduce(self._wealth) < np.log(len(self._wealth) / self._error):
             return None
-        return int(self._wealth.max(axis=1).argmax())
+        return int(self._wealth.argmax())
+
+    def _stake(self) -> np.ndarray:
+        """Return which share of its wealth each player puts at risk, ``(rivals,)``."""
+        if not self._seen:
+            return np.full(len(self._losses), _STAKE)
+        won, squares = self._gains
+        return np.clip(won / np.maximum(squares, 1e-12), 0, _LARGEST)
 
     def _slope(self) -> np.ndarray:
         """Return the regression of the differences on each rival's losses so far, ``(rivals,)``."""

@@ -31,7 +31,7 @@ def test_parts_grow_and_cover_everything_once(count, most):
     sizes = [part.stop - part.start for part in found]
     assert [part.start for part in found] == [0, *(part.stop for part in found[:-1])]
     assert found[-1].stop == count and max(sizes) <= most
-    assert sizes[:-1] == sorted(sizes[:-1]) and sizes[0] == min(count, 32)
+    assert sizes[:-1] == sorted(sizes[:-1]) and sizes[0] == min(count, 16)
 
 
 def course(losses, rivals, error, rng):
