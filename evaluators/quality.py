@@ -52,13 +52,16 @@ class Quality(Evaluator):
         race: whether candidates that are beaten are stopped; None: they are not.
         race_error: chance at most that a candidate is stopped which all samples would have brought onto the
             front, 0 to 1; None: .05.
+        race_margin: by which share of the figure of a member of the front (what is maximised: of what lacks
+            to 1) a candidate has to be better to count as better, 0 to 1: a front with fewer members that
+            hardly differ, for fewer samples (epsilon-dominance: Laumanns et al. 2002 [P]); None: 0.
 
     Raises:
         InputError: a setting out of its range, named.
     """
 
     measures = True
-    later_arguments = ("race", "race_error")
+    later_arguments = ("race", "race_error", "race_margin")
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Quality(Evaluator):
         cache_mib: float = 512,
         race: bool | None = None,
         race_error: float | None = None,
+        race_margin: float | None = None,
     ) -> None:
         require(
             "evaluator Quality",
@@ -86,14 +90,18 @@ class Quality(Evaluator):
                 f"race_error {race_error}; expected more than 0 and less than 1, or null for {ERROR}",
             ),
             (
-                race_error is None or race,
-                f"race_error {race_error} without a race; expected race true beside it, or null",
+                race_margin is None or 0 <= race_margin < 1,
+                f"race_margin {race_margin}; expected at least 0 and less than 1, or null for 0",
+            ),
+            (
+                race or (race_error is None and race_margin is None),
+                "race_error or race_margin without a race; expected race true beside it, or null",
             ),
         )
         self.batch_size, self.recalibration = batch_size, recalibration
         self.recalibration_batches = recalibration_batches
         self.record_activations, self.cache_mib = record_activations, cache_mib
-        self.race, self.race_error = race, race_error
+        self.race, self.race_error, self.race_margin = race, race_error, race_margin
 
     @property
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -141,4 +149,5 @@ class Quality(Evaluator):
             batches = self._batches.batches("search", self.batch_size, device)
             return Raced(assess(model, self.data, batches))
         split = self._batches.whole("search", self.batch_size, device)
-        return race(model, self.data, split, candidate, self.batch_size, self.race_error or ERROR)
+        rules = self.race_error or ERROR, self.race_margin or 0.0
+        return race(model, self.data, split, candidate, self.batch_size, *rules)

@@ -175,7 +175,13 @@ class Raced:
 
 
 def race(
-    model: nn.Module, data: Data, split: tuple[Any, Any], candidate: Candidate, batch_size: int, error: float
+    model: nn.Module,
+    data: Data,
+    split: tuple[Any, Any],
+    candidate: Candidate,
+    batch_size: int,
+    error: float,
+    margin: float = 0.0,
 ) -> Raced:
     """Score a candidate on parts of a split until it is beaten by one of its rivals, or has seen all.
 
@@ -186,11 +192,13 @@ def race(
         split: inputs and targets of all samples, on the model's device.
         batch_size: samples of a forward pass.
         error: see :class:`PairedRace`.
+        margin: by which share of a rival's figure a candidate has to be better than the rival to count as
+            better.
     """
     count = samples(split[1], split[0])
     order = np.random.default_rng(candidate.seed).permutation(count)
     rivals = candidate.rivals
-    test = None if rivals is None else PairedRace(rivals.losses - rivals.least, error)
+    test = None if rivals is None else PairedRace((1 - margin) * (rivals.losses - rivals.least), error)
     values: dict[str, np.ndarray] = {}
     joined, seen, stop = Joined(data.split_metrics), np.zeros(count, dtype=bool), ""
     with mode(model, False), torch.inference_mode():

@@ -131,6 +131,19 @@ def test_who_is_beaten_is_stopped_with_what_was_seen(quality, metric):
     assert raced(quality, worst).metrics[SEEN] == count
 
 
+def test_with_a_margin_who_is_hardly_better_is_stopped_as_well(quality):
+    space, base, count = quality.space, quality.space.base, DIGITS.size("search")
+    report = raced(quality, Rivals("expected_error"))
+    rival = Rivals("expected_error", False, (2,), report.arrays[LOSSES][None])
+    seen = []
+    for margin in (None, 0.6):
+        other = Quality(race=True, race_margin=margin, record_activations=False)
+        other.bind(space, DIGITS)
+        (report,) = other.evaluate(space.build(base), Candidate(5, base, seed=3, rivals=rival))
+        seen.append(report.metrics[SEEN])
+    assert seen[1] < count == seen[0]
+
+
 def order_of(outputs, targets):
     """No mean over samples: it knows their order."""
     return float((targets * torch.arange(len(targets))).sum())
@@ -161,7 +174,8 @@ def test_a_split_that_does_not_fit_into_memory_is_refused():
     ("arguments", "message"),
     [
         ({"race": True, "race_error": 0.0}, "race_error 0.0; expected more than 0 and less than 1"),
-        ({"race_error": 0.1}, "race_error 0.1 without a race"),
+        ({"race_error": 0.1}, "race_error or race_margin without a race"),
+        ({"race": True, "race_margin": 1.0}, "race_margin 1.0; expected at least 0 and less than 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments, message):
