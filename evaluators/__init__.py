@@ -39,6 +39,7 @@ from evaluators.inherited.evaluator import InheritedTraining
 from evaluators.pairs.corruption import Corruption, Denoising, Variational
 from evaluators.pairs.evaluator import PairTraining
 from evaluators.quality import Quality
+from evaluators.racing import PairedRace, Rivals
 from evaluators.repeated import Repeated
 from evaluators.supernet import SupernetSearch, SupernetSettings, SupernetTraining
 from evaluators.training.distillation import Distillation
@@ -80,6 +81,7 @@ __all__ = [
     "NpzFile",
     "OwnTraining",
     "PairTraining",
+    "PairedRace",
     "Phantoms",
     "Quality",
     "Reconstruction",
@@ -88,6 +90,7 @@ __all__ = [
     "Repeated",
     "Report",
     "Restoring",
+    "Rivals",
     "Segmentation",
     "State",
     "Strings",

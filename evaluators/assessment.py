@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evaluators.data.base import Data, Inputs
 from spaces.calling import device_of, forward, mode, placed
 from spaces.errors import InputError
-from spaces.structures import samples
+from spaces.structures import rows, samples
 
 SplitMetrics = Mapping[str, Callable[[Any, Any], Any]]
 
@@ -39,7 +39,7 @@ def assess(
     totals: dict[str, Tensor] = {}
     seen = 0
     device = device_of(model)
-    joined = _Joined(data.split_metrics if whole else {})
+    joined = Joined(data.split_metrics if whole else {})
     with mode(model, False), torch.inference_mode():
         for inputs, targets in batches:
             targets = placed(targets, device)
@@ -56,7 +56,7 @@ def assess(
         return {name: total.item() / seen for name, total in totals.items()} | joined.metrics()
 
 
-class _Joined:
+class Joined:
     """Outputs and targets of a split, gathered for metrics that are no mean over its samples."""
 
     def __init__(self, functions: SplitMetrics) -> None:
@@ -69,10 +69,18 @@ class _Joined:
             self._outputs.append(_on_cpu(outputs, count))
             self._targets.append(_on_cpu(targets, count))
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, order: Tensor | None = None) -> dict[str, float]:
+        """Return the metrics of all that was added.
+
+        Args:
+            order: which of the samples that were added comes first, second and so on, ``(samples,)``; None:
+                they came in their order.
+        """
         if not self._functions:
             return {}
         outputs, targets = join(self._outputs), join(self._targets)
+        if order is not None:
+            outputs, targets = rows(outputs, order), rows(targets, order)
         return {name: _number(name, f(outputs, targets)) for name, f in self._functions.items()}
 
 

@@ -7,12 +7,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from evaluators.data.base import Data
 from spaces.base import Space
+
+if TYPE_CHECKING:
+    from evaluators.racing import Rivals
 
 RESUME = "resume"
 """Operator of a candidate that goes on from the checkpoint of its last parent."""
@@ -24,6 +28,10 @@ class Candidate:
 
     Ids count up from 0 in the order in which candidates were asked. The seed follows from the run's seed and
     the id.
+
+    Attributes:
+        rivals: members of the front that it is held against while it is evaluated, where candidates race;
+            the loop gives them to what it sends to a worker.
     """
 
     id: int
@@ -31,15 +39,22 @@ class Candidate:
     parents: tuple[int, ...] = ()
     operator: str = "sample"
     seed: int = 0
+    rivals: Rivals | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Metrics (and arrays, such as activations) of one candidate at one step (an epoch, a rung)."""
+    """Metrics (and arrays, such as activations) of one candidate at one step (an epoch, a rung).
+
+    Attributes:
+        stop: one line, where the evaluator itself stops the candidate here: the report is its last one then,
+            and the candidate does not count as complete.
+    """
 
     metrics: dict[str, float]
     step: int = 0
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    stop: str = ""
 
 
 class State(StrEnum):
@@ -57,6 +72,8 @@ class Cause(StrEnum):
     """It may go on later, as a new candidate."""
     STOPPED = "stopped"
     """It was stopped: the strategy saw no use in it."""
+    BEATEN = "beaten"
+    """It was stopped: a member of the front beat it on some of the samples."""
     ERROR = "error"
     """Something was raised."""
     METRIC = "metric"
@@ -116,6 +133,8 @@ class Evaluator(ABC):
         measures: whether it asks the data for loss and metrics: they are tried on the first samples then,
             before anything starts.
         trains: whether it trains models by gradients of the loss: that is tried likewise.
+        raced: names of metrics, means over samples, by one of which it stops candidates that are beaten by
+            members of the front; empty: it scores all candidates on all samples.
     """
 
     screened: tuple[str, ...] = ()
@@ -129,6 +148,7 @@ class Evaluator(ABC):
     rungs: int = 1
     measures: bool = False
     trains: bool = False
+    raced: tuple[str, ...] = ()
     space: Space
     data: Data | None = None
 
@@ -183,7 +203,8 @@ class Evaluator(ABC):
 class Evaluators(Evaluator):
     """Several evaluators in a row as one: the final report carries the metrics and arrays of all of them.
 
-    Every report of a part is passed on as it comes, with what the earlier parts found.
+    Every report of a part is passed on as it comes, with what the earlier parts found. Where a part stops a
+    candidate those after it do not begin.
     """
 
     def __init__(self, parts: Sequence[Evaluator]) -> None:
@@ -230,6 +251,10 @@ class Evaluators(Evaluator):
         return any(part.trains for part in self.parts)
 
     @property
+    def raced(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(name for part in self.parts for name in part.raced)
+
+    @property
     def state(self) -> Path | None:
         return self.parts[0].state if self.parts else None
 
@@ -273,4 +298,6 @@ class Evaluators(Evaluator):
                     arrays | report.arrays,
                     max(step, report.step),
                 )
-                yield Report(dict(metrics), step, dict(arrays))
+                yield Report(dict(metrics), step, dict(arrays), report.stop)
+                if report.stop:
+                    return

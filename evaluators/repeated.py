@@ -82,6 +82,10 @@ class Repeated(Evaluator):
     def bind(self, space: Space, data: Data | None = None) -> None:
         super().bind(space, data)
         self.evaluator.bind(space, data)
+        if self.evaluator.raced:
+            raise InputError(
+                "evaluator Repeated: candidates race in what is repeated; expected race null there"
+            )
         if clashing := [name for name in self.evaluator.metrics if name.endswith(DEVIATION)]:
             raise InputError(
                 f"evaluator Repeated: the evaluator reports {clashing[0]!r}; expected no metric that ends "

@@ -42,6 +42,7 @@ from search.record.identity_format1 import identify
 from search.record.ledger import Ledger
 from search.record.lock import RunLock
 from search.record.retry import is_stuck
+from search.report.race_facts import RaceFacts
 from search.result import Result
 from search.setup.baseline import Baseline
 from search.setup.damage import check_inherited, check_weights
@@ -484,6 +485,8 @@ class Search:
                 ending = loop.run()
         for line in self._warm.summary(ledger):
             self.progress.say(line)
+        if words := RaceFacts.of(ledger).sentence:
+            self.progress.say(words)
         if ending.kind is not EndingKind.DISK_FULL:
             ledger.save_note(BUDGET_NOTE, budget.as_note())
             ledger.commit()

@@ -20,6 +20,7 @@ from search.ask_and_tell import AskAndTell, candidate_of, declares_state, plain_
 from search.budget import COMPUTE, Budget
 from search.ending import Ending, EndingKind
 from search.executors.base import Event, Executor, Reported, Started
+from search.executors.racing import racing
 from search.executors.work import pruned
 from search.problem import Problem
 from search.record.ledger import Ledger
@@ -95,6 +96,7 @@ class Loop(SearchLoop):
             )
         if order not in ("strict", "arrival"):
             raise InputError(f"search.order {order!r}: expected 'strict' or 'arrival'")
+        executor = racing(executor, problem, ledger, lambda: self.tally.front)
         super().__init__(problem, executor, ledger, budget, listeners)
         self.strategy, self._epoch_macs = strategy, epoch_macs
         self.seed, self.order, self.lag, self.chunk = seed, order, lag, chunk

@@ -29,6 +29,7 @@ from search.report import table
 from search.report.advice import advise
 from search.report.nothing_complete import nothing_complete
 from search.report.nothing_feasible import nothing_feasible
+from search.report.race_facts import RaceFacts
 from search.report.trials import TrialRow, gather_trials, trials_table
 from spaces.errors import InputError
 
@@ -56,6 +57,7 @@ class Result:
         trials: of a hyper-parameter search, all of them in the order in which they were asked; else empty.
         complaint: why nothing came to its end, or nothing is within the limits, and what to change, in one
             sentence; empty where there is a front.
+        race: what racing has saved, where candidates raced.
         keep: what lives as long as this does: the folder with the pairs of a coevolution in memory.
     """
 
@@ -70,6 +72,7 @@ class Result:
     trials: list[TrialRow] = field(default_factory=list)
     keep: object = field(default=None, repr=False)
     complaint: str = ""
+    race: RaceFacts = field(default_factory=RaceFacts)
 
     @classmethod
     def read(
@@ -89,6 +92,7 @@ class Result:
             complete,
             trials,
             complaint=nothing_complete(ledger) or ("" if front else nothing_feasible(ledger, about)),
+            race=RaceFacts.of(ledger),
         )
 
     @property

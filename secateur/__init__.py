@@ -63,8 +63,8 @@ _EXPORTS = {
         Arrays Augmented BinaryClusters Candidate CifarFolder Classification Corruption Cost
         CriterionWorth Data Denoising Digits Distillation Evaluation Evaluator Evaluators FineTuning
         ImageFolder InheritedTraining Latency LatencyModel Loaders MnistFolder MultiLabel NiftiFolder NpzFile
-        OwnTraining PairTraining Phantoms Quality Reconstruction Regression RemovalTrials Repeated
-        Report Restoring Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
+        OwnTraining PairTraining PairedRace Phantoms Quality Reconstruction Regression RemovalTrials Repeated
+        Report Restoring Rivals Segmentation State Strings SupernetSearch SupernetSettings SupernetTraining
         Task TokenClassification Training TrainingSettings TrialTraining Variational
         WeightedClassification WithSplitMetrics Worth
         assess count fit measure smallest

@@ -105,5 +105,6 @@ def joined(batches: Sequence[Any]) -> Any:
     if isinstance(first, Mapping):
         return {name: joined([batch[name] for batch in batches]) for name in first}
     if isinstance(first, tuple):
-        return tuple(joined(parts) for parts in zip(*batches, strict=True))
+        parts = [joined(part) for part in zip(*batches, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
     return [item for batch in batches for item in batch] if isinstance(first, list) else first

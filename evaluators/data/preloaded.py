@@ -10,7 +10,8 @@ import torch
 
 from evaluators.data.base import Data, Inputs, Split
 from spaces.calling import placed
-from spaces.structures import tensors
+from spaces.errors import InputError
+from spaces.structures import joined, tensors
 
 Batch = tuple[Inputs, Any]
 
@@ -37,6 +38,36 @@ class Preloaded:
             return self._kept[key]
         read = (to_device(batch, device) for batch in islice(self.data.batches(split, size), count))
         return read if key in self._too_big else self._read(key, read)
+
+    def whole(self, split: Split, size: int, device: torch.device | str = "cpu") -> Batch:
+        """Return all samples of a split, in their order, as one batch on `device`.
+
+        Args:
+            size: samples that are read at once.
+
+        Raises:
+            InputError: they take more memory than the limit, or differ in shape.
+        """
+        key = (split, "whole", str(device))
+        if key not in self._kept:
+            read: list[Batch] = []
+            with torch.inference_mode(False):
+                for batch in self.data.batches(split, size):
+                    read.append(to_device(batch, "cpu"))
+                    if self._used + sum(map(batch_bytes, read)) > self.limit:
+                        raise InputError(
+                            f"data: the {split} split takes more than {self.limit / 2**20:g} MiB in memory; "
+                            f"expected a larger cache_mib, or a smaller split"
+                        )
+                try:
+                    inputs, targets = joined(read)
+                except RuntimeError:
+                    raise InputError(
+                        f"data: samples of the {split} split differ in shape; expected one shape"
+                    ) from None
+                self._kept[key] = [to_device((inputs, targets), device)]
+            self._used += batch_bytes(self._kept[key][0])
+        return self._kept[key][0]
 
     def _read(self, key: tuple, batches: Iterator[Batch]) -> Iterator[Batch]:
         kept: list[Batch] = []

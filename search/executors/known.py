@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evaluators.base import Candidate, Evaluation, Evaluator, Report
+from evaluators.base import Candidate, Evaluation, Report
+from search.executors.around import Around
 from search.executors.base import Event, Executor, Finished, Reported, Started
-from spaces.base import Space
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Known:
     reports: Sequence[Report] = ()
 
 
-class KnownResults:
+class KnownResults(Around):
     """An executor around an executor: a candidate that is known ends at once with the known result, all
     others go on to the inner one. [O]
 
@@ -31,27 +31,9 @@ class KnownResults:
     """
 
     def __init__(self, inner: Executor, find: Callable[[Candidate], Known | None]) -> None:
-        self.inner, self._find = inner, find
+        super().__init__(inner)
+        self._find = find
         self._ready: list[Event] = []
-
-    @property
-    def capacity(self) -> int:
-        return self.inner.capacity
-
-    @property
-    def workers(self) -> int | None:
-        return self.inner.workers
-
-    @property
-    def time_limit(self) -> float | None:
-        return self.inner.time_limit
-
-    @time_limit.setter
-    def time_limit(self, seconds: float | None) -> None:
-        self.inner.time_limit = seconds
-
-    def start(self, space: Space, evaluator: Evaluator) -> None:
-        self.inner.start(space, evaluator)
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
         unknown = []

@@ -146,6 +146,8 @@ class _Run:
         if not self._reason:
             try:
                 metrics = _screened(self._evaluator, self._candidate) | last.metrics
+                if last.stop:
+                    return self._stopped(last, metrics, attempts)
                 self._reason, self._cause = _fault(self._evaluator, metrics), Cause.METRIC
             except BaseException as error:
                 if (outside := self._isolation.from_outside(error)) is not None:
@@ -156,6 +158,11 @@ class _Run:
         return Evaluation(
             self._candidate, State.COMPLETE, metrics, last.arrays, "", self._seconds, worker_name(), attempts
         )
+
+    def _stopped(self, last: Report, metrics: dict[str, float], attempts: int) -> Evaluation:
+        """Return what came of a candidate that its evaluator has stopped."""
+        where = self._seconds, worker_name(), attempts, Cause.BEATEN
+        return Evaluation(self._candidate, State.PRUNED, metrics, last.arrays, line(last.stop), *where)
 
 
 def _reports(
@@ -168,7 +175,7 @@ def _reports(
         for name, array in arrays.items():
             if array.dtype.kind not in _STORABLE:
                 raise TypeError(f"array {name!r} of a report has dtype {array.dtype}; expected numbers")
-        yield Report(metrics, int(report.step), arrays)
+        yield Report(metrics, int(report.step), arrays, str(report.stop))
 
 
 def _name(name: object) -> str:

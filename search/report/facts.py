@@ -18,6 +18,7 @@ from search.record.ledger import Ledger
 from search.report.cell_facts import CellFacts
 from search.report.nothing_complete import nothing_complete
 from search.report.nothing_feasible import nothing_feasible
+from search.report.race_facts import RaceFacts
 from search.report.supernet_facts import Course, gather_courses
 from search.report.trials import TrialRow, gather_trials
 
@@ -59,6 +60,7 @@ class Facts:
         trials: of a hyper-parameter search, in the order in which they were asked; else empty.
         cells: of a coevolution; else None.
         courses: of a search of cells, the best first; else empty.
+        race: what racing has saved.
         left: members that were finished and have left the front of the search since.
         complaint: why nothing came to its end, or nothing is within the limits, and what to change; empty
             where there is a front.
@@ -82,6 +84,7 @@ class Facts:
     trials: list[TrialRow] = field(default_factory=list)
     cells: CellFacts | None = None
     courses: list[Course] = field(default_factory=list)
+    race: RaceFacts = field(default_factory=RaceFacts)
     left: list[Evaluation] = field(default_factory=list)
     complaint: str = ""
 
@@ -128,7 +131,7 @@ def gather(ledger: Ledger) -> Facts:
     reasons: Counter[str] = Counter()
     states: Counter[str] = Counter()
     seconds = 0.0
-    cells = CellFacts.empty(about, ledger)
+    cells, race = CellFacts.empty(about, ledger), RaceFacts()
     count = 0
     # in the order of arrival, so that a front grows here as it grew in the search
     for count, (_, evaluation) in enumerate(ledger.evaluations(), start=1):
@@ -139,6 +142,7 @@ def gather(ledger: Ledger) -> Facts:
             record.asked += 1
         states[evaluation.state.value] += 1
         seconds += evaluation.seconds
+        race.add(evaluation)
         if evaluation.state is not State.COMPLETE:
             if evaluation.state is State.FAILED:
                 reasons[evaluation.reason] += 1
@@ -187,6 +191,7 @@ def gather(ledger: Ledger) -> Facts:
         ending=Ending.read(ledger.note),
         trials=gather_trials(ledger, about),
         cells=cells,
+        race=race,
         courses=gather_courses(ledger, about) if "search_cost" in metrics else [],
         left=left,
         complaint=nothing_complete(ledger) or ("" if members else nothing_feasible(ledger, about)),

@@ -50,6 +50,8 @@ def sentence(facts: Facts) -> str:
         parts.append(f", until {_ended(facts.ending)}")
     members = len(facts.front)
     parts.append(f"; {members} of them {'form' if members != 1 else 'is'} the front.")
+    if words := facts.race.sentence:
+        parts.append(f" {words[0].upper()}{words[1:]}.")
     if facts.members:
         done = (
             "fine-tuned, checked and exported" if was_tuned(facts.finals) else "checked and exported as found"

@@ -19,6 +19,7 @@ from evaluators.rehearsal import check_tensors
 from operators.criteria import Activation, Criterion, Magnitude, Taylor, score_all
 from search.ask_and_tell import candidate_seed
 from search.executors.base import Finished
+from search.executors.racing import raced_objective
 from search.executors.work import evaluate
 from search.problem import Constraint, Objective, Problem
 from search.progress import Progress
@@ -155,6 +156,7 @@ class Preparation:
         evaluator.bind(space, self.data)
         self.steps = space.settle(lambda: self._liked(evaluator) if self.steps is None else self.steps)
         check_metrics(evaluator, self.objectives, self.constraints, space)
+        raced_objective(evaluator, self.objectives)
         of_parent = frozenset(_name(criterion) for criterion in self.criteria if criterion.of_parent)
         problem = Problem(space, evaluator, self.objectives, self.constraints, of_parent=of_parent)
         if reachable:
