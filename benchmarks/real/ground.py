@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -59,9 +58,12 @@ class Ground:
             else collected(cache / "pairs.json")
         )
         model = encoder.teacher()
-        ids = {split: encoder.tokens(_texts(pairs, split)) for split in SPLITS}
-        vectors = _vectors(cache / f"vectors-{digest(pairs)}.safetensors", model, ids)
-        return cls(model, Retrieval({split: Texts(ids[split], vectors[split]) for split in SPLITS}), pairs)
+        texts: dict[Split, Texts] = {}
+        for split in reversed(SPLITS):
+            ids = encoder.tokens(_texts(pairs, split))
+            file = cache / f"vectors-{digest(pairs)}-{split}.safetensors"
+            texts[split] = Texts(ids, _vectors(file, model, ids))
+        return cls(model, Retrieval(texts), pairs)
 
     @property
     def digest(self) -> str:
@@ -160,7 +162,8 @@ class Clock:
 
 
 def part(texts: Texts, pairs: int) -> Texts:
-    """Return the first pairs of a split."""
+    """Return the first pairs of a split, all where there are not as many."""
+    pairs = min(pairs, texts.pairs)
     chosen = torch.cat([torch.arange(pairs), torch.arange(pairs) + texts.pairs])
     return Texts(texts.ids[chosen], texts.vectors[chosen])
 
@@ -169,10 +172,9 @@ def _texts(pairs: Pairs, split: Split) -> list[str]:
     return [pair.first for pair in pairs[split]] + [pair.rest for pair in pairs[split]]
 
 
-def _vectors(file: Path, model: nn.Module, ids: dict[Split, Tensor]) -> dict[str, Any]:
-    """Return the teacher's vectors of all texts, computed once."""
+def _vectors(file: Path, model: nn.Module, ids: Tensor) -> Tensor:
+    """Return the teacher's vectors of the texts of a split, computed once."""
     if not file.exists():
-        found = {name: encoded(model, Texts(one, torch.empty(0))) for name, one in ids.items()}
         with replacing(file) as made:
-            save_file(found, made)
-    return load_file(file)
+            save_file({"vectors": encoded(model, Texts(ids, torch.empty(0)))}, made)
+    return load_file(file)["vectors"]

@@ -34,6 +34,7 @@ class Levels(Mask):
         children: of a generation.
         rounds: how many are left after a look, and at how many pairs of the search split.
         steps: of training before the last look.
+        last: pairs of that look.
     """
 
     name = "level switching"
@@ -41,10 +42,11 @@ class Levels(Mask):
     def __init__(
         self,
         children: int = 16,
-        rounds: Sequence[tuple[int, int]] = ((4, 16), (2, 64)),
+        rounds: Sequence[tuple[int, int]] = ((4, 16), (1, 64)),
         steps: int = 4,
+        last: int = 200,
     ) -> None:
-        self.children, self.rounds, self.steps = children, tuple(rounds), steps
+        self.children, self.rounds, self.steps, self.last = children, tuple(rounds), steps, last
 
     def choose(self, ground: Ground, clock: Clock, rng: np.random.Generator) -> np.ndarray:
         scores = ground.scores(Taylor())
@@ -52,20 +54,19 @@ class Levels(Mask):
         parent = np.full(len(groups), LEVELS // 2)
         while ground.macs(mask_of(ground, parent, scores)[None])[0] > ground.limit:
             parent[rng.integers(len(parent))] -= 1
-        best = np.inf
-        while clock.spent < SHARE * clock.budget or not np.isfinite(best):
-            children = {self._switched(ground, parent, scores, rng).tobytes() for _ in range(self.children)}
-            alive = [np.frombuffer(child, dtype=parent.dtype) for child in children]
+        best = self._loss(ground, parent, scores, self.last, self.steps)
+        while True:
+            drawn = (self._switched(ground, parent, scores, rng) for _ in range(self.children))
+            alive = [*{child.tobytes(): child for child in drawn}.values()]
             for left, pairs in self.rounds:
                 losses = [self._loss(ground, child, scores, pairs) for child in alive]
                 alive = [alive[place] for place in np.argsort(losses, kind="stable")[:left]]
-            if not np.isfinite(best):
-                best = self._loss(ground, parent, scores, None, self.steps)
-            losses = [self._loss(ground, child, scores, None, self.steps) for child in alive]
+            losses = [self._loss(ground, child, scores, self.last, self.steps) for child in alive]
             if min(losses) < best:
-                best, parent = min(losses), alive[int(np.argmin(losses))].copy()
+                best, parent = min(losses), alive[int(np.argmin(losses))]
             clock.note()
-        return mask_of(ground, parent, scores)
+            if clock.spent >= SHARE * clock.budget:
+                return mask_of(ground, parent, scores)
 
     def _switched(
         self, ground: Ground, parent: np.ndarray, scores: np.ndarray, rng: np.random.Generator
@@ -81,7 +82,7 @@ class Levels(Mask):
         return child
 
     def _loss(
-        self, ground: Ground, levels: np.ndarray, scores: np.ndarray, pairs: int | None, steps: int = 0
+        self, ground: Ground, levels: np.ndarray, scores: np.ndarray, pairs: int, steps: int = 0
     ) -> float:
         model = ground.space.build(mask_of(ground, levels, scores))
         if steps:

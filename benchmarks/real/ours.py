@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks.real.arms import Arm
-from benchmarks.real.ground import HALF, Clock, Ground
+from benchmarks.real.ground import CORES, HALF, Clock, Ground
 from evaluators import Cost, InheritedTraining, RemovalTrials
 from operators.mutation import RemovalPruning
 from search import Finish, PruningLines, Search
@@ -24,7 +24,7 @@ class Ours(Arm):
     last round left.
 
     Args:
-        rounds: of pruning.
+        rounds: of pruning; two a minute of the ceiling at most.
         steps: of training after each, for a ceiling of 45 minutes.
         rate: of learning within a round.
         cases: texts of the calibration split that say what is missed.
@@ -36,7 +36,8 @@ class Ours(Arm):
         self.rounds, self.steps, self.rate, self.cases = rounds, steps, rate, cases
 
     def prune(self, ground: Ground, clock: Clock, seed: int, folder: Path) -> nn.Module:
-        minutes = clock.budget / 120
+        minutes = clock.budget / (60 * CORES)
+        rounds = max(2, min(self.rounds, round(2 * minutes)))
         search = Search(
             ground.teacher,
             ground.data,
@@ -54,9 +55,7 @@ class Ours(Arm):
             ],
             objectives=["loss", "macs"],
             constraints=[f"macs <= {HALF:.0%}"],
-            strategy=PruningLines(
-                rounds=self.rounds, smallest=_MARGIN * HALF, mutation=RemovalPruning(power=1.0)
-            ),
+            strategy=PruningLines(rounds=rounds, smallest=_MARGIN * HALF, mutation=RemovalPruning(power=1.0)),
             criteria=[],
             directory=folder / "search",
             finish=Finish(members=0),

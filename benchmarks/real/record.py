@@ -79,6 +79,7 @@ def _run(work: Path, name: str, seed: int, ground: Ground, minutes: float, round
     if name == TEACHER:
         return _tested(ground.teacher, ground) | {"params": _params(ground.teacher), "macs": ground.whole}
     torch.manual_seed(seed)
+    assert ground.space.length and ground.whole  # what all arms share is made before the clock runs
     clock = Clock(work / "clock.json", 60 * CORES * minutes)
     model = ARMS[name].prune(ground, clock, seed, work)
     pruned = clock.note("pruned")

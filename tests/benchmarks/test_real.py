@@ -120,7 +120,7 @@ def test_words_find_what_has_them():
 def test_every_arm_keeps_at_most_half_and_runs(name, tmp_path, monkeypatch):
     if name == "Torch-Pruning Taylor":
         pytest.importorskip("torch_pruning")
-    arm = Levels(4, ((1, 4),), 1) if name == Levels.name else ARMS[name]
+    arm = Levels(4, ((1, 4),), 1, 4) if name == Levels.name else ARMS[name]
     arm = Ours(2, 1, cases=8) if name == Ours.name else arm
     model = arm.prune(ground(), Clock(tmp_path / "clock.json", 0.01), 0, tmp_path)
     assert 0.3 * ground().whole < ground().macs_of(model) <= ground().limit
