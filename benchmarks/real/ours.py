@@ -14,6 +14,8 @@ from search import Finish, PruningLines, Search
 
 _MARGIN = 0.99
 """Widths are multiples, so a round may end a little above what it was to reach."""
+_MORE = 6
+"""Rounds that may make up for heads that could not go, since a layer keeps one."""
 
 
 class Ours(Arm):
@@ -55,7 +57,9 @@ class Ours(Arm):
             ],
             objectives=["loss", "macs"],
             constraints=[f"macs <= {HALF:.0%}"],
-            strategy=PruningLines(rounds=rounds, smallest=_MARGIN * HALF, mutation=RemovalPruning(power=1.0)),
+            strategy=PruningLines(
+                rounds=rounds, smallest=_MARGIN * HALF, mutation=RemovalPruning(power=1.0), more=_MORE
+            ),
             criteria=[],
             directory=folder / "search",
             finish=Finish(members=0),
