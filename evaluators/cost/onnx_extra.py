@@ -114,13 +114,15 @@ def _serialised(program: torch.onnx.ONNXProgram | None) -> bytes:
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's remarks on optional packages and deprecations of its own from the user's screen."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep the exporter's remarks on optional packages, deprecations and constants from the user's screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

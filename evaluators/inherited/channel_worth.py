@@ -94,8 +94,9 @@ class RemovalTrials(Worth):
 
     The child that lacks the channel is built with its model's weights and run, so that whatever reads the
     channel counts (heads, the width of a transformer, a concat), at the cost of a forward pass a channel.
-    Where that is more than `share` of what training the model takes, :class:`~operators.criteria.Taylor`'s
-    estimate stands in for it: one gradient.
+    Where that is more than `share` of what training the model takes, or a group is counted in multiples so
+    that its channels go together, :class:`~operators.criteria.Taylor`'s estimate stands in for it: one
+    gradient.
 
     Args:
         cases: samples of the calibration split, the first ones.
@@ -122,8 +123,9 @@ class RemovalTrials(Worth):
         norms = self.recalibrate and has_norms(model)
         count = samples(targets, inputs)
         passes = len(alone) * count * (2 if norms else 1)
+        together = np.isfinite(costs).sum() > len(alone)
         full = space.scatter(genome, model.state_dict(), _nothing(space))
-        if passes > self.share * training:
+        if together or passes > self.share * training:
             whole = _whole(space, genome, model)
             rises = score_all([Taylor()], whole, [(inputs, targets)], space.plan, data.loss)["taylor"]
             rises[np.isnan(costs)] = np.nan
@@ -146,17 +148,32 @@ def has_norms(model: nn.Module) -> bool:
 
 
 def _costs(space: ChannelSpace, genome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the loci that can go alone, and the share of the MACs that goes with each locus, NaN for the
-    others, ``(length,)``.
+    """Return the loci that can go alone, and the share of the MACs that goes with each locus, ``(length,)``:
+    its part where a group is counted in multiples and loci go together; NaN for those that have to stay.
     """
     kept = np.flatnonzero(genome)
     children = np.repeat(genome[None], len(kept), axis=0)
     children[np.arange(len(kept)), kept] = 0
     valid = (space.repair(children) == children).all(axis=1)
-    macs = PlannedCosts(space.plan)(np.vstack([genome[None], children[valid]]))["macs"]
+    planned = PlannedCosts(space.plan)
+    macs = planned(np.vstack([genome[None], children[valid]]))["macs"]
     costs = np.full(len(genome), np.nan)
     costs[kept[valid]] = 1 - macs[1:] / macs[0]
+    for part in space.slices.values():
+        together = kept[(kept >= part.start) & (kept < part.stop) & ~valid]
+        smaller = _next_smaller(space, genome, together)
+        if smaller is not None:
+            least = planned(smaller[None])["macs"][0] / macs[0]
+            costs[together] = (1 - least) / (genome.sum(dtype=int) - smaller.sum(dtype=int))
     return kept[valid], costs
+
+
+def _next_smaller(space: ChannelSpace, genome: np.ndarray, loci: np.ndarray) -> np.ndarray | None:
+    """Return the genome without as few of these loci as the space accepts; None where it accepts none."""
+    smaller = np.repeat(genome[None], len(loci), axis=0)
+    smaller[:, loci] = ~np.tri(len(loci), dtype=bool)
+    accepted = np.flatnonzero((space.repair(smaller) == smaller).all(axis=1))
+    return smaller[accepted[0]] if len(accepted) else None
 
 
 def _whole(space: ChannelSpace, genome: np.ndarray, model: nn.Module) -> nn.Module:

@@ -62,11 +62,15 @@ class PruningLines(Strategy):
         growth: power of the share; 0: every round has one child.
         mutation: a pruning mutation whose needs the evaluations' arrays or the problem's guide meet; its
             amount is set by the round.
+        more: rounds at most that follow the last one as long as more than `smallest` is left, because groups
+            are counted in multiples or cannot go as a whole; null: none.
 
     Raises:
         InputError: a setting out of its range; at the start: a space without a base model, a cost that is not
             screened.
     """
+
+    later_arguments = ("more",)
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class PruningLines(Strategy):
         brood: int = 8,
         growth: float = 0.0,
         mutation: Pruning | None = None,
+        more: int | None = None,
     ) -> None:
         require(
             "PruningLines",
@@ -85,7 +90,9 @@ class PruningLines(Strategy):
             (brood >= 1, f"brood {brood}; expected at least 1"),
             (0 < smallest < 1, f"smallest {smallest}; expected a share above 0 and below 1"),
             (growth >= 0, f"growth {growth}; expected at least 0"),
+            (more is None or more >= 1, f"more {more}; expected at least 1 or null"),
         )
+        self.more = more
         self.lines, self.rounds, self.smallest, self.cost = lines, rounds, smallest, cost
         self.brood, self.growth = brood, growth
         self.mutation = mutation or RemovalPruning()
@@ -192,7 +199,7 @@ class PruningLines(Strategy):
         # the least violation first, then the best first objective
         violations, values = self.problem.violations(alive), self.problem.values(alive)[:, 0]
         line.latest = alive[int(np.lexsort((values, violations))[0])]
-        while line.rounds < self.rounds:
+        while line.rounds < self.rounds + (self.more or 0):
             line.rounds += 1
             children = self._children(line.latest, line.rounds)
             if children:
@@ -207,7 +214,7 @@ class PruningLines(Strategy):
 
     def _children(self, parent: Evaluation, rounds: int) -> list[np.ndarray]:
         """Return the different genomes of a round."""
-        share = self.smallest ** (rounds / self.rounds)
+        share = self.smallest ** min(1.0, rounds / self.rounds)
         count = max(1, min(self.brood, round(share**-self.growth)))
         pruned = [
             self._pruned(parent, share, quiet=not number and (count > 1 or self.lines == 1))

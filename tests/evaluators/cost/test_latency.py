@@ -1,3 +1,4 @@
+import logging
 import sys
 from functools import cache
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from evaluators import Digits, Latency, measure
 from evaluators.cost.latency import export, fastest_ms, onnx_call
+from evaluators.cost.onnx_extra import quiet_exporter
 from evaluators.testing import EvaluatorContract
 from spaces import ChannelSpace
 from spaces.errors import InputError
@@ -112,6 +114,15 @@ class Fixed(nn.Module):
 
     def forward(self, x):
         return x.reshape(3, 64).cumsum(0)
+
+
+def test_the_exporter_says_nothing_and_its_loggers_come_back(caplog):
+    logger = logging.getLogger("onnxscript.optimizer._constant_folding")
+    with quiet_exporter():
+        logger.warning("Evaluation failed")
+    assert not caplog.records
+    logger.warning("heard")
+    assert [record.message for record in caplog.records] == ["heard"]
 
 
 def test_a_model_that_fixes_its_batch_is_measured_with_it():

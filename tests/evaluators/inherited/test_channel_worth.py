@@ -9,6 +9,7 @@ import torch
 from evaluators import Candidate, Digits, InheritedTraining, assess, count
 from evaluators.inherited.channel_worth import CriterionWorth, RemovalTrials
 from operators.criteria import Magnitude, Taylor
+from operators.mutation import RemovalPruning
 from operators.repair.batchnorm import recalibrate
 from spaces import ChannelSpace
 from spaces.errors import InputError
@@ -63,19 +64,28 @@ def test_it_is_the_rise_of_the_child_that_lacks_the_channel(space):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_channels_that_are_gone_or_cannot_go_alone_are_not_tried():
-    space = residual(round_to=2)
-    genome = space.repair(np.ones((1, space.length), dtype=np.uint8))[0]
-    found, passes = RemovalTrials(CASES)(space, genome, space.build(genome), DIGITS, 1e9)
-    three = [part for name, part in space.slices.items() if part.stop - part.start == 3]
-    four = [part for name, part in space.slices.items() if part.stop - part.start == 4]
-    assert all(np.isfinite(found["removal"][part]).all() for part in three)  # 2 of 3 are a multiple of 2
-    assert all(np.isnan(found["removal"][part]).all() for part in four)
-    assert passes == 2 * CASES * sum(part.stop - part.start for part in three)
+def test_channels_that_are_gone_or_have_to_stay_are_not_tried():
     last = dense().repair(np.zeros((1, dense().length), dtype=np.uint8))[0]
     found, passes = RemovalTrials(CASES)(dense(), last, dense().build(last), DIGITS, 1e9)
     assert np.isnan(found["removal"]).all()
     assert passes == 0
+
+
+def test_channels_that_go_together_have_their_part_and_an_estimate():
+    space = residual(round_to=2)
+    genome = space.repair(np.ones((1, space.length), dtype=np.uint8))[0]
+    found, passes = RemovalTrials(CASES)(space, genome, space.build(genome), DIGITS, 1e9)
+    whole = count(space.build(genome), DIGITS.example())["macs"]
+    for part in space.slices.values():
+        less = 1 if part.stop - part.start == 3 else 2  # 2 of 3 are a multiple of 2
+        child = genome.copy()
+        child[part.start : part.start + less] = 0
+        cost = 1 - count(space.build(child), DIGITS.example())["macs"] / whole
+        np.testing.assert_allclose(found["cost"][part], cost / less)
+        assert np.isfinite(found["removal"][part]).all()
+    assert passes == 3 * CASES
+    (pruned,) = RemovalPruning(0.4)(space, genome[None], found, np.random.default_rng(0))
+    assert pruned.sum() < genome.sum() and (space.repair(pruned[None]) == pruned).all()
 
 
 def test_taylor_stands_in_where_trying_is_too_dear():

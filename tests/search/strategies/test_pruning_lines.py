@@ -41,6 +41,24 @@ def test_a_line_goes_from_the_base_model_to_the_smallest_in_equal_ratios():
         assert (after.candidate.genome <= before.candidate.genome).all()
 
 
+class Hesitant(RandomPruning):
+    """Takes half of what it is asked to take."""
+
+    def __call__(self, space, genomes, guide, rng):
+        self.amount /= 2
+        return super().__call__(space, genomes, guide, rng)
+
+
+def test_rounds_follow_the_last_one_until_the_smallest_is_reached():
+    def left(more):
+        strategy = PruningLines(1, 4, 0.2, mutation=Hesitant(), more=more)
+        return [e.candidate.genome.mean() for e in played(strategy, pruning(100))]
+
+    assert len(left(None)) == 5 and left(None)[-1] > 0.25
+    assert left(None) == left(20)[:5] and left(20)[-1] <= 0.2 and 7 < len(left(20)) < 25
+    assert len(left(2)) == 7
+
+
 def test_lines_are_side_by_side_and_differ():
     problem = pruning(100)
     strategy = randomly(lines=3, rounds=4)
