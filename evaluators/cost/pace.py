@@ -11,7 +11,7 @@ import numpy as np
 _WORK, _TIMES, _FIRST = range(2000), 3, 300
 _TOLERANCE = 1.15
 """What a fixed piece of work may take over its least, on an undisturbed processor."""
-_PATIENCE, _SHARE = 5.0, 0.67
+_PATIENCE, _SHARE = 5.0, 0.25
 """Seconds that are waited in all, and the share of the time since the beginning that is added."""
 _CLEAN, _MOST = 2, 12
 """Undisturbed measurements that are wanted of each, and rounds at most."""
@@ -46,7 +46,7 @@ class Pace:
 
     def wait(self) -> bool:
         """Return as soon as nobody disturbs, True; or False, where as much was waited as may be: 5 seconds
-        and two thirds of the time since this was made. It waits by computing: a processor that slept is slow
+        and a quarter of the time since this was made. It waits by computing: a processor that slept is slow
         for a while itself.
         """
         before = now = self._clock()
