@@ -22,7 +22,8 @@ class KnownResults(Around):
     """An executor around an executor: a candidate that is known ends at once with the known result, all
     others go on to the inner one. [O]
 
-    A candidate that is known gives the events of any other. Which ones those are is a matter of their genomes
+    A candidate that is known gives the events of any other; it has ended before it could be cancelled or
+    withdrawn. Which ones those are is a matter of their genomes
     alone, so a run in strict order is the same on any number of workers.
 
     Args:
@@ -52,14 +53,6 @@ class KnownResults(Around):
         """What is known comes first, without waiting for anything else."""
         events, self._ready = self._ready, []
         return events or self.inner.events(timeout)
-
-    def cancel(self, id: int) -> None:
-        """Nothing to do for a known candidate: its end is out before its reports are heard of."""
-        self.inner.cancel(id)
-
-    def withdraw(self) -> list[int]:
-        """Of those that are known none: they have ended."""
-        return self.inner.withdraw()
 
     def close(self) -> None:
         self._ready.clear()

@@ -166,8 +166,10 @@ class ChannelSpace(PlainModels):
         if self.round_to != "auto":
             return None
         own = limits(self.plan.segments, 1, self.min_keep, self.least, self.most, dict(self.plan.steps))
-        bounds = {
-            name: replace(own[name], step=math.lcm(own[name].step, step)) for name, step in steps().items()
+        bounds = {  # what a run began with may name a group that another model has
+            name: replace(own[name], step=math.lcm(own[name].step, step))
+            for name, step in steps().items()
+            if name in own
         }
         fitting = {name: bound.step for name, bound in bounds.items() if bound.highest >= bound.lowest}
         self._steps = as_patterns(fitting, [*own], 1) if fitting else 1

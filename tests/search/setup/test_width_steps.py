@@ -10,6 +10,7 @@ from rich.console import Console
 from evaluators import Cost, Evaluator, Quality, Report
 from evaluators.data import Digits
 from search import RandomSearch, Search
+from spaces import InputError
 from spaces.models import Perceptron
 
 
@@ -75,6 +76,14 @@ def test_the_plan_says_what_was_chosen(search):
     console = Console(file=io.StringIO(), width=100)
     console.print(search({"layers.0": 4, "layers.2": 4}, directory=None).plan())
     assert 'round_to: auto came to {"*": 4}' in console.file.getvalue()
+
+
+def test_another_model_is_another_run_in_one_line(search):
+    search({"layers.0": 4, "layers.2": 4}).run(evaluations=4)
+    other = search({})
+    other.preparation.model = Perceptron((64, 12, 10))  # it has no layers.2 that could be pruned
+    with pytest.raises(InputError, match=r"belongs to another space.*layers\.2 is gone"):
+        other.run(evaluations=8)
 
 
 def test_a_run_of_before_goes_on_with_every_width(search):
